@@ -1,0 +1,169 @@
+/**
+ * The commands that the log carries. One log entry is one `CommandBatch`: the commands that a stage drained together,
+ * and the facts about the outside that applying them may need, so that `apply` reads no clock and asks nobody.
+ */
+import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId } from "../../core/brands.js";
+import type { ObjectRef, ObjectSpec } from "./objects.js";
+
+/** Raised when the encoding or meaning of commands changes; see docs/decisions. */
+export const COMMAND_FORMAT_VERSION = 1;
+
+export interface CommandBatch {
+  readonly formatVersion: number;
+  /** Proposer's cluster time: last applied cluster time + its monotonic clock since. The state takes the maximum. */
+  readonly clusterTimeMs: number;
+  /** Wall clock of the proposer, for audit only. */
+  readonly wallMs: number;
+  /** Every live MUX had this index in force when the batch was proposed; 0 when unknown. */
+  readonly muxSafeIndex: LogIndex;
+  readonly commands: readonly SubmittedCommand[];
+}
+
+export interface SubmittedCommand {
+  /** Who may retry it; null for the Managers' own commands, which are harmless when repeated. */
+  readonly origin: Origin | null;
+  readonly command: Command;
+}
+
+/** Identifies one request of one client for ever: a retry carries the same pair and gets the same answer. */
+export interface Origin {
+  /** 128 bits chosen by the client, 32 hex digits. Made by its first use; expires after 10 minutes without one. */
+  readonly session: string;
+  /** Counts the client's requests from 1. The newest 64 answers are remembered. */
+  readonly sequence: number;
+}
+
+export type Command =
+  | BootstrapCommand
+  | StartReplicaCommand
+  | ApplyObjectsCommand
+  | DeleteObjectsCommand
+  | ActivateCommand
+  | RegisterHostCommand
+  | JoinMuxCommand
+  | LeaveMuxCommand
+  | LoseMuxCommand
+  | AllocateSnatCommand
+  | ReleaseSnatCommand
+  | TickCommand;
+
+export type CommandKind = Command["kind"];
+
+/** First command of a cluster; ignored when the state is already bootstrapped. */
+export interface BootstrapCommand {
+  readonly kind: "bootstrap";
+  readonly clusterId: string;
+  readonly clusterEpoch: number;
+  /** The site's flow-hash key, 16 hex digits, the same on every MUX and agent for ever. */
+  readonly hashKey: string;
+}
+
+/** A Manager process has started: gives it an incarnation, a committed start number. */
+export interface StartReplicaCommand {
+  readonly kind: "start-replica";
+  readonly nodeId: NodeId;
+  readonly bootId: string;
+}
+
+/** All objects or none. */
+export interface ApplyObjectsCommand {
+  readonly kind: "apply-objects";
+  readonly objects: readonly ApplyObject[];
+}
+
+export interface ApplyObject {
+  readonly ref: ObjectRef;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly object: ObjectSpec;
+  /** Refused with GENERATION_CONFLICT when the stored generation differs; 0 means "must not exist"; null: no check. */
+  readonly expectedGeneration: number | null;
+}
+
+export interface DeleteObjectsCommand {
+  readonly kind: "delete-objects";
+  readonly objects: readonly { readonly ref: ObjectRef; readonly expectedGeneration: number | null }[];
+}
+
+/** Second entry of a change: what was prepared at or before `upToIndex` is used by MUXes from now on. */
+export interface ActivateCommand {
+  readonly kind: "activate";
+  readonly upToIndex: LogIndex;
+}
+
+/** A Host Agent (or a third-party client with DIPs of its own) has started. Same `bootId` again: same answer. */
+export interface RegisterHostCommand {
+  readonly kind: "register-host";
+  readonly name: string;
+  /** Random per process start, 32 hex digits. */
+  readonly bootId: string;
+  readonly dips: readonly { readonly tenant: string; readonly address: IpAddress; readonly locator: IpAddress }[];
+  /** Ranges that the agent has on disk. What it owns but does not declare is orphaned (DESIGN §6). */
+  readonly heldRanges: readonly HeldRange[];
+}
+
+/** `count` ranges of 8 ports from `range` on: ports [range * 8, (range + count) * 8). */
+export interface RangeBlock {
+  readonly vip: IpAddress;
+  /** IANA number: 6 TCP, 17 UDP. */
+  readonly protocol: 6 | 17;
+  /** port >> 3: 128..8191. */
+  readonly range: number;
+  readonly count: number;
+}
+
+export interface HeldRange extends RangeBlock {
+  readonly dip: IpAddress;
+  readonly tenant: string;
+}
+
+/** A MUX has caught up and asks to be live. Replaces earlier incarnations of the same name. */
+export interface JoinMuxCommand {
+  readonly kind: "join-mux";
+  readonly name: string;
+  readonly bootId: string;
+  /** Outer source address of what it encapsulates. */
+  readonly address: IpAddress;
+  readonly capacity: MuxCapacity;
+}
+
+export interface MuxCapacity {
+  readonly rules: number;
+  readonly snatRanges: number;
+}
+
+/** The MUX itself has withdrawn its routes and stops. */
+export interface LeaveMuxCommand {
+  readonly kind: "leave-mux";
+  readonly muxId: MuxId;
+  readonly incarnation: number;
+}
+
+/** The leader has not heard from the MUX for lease + withdrawal + margin. Never for the last one (checked in apply). */
+export interface LoseMuxCommand {
+  readonly kind: "lose-mux";
+  readonly muxId: MuxId;
+  readonly incarnation: number;
+}
+
+export interface AllocateSnatCommand {
+  readonly kind: "allocate-snat";
+  readonly hostId: HostId;
+  readonly incarnation: number;
+  readonly dipId: DipId;
+  readonly protocol: 6 | 17;
+  /** Ports wanted, 1..64512; rounded up to ranges. Fewer may be granted, at least one range. */
+  readonly ports: number;
+}
+
+export interface ReleaseSnatCommand {
+  readonly kind: "release-snat";
+  readonly hostId: HostId;
+  readonly incarnation: number;
+  readonly dipId: DipId;
+  readonly blocks: readonly RangeBlock[];
+}
+
+/** Lets cluster time pass: quarantines end, sessions expire. */
+export interface TickCommand {
+  readonly kind: "tick";
+}
