@@ -2,7 +2,11 @@ import { defineConfig } from "vitest/config";
 
 // Tests that use chance take their seed from here, so that a failing run can be repeated.
 const seed = process.env["ANANTA_TEST_SEED"] ?? String(Math.floor(Math.random() * 2 ** 31));
-process.stderr.write(`seed ${seed} (repeat this run with ANANTA_TEST_SEED=${seed})\n`);
+if (process.env["ANANTA_TEST_SEED_SHOWN"] !== seed) {
+  process.env["ANANTA_TEST_SEED_SHOWN"] = seed; // each project evaluates this file again
+  process.env["ANANTA_TEST_SEED"] = seed;
+  process.stderr.write(`seed ${seed} (repeat this run with ANANTA_TEST_SEED=${seed})\n`);
+}
 
 export default defineConfig({
   test: {
