@@ -1,0 +1,56 @@
+/**
+ * Why packets are dropped. Each reason is a counter, named `drop_<reason>` in metrics; the number is its place in the
+ * counters' typed array, so the order is append-only once a release has shipped.
+ *
+ * A drop is named after what was found, not after who is to blame: "no_rule" may be a port scan or a rule that is late.
+ */
+export const DROP_REASONS = [
+  // The packet itself.
+  "truncated", // shorter than its headers, or than its own length field says
+  "bad_ip_header", // version, header length or total length cannot be
+  "bad_ip_checksum",
+  "bad_transport_header", // TCP data offset or UDP length cannot be
+  "bad_transport_checksum",
+  "ttl_expired",
+  "fragment", // not a whole packet; see DATAPATH §4
+  "unsupported_protocol",
+  // What the tables say.
+  "no_vip",
+  "no_rule", // the VIP has neither a rule nor a port range for the port
+  "no_dip", // pool without a member that takes flows, or a DIP whose host is unknown
+  "not_ready", // no tables yet: no hash key
+  // Leaving.
+  "too_big",
+  "output_full",
+  // Host Agent.
+  "unknown_encapsulator", // outer source is no MUX of ours
+  "not_encapsulated", // from the wire, for a VIP or nobody here
+  "bad_encapsulation", // what is inside is no packet, or ECN forbids (RFC 6040)
+  "not_our_dip", // outer destination is no locator of this host
+  "no_endpoint", // VIP:port is not translated for this DIP
+  "not_owned_port", // port of a range that the DIP does not own
+  "no_snat_flow", // owned port, but nobody behind it talks to this source
+  "foreign_source", // from a VM, with a source that is not its own
+  "forbidden_protocol", // from a VM: encapsulation of its own making (protocols 4 and 41)
+  "no_outbound_vip", // to the outside, but the DIP has no VIP to leave by
+  "snat_hold_full", // no port, and no room to wait for one
+  "snat_hold_expired", // waited for a port in vain
+  "nat_table_full",
+  "unknown_link", // from a VM that is no DIP of this host
+  "hairpin", // a VM to its own VIP
+] as const;
+
+export type DropReason = (typeof DROP_REASONS)[number];
+
+/** Place of each reason in the counters, so that the packet path counts with a number: `DROP.no_vip`. */
+export const DROP: Readonly<Record<DropReason, number>> = Object.freeze(
+  Object.fromEntries(DROP_REASONS.map((reason, index) => [reason, index])) as Record<DropReason, number>,
+);
+
+/** Counters by reason as an object, for snapshots. */
+export function dropsByReason(counts: Float64Array): Record<DropReason, number> {
+  return Object.fromEntries(DROP_REASONS.map((reason, index) => [reason, counts[index] ?? 0])) as Record<
+    DropReason,
+    number
+  >;
+}
