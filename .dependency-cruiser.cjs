@@ -5,7 +5,8 @@
 //   import several roles.
 //
 // test/tidy/imports.test.ts holds the purity of the pure folders a second time, without this tool.
-const pure = "^(core|packet|dataplane|manager/raft/core|manager/state|mux/dataplane|mux/fairness|agent/dataplane)/|^agent/health/monitor\\.ts$";
+const pure =
+  "^(core|packet|dataplane|manager/raft/core|manager/state|mux/dataplane|mux/fairness|agent/dataplane)/|^agent/health/monitor\\.ts$";
 
 module.exports = {
   forbidden: [
@@ -62,7 +63,8 @@ module.exports = {
     },
     {
       name: "roles-apart-manager",
-      comment: "Manager, MUX and agent speak over the wire; what they share is in core, packet, dataplane, proto or runtime.",
+      comment:
+        "Manager, MUX and agent speak over the wire; what they share is in core, packet, dataplane, proto or runtime.",
       severity: "error",
       from: { path: "^manager/" },
       to: { path: "^(mux|agent|fabric|cli|bench|test)/" },

@@ -15,8 +15,8 @@
 //     key                    "watchView"                            lower camel case, the name of the handler
 //     method.name            "WatchView"
 //     method.path            "/ananta.v1.SomeService/WatchView"     what grpc-js wants as `path`
-//     method.requestType     "ViewHello"                            as written in the .proto: short inside its own package;
-//     method.responseType                                           look the class up in the namespace (ananta.v1["ViewHello"])
+//     method.requestType     "ViewHello"                            as written in the .proto, so relative to its package:
+//     method.responseType                                           ananta.v1["ViewHello"]; of another package "raft.v1.Vote"
 //     method.requestStream   true | undefined                       make it a boolean: `method.requestStream === true`
 //     method.responseStream  true | undefined
 //   }
