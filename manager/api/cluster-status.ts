@@ -1,0 +1,73 @@
+/** What this replica knows of the cluster, without asking anybody: it must answer when nothing else does. */
+import type { ananta } from "../../proto/gen/wire.js";
+import type { AgentStreams } from "../projection/agent-streams.js";
+import { ownIdentity } from "../projection/identity.js";
+import type { MuxStreams } from "../projection/mux-streams.js";
+import type { Acknowledgements } from "../projection/acknowledgements.js";
+import type { ReplicaView } from "../replica-view.js";
+import type { Pipeline } from "../stages/pipeline.js";
+
+export interface ClusterStatusOptions {
+  readonly replica: ReplicaView;
+  readonly pipeline: Pipeline;
+  readonly muxStreams: MuxStreams;
+  readonly agentStreams: AgentStreams;
+  readonly acknowledgements: Acknowledgements;
+  readonly version: string;
+  readonly pid: number;
+}
+
+export function clusterStatus(options: ClusterStatusOptions): ananta.v1.ClusterStatusResponse.$Properties {
+  const { replica, pipeline, acknowledgements } = options;
+  const { state, config } = replica;
+  const raft = replica.raft().status();
+  const acknowledged = new Map(acknowledgements.muxes().map((report) => [report.name, report]));
+  const reports = new Map(pipeline.muxPool.confirmations().map((report) => [report.name, report]));
+  return {
+    identity: ownIdentity(replica),
+    role: raft.role,
+    term: raft.term,
+    leader: raft.leader ?? 0,
+    commitIndex: raft.commitIndex,
+    appliedIndex: raft.appliedIndex,
+    muxSafeIndex: replica.muxSafeIndex.value,
+    ageMs: replica.quorumAgeMs(),
+    pid: options.pid,
+    version: options.version,
+    notVoting: raft.notVoting ?? "",
+    replicas: config.replicas.map(({ nodeId, apiAddress }) => {
+      const peer = raft.peers.find(({ id }) => id === nodeId);
+      return {
+        nodeId,
+        address: apiAddress,
+        ...(peer === undefined ? {} : { matchIndex: peer.matchIndex, replication: peer.state }),
+        ...(peer?.lastHeardMsAgo === undefined || peer.lastHeardMsAgo === null ? {} : { heardMsAgo: Math.round(peer.lastHeardMsAgo) }),
+      };
+    }),
+    muxes: state.muxes().map((mux) => {
+      const report = reports.get(mux.name) ?? acknowledged.get(mux.name);
+      const renewedMsAgo = pipeline.inOffice ? pipeline.muxPool.renewedMsAgo(mux.name) : null;
+      const counters = options.muxStreams.counters(mux.name);
+      return {
+        muxId: mux.muxId,
+        name: mux.name,
+        incarnation: mux.incarnation,
+        state: mux.state,
+        address: mux.address,
+        index: report?.bootId === mux.bootId ? report.index : 0,
+        ...(renewedMsAgo === null ? {} : { renewedMsAgo: Math.round(renewedMsAgo) }),
+        ...(counters === null ? {} : { counters }),
+      };
+    }),
+    hosts: state.hosts().map((host) => ({
+      hostId: host.hostId,
+      name: host.name,
+      incarnation: host.incarnation,
+      dips: host.dips.map((id) => state.dip(id)?.address ?? ""),
+      connectedHere: options.agentStreams.isConnected(host.hostId),
+    })),
+    digest: state.digest(),
+    vips: state.objects("Vip", null).length,
+    stages: pipeline.counters().map(({ name, queued, handled, refused }) => ({ name, queued, handled, refused })),
+  };
+}

@@ -1,0 +1,133 @@
+/**
+ * Takes a command to the leader, wherever it is, and brings its result back (DESIGN §1: only the leader proposes).
+ *
+ * (I1) Every submission gets exactly one result, at its deadline at the latest.
+ * (I2) A submission that came back NOT_LEADER or LEADERSHIP_LOST, or whose link broke, is sent again to the next leader:
+ *      its origin makes that harmless. Only when time is up the caller hears of it: UNAVAILABLE when it was never handed
+ *      over (nothing was done), DEADLINE_EXCEEDED when it was (outcome unknown).
+ */
+import type { LogIndex } from "../../core/brands.js";
+import { AnantaError, type ErrorCode } from "../../core/errors.js";
+import type { Clock, Timer } from "../../runtime/env.js";
+import { refusal, type Submission } from "../stages/submission.js";
+import type { SubmittedCommand } from "../state/commands.js";
+import type { CommandResult } from "../state/results.js";
+
+/** Waiting here, without a leader, at most. At 50,000 requests/s and a 100 ms failover 5,000 would do. */
+const WAITING_MAX = 65_536;
+const SWEEP_MS = 50;
+
+/** Somewhere a submission can be handed to: the own pipeline, or a link to the leader. */
+export interface Route {
+  submit(submission: Submission): void;
+}
+
+interface Errand {
+  readonly submitted: SubmittedCommand;
+  readonly deadlineAtMs: number;
+  /** It is with a leader now. */
+  underWay: boolean;
+  /** An earlier attempt ended without an answer: it may have been done. */
+  uncertain: boolean;
+  resolve: ((result: CommandResult) => void) | null;
+}
+
+export class LeaderForwarding {
+  readonly #clock: Clock;
+  readonly #waiting = new Set<Errand>();
+  readonly #open = new Set<Errand>();
+  #route: Route | null = null;
+  #sweep: Timer | null = null;
+  #stopped = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Where the leader is reached from now on; null while there is none. */
+  setRoute(route: Route | null): void {
+    this.#route = route;
+    if (route === null) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const errand of waiting) this.#hand(errand);
+  }
+
+  submit(submitted: SubmittedCommand, deadlineMs: number): Promise<CommandResult> {
+    if (this.#stopped) return Promise.resolve(refusal(new AnantaError("UNAVAILABLE", "this replica is stopping")));
+    if (this.#waiting.size >= WAITING_MAX) {
+      return Promise.resolve(refusal(new AnantaError("STAGE_OVERLOADED", `${WAITING_MAX} requests wait for a leader already`, { retryAfterMs: 500 })));
+    }
+    return new Promise((resolve) => {
+      const errand: Errand = { submitted, deadlineAtMs: this.#clock.nowMs() + deadlineMs, underWay: false, uncertain: false, resolve };
+      this.#open.add(errand);
+      this.#sweep ??= this.#clock.setTimer(SWEEP_MS, () => this.#expire());
+      this.#hand(errand);
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#sweep?.cancel();
+    for (const errand of [...this.#open]) this.#finish(errand, timeUp(errand));
+  }
+
+  #hand(errand: Errand): void {
+    if (this.#route === null) {
+      this.#waiting.add(errand);
+      return;
+    }
+    errand.underWay = true;
+    let answered = false;
+    this.#route.submit({
+      submitted: errand.submitted,
+      deadlineAtMs: errand.deadlineAtMs,
+      reply: (result) => {
+        if (answered || errand.resolve === null) return;
+        answered = true;
+        if (result.ok || !isRetryable(result.code)) this.#finish(errand, result);
+        else this.#again(errand, result.code);
+      },
+    });
+  }
+
+  #again(errand: Errand, code: ErrorCode): void {
+    errand.underWay = false;
+    if (code !== "NOT_LEADER") errand.uncertain = true;
+    this.#waiting.add(errand);
+    // The route that refused us may be gone already, or about to be replaced: look once more in the next turn.
+    this.#clock.nextTurn(() => {
+      if (this.#route !== null && this.#waiting.delete(errand)) this.#clock.setTimer(5, () => this.#retry(errand));
+    });
+  }
+
+  #retry(errand: Errand): void {
+    if (errand.resolve !== null) this.#hand(errand);
+  }
+
+  #expire(): void {
+    this.#sweep = null;
+    const nowMs = this.#clock.nowMs();
+    for (const errand of [...this.#open]) if (errand.deadlineAtMs <= nowMs) this.#finish(errand, timeUp(errand));
+    if (this.#open.size > 0) this.#sweep = this.#clock.setTimer(SWEEP_MS, () => this.#expire());
+  }
+
+  #finish(errand: Errand, result: CommandResult): void {
+    const { resolve } = errand;
+    errand.resolve = null;
+    this.#open.delete(errand);
+    this.#waiting.delete(errand);
+    resolve?.(result);
+  }
+}
+
+function isRetryable(code: ErrorCode): boolean {
+  return code === "NOT_LEADER" || code === "LEADERSHIP_LOST";
+}
+
+function timeUp(errand: Errand): CommandResult {
+  const error = errand.underWay || errand.uncertain
+    ? new AnantaError("DEADLINE_EXCEEDED", "no answer from the leader in time; the outcome is unknown: retry with the same origin")
+    : new AnantaError("UNAVAILABLE", "no leader in time: a majority of the Manager replicas is not reachable; nothing was done");
+  return { ...refusal(error), index: 0 as LogIndex };
+}

@@ -1,0 +1,132 @@
+/** What operators and their tools call (proto/ananta/v1/operator.proto). Any replica answers. */
+import { AnantaError } from "../../core/errors.js";
+import type { ananta } from "../../proto/gen/wire.js";
+import type { CallContext } from "../../runtime/env.js";
+import { checkOrigin } from "../projection/origin.js";
+import { tenantOf } from "../projection/agent-streams.js";
+import type { ReplicaView } from "../replica-view.js";
+import type { ApplyObject, Command } from "../state/commands.js";
+import type { ObjectKind, ObjectRef } from "../state/objects.js";
+import type { CommandResult, ObjectOutcome } from "../state/results.js";
+import { whenInForce } from "./in-force.js";
+import { objectsFromWire, wireObject } from "./wire-objects.js";
+import { readPoint } from "./read-state.js";
+
+
+/** Part of the caller's deadline kept back, so that the answer still reaches it. */
+const ANSWER_RESERVE_MS = 200;
+const OBJECTS_MAX = 1_000;
+
+export class OperatorService {
+  readonly #replica: ReplicaView;
+
+  constructor(replica: ReplicaView) {
+    this.#replica = replica;
+  }
+
+  async apply(request: ananta.v1.ApplyRequest.$Properties, call: CallContext): Promise<ananta.v1.ApplyResponse.$Properties> {
+    const objects = checkCount(request.objects ?? [], "objects");
+    const command: Command = { kind: "apply-objects", objects: unique(objectsFromWire(objects)) };
+    if (request.dryRun === true) {
+      const { index } = await readPoint(this.#replica, false, budget(call));
+      throwIfRefused(this.#replica.state.check(command));
+      return { outcomes: [], index, inForce: false };
+    }
+    return this.#change({ origin: request.origin, command, call });
+  }
+
+  async delete(request: ananta.v1.DeleteRequest.$Properties, call: CallContext): Promise<ananta.v1.DeleteResponse.$Properties> {
+    const refs = checkCount(request.refs ?? [], "refs").map((ref, position) => {
+      const generation = ref.generation ?? 0;
+      return { ref: refOf(ref, `refs[${position}]`), expectedGeneration: generation === 0 ? null : generation };
+    });
+    return this.#change({ origin: request.origin, command: { kind: "delete-objects", objects: refs }, call });
+  }
+
+  async get(request: ananta.v1.GetRequest.$Properties, call: CallContext): Promise<ananta.v1.GetResponse.$Properties> {
+    const ref = refOf(request.ref ?? {}, "ref");
+    const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
+    const object = this.#replica.state.object(ref);
+    if (object === null) throw new AnantaError("NOT_FOUND", `${ref.kind} "${ref.name}" does not exist in tenant "${ref.tenant}"`);
+    return { object: wireObject(object, this.#replica.state, this.#replica.muxSafeIndex.value), index, ageMs };
+  }
+
+  async list(request: ananta.v1.ListRequest.$Properties, call: CallContext): Promise<ananta.v1.ListResponse.$Properties> {
+    const kind = kindOf(request.kind, "kind");
+    const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
+    const tenant = (request.tenant ?? "") === "" ? null : (request.tenant ?? null);
+    const objects = this.#replica.state.objects(kind, tenant);
+    return { objects: objects.map((object) => wireObject(object, this.#replica.state, this.#replica.muxSafeIndex.value)), index, ageMs };
+  }
+
+  async #change(change: {
+    readonly origin: ananta.v1.Origin.$Properties | null | undefined;
+    readonly command: Command;
+    readonly call: CallContext;
+  }): Promise<{ outcomes: ananta.v1.Outcome.$Properties[]; index: number; inForce: boolean }> {
+    const { env } = this.#replica;
+    const startMs = env.clock.nowMs();
+    const origin = checkOrigin(change.origin);
+    const result = await this.#replica.submit({ origin, command: change.command }, budget(change.call));
+    const outcomes = outcomesOf(result);
+    const leftMs = Math.max(0, budget(change.call) - (env.clock.nowMs() - startMs));
+    await this.#replica.whenApplied(result.index, leftMs).catch(() => undefined); // only in_force depends on it
+    const changed = outcomes.filter((outcome) => outcome.change !== "unchanged");
+    const inForce = await whenInForce(this.#replica, changed, Math.max(0, budget(change.call) - (env.clock.nowMs() - startMs)));
+    return {
+      outcomes: outcomes.map(({ ref, change: what, generation }) => ({ kind: ref.kind, tenant: ref.tenant, name: ref.name, change: what, generation })),
+      index: result.index,
+      inForce,
+    };
+  }
+}
+
+/** Time that may be spent on the request in ms. */
+export function budget(call: CallContext): number {
+  return Math.max(1, call.deadlineMs - ANSWER_RESERVE_MS);
+}
+
+export function throwIfRefused(result: CommandResult | null): void {
+  if (result !== null && !result.ok) throw new AnantaError(result.code, result.message, result.facts);
+}
+
+function outcomesOf(result: CommandResult): readonly ObjectOutcome[] {
+  throwIfRefused(result);
+  if (!result.ok || (result.value.kind !== "objects-applied" && result.value.kind !== "objects-deleted")) {
+    throw new AnantaError("INTERNAL", "a change of objects was answered with something else");
+  }
+  return result.value.objects;
+}
+
+export function kindOf(kind: string | null | undefined, where: string): ObjectKind {
+  if (kind === "Vip" || kind === "BackendPool") return kind;
+  throw new AnantaError("INVALID_ARGUMENT", `${where}: "${kind ?? ""}" is not a kind; use Vip or BackendPool`);
+}
+
+export function refOf(ref: ananta.v1.ObjectRef.$Properties, where: string): ObjectRef {
+  const kind = kindOf(ref.kind, `${where}.kind`);
+  const name = ref.name ?? "";
+  if (name === "") throw new AnantaError("INVALID_ARGUMENT", `${where}.name: missing`);
+  return { kind, tenant: tenantOf(ref.tenant), name };
+}
+
+function checkCount<T>(items: readonly T[], where: string): readonly T[] {
+  if (items.length < 1 || items.length > OBJECTS_MAX) throw new AnantaError("INVALID_ARGUMENT", `${where}: ${items.length} given; use 1 to ${OBJECTS_MAX}`);
+  return items;
+}
+
+/** One request names an object once. */
+function unique(objects: readonly ApplyObject[]): readonly ApplyObject[] {
+  const seen = new Map<string, number>();
+  objects.forEach(({ ref }, position) => {
+    const key = `${ref.kind}/${ref.tenant}/${ref.name}`;
+    const first = seen.get(key);
+    if (first !== undefined) {
+      const message = `objects[${position}]: ${ref.kind} "${ref.name}" is given twice; it is objects[${first}] already`;
+      throw new AnantaError("INVALID_ARGUMENT", message, { problems: JSON.stringify([{ object: position, path: "metadata.name", message }]) });
+    }
+    seen.set(key, position);
+  });
+  return objects;
+}
+

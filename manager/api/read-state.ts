@@ -1,0 +1,18 @@
+/**
+ * Reads of the replicated state: linearizable by ReadIndex (Raft dissertation §6.4), or stale from what this replica has
+ * applied, with the age of its newest proof of being in step.
+ */
+import type { LogIndex } from "../../core/brands.js";
+import type { ReplicaView } from "../replica-view.js";
+
+export interface ReadPoint {
+  readonly index: LogIndex;
+  /** Ms; 0 for a linearizable read. */
+  readonly ageMs: number;
+}
+
+/** Resolves when the state may be read. Rejects with UNAVAILABLE when no quorum answers in time. */
+export async function readPoint(replica: ReplicaView, stale: boolean, deadlineMs: number): Promise<ReadPoint> {
+  if (!stale) await replica.raft().readIndex(deadlineMs);
+  return { index: replica.state.appliedIndex, ageMs: stale ? replica.quorumAgeMs() : 0 };
+}

@@ -1,0 +1,194 @@
+/**
+ * A follower's link to the leader: requests go up, answers and muxSafeIndex come down (proto/ananta/v1/replica.proto).
+ * One link at a time, to the replica that Raft says leads; reopened while it does.
+ */
+import type { HostId, LogIndex, NodeId, Term } from "../../core/brands.js";
+import { AnantaError } from "../../core/errors.js";
+import type { ananta } from "../../proto/gen/wire.js";
+import type { Channel, MessageStream, Timer } from "../../runtime/env.js";
+import type { Acknowledgements } from "../projection/acknowledgements.js";
+import { ownIdentity } from "../projection/identity.js";
+import type { ReplicaView } from "../replica-view.js";
+import type { MuxReport } from "../stages/mux-pool-management.js";
+import { refusal, type Submission } from "../stages/submission.js";
+import { decodeResult, encodeCommand } from "./forwarded-command.js";
+import type { Route } from "./leader-forwarding.js";
+import { REPLICA_FORWARD } from "./methods.js";
+
+type Up = ananta.v1.FollowerToLeader.$Properties;
+type Down = ananta.v1.LeaderToFollower.$Properties;
+
+/** A new leader needs some ms between its election and its first committed entry; until then it refuses links. */
+const REOPEN_MS = 10;
+/** Commands in one message, so that none nears the 4 MB limit. */
+const COMMANDS_PER_MESSAGE = 1_024;
+
+export interface ReplicaLinkOptions {
+  readonly replica: ReplicaView;
+  readonly acknowledgements: Acknowledgements;
+  /** The leader can be reached (a route), or no longer (null). */
+  readonly routeChanged: (route: Route | null) => void;
+}
+
+export class ReplicaLink implements Route {
+  readonly #options: ReplicaLinkOptions;
+  readonly #channels = new Map<NodeId, Channel>();
+  #leader: { readonly node: NodeId; readonly term: Term } | null = null;
+  #stream: MessageStream<Up, Down> | null = null;
+  #up = false;
+  #reopen: Timer | null = null;
+  #nextId = 1;
+  readonly #awaiting = new Map<number, Submission>();
+  #outbox: ananta.v1.ForwardedCommand.$Properties[] = [];
+  #muxReports = new Map<string, MuxReport>();
+  #hostReports = new Map<HostId, LogIndex>();
+  #flush: Timer | null = null;
+  readonly #confirmed = new Map<string, number>();
+
+  constructor(options: ReplicaLinkOptions) {
+    this.#options = options;
+  }
+
+  /** Raft knows another leader, or none (null). This replica itself counts as none. */
+  follow(leader: { readonly node: NodeId; readonly term: Term } | null): void {
+    if (leader?.node === this.#leader?.node && leader?.term === this.#leader?.term) return;
+    this.#leader = leader;
+    this.#drop();
+    if (leader !== null) this.#open();
+  }
+
+  stop(): void {
+    this.follow(null);
+    for (const channel of this.#channels.values()) channel.close();
+  }
+
+  submit(submission: Submission): void {
+    if (!this.#up) {
+      submission.reply(refusal(new AnantaError("NOT_LEADER", "no link to the leader")));
+      return;
+    }
+    const id = this.#nextId++;
+    this.#awaiting.set(id, submission);
+    const deadlineMs = Math.max(1, Math.round(submission.deadlineAtMs - this.#options.replica.env.clock.nowMs()));
+    this.#outbox.push({ id, command: encodeCommand(submission.submitted), deadlineMs });
+    this.#scheduleFlush();
+  }
+
+  muxReported(report: MuxReport): void {
+    if (!this.#up) return; // told in full when the link is up
+    this.#muxReports.set(report.name, report);
+    this.#scheduleFlush();
+  }
+
+  hostReported(host: HostId, index: LogIndex): void {
+    if (!this.#up) return;
+    this.#hostReports.set(host, index);
+    this.#scheduleFlush();
+  }
+
+  /** Newest renewal of this start of the MUX that the leader has counted; 0: none known. */
+  confirmedRenewal(name: string, bootId: string): number {
+    return this.#confirmed.get(`${name}/${bootId}`) ?? 0;
+  }
+
+  #open(): void {
+    const leader = this.#leader;
+    if (leader === null) return;
+    const stream = this.#channel(leader.node).open(REPLICA_FORWARD);
+    this.#stream = stream;
+    stream.listen({
+      message: (message) => {
+        if (this.#stream === stream) this.#receive(message);
+      },
+      closed: () => {
+        if (this.#stream !== stream) return;
+        this.#drop();
+        this.#reopen = this.#options.replica.env.clock.setTimer(REOPEN_MS, () => this.#open());
+      },
+    });
+    stream.send({ hello: { identity: ownIdentity(this.#options.replica), term: leader.term } });
+  }
+
+  #channel(node: NodeId): Channel {
+    let channel = this.#channels.get(node);
+    if (channel === undefined) {
+      const { env, config } = this.#options.replica;
+      const address = config.replicas.find((replica) => replica.nodeId === node)?.apiAddress;
+      if (address === undefined) throw new AnantaError("INTERNAL", `replica ${node} leads, but is not in the configuration`);
+      channel = env.network.connect(address, { reconnectMaxMs: config.raft.electionTimeoutMinMs, dedicated: true });
+      this.#channels.set(node, channel);
+    }
+    return channel;
+  }
+
+  #receive(message: Down): void {
+    if (message.welcome) this.#welcomed();
+    else if (message.results) {
+      // First the index, so that grants in this message pass every cut on this replica.
+      this.#options.replica.muxSafeIndex.advance((message.results.muxSafeIndex ?? 0) as LogIndex);
+      for (const { id, result } of message.results.results ?? []) {
+        const submission = this.#awaiting.get(id ?? 0);
+        this.#awaiting.delete(id ?? 0);
+        if (submission !== undefined && result) submission.reply(decodeResult(result));
+      }
+    } else if (message.beat) {
+      for (const { name, bootId, renewal } of message.beat.confirmations ?? []) this.#confirmed.set(`${name ?? ""}/${bootId ?? ""}`, renewal ?? 0);
+      this.#options.replica.muxSafeIndex.advance((message.beat.muxSafeIndex ?? 0) as LogIndex);
+    }
+  }
+
+  #welcomed(): void {
+    this.#up = true;
+    this.#confirmed.clear();
+    for (const report of this.#options.acknowledgements.muxes()) this.#muxReports.set(report.name, report);
+    for (const [host, index] of this.#options.acknowledgements.hosts()) this.#hostReports.set(host, index);
+    this.#scheduleFlush();
+    this.#options.routeChanged(this);
+  }
+
+  /** Commands and reports of one turn of the event loop leave together. */
+  #scheduleFlush(): void {
+    this.#flush ??= this.#options.replica.env.clock.nextTurn(() => {
+      this.#flush = null;
+      this.#sendAll();
+    });
+  }
+
+  #sendAll(): void {
+    const stream = this.#stream;
+    if (stream === null || !this.#up) return;
+    if (this.#muxReports.size > 0 || this.#hostReports.size > 0) {
+      const muxes = [...this.#muxReports.values()];
+      const hosts = [...this.#hostReports].map(([hostId, index]) => ({ hostId, index }));
+      this.#muxReports.clear();
+      this.#hostReports.clear();
+      stream.send({ report: { muxes, hosts } });
+    }
+    const commands = this.#outbox;
+    this.#outbox = [];
+    for (let from = 0; from < commands.length; from += COMMANDS_PER_MESSAGE) {
+      stream.send({ commands: { commands: commands.slice(from, from + COMMANDS_PER_MESSAGE) } });
+    }
+  }
+
+  /** The link is gone: what was sent on it may have been done (I2 of leader-forwarding). */
+  #drop(): void {
+    this.#reopen?.cancel();
+    this.#reopen = null;
+    const stream = this.#stream;
+    this.#stream = null;
+    stream?.end();
+    if (this.#up) this.#options.routeChanged(null);
+    this.#up = false;
+    const unsent = new Set(this.#outbox.map(({ id }) => id));
+    this.#outbox = [];
+    const awaiting = [...this.#awaiting];
+    this.#awaiting.clear();
+    for (const [id, submission] of awaiting) {
+      const error = unsent.has(id)
+        ? new AnantaError("NOT_LEADER", "the link to the leader closed before the request was sent")
+        : new AnantaError("LEADERSHIP_LOST", "the link to the leader closed before it answered");
+      submission.reply(refusal(error));
+    }
+  }
+}

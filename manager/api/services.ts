@@ -1,0 +1,42 @@
+/** The one list of what a replica's gRPC server offers. */
+import type { ananta } from "../../proto/gen/wire.js";
+import { bidi, serverStream, unary, type Handler } from "../../runtime/env.js";
+import type { AgentStreams } from "../projection/agent-streams.js";
+import type { MuxStreams } from "../projection/mux-streams.js";
+import type { ExplainFlow } from "./explain-flow.js";
+import * as methods from "./methods.js";
+import type { OperatorService } from "./operator-service.js";
+import type { ReplicaService } from "./replica-service.js";
+import type { SnatService } from "./snat-service.js";
+import type { Watches } from "./watch.js";
+
+export interface Services {
+  readonly operator: OperatorService;
+  readonly watches: Watches;
+  readonly snat: SnatService;
+  readonly muxStreams: MuxStreams;
+  readonly agentStreams: AgentStreams;
+  readonly replicas: ReplicaService;
+  readonly explainFlow: ExplainFlow;
+  readonly clusterStatus: () => ananta.v1.ClusterStatusResponse.$Properties;
+}
+
+export function handlers(services: Services): readonly Handler[] {
+  const { operator, watches, snat, muxStreams, agentStreams, replicas, explainFlow, clusterStatus } = services;
+  return [
+    unary(methods.OPERATOR_APPLY, (request, call) => operator.apply(request, call)),
+    unary(methods.OPERATOR_GET, (request, call) => operator.get(request, call)),
+    unary(methods.OPERATOR_LIST, (request, call) => operator.list(request, call)),
+    unary(methods.OPERATOR_DELETE, (request, call) => operator.delete(request, call)),
+    serverStream(methods.OPERATOR_WATCH, (request, stream) => watches.open(request, stream)),
+    unary(methods.OPERATOR_CLUSTER_STATUS, () => Promise.resolve(clusterStatus())),
+    unary(methods.OPERATOR_EXPLAIN_FLOW, (request) => explainFlow.explain(request)),
+    unary(methods.SNAT_REGISTER, (request, call) => snat.register(request, call)),
+    unary(methods.SNAT_ALLOCATE, (request, call) => snat.allocate(request, call)),
+    unary(methods.SNAT_RELEASE, (request, call) => snat.release(request, call)),
+    unary(methods.SNAT_LIST, (request, call) => snat.list(request, call)),
+    bidi(methods.MUX_FOLLOW, (stream) => muxStreams.open(stream)),
+    bidi(methods.AGENT_FOLLOW, (stream) => agentStreams.open(stream)),
+    bidi(methods.REPLICA_FORWARD, (stream) => replicas.open(stream)),
+  ];
+}

@@ -1,0 +1,100 @@
+/**
+ * The state machine as the consensus module sees it: decodes entries, applies them, and tells whoever waits. The order
+ * for each commit is fixed: apply, keep the effects, answer submissions, wake waiters; then feed streams once.
+ */
+import type { LogIndex, Term } from "../core/brands.js";
+import { AnantaError } from "../core/errors.js";
+import type { Clock } from "../runtime/env.js";
+import type { EffectLog } from "./projection/effect-log.js";
+import type { CommittedEntry, ReplicatedStateMachine } from "./raft/index.js";
+import { decodeBatch } from "./state/command-codec.js";
+import type { AppliedBatch } from "./state/results.js";
+import type { StateMachine } from "./state/state-machine.js";
+
+export interface AppliedLogListener {
+  /** One entry has been applied. */
+  applied(term: Term, batch: AppliedBatch): void;
+  /** Everything newly committed has been applied. */
+  caughtUp(): void;
+  /** The state was replaced by a snapshot's. */
+  restored(): void;
+}
+
+interface Waiter {
+  readonly index: LogIndex;
+  readonly resolve: () => void;
+}
+
+export class AppliedLog implements ReplicatedStateMachine {
+  readonly #clock: Clock;
+  readonly #state: StateMachine;
+  readonly #effects: EffectLog;
+  readonly #listener: AppliedLogListener;
+  #waiters: Waiter[] = [];
+  /** Monotonic ms at which the state's cluster time was last set. */
+  #timeSetAtMs: number;
+
+  constructor(options: { readonly clock: Clock; readonly state: StateMachine; readonly effects: EffectLog; readonly listener: AppliedLogListener }) {
+    this.#clock = options.clock;
+    this.#state = options.state;
+    this.#effects = options.effects;
+    this.#listener = options.listener;
+    this.#timeSetAtMs = options.clock.nowMs();
+  }
+
+  /** Last applied cluster time and what has passed since, on this replica's monotonic clock. Never runs ahead. */
+  clusterTimeMs(): number {
+    return Math.floor(this.#state.clusterTimeMs + (this.#clock.nowMs() - this.#timeSetAtMs));
+  }
+
+  apply(entries: readonly CommittedEntry[]): void {
+    for (const entry of entries) {
+      const batch = this.#state.apply(decodeBatch(entry.payload), entry.index);
+      this.#timeSetAtMs = this.#clock.nowMs();
+      this.#effects.append(batch);
+      this.#listener.applied(entry.term, batch);
+    }
+    this.#wake();
+    this.#listener.caughtUp();
+  }
+
+  snapshot(): Iterable<Uint8Array> {
+    return this.#state.snapshot();
+  }
+
+  restore(chunks: Iterable<Uint8Array>, index: LogIndex): void {
+    this.#state.restore(chunks, index);
+    this.#timeSetAtMs = this.#clock.nowMs();
+    this.#effects.reset(index);
+    this.#wake();
+    this.#listener.restored();
+    this.#listener.caughtUp();
+  }
+
+  /** Rejects with BEHIND when this replica has not applied `index` within `deadlineMs`. */
+  whenApplied(index: LogIndex, deadlineMs: number): Promise<void> {
+    if (this.#state.appliedIndex >= index) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        index,
+        resolve: () => {
+          timer.cancel();
+          resolve();
+        },
+      };
+      const timer = this.#clock.setTimer(deadlineMs, () => {
+        this.#waiters = this.#waiters.filter((other) => other !== waiter);
+        reject(new AnantaError("BEHIND", `this replica has applied ${this.#state.appliedIndex}, not yet ${index}`));
+      });
+      this.#waiters.push(waiter);
+    });
+  }
+
+  #wake(): void {
+    if (this.#waiters.length === 0) return;
+    const applied = this.#state.appliedIndex;
+    const ready = this.#waiters.filter(({ index }) => index <= applied);
+    this.#waiters = this.#waiters.filter(({ index }) => index > applied);
+    for (const { resolve } of ready) resolve();
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * One Manager replica: everything built from an `Env`, started in order, stopped in reverse.
+ *
+ *   agents, MUXes, operators -> api, projection -> (link to the leader) -> stages -> raft -> state -> projection -> back
+ *
+ * This file is the wiring and nothing else; docs/ARCHITECTURE.md follows a request through it.
+ */
+import type { NodeId, Term } from "../core/brands.js";
+import { AnantaError } from "../core/errors.js";
+import type { Env, Server } from "../runtime/env.js";
+import { clusterStatus } from "./api/cluster-status.js";
+import { ExplainFlow } from "./api/explain-flow.js";
+import { LeaderForwarding } from "./api/leader-forwarding.js";
+import { OperatorService } from "./api/operator-service.js";
+import { ReplicaLink } from "./api/replica-link.js";
+import { ReplicaService } from "./api/replica-service.js";
+import { handlers } from "./api/services.js";
+import { SnatService } from "./api/snat-service.js";
+import { Watches } from "./api/watch.js";
+import { AppliedLog } from "./applied-log.js";
+import type { ManagerConfig } from "./config.js";
+import { Acknowledgements } from "./projection/acknowledgements.js";
+import { AgentStreams } from "./projection/agent-streams.js";
+import { EffectLog } from "./projection/effect-log.js";
+import { MuxSafeIndex } from "./projection/mux-safe-index.js";
+import { MuxStreams } from "./projection/mux-streams.js";
+import { createRaftNode, type RaftNode, type RaftStatus } from "./raft/index.js";
+import type { ReplicaView } from "./replica-view.js";
+import { Pipeline } from "./stages/pipeline.js";
+import { createStateMachine } from "./state/index.js";
+import type { StateMachine } from "./state/state-machine.js";
+
+/** Shown by gRPC reflection and health. */
+const PUBLIC_SERVICES = ["ananta.v1.OperatorService", "ananta.v1.SnatService", "ananta.v1.AgentService", "ananta.v1.MuxService"];
+const STOP_GRACE_MS = 500;
+const ANNOUNCE_DEADLINE_MS = 5_000;
+const INT32_MAX = 2 ** 31 - 1;
+
+export interface Manager {
+  /** Rejects with STORAGE_LOCKED, STORAGE_DAMAGED, or FAILED_PRECONDITION (a port is taken). */
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** Where its API listens. */
+  readonly address: string;
+  raftStatus(): RaftStatus;
+  readonly state: StateMachine;
+  readonly muxSafeIndex: MuxSafeIndex;
+  readonly pipeline: Pipeline;
+}
+
+export interface ManagerOutside {
+  /** Shown in status. */
+  readonly version: string;
+  readonly pid: number;
+  /** Durable state failed or an invariant broke: the process must end. */
+  readonly failed: (error: Error) => void;
+}
+
+export function createManager(env: Env, config: ManagerConfig, outside: ManagerOutside): Manager {
+  const bootId = hex(env.entropy(16));
+  const log = env.log;
+  const addresses = config.replicas.find(({ nodeId }) => nodeId === config.nodeId);
+  if (addresses === undefined) throw new AnantaError("INVALID_ARGUMENT", `replicas: node ${config.nodeId} itself is not among them`);
+
+  const state = createStateMachine();
+  const effects = new EffectLog(state.appliedIndex);
+  const muxSafeIndex = new MuxSafeIndex();
+  const forwarding = new LeaderForwarding(env.clock);
+  let raft: RaftNode | null = null;
+  let server: Server | null = null;
+  let stopped = false;
+
+  const appliedLog = new AppliedLog({
+    clock: env.clock,
+    state,
+    effects,
+    listener: {
+      applied: (term, batch) => {
+        pipeline.applied(term, batch);
+        watches.applied(batch);
+      },
+      caughtUp: () => {
+        pipeline.caughtUp();
+        muxStreams.advanced();
+        agentStreams.advanced();
+      },
+      restored: () => watches.restored(),
+    },
+  });
+
+  const replica: ReplicaView = {
+    env,
+    config,
+    bootId,
+    incarnation: () => state.replicas().find(({ nodeId, bootId: boot }) => nodeId === config.nodeId && boot === bootId)?.incarnation ?? 0,
+    state,
+    effects,
+    muxSafeIndex,
+    raft: () => {
+      if (raft === null) throw new AnantaError("UNAVAILABLE", "this replica is starting");
+      return raft;
+    },
+    submit: (submitted, deadlineMs) => forwarding.submit(submitted, deadlineMs),
+    whenApplied: (index, deadlineMs) => appliedLog.whenApplied(index, deadlineMs),
+    quorumAgeMs: () => Math.round(Math.min(INT32_MAX, env.clock.nowMs() - (raft?.quorumSeenAtMs() ?? -Infinity))),
+  };
+
+  const pipeline = new Pipeline({
+    env,
+    state,
+    raft: () => replica.raft(),
+    muxSafeIndex,
+    clusterTimeMs: () => appliedLog.clusterTimeMs(),
+    muxTimings: config.mux,
+    bootstrap: () => ({ kind: "bootstrap", clusterId: config.clusterId, clusterEpoch: config.clusterEpoch, hashKey: hex(env.entropy(8)) }),
+    failed: (error) => outside.failed(AnantaError.from(error)),
+  });
+
+  const acknowledgements = new Acknowledgements({
+    muxReported: (report) => (pipeline.inOffice ? pipeline.muxReported(report) : link.muxReported(report)),
+    hostReported: (host, index) => (pipeline.inOffice ? pipeline.hostReported(host, index) : link.hostReported(host, index)),
+  });
+  const link = new ReplicaLink({
+    replica,
+    acknowledgements,
+    routeChanged: (route) => {
+      if (!pipeline.inOffice) forwarding.setRoute(route);
+    },
+  });
+  const muxStreams = new MuxStreams({
+    replica,
+    acknowledgements,
+    confirmedRenewal: (name, boot) => (pipeline.inOffice ? ownConfirmation(name, boot) : link.confirmedRenewal(name, boot)),
+  });
+  const agentStreams = new AgentStreams({ replica, acknowledgements });
+  const watches = new Watches(replica);
+  const replicas = new ReplicaService(replica, pipeline);
+  muxSafeIndex.onAdvance(() => agentStreams.advanced());
+
+  /** As for followers' MUXes: a leader that is cut off from the quorum confirms nothing. */
+  function ownConfirmation(name: string, boot: string): number {
+    if (replica.quorumAgeMs() >= config.mux.leaseMs / 4) return 0;
+    return pipeline.muxPool.confirmations().find((report) => report.name === name && report.bootId === boot)?.renewal ?? 0;
+  }
+
+  function roleChanged(status: RaftStatus): void {
+    log.info("role changed", { role: status.role, term: status.term, leader: status.leader });
+    if (status.role !== "leader" && pipeline.inOffice) leaveOffice();
+    const other = status.leader !== null && status.leader !== config.nodeId ? { node: status.leader, term: status.term } : null;
+    link.follow(other);
+    server?.setServing(status.leader !== null);
+  }
+
+  function takeOffice(term: Term): void {
+    log.info("took office", { term });
+    pipeline.takeOffice(term);
+    for (const report of acknowledgements.muxes()) pipeline.muxReported(report);
+    for (const [host, index] of acknowledgements.hosts()) pipeline.hostReported(host, index);
+    forwarding.setRoute(pipeline);
+    replicas.takeOffice();
+    pipeline.caughtUp();
+  }
+
+  function leaveOffice(): void {
+    log.info("left office", {});
+    forwarding.setRoute(null);
+    pipeline.leaveOffice();
+    replicas.leaveOffice();
+  }
+
+  /** A start is a fact that the log knows: it gives this process its incarnation. */
+  async function announceStart(): Promise<void> {
+    while (!stopped) {
+      const result = await forwarding.submit({ origin: null, command: { kind: "start-replica", nodeId: config.nodeId, bootId } }, ANNOUNCE_DEADLINE_MS);
+      if (result.ok) return;
+    }
+  }
+
+  return {
+    address: addresses.apiAddress,
+    state,
+    muxSafeIndex,
+    pipeline,
+    raftStatus: () => replica.raft().status(),
+
+    async start() {
+      raft = createRaftNode({
+        env,
+        config: {
+          id: config.nodeId,
+          voters: new Map<NodeId, string>(config.replicas.map(({ nodeId, raftAddress }) => [nodeId, raftAddress])),
+          clusterId: config.clusterId,
+          clusterEpoch: config.clusterEpoch,
+          dataFolder: config.dataFolder,
+          bootstrap: config.bootstrap,
+          ...config.raft,
+        },
+        stateMachine: appliedLog,
+        events: {
+          roleChanged,
+          leadershipEstablished: takeOffice,
+          failed: (error) => outside.failed(error),
+        },
+      });
+      server = await env.network.serve(
+        addresses.apiAddress,
+        handlers({
+          operator: new OperatorService(replica),
+          watches,
+          snat: new SnatService(replica),
+          muxStreams,
+          agentStreams,
+          replicas,
+          explainFlow: new ExplainFlow(replica, muxStreams),
+          clusterStatus: () => clusterStatus({ replica, pipeline, muxStreams, agentStreams, acknowledgements, version: outside.version, pid: outside.pid }),
+        }),
+        { publicServices: PUBLIC_SERVICES },
+      );
+      server.setServing(false);
+      await raft.start();
+      log.info("manager started", { node: config.nodeId, api: addresses.apiAddress, applied: state.appliedIndex });
+      void announceStart();
+    },
+
+    async stop() {
+      stopped = true;
+      server?.setServing(false);
+      if (pipeline.inOffice) leaveOffice();
+      forwarding.stop();
+      link.stop();
+      pipeline.stop();
+      await raft?.stop();
+      await server?.stop(STOP_GRACE_MS);
+      log.info("manager stopped", { node: config.nodeId });
+    },
+  };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+

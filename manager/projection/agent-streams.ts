@@ -1,0 +1,303 @@
+/**
+ * Serves the streams of Host Agents (proto/ananta/v1/agent.proto), on any replica, from its applied state.
+ *
+ *   hello(DIPs, held ranges) -> register-host committed -> welcome (standby)
+ *   activate(index in force) -> whole view or deltas up to muxSafeIndex (active); acknowledgements come back
+ *   requests -> the leader's SNAT stage -> answers, once every live MUX has the grant in force
+ */
+import type { DipId, HostId, IpAddress, LogIndex } from "../../core/brands.js";
+import { AnantaError } from "../../core/errors.js";
+import { parseIpAddress } from "../../core/address.js";
+import type { HostChange, HostItem } from "../../dataplane/host-items.js";
+import type { ananta } from "../../proto/gen/wire.js";
+import type { MessageStream, Timer } from "../../runtime/env.js";
+import type { ReplicaView } from "../replica-view.js";
+import type { Command, HeldRange, RegisterHostCommand } from "../state/commands.js";
+import type { CommandResult } from "../state/results.js";
+import type { Acknowledgements } from "./acknowledgements.js";
+import { checkIdentity, ownIdentity, type PeerIdentity } from "./identity.js";
+import { checkOrigin } from "./origin.js";
+import { HOST_SCOPE } from "./projection-wire.js";
+import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
+import { checkBlock, checkProtocol, wireBlock } from "./range-wire.js";
+
+type FromAgent = ananta.v1.AgentToManager.$Properties;
+type ToAgent = ananta.v1.ManagerToAgent.$Properties;
+export type AgentStream = MessageStream<ToAgent, FromAgent>;
+
+/** Thousands of agents: a beat every 3 s; an unanswered request finds a paused replica sooner (DESIGN §1). */
+const BEAT_MS = 3_000;
+const REGISTER_DEADLINE_MS = 10_000;
+/** A connection that waits for a port bears about this much (DATAPATH §5: the first packet is held for 3 s). */
+const REQUEST_DEADLINE_MS = 5_000;
+const DIPS_MAX = 1_024;
+const REQUESTS_PER_MESSAGE_MAX = 4_096;
+const PORTS_MAX = 64_512;
+
+export interface AgentStreamsOptions {
+  readonly replica: ReplicaView;
+  readonly acknowledgements: Acknowledgements;
+}
+
+export class AgentStreams {
+  readonly #options: AgentStreamsOptions;
+  readonly #sessions = new Set<AgentSession>();
+  #pumpedTo = 0 as LogIndex;
+
+  constructor(options: AgentStreamsOptions) {
+    this.#options = options;
+  }
+
+  open(stream: AgentStream): void {
+    const session = new AgentSession(stream, this.#options, () => this.#sessions.delete(session));
+    this.#sessions.add(session);
+  }
+
+  /** The applied index or muxSafeIndex has advanced: hosts whose view changed are told at once, the rest with a beat. */
+  advanced(): void {
+    const { effects } = this.#options.replica;
+    const limit = agentLimit(this.#options.replica);
+    if (limit <= this.#pumpedTo) return;
+    const changed = effects.covers(this.#pumpedTo) ? effects.hostsChanged(this.#pumpedTo, limit) : null;
+    this.#pumpedTo = limit;
+    for (const session of this.#sessions) {
+      if (changed === null || session.waitsForView || (session.hostId !== null && changed.has(session.hostId))) session.pump();
+    }
+  }
+
+  isConnected(host: HostId): boolean {
+    for (const session of this.#sessions) if (session.hostId === host) return true;
+    return false;
+  }
+
+  get count(): number {
+    return this.#sessions.size;
+  }
+}
+
+/** Nothing beyond muxSafeIndex is told to an agent: it might be a port that some MUX does not know yet. */
+function agentLimit(replica: ReplicaView): LogIndex {
+  return Math.min(replica.state.appliedIndex, replica.muxSafeIndex.value) as LogIndex;
+}
+
+class AgentSession {
+  readonly #stream: AgentStream;
+  readonly #options: AgentStreamsOptions;
+  readonly #closed: () => void;
+  #hello: PeerIdentity | null = null;
+  #registered: { readonly hostId: HostId; readonly incarnation: number } | null = null;
+  #feed: ScopeFeed<HostItem, HostChange> | null = null;
+  #beat: Timer | null = null;
+  #answers: ananta.v1.SnatAnswer.$Properties[] = [];
+  #flush: Timer | null = null;
+  #over = false;
+
+  constructor(stream: AgentStream, options: AgentStreamsOptions, closed: () => void) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#closed = closed;
+    stream.listen({
+      message: (message) => this.#guarded(() => this.#receive(message)),
+      closed: () => this.#close(),
+      drained: () => this.#feed?.resume(),
+    });
+  }
+
+  get hostId(): HostId | null {
+    return this.#registered?.hostId ?? null;
+  }
+
+  get waitsForView(): boolean {
+    return this.#feed !== null && this.#feed.sentIndex === 0;
+  }
+
+  pump(): void {
+    this.#feed?.pump();
+  }
+
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (caught) {
+      this.#stream.end(AnantaError.from(caught));
+      this.#close();
+    }
+  }
+
+  #receive(message: FromAgent): void {
+    if (message.hello) void this.#greet(message.hello);
+    else if (this.#registered === null) throw new AnantaError("INVALID_ARGUMENT", "the first message of a stream is hello, and welcome answers it");
+    else if (message.activate) this.#activate(this.#registered.hostId, message.activate);
+    else if (message.ack) this.#acknowledge(this.#registered.hostId, message.ack);
+    else if (message.requests) this.#request(this.#registered, message.requests);
+  }
+
+  async #greet(hello: ananta.v1.AgentHello.$Properties): Promise<void> {
+    const { replica } = this.#options;
+    let command: RegisterHostCommand;
+    let origin;
+    try {
+      this.#hello = checkIdentity(hello.identity, replica);
+      origin = checkOrigin(hello.origin);
+      command = registration(this.#hello, hello.dips ?? [], hello.heldRanges ?? []);
+    } catch (caught) {
+      this.#stream.end(AnantaError.from(caught));
+      this.#close();
+      return;
+    }
+    const result = await replica.submit({ origin, command }, REGISTER_DEADLINE_MS);
+    if (this.#over) return;
+    const problem = result.ok ? null : new AnantaError(result.code, result.message, result.facts);
+    try {
+      if (problem !== null) throw problem;
+      await replica.whenApplied(result.index, REGISTER_DEADLINE_MS);
+    } catch (caught) {
+      this.#stream.end(AnantaError.from(caught));
+      this.#close();
+      return;
+    }
+    if (!result.ok || result.value.kind !== "host-registered") return;
+    const { hostId, incarnation, dips, refusedRanges } = result.value;
+    this.#registered = { hostId, incarnation };
+    this.#stream.send({
+      welcome: {
+        identity: ownIdentity(replica),
+        hostId,
+        incarnation,
+        dips: dips.map((dip) => ({ tenant: dip.tenant, address: dip.address, dipId: dip.dipId })),
+        refusedRanges: refusedRanges.map((block) => ({ block: wireBlock(block) })),
+        index: result.index,
+      },
+    });
+    this.#beat ??= replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
+  }
+
+  #sendBeat(): void {
+    const { replica } = this.#options;
+    this.#beat = replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
+    this.#feed?.pump(); // progress, so that acknowledgements of an idle host advance
+    this.#stream.send({ beat: { appliedIndex: replica.state.appliedIndex } });
+  }
+
+  #activate(host: HostId, activate: ananta.v1.AgentActivate.$Properties): void {
+    const { replica } = this.#options;
+    const { state, effects } = replica;
+    const epoch = state.site?.clusterEpoch ?? 0;
+    const held = (activate.clusterEpoch ?? 0) === epoch ? ((activate.index ?? 0) as LogIndex) : (0 as LogIndex);
+    const source: ScopeSource<HostItem, HostChange> = {
+      codec: HOST_SCOPE,
+      clusterEpoch: () => epoch,
+      appliedIndex: () => state.appliedIndex,
+      limit: () => agentLimit(replica),
+      covers: (index) => effects.covers(index),
+      changes: (after, upTo) => effects.hostChanges(host, after, upTo),
+      items: () => state.hostItems(host),
+      digest: () => state.hostDigest(host),
+    };
+    this.#feed = new ScopeFeed(source, held, (update) => this.#stream.send({ projection: update }));
+    this.#feed.pump();
+  }
+
+  #acknowledge(host: HostId, ack: ananta.v1.AgentAck.$Properties): void {
+    if ((ack.clusterEpoch ?? 0) !== this.#options.replica.state.site?.clusterEpoch) return;
+    this.#options.acknowledgements.host(host, (ack.index ?? 0) as LogIndex);
+  }
+
+  #request(host: { readonly hostId: HostId; readonly incarnation: number }, batch: ananta.v1.SnatRequests.$Properties): void {
+    const requests = batch.requests ?? [];
+    if (requests.length > REQUESTS_PER_MESSAGE_MAX) {
+      throw new AnantaError("INVALID_ARGUMENT", `requests: ${requests.length} in one message; at most ${REQUESTS_PER_MESSAGE_MAX}`);
+    }
+    for (const request of requests) {
+      const sequence = request.origin?.sequence ?? 0;
+      try {
+        const origin = checkOrigin(request.origin);
+        const command = snatCommand(host, request);
+        void this.#options.replica.submit({ origin, command }, REQUEST_DEADLINE_MS).then((result) => this.#answer(sequence, result));
+      } catch (caught) {
+        const error = AnantaError.from(caught);
+        this.#answer(sequence, { ok: false, code: error.code, message: error.message, facts: error.facts, index: 0 as LogIndex });
+      }
+    }
+  }
+
+  /** Answers of one turn of the event loop leave as one message. */
+  #answer(sequence: number, result: CommandResult): void {
+    if (this.#over) return;
+    this.#answers.push(
+      result.ok
+        ? { sequence, index: result.index, blocks: result.value.kind === "snat-allocated" ? result.value.blocks.map(wireBlock) : [] }
+        : { sequence, index: result.index, code: result.code, reason: result.message, retryAfterMs: Number(result.facts["retryAfterMs"] ?? 0) },
+    );
+    this.#flush ??= this.#options.replica.env.clock.nextTurn(() => {
+      this.#flush = null;
+      const answers = this.#answers;
+      this.#answers = [];
+      this.#stream.send({ answers: { answers } });
+    });
+  }
+
+  #close(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#beat?.cancel();
+    this.#flush?.cancel();
+    if (this.#feed !== null && this.#registered !== null) this.#options.acknowledgements.hostGone(this.#registered.hostId);
+    this.#feed = null;
+    this.#closed();
+  }
+}
+
+/** The command that makes a process of a host known. Throws INVALID_ARGUMENT. Shared with the unary Register. */
+export function registration(
+  host: { readonly name: string; readonly bootId: string },
+  dips: readonly ananta.v1.HostDip.$Properties[],
+  held: readonly ananta.v1.OwnedBlock.$Properties[],
+): RegisterHostCommand {
+  if (dips.length > DIPS_MAX) throw new AnantaError("INVALID_ARGUMENT", `dips: ${dips.length}; a host has at most ${DIPS_MAX}`);
+  return {
+    kind: "register-host",
+    name: host.name,
+    bootId: host.bootId,
+    dips: dips.map((dip, position) => {
+      const address = addressOf(dip.address, `dips[${position}].address`);
+      const locator = (dip.locator ?? "") === "" ? address : addressOf(dip.locator, `dips[${position}].locator`);
+      return { tenant: tenantOf(dip.tenant), address, locator };
+    }),
+    heldRanges: held.map((owned, position): HeldRange => {
+      const where = `held_ranges[${position}]`;
+      return { ...checkBlock(owned.block, `${where}.block`), tenant: tenantOf(owned.tenant), dip: addressOf(owned.dip, `${where}.dip`) };
+    }),
+  };
+}
+
+export function tenantOf(tenant: string | null | undefined): string {
+  return tenant === undefined || tenant === null || tenant === "" ? "default" : tenant;
+}
+
+export function addressOf(text: string | null | undefined, where: string): IpAddress {
+  const address = parseIpAddress(text ?? "");
+  if (address === null) throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is not an IP address; write it like 10.0.1.4`);
+  return address;
+}
+
+/** 1 to 64,512 ports. */
+export function checkPorts(ports: number | null | undefined, where: string): number {
+  const count = ports ?? 0;
+  if (count < 1 || count > PORTS_MAX) throw new AnantaError("INVALID_ARGUMENT", `${where}: ${count} is not a number of ports; use 1 to ${PORTS_MAX}`);
+  return count;
+}
+
+function snatCommand(host: { readonly hostId: HostId; readonly incarnation: number }, request: ananta.v1.SnatRequest.$Properties): Command {
+  const dipId = (request.dipId ?? 0) as DipId;
+  const { hostId, incarnation } = host;
+  if (request.allocate) {
+    const protocol = checkProtocol(request.allocate.protocol, "allocate.protocol");
+    return { kind: "allocate-snat", hostId, incarnation, dipId, protocol, ports: checkPorts(request.allocate.ports, "allocate.ports") };
+  }
+  if (request.release) {
+    const blocks = (request.release.blocks ?? []).map((block, position) => checkBlock(block, `release.blocks[${position}]`));
+    return { kind: "release-snat", hostId, incarnation, dipId, blocks };
+  }
+  throw new AnantaError("INVALID_ARGUMENT", "request: neither allocate nor release");
+}

@@ -1,0 +1,93 @@
+/**
+ * What the newest log entries changed in the projections, kept in memory so that a receiver which was in step a moment
+ * ago (with another replica, say) catches up by deltas instead of a whole view. Bounded: a receiver further behind gets
+ * a snapshot.
+ */
+import { assert } from "../../core/assert.js";
+import type { HostId, LogIndex } from "../../core/brands.js";
+import type { HostChange } from "../../dataplane/host-items.js";
+import type { MuxChange } from "../../dataplane/mux-items.js";
+import type { AppliedBatch } from "../state/results.js";
+
+/** Entries kept. At 1,000 entries/s this covers 16 s, well beyond the switch to another replica. */
+const ENTRIES_MAX = 16_384;
+
+export class EffectLog {
+  #entries: AppliedBatch[] = [];
+  #head = 0;
+  /** Effects of entries after this index are here. */
+  #after: LogIndex;
+
+  constructor(after: LogIndex) {
+    this.#after = after;
+  }
+
+  /** A restore: everything before is unknown. */
+  reset(after: LogIndex): void {
+    this.#entries = [];
+    this.#head = 0;
+    this.#after = after;
+  }
+
+  append(batch: AppliedBatch): void {
+    const last = this.#entries.at(-1);
+    assert(batch.index > (last?.index ?? this.#after), "effects are appended in log order");
+    if (batch.muxChanges.length === 0 && batch.hostChanges.size === 0) return;
+    this.#entries.push(batch);
+    while (this.#entries.length - this.#head > ENTRIES_MAX) {
+      this.#after = this.#entries[this.#head]?.index ?? this.#after;
+      this.#head++;
+    }
+    if (this.#head > ENTRIES_MAX) {
+      this.#entries = this.#entries.slice(this.#head);
+      this.#head = 0;
+    }
+  }
+
+  /** True when all effects after `index` are here. */
+  covers(index: LogIndex): boolean {
+    return index >= this.#after;
+  }
+
+  /** Changes of the MUX view in (after, upTo]. */
+  muxChanges(after: LogIndex, upTo: LogIndex): MuxChange[] {
+    const changes: MuxChange[] = [];
+    for (const batch of this.#between(after, upTo)) for (const change of batch.muxChanges) changes.push(change);
+    return changes;
+  }
+
+  /** Changes of one host's view in (after, upTo]. */
+  hostChanges(host: HostId, after: LogIndex, upTo: LogIndex): HostChange[] {
+    const changes: HostChange[] = [];
+    for (const batch of this.#between(after, upTo)) for (const change of batch.hostChanges.get(host) ?? []) changes.push(change);
+    return changes;
+  }
+
+  /** Hosts whose view changed in (after, upTo]. */
+  hostsChanged(after: LogIndex, upTo: LogIndex): Set<HostId> {
+    const hosts = new Set<HostId>();
+    for (const batch of this.#between(after, upTo)) for (const host of batch.hostChanges.keys()) hosts.add(host);
+    return hosts;
+  }
+
+  *#between(after: LogIndex, upTo: LogIndex): Iterable<AppliedBatch> {
+    assert(this.covers(after), "deltas are asked for only where they are kept");
+    for (let position = this.#firstAfter(after); position < this.#entries.length; position++) {
+      const batch = this.#entries[position];
+      if (batch === undefined || batch.index > upTo) return;
+      yield batch;
+    }
+  }
+
+  /** Binary search: position of the first entry beyond `index`. */
+  #firstAfter(index: LogIndex): number {
+    let low = this.#head;
+    let high = this.#entries.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#entries[middle]?.index ?? 0) <= index) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,227 @@
+/**
+ * Serves the streams of MUXes (proto/ananta/v1/mux.proto), on any replica, from its applied state.
+ *
+ *   hello -> welcome, then beats every 100 ms (standby)
+ *   activate(index in force) -> whole view or deltas, then every commit (active); acknowledgements come back
+ *   join -> committed; the MUX sees itself in its projection
+ */
+import { formatIpv4, parseIpv4 } from "../../core/address.js";
+import type { IpAddress, LogIndex } from "../../core/brands.js";
+import { AnantaError } from "../../core/errors.js";
+import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
+import type { ananta } from "../../proto/gen/wire.js";
+import type { MessageStream, Timer } from "../../runtime/env.js";
+import type { ReplicaView } from "../replica-view.js";
+import type { MuxCapacity } from "../state/commands.js";
+import type { Acknowledgements } from "./acknowledgements.js";
+import { checkIdentity, ownIdentity, type PeerIdentity } from "./identity.js";
+import { checkOrigin } from "./origin.js";
+import { MUX_SCOPE } from "./projection-wire.js";
+import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
+
+type FromMux = ananta.v1.MuxToManager.$Properties;
+type ToMux = ananta.v1.ManagerToMux.$Properties;
+export type MuxStream = MessageStream<ToMux, FromMux>;
+
+/** Tens of MUXes: a beat each 100 ms lets them notice a silent replica in 300 ms (DESIGN §1). */
+const BEAT_MS = 100;
+/** Joining retries with the same origin, so a short deadline is harmless. */
+const JOIN_DEADLINE_MS = 3_000;
+const FLOW_ANSWER_MS = 500;
+
+export interface MuxStreamsOptions {
+  readonly replica: ReplicaView;
+  readonly acknowledgements: Acknowledgements;
+  /** Newest renewal of this start of the MUX that the leader has counted; 0: none. */
+  readonly confirmedRenewal: (name: string, bootId: string) => number;
+}
+
+export class MuxStreams {
+  readonly #options: MuxStreamsOptions;
+  readonly #sessions = new Set<MuxSession>();
+
+  constructor(options: MuxStreamsOptions) {
+    this.#options = options;
+  }
+
+  open(stream: MuxStream): void {
+    const session = new MuxSession(stream, this.#options, () => this.#sessions.delete(session));
+    this.#sessions.add(session);
+  }
+
+  /** Something was applied. */
+  advanced(): void {
+    for (const session of this.#sessions) session.pump();
+  }
+
+  counters(name: string): ananta.v1.MuxCounters.$Properties | null {
+    for (const session of this.#sessions) if (session.name === name && session.counters !== null) return session.counters;
+    return null;
+  }
+
+  /** Asks every MUX with a stream here about a flow. MUXes that do not answer in time are left out. */
+  async explainFlow(flow: ananta.v1.FiveTuple.$Properties): Promise<ReadonlyMap<string, ananta.v1.MuxFlowAnswer.$Properties>> {
+    const answers = new Map<string, ananta.v1.MuxFlowAnswer.$Properties>();
+    await Promise.all(
+      [...this.#sessions].map(async (session) => {
+        const answer = await session.askAboutFlow(flow);
+        if (answer !== null && session.name !== null) answers.set(session.name, answer);
+      }),
+    );
+    return answers;
+  }
+}
+
+interface MuxHello extends PeerIdentity {
+  readonly address: IpAddress;
+  readonly capacity: MuxCapacity;
+}
+
+class MuxSession {
+  readonly #stream: MuxStream;
+  readonly #options: MuxStreamsOptions;
+  readonly #closed: () => void;
+  #hello: MuxHello | null = null;
+  #feed: ScopeFeed<MuxItem, MuxChange> | null = null;
+  #beat: Timer | null = null;
+  #questions = 0;
+  readonly #asked = new Map<number, (answer: ananta.v1.MuxFlowAnswer.$Properties | null) => void>();
+  counters: ananta.v1.MuxCounters.$Properties | null = null;
+
+  constructor(stream: MuxStream, options: MuxStreamsOptions, closed: () => void) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#closed = closed;
+    stream.listen({
+      message: (message) => this.#guarded(() => this.#receive(message)),
+      closed: () => this.#close(),
+      drained: () => this.#feed?.resume(),
+    });
+  }
+
+  get name(): string | null {
+    return this.#hello?.name ?? null;
+  }
+
+  pump(): void {
+    this.#feed?.pump();
+  }
+
+  end(error: AnantaError): void {
+    this.#stream.end(error);
+    this.#close();
+  }
+
+  askAboutFlow(flow: ananta.v1.FiveTuple.$Properties): Promise<ananta.v1.MuxFlowAnswer.$Properties | null> {
+    if (this.#hello === null) return Promise.resolve(null);
+    const id = ++this.#questions;
+    return new Promise((resolve) => {
+      const timer = this.#options.replica.env.clock.setTimer(FLOW_ANSWER_MS, () => this.#asked.get(id)?.(null));
+      this.#asked.set(id, (answer) => {
+        timer.cancel();
+        this.#asked.delete(id);
+        resolve(answer);
+      });
+      this.#stream.send({ flowQuestion: { id, flow } });
+    });
+  }
+
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (caught) {
+      this.end(AnantaError.from(caught));
+    }
+  }
+
+  #receive(message: FromMux): void {
+    if (message.hello) this.#greet(message.hello);
+    else if (this.#hello === null) throw new AnantaError("INVALID_ARGUMENT", "the first message of a stream is hello");
+    else if (message.activate) this.#activate(message.activate);
+    else if (message.ack) this.#acknowledge(this.#hello, message.ack);
+    else if (message.join) this.#join(this.#hello, message.join);
+    else if (message.leave) this.#leave(this.#hello, message.leave);
+    else if (message.counters) this.counters = message.counters;
+    else if (message.flowAnswer) this.#asked.get(message.flowAnswer.id ?? 0)?.(message.flowAnswer);
+  }
+
+  #greet(hello: ananta.v1.MuxHello.$Properties): void {
+    const { replica } = this.#options;
+    const identity = checkIdentity(hello.identity, replica);
+    const address = parseIpv4(hello.address ?? "");
+    if (address === null) throw new AnantaError("INVALID_ARGUMENT", `address: "${hello.address ?? ""}" is not an IPv4 address`);
+    const capacity = { rules: hello.capacity?.rules ?? 0, snatRanges: hello.capacity?.snatRanges ?? 0 };
+    if (capacity.rules < 1 || capacity.snatRanges < 1) throw new AnantaError("INVALID_ARGUMENT", "capacity: rules and snat_ranges are at least 1");
+    this.#hello = { ...identity, address: formatIpv4(address), capacity };
+    this.#stream.send({ welcome: { identity: ownIdentity(replica), appliedIndex: replica.state.appliedIndex } });
+    this.#beat ??= replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
+  }
+
+  #sendBeat(): void {
+    const { replica, confirmedRenewal } = this.#options;
+    const hello = this.#hello;
+    if (hello === null) return;
+    this.#beat = replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
+    this.#stream.send({
+      beat: {
+        appliedIndex: replica.state.appliedIndex,
+        quorumAgeMs: replica.quorumAgeMs(),
+        confirmedRenewal: confirmedRenewal(hello.name, hello.bootId),
+      },
+    });
+  }
+
+  #activate(activate: ananta.v1.MuxActivate.$Properties): void {
+    const { replica } = this.#options;
+    const { state, effects } = replica;
+    if (state.site === null) throw new AnantaError("UNAVAILABLE", "the cluster is not bootstrapped yet");
+    const epoch = state.site.clusterEpoch;
+    const held = (activate.clusterEpoch ?? 0) === epoch ? ((activate.index ?? 0) as LogIndex) : (0 as LogIndex);
+    const source: ScopeSource<MuxItem, MuxChange> = {
+      codec: MUX_SCOPE,
+      clusterEpoch: () => epoch,
+      appliedIndex: () => state.appliedIndex,
+      limit: () => state.appliedIndex,
+      covers: (index) => effects.covers(index),
+      changes: (after, upTo) => effects.muxChanges(after, upTo),
+      items: () => state.muxItems(),
+      digest: () => state.muxDigest(),
+    };
+    this.#feed = new ScopeFeed(source, held, (update) => this.#stream.send({ projection: update }));
+    this.#feed.pump();
+  }
+
+  #acknowledge(hello: PeerIdentity, ack: ananta.v1.MuxAck.$Properties): void {
+    const { state } = this.#options.replica;
+    if ((ack.clusterEpoch ?? 0) !== state.site?.clusterEpoch) return;
+    this.#options.acknowledgements.mux({ name: hello.name, bootId: hello.bootId, index: (ack.index ?? 0) as LogIndex, renewal: ack.renewal ?? 0 });
+  }
+
+  #join(hello: MuxHello, join: ananta.v1.MuxJoin.$Properties): void {
+    const origin = checkOrigin(join.origin);
+    const { name, bootId, address, capacity } = hello;
+    this.#submit({ origin, command: { kind: "join-mux", name, bootId, address, capacity } });
+  }
+
+  #leave(hello: PeerIdentity, leave: ananta.v1.MuxLeave.$Properties): void {
+    const origin = checkOrigin(leave.origin);
+    const mux = this.#options.replica.state.muxes().find(({ name, bootId }) => name === hello.name && bootId === hello.bootId);
+    if (mux === undefined) return; // it never joined, or another start has replaced it
+    this.#submit({ origin, command: { kind: "leave-mux", muxId: mux.muxId, incarnation: mux.incarnation } });
+  }
+
+  #submit(submitted: Parameters<ReplicaView["submit"]>[0]): void {
+    void this.#options.replica.submit(submitted, JOIN_DEADLINE_MS).then((result) => {
+      if (!result.ok) this.#stream.send({ refused: { code: result.code, reason: result.message } });
+    });
+  }
+
+  #close(): void {
+    this.#beat?.cancel();
+    this.#beat = null;
+    if (this.#feed !== null && this.#hello !== null) this.#options.acknowledgements.muxGone(this.#hello.name, this.#hello.bootId);
+    this.#feed = null;
+    for (const answer of [...this.#asked.values()]) answer(null);
+    this.#closed();
+  }
+}

@@ -1,0 +1,124 @@
+/** Items of the projections in the wire's form. The only place in the Manager that knows both. */
+import { assertNever } from "../../core/assert.js";
+import type { LogIndex } from "../../core/brands.js";
+import { hostItemKey, type HostChange, type HostItem } from "../../dataplane/host-items.js";
+import { muxItemKey, type MuxChange, type MuxItem } from "../../dataplane/mux-items.js";
+import type { ananta } from "../../proto/gen/wire.js";
+
+export type WireUpdate = ananta.v1.ProjectionUpdate.$Properties;
+
+/** Items in one message of a snapshot: about 100 kB, so that a view never nears the 4 MB limit or blocks a stream. */
+const SNAPSHOT_ITEMS_PER_MESSAGE = 2_000;
+
+export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
+  switch (item.kind) {
+    case "vip":
+      return { vip: { vipId: item.vipId, address: item.address, announced: item.announced } };
+    case "rule":
+      return { rule: { vipId: item.vipId, protocol: item.protocol, port: item.port, poolId: item.poolId } };
+    case "pool":
+      return { pool: { poolId: item.poolId, maxMembers: item.maxMembers, members: item.members.map(({ dipId, weight }) => ({ dipId, weight })) } };
+    case "dip":
+      return { dip: { dipId: item.dipId, locator: item.locator } };
+    case "snat":
+      return { snat: { vipId: item.vipId, protocol: item.protocol, range: item.range, dipId: item.dipId } };
+    case "mux":
+      return {
+        mux: {
+          muxId: item.muxId,
+          name: item.name,
+          incarnation: item.incarnation,
+          address: item.address,
+          bootId: item.bootId,
+          joinedIndex: item.joinedIndex,
+        },
+      };
+    case "site":
+      return { site: { hashKey: item.hashKey } };
+    default:
+      return assertNever(item);
+  }
+}
+
+export function wireHostItem(item: HostItem): ananta.v1.HostItem.$Properties {
+  switch (item.kind) {
+    case "dip":
+      return { dip: { dipId: item.dipId, address: item.address, locator: item.locator, tenant: item.tenant } };
+    case "endpoint":
+      return {
+        endpoint: { vipId: item.vipId, vip: item.vip, protocol: item.protocol, port: item.port, dipId: item.dipId, dipPort: item.dipPort },
+      };
+    case "outbound":
+      return { outbound: { dipId: item.dipId, vipId: item.vipId, vip: item.vip } };
+    case "range":
+      return { range: { vipId: item.vipId, vip: item.vip, protocol: item.protocol, range: item.range, dipId: item.dipId } };
+    case "mux":
+      return { mux: { muxId: item.muxId, address: item.address } };
+    case "internal":
+      return { internal: { prefix: item.prefix } };
+    case "site":
+      return { site: { hashKey: item.hashKey } };
+    default:
+      return assertNever(item);
+  }
+}
+
+/** How one scope's changes and items become messages. */
+export interface ScopeCodec<Item, Change> {
+  readonly key: (item: Item) => string;
+  readonly put: (update: WireUpdate, items: readonly Item[]) => WireUpdate;
+  readonly changed: (change: Change) => { readonly key: string; readonly item: Item | null };
+}
+
+export const MUX_SCOPE: ScopeCodec<MuxItem, MuxChange> = {
+  key: muxItemKey,
+  put: (update, items) => ({ ...update, muxItems: items.map(wireMuxItem) }),
+  changed: (change) => (change.op === "upsert" ? { key: muxItemKey(change.item), item: change.item } : { key: change.key, item: null }),
+};
+
+export const HOST_SCOPE: ScopeCodec<HostItem, HostChange> = {
+  key: hostItemKey,
+  put: (update, items) => ({ ...update, hostItems: items.map(wireHostItem) }),
+  changed: (change) => (change.op === "upsert" ? { key: hostItemKey(change.item), item: change.item } : { key: change.key, item: null }),
+};
+
+/** One delta message. Changes of several entries are folded: the last one of a key counts. */
+export function deltaUpdate<Item, Change>(
+  codec: ScopeCodec<Item, Change>,
+  changes: readonly Change[],
+  at: { readonly clusterEpoch: number; readonly index: LogIndex; readonly digest: string },
+): WireUpdate {
+  const folded = new Map<string, Item | null>();
+  for (const change of changes) {
+    const { key, item } = codec.changed(change);
+    folded.set(key, item);
+  }
+  const items: Item[] = [];
+  const removedKeys: string[] = [];
+  for (const [key, item] of folded) {
+    if (item === null) removedKeys.push(key);
+    else items.push(item);
+  }
+  return codec.put({ clusterEpoch: at.clusterEpoch, index: at.index, snapshot: false, last: true, removedKeys, digest: at.digest }, items);
+}
+
+/** A whole view as messages; the last one says so and carries the digest. */
+export function snapshotUpdates<Item, Change>(
+  codec: ScopeCodec<Item, Change>,
+  items: Iterable<Item>,
+  at: { readonly clusterEpoch: number; readonly index: LogIndex; readonly digest: string },
+): WireUpdate[] {
+  const updates: WireUpdate[] = [];
+  let part: Item[] = [];
+  const flush = (last: boolean): void => {
+    const head = { clusterEpoch: at.clusterEpoch, index: at.index, snapshot: true, last, digest: last ? at.digest : "" };
+    updates.push(codec.put(head, part));
+    part = [];
+  };
+  for (const item of items) {
+    if (part.length === SNAPSHOT_ITEMS_PER_MESSAGE) flush(false);
+    part.push(item);
+  }
+  flush(true);
+  return updates;
+}

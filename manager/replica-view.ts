@@ -1,0 +1,29 @@
+/** What the parts of a replica that serve others (streams, API) share. Built once, in `manager.ts`. */
+import type { LogIndex } from "../core/brands.js";
+import type { Env } from "../runtime/env.js";
+import type { ManagerConfig } from "./config.js";
+import type { EffectLog } from "./projection/effect-log.js";
+import type { MuxSafeIndex } from "./projection/mux-safe-index.js";
+import type { RaftNode } from "./raft/index.js";
+import type { SubmittedCommand } from "./state/commands.js";
+import type { CommandResult } from "./state/results.js";
+import type { StateMachine } from "./state/state-machine.js";
+
+export interface ReplicaView {
+  readonly env: Env;
+  readonly config: ManagerConfig;
+  /** Random per process start, 32 hex digits. */
+  readonly bootId: string;
+  /** Committed start number; 0 until known. */
+  incarnation(): number;
+  readonly state: StateMachine;
+  readonly effects: EffectLog;
+  readonly muxSafeIndex: MuxSafeIndex;
+  raft(): RaftNode;
+  /** Through the leader's stages, wherever it is. Never rejects: refusals and unknown outcomes are results too. */
+  submit(submitted: SubmittedCommand, deadlineMs: number): Promise<CommandResult>;
+  /** Resolves when this replica has applied `index`. Rejects with BEHIND after `deadlineMs`. */
+  whenApplied(index: LogIndex, deadlineMs: number): Promise<void>;
+  /** Ms since a quorum of Managers is known to have worked; at most 2^31 - 1. */
+  quorumAgeMs(): number;
+}

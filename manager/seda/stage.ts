@@ -1,0 +1,168 @@
+/**
+ * A stage of the staged event-driven architecture (SEDA): bounded priority queues in front of a handler.
+ *
+ *   offer(event) -> queue of its kind -> drain task in the shared pool -> handle(batch)
+ *
+ * 1. Events wait here, in the stage's own queues, one per kind; the pool sees only drain tasks.
+ * 2. A drain takes up to `batchMax` events, most urgent kind first, so that the cost per event stays small.
+ * 3. While `hasRoom()` is false (two proposal batches are in flight) nothing is drained, so priority is not lost inside
+ *    Raft; `poke()` tells the stage that there is room again.
+ * 4. An event that waited past its deadline is refused without being handled. Overload is answered, never silent.
+ */
+import { AnantaError } from "../../core/errors.js";
+import type { Clock } from "../../runtime/env.js";
+import type { Executor } from "./executor.js";
+import { FairQueue } from "./fair-queue.js";
+
+export interface StagePolicy<Kind extends string> {
+  readonly name: string;
+  /** Of its drain task in the shared pool; 0 is the most urgent. */
+  readonly priority: number;
+  /** Events handled in one go. */
+  readonly batchMax: number;
+  /** Kinds of event, most urgent first. */
+  readonly kinds: readonly EventPolicy<Kind>[];
+}
+
+export interface EventPolicy<Kind extends string> {
+  readonly kind: Kind;
+  /** Events of this kind that may wait. */
+  readonly lengthMax: number;
+  /** What the refused are told to wait before they ask again, in ms. */
+  readonly retryAfterMs: number;
+  /** Longest wait in the queue in ms; the caller's own deadline counts too. */
+  readonly waitMaxMs: number;
+}
+
+export interface StageEvent {
+  /** Events with different keys take turns. */
+  readonly fairnessKey: string;
+  /** Monotonic ms after which nobody waits for the outcome. */
+  readonly deadlineAtMs: number;
+  /** Told once, instead of being handled. Nothing was done. */
+  refused(error: AnantaError): void;
+}
+
+export interface StageCounters {
+  readonly queued: number;
+  readonly handled: number;
+  readonly refused: number;
+  /** Sum over handled events of the ms spent in the queue. */
+  readonly waitMs: number;
+}
+
+interface Waiting<Event> {
+  readonly event: Event;
+  readonly sinceMs: number;
+  readonly expiresAtMs: number;
+}
+
+export class Stage<Kind extends string, Event extends StageEvent> {
+  readonly #policy: StagePolicy<Kind>;
+  readonly #executor: Executor;
+  readonly #clock: Clock;
+  readonly #hasRoom: () => boolean;
+  readonly #handle: (batch: readonly Event[]) => void;
+  readonly #queues = new Map<Kind, FairQueue<Waiting<Event>>>();
+  #draining = false;
+  #handled = 0;
+  #refused = 0;
+  #waitMs = 0;
+
+  constructor(options: {
+    readonly policy: StagePolicy<Kind>;
+    readonly executor: Executor;
+    readonly clock: Clock;
+    readonly hasRoom: () => boolean;
+    readonly handle: (batch: readonly Event[]) => void;
+  }) {
+    this.#policy = options.policy;
+    this.#executor = options.executor;
+    this.#clock = options.clock;
+    this.#hasRoom = options.hasRoom;
+    this.#handle = options.handle;
+    for (const { kind, lengthMax } of options.policy.kinds) this.#queues.set(kind, new FairQueue(lengthMax));
+  }
+
+  get name(): string {
+    return this.#policy.name;
+  }
+
+  get counters(): StageCounters {
+    return { queued: this.#queued(), handled: this.#handled, refused: this.#refused, waitMs: this.#waitMs };
+  }
+
+  offer(kind: Kind, event: Event): void {
+    const policy = this.#policyOf(kind);
+    const nowMs = this.#clock.nowMs();
+    const waiting = { event, sinceMs: nowMs, expiresAtMs: Math.min(event.deadlineAtMs, nowMs + policy.waitMaxMs) };
+    if (this.#queueOf(kind).offer(event.fairnessKey, waiting)) {
+      this.poke();
+      return;
+    }
+    this.#refused++;
+    event.refused(this.#overloaded(policy, `its queue of ${policy.lengthMax} is full`));
+  }
+
+  /** There may be room again: schedules a drain if events wait. */
+  poke(): void {
+    if (this.#draining || this.#queued() === 0 || !this.#hasRoom()) return;
+    this.#draining = true;
+    // One turn later, so that a batch gathers what arrives in the same turn of the event loop.
+    this.#clock.nextTurn(() => {
+      this.#executor.schedule(this.#policy.priority, () => {
+        this.#draining = false;
+        this.#drain();
+      });
+    });
+  }
+
+  #drain(): void {
+    if (!this.#hasRoom()) return; // a more urgent stage took it; whoever frees it pokes us
+    const batch: Event[] = [];
+    const nowMs = this.#clock.nowMs();
+    for (const policy of this.#policy.kinds) {
+      const queue = this.#queueOf(policy.kind);
+      while (batch.length < this.#policy.batchMax) {
+        const waiting = queue.poll();
+        if (waiting === undefined) break;
+        if (waiting.expiresAtMs < nowMs) {
+          this.#refused++;
+          waiting.event.refused(this.#overloaded(policy, `it waited ${Math.round(nowMs - waiting.sinceMs)} ms`));
+          continue;
+        }
+        this.#handled++;
+        this.#waitMs += nowMs - waiting.sinceMs;
+        batch.push(waiting.event);
+      }
+    }
+    if (batch.length > 0) this.#handle(batch);
+    this.poke();
+  }
+
+  #overloaded(policy: EventPolicy<Kind>, why: string): AnantaError {
+    return new AnantaError(
+      "STAGE_OVERLOADED",
+      `stage ${this.#policy.name} refused a ${policy.kind} event: ${why}; retry after ${policy.retryAfterMs} ms`,
+      { stage: this.#policy.name, event: policy.kind, retryAfterMs: policy.retryAfterMs },
+    );
+  }
+
+  #queued(): number {
+    let sum = 0;
+    for (const queue of this.#queues.values()) sum += queue.length;
+    return sum;
+  }
+
+  #queueOf(kind: Kind): FairQueue<Waiting<Event>> {
+    const queue = this.#queues.get(kind);
+    if (queue === undefined) throw new AnantaError("INTERNAL", `stage ${this.#policy.name} has no event ${kind}`);
+    return queue;
+  }
+
+  #policyOf(kind: Kind): EventPolicy<Kind> {
+    const policy = this.#policy.kinds.find((candidate) => candidate.kind === kind);
+    if (policy === undefined) throw new AnantaError("INTERNAL", `stage ${this.#policy.name} has no event ${kind}`);
+    return policy;
+  }
+}

@@ -1,0 +1,285 @@
+/**
+ * The leader's six stages, wired (Ananta Figure 10):
+ *
+ *   apply, delete   -> vip-validation -> vip-configuration ->\
+ *   (agents know)   -> route-management (activate)         -> \
+ *   allocate, release            -> snat-management        -->  proposer -> log -> apply -> reply
+ *   register-host                -> host-agent-management  -> /
+ *   join, leave, lose MUX, tick  -> mux-pool-management    ->/
+ *
+ * Lives on every replica; works only between `takeOffice` and `leaveOffice`. Nothing here waits: what follows a commit
+ * or an acknowledgement is another event.
+ */
+import { assertNever } from "../../core/assert.js";
+import type { HostId, LogIndex, Term } from "../../core/brands.js";
+import { AnantaError } from "../../core/errors.js";
+import type { Clock, Env, Timer } from "../../runtime/env.js";
+import type { MuxSafeIndex } from "../projection/mux-safe-index.js";
+import type { RaftNode } from "../raft/index.js";
+import { Executor } from "../seda/executor.js";
+import { Stage, type StageCounters, type StageEvent } from "../seda/stage.js";
+import type { Command } from "../state/commands.js";
+import type { AppliedBatch } from "../state/results.js";
+import type { StateMachine } from "../state/state-machine.js";
+import { MuxPoolManagement, type MuxReport, type MuxTimings } from "./mux-pool-management.js";
+import { HOST_AGENT_MANAGEMENT, MUX_POOL_MANAGEMENT, ROUTE_MANAGEMENT, SNAT_MANAGEMENT, VIP_CONFIGURATION, VIP_VALIDATION } from "./policy.js";
+import { Proposer } from "./proposer.js";
+import { RouteManagement } from "./route-management.js";
+import { SnatManagement } from "./snat-management.js";
+import { refusal, type Submission } from "./submission.js";
+import { vipValidation } from "./vip-validation.js";
+
+/** Leases, deadlines and cluster time are looked at this often. */
+const HOUSEKEEPING_MS = 100;
+/** The Managers' own commands wait for nobody. */
+const INTERNAL_DEADLINE_MS = 10_000;
+
+export interface QueuedSubmission extends StageEvent {
+  readonly submission: Submission;
+}
+
+type PipelineStage = Stage<"configuration" | "activate" | "release" | "allocate" | "register" | "membership" | "housekeeping", QueuedSubmission>;
+
+export class Pipeline {
+  readonly #clock: Clock;
+  readonly #state: StateMachine;
+  readonly #raft: () => RaftNode;
+  readonly #muxSafeIndex: MuxSafeIndex;
+  readonly #clusterTimeMs: () => number;
+  readonly #bootstrap: () => Command;
+  readonly #executor: Executor;
+  readonly #proposer: Proposer;
+  readonly #snat: SnatManagement;
+  readonly #routes: RouteManagement;
+  readonly #muxPool: MuxPoolManagement;
+  readonly #hostIndexes = new Map<HostId, LogIndex>();
+  readonly #stages: {
+    readonly vipValidation: Stage<"configuration", QueuedSubmission>;
+    readonly vipConfiguration: Stage<"configuration", QueuedSubmission>;
+    readonly routeManagement: Stage<"activate", QueuedSubmission>;
+    readonly snatManagement: Stage<"release" | "allocate", QueuedSubmission>;
+    readonly hostAgentManagement: Stage<"register", QueuedSubmission>;
+    readonly muxPoolManagement: Stage<"membership" | "housekeeping", QueuedSubmission>;
+  };
+  #inOffice: Term | null = null;
+  #housekeeping: Timer | null = null;
+  #tickAsked = false;
+
+  constructor(options: {
+    readonly env: Env;
+    readonly state: StateMachine;
+    readonly raft: () => RaftNode;
+    readonly muxSafeIndex: MuxSafeIndex;
+    readonly clusterTimeMs: () => number;
+    readonly muxTimings: MuxTimings;
+    /** The first command of a cluster that has none yet. */
+    readonly bootstrap: () => Command;
+    readonly failed: (error: unknown) => void;
+  }) {
+    const { env, state } = options;
+    this.#clock = env.clock;
+    this.#state = state;
+    this.#raft = options.raft;
+    this.#muxSafeIndex = options.muxSafeIndex;
+    this.#clusterTimeMs = options.clusterTimeMs;
+    this.#bootstrap = options.bootstrap;
+    this.#executor = new Executor(options.failed);
+    this.#proposer = new Proposer({
+      clock: env.clock,
+      raft: options.raft,
+      facts: () => ({ clusterTimeMs: options.clusterTimeMs(), muxSafeIndex: options.muxSafeIndex.value }),
+    });
+    this.#snat = new SnatManagement({ proposer: this.#proposer, muxSafeIndex: () => options.muxSafeIndex.value });
+    this.#routes = new RouteManagement({
+      clock: env.clock,
+      state,
+      hostIndex: (host) => this.#hostIndexes.get(host) ?? (0 as LogIndex),
+      activate: (upToIndex) => this.#internal({ kind: "activate", upToIndex }, () => this.#routes.refused()),
+    });
+    this.#muxPool = new MuxPoolManagement({
+      clock: env.clock,
+      log: env.log,
+      state,
+      timings: options.muxTimings,
+      lose: (muxId, incarnation) => this.#internal({ kind: "lose-mux", muxId, incarnation }, () => this.#muxPool.notLost(muxId, incarnation)),
+    });
+
+    const shared = { executor: this.#executor, clock: env.clock, hasRoom: () => this.#proposer.hasRoom() };
+    const propose = (batch: readonly QueuedSubmission[]): void => this.#proposer.propose(batch.map((event) => event.submission));
+    this.#stages = {
+      vipValidation: new Stage({
+        ...shared,
+        policy: VIP_VALIDATION,
+        hasRoom: () => true, // proposes nothing itself
+        handle: vipValidation({ state, next: () => this.#stages.vipConfiguration }),
+      }),
+      vipConfiguration: new Stage({ ...shared, policy: VIP_CONFIGURATION, handle: propose }),
+      routeManagement: new Stage({ ...shared, policy: ROUTE_MANAGEMENT, handle: propose }),
+      snatManagement: new Stage({ ...shared, policy: SNAT_MANAGEMENT, handle: (batch) => this.#snat.handle(batch.map((event) => event.submission)) }),
+      hostAgentManagement: new Stage({ ...shared, policy: HOST_AGENT_MANAGEMENT, handle: propose }),
+      muxPoolManagement: new Stage({ ...shared, policy: MUX_POOL_MANAGEMENT, handle: propose }),
+    };
+    this.#proposer.onRoom(() => {
+      for (const stage of this.#byUrgency()) stage.poke();
+    });
+    this.#muxSafeIndex.onAdvance(() => this.#snat.muxesAdvanced());
+  }
+
+  get inOffice(): boolean {
+    return this.#inOffice !== null;
+  }
+
+  /** This replica leads and has applied everything committed before: it may serve. */
+  takeOffice(term: Term): void {
+    this.#inOffice = term;
+    this.#tickAsked = false;
+    this.#hostIndexes.clear();
+    this.#muxPool.takeOffice();
+    if (this.#state.site === null) this.#internal(this.#bootstrap());
+    this.#keepHouse();
+    this.#routes.consider();
+  }
+
+  leaveOffice(): void {
+    if (this.#inOffice === null) return;
+    this.#inOffice = null;
+    this.#housekeeping?.cancel();
+    this.#housekeeping = null;
+    this.#routes.stop();
+    this.#muxPool.leaveOffice();
+    this.#snat.stepDown();
+  }
+
+  stop(): void {
+    this.leaveOffice();
+    this.#executor.stop();
+  }
+
+  submit(submission: Submission): void {
+    if (this.#inOffice === null) {
+      const leader = this.#raft().status().leader;
+      submission.reply(refusal(new AnantaError("NOT_LEADER", "this replica does not lead", leader === null ? {} : { leaderHint: leader })));
+      return;
+    }
+    const { command } = submission.submitted;
+    switch (command.kind) {
+      case "apply-objects":
+      case "delete-objects":
+        this.#stages.vipValidation.offer("configuration", this.#queued(submission, "configuration"));
+        return;
+      case "activate":
+        this.#stages.routeManagement.offer("activate", this.#queued(submission, "routes"));
+        return;
+      case "allocate-snat": {
+        const admitted = this.#snat.admit(submission);
+        if (admitted !== null) this.#stages.snatManagement.offer("allocate", this.#queued(admitted, this.#tenantOf(command)));
+        return;
+      }
+      case "release-snat":
+        this.#stages.snatManagement.offer("release", this.#queued(submission, this.#tenantOf(command)));
+        return;
+      case "register-host":
+        this.#stages.hostAgentManagement.offer("register", this.#queued(submission, command.name));
+        return;
+      case "join-mux":
+      case "leave-mux":
+      case "lose-mux":
+        this.#stages.muxPoolManagement.offer("membership", this.#queued(submission, "muxes"));
+        return;
+      case "bootstrap":
+      case "start-replica":
+      case "tick":
+        this.#stages.muxPoolManagement.offer("housekeeping", this.#queued(submission, "housekeeping"));
+        return;
+      default:
+        assertNever(command);
+    }
+  }
+
+  /** Every replica, after each applied entry. */
+  applied(term: Term, batch: AppliedBatch): void {
+    this.#proposer.applied(term, batch);
+  }
+
+  /** After all newly committed entries have been applied. */
+  caughtUp(): void {
+    if (this.#inOffice === null) return;
+    this.#routes.consider();
+    this.#advanceMuxSafeIndex();
+  }
+
+  /** What a MUX has in force, told by its stream here or by a follower. */
+  muxReported(report: MuxReport): void {
+    if (this.#inOffice === null) return;
+    this.#muxPool.report(report);
+    this.#advanceMuxSafeIndex();
+  }
+
+  hostReported(host: HostId, index: LogIndex): void {
+    if (this.#inOffice === null) return;
+    if ((this.#hostIndexes.get(host) ?? 0) >= index) return;
+    this.#hostIndexes.set(host, index);
+    this.#routes.consider();
+  }
+
+  get muxPool(): MuxPoolManagement {
+    return this.#muxPool;
+  }
+
+  counters(): readonly (StageCounters & { readonly name: string })[] {
+    return Object.values(this.#stages).map((stage) => ({ name: stage.name, ...stage.counters }));
+  }
+
+  #advanceMuxSafeIndex(): void {
+    const safe = this.#muxPool.safeIndex();
+    if (safe !== null) this.#muxSafeIndex.advance(safe);
+  }
+
+  #byUrgency(): readonly Pick<PipelineStage, "poke">[] {
+    const { muxPoolManagement, routeManagement, vipConfiguration, hostAgentManagement, snatManagement } = this.#stages;
+    return [muxPoolManagement, routeManagement, vipConfiguration, hostAgentManagement, snatManagement];
+  }
+
+  #queued(submission: Submission, fairnessKey: string): QueuedSubmission {
+    return {
+      submission,
+      fairnessKey,
+      deadlineAtMs: submission.deadlineAtMs,
+      refused: (error) => submission.reply(refusal(error)),
+    };
+  }
+
+  #tenantOf(command: Command & { readonly kind: "allocate-snat" | "release-snat" }): string {
+    return this.#state.dip(command.dipId)?.tenant ?? "unknown";
+  }
+
+  /** A command of the Manager's own. */
+  #internal(command: Command, whenRefused?: () => void): void {
+    this.submit({
+      submitted: { origin: null, command },
+      deadlineAtMs: this.#clock.nowMs() + INTERNAL_DEADLINE_MS,
+      reply: (result) => {
+        if (!result.ok) whenRefused?.();
+      },
+    });
+  }
+
+  #keepHouse(): void {
+    if (this.#inOffice === null) return;
+    this.#housekeeping = this.#clock.setTimer(HOUSEKEEPING_MS, () => this.#keepHouse());
+    this.#muxPool.check(HOUSEKEEPING_MS);
+    this.#snat.expire(this.#clock.nowMs());
+    this.#routes.consider();
+    const dueMs = this.#state.nextTickDueMs();
+    if (dueMs !== null && dueMs <= this.#clusterTimeMs() && !this.#tickAsked) {
+      this.#tickAsked = true;
+      this.submit({
+        submitted: { origin: null, command: { kind: "tick" } },
+        deadlineAtMs: this.#clock.nowMs() + INTERNAL_DEADLINE_MS,
+        reply: () => {
+          this.#tickAsked = false;
+        },
+      });
+    }
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * SEDA policy, as one table: which stage goes first, what may wait in it, for how long, and what the refused are told.
+ * VIP configuration outranks SNAT (Ananta §3.5.1); membership of the MUX pool outranks both, because grants wait for
+ * every live MUX; giving ports back outranks asking for more, because it makes room.
+ *
+ * Lengths: an agent has one open request per DIP and protocol, so `allocate` bounds the DIPs served at once; a full
+ * queue of 65,536 at 50,000 grants/s is 1.3 s of work, about what a waiting connection still bears.
+ */
+import type { StagePolicy } from "../seda/stage.js";
+
+export const VIP_VALIDATION: StagePolicy<"configuration"> = {
+  name: "vip-validation",
+  priority: 2,
+  batchMax: 16,
+  kinds: [{ kind: "configuration", lengthMax: 1_024, retryAfterMs: 1_000, waitMaxMs: 30_000 }],
+};
+
+export const VIP_CONFIGURATION: StagePolicy<"configuration"> = {
+  name: "vip-configuration",
+  priority: 3,
+  batchMax: 16,
+  kinds: [{ kind: "configuration", lengthMax: 1_024, retryAfterMs: 1_000, waitMaxMs: 30_000 }],
+};
+
+export const ROUTE_MANAGEMENT: StagePolicy<"activate"> = {
+  name: "route-management",
+  priority: 1,
+  batchMax: 16,
+  kinds: [{ kind: "activate", lengthMax: 64, retryAfterMs: 100, waitMaxMs: 10_000 }],
+};
+
+export const SNAT_MANAGEMENT: StagePolicy<"release" | "allocate"> = {
+  name: "snat-management",
+  priority: 5,
+  batchMax: 1_024,
+  kinds: [
+    { kind: "release", lengthMax: 16_384, retryAfterMs: 500, waitMaxMs: 10_000 },
+    { kind: "allocate", lengthMax: 65_536, retryAfterMs: 200, waitMaxMs: 5_000 },
+  ],
+};
+
+export const HOST_AGENT_MANAGEMENT: StagePolicy<"register"> = {
+  name: "host-agent-management",
+  priority: 4,
+  batchMax: 64,
+  kinds: [{ kind: "register", lengthMax: 4_096, retryAfterMs: 500, waitMaxMs: 10_000 }],
+};
+
+export const MUX_POOL_MANAGEMENT: StagePolicy<"membership" | "housekeeping"> = {
+  name: "mux-pool-management",
+  priority: 0,
+  batchMax: 64,
+  kinds: [
+    { kind: "membership", lengthMax: 256, retryAfterMs: 200, waitMaxMs: 10_000 },
+    { kind: "housekeeping", lengthMax: 64, retryAfterMs: 100, waitMaxMs: 10_000 },
+  ],
+};

@@ -1,0 +1,124 @@
+/**
+ * Stage 4, SNAT management: grants and returns of port ranges (Ananta §3.5.1; DESIGN §2, a request's life).
+ *
+ * (I1) One open request per DIP and protocol; a retry of the open one (same origin) joins it.
+ * (I2) A grant is answered only when every live MUX has its index in force, a remembered answer too. Until then the
+ *      return traffic of the new ports could meet a MUX that does not know them.
+ */
+import type { LogIndex } from "../../core/brands.js";
+import { AnantaError } from "../../core/errors.js";
+import type { SubmittedCommand } from "../state/commands.js";
+import type { CommandResult } from "../state/results.js";
+import type { Proposer } from "./proposer.js";
+import { refusal, type Submission } from "./submission.js";
+
+/** What a DIP that asks twice at once is told to wait. */
+const OPEN_REQUEST_RETRY_MS = 50;
+
+interface Held {
+  readonly index: LogIndex;
+  readonly submission: Submission;
+  readonly result: CommandResult;
+}
+
+export class SnatManagement {
+  readonly #proposer: Proposer;
+  readonly #muxSafeIndex: () => LogIndex;
+  readonly #open = new Map<string, { readonly origin: string; readonly others: Submission[] }>();
+  /** Grants that wait for MUXes, by index ascending. */
+  #held: Held[] = [];
+
+  constructor(options: { readonly proposer: Proposer; readonly muxSafeIndex: () => LogIndex }) {
+    this.#proposer = options.proposer;
+    this.#muxSafeIndex = options.muxSafeIndex;
+  }
+
+  /**
+   * Takes an allocation in: returns the submission to queue, or null when it has joined the open one or was refused.
+   * Whatever happens to the returned one, its `reply` ends the open request.
+   */
+  admit(submission: Submission): Submission | null {
+    const key = openKey(submission.submitted);
+    if (key === null) return submission;
+    const origin = originText(submission.submitted);
+    const open = this.#open.get(key);
+    if (open !== undefined) {
+      if (open.origin === origin) open.others.push(submission);
+      else submission.reply(refusal(new AnantaError("STAGE_OVERLOADED", "this DIP has an open request; one at a time", { retryAfterMs: OPEN_REQUEST_RETRY_MS })));
+      return null;
+    }
+    const entry = { origin, others: [] as Submission[] };
+    this.#open.set(key, entry);
+    return {
+      ...submission,
+      reply: (result) => {
+        this.#open.delete(key);
+        submission.reply(result);
+        for (const other of entry.others) other.reply(result);
+      },
+    };
+  }
+
+  handle(batch: readonly Submission[]): void {
+    this.#proposer.propose(batch, (submission, result) => this.#deliver(submission, result));
+  }
+
+  #deliver(submission: Submission, result: CommandResult): void {
+    const grantsPorts = result.ok && result.value.kind === "snat-allocated";
+    if (!grantsPorts || result.index <= this.#muxSafeIndex()) {
+      submission.reply(result);
+      return;
+    }
+    const held = { index: result.index, submission, result };
+    const last = this.#held.at(-1);
+    if (last === undefined || last.index <= held.index) this.#held.push(held);
+    else {
+      // A remembered answer is older than what was granted since: rare, and near the end.
+      let position = this.#held.length;
+      while (position > 0 && (this.#held[position - 1]?.index ?? 0) > held.index) position--;
+      this.#held.splice(position, 0, held);
+    }
+  }
+
+  /** muxSafeIndex has advanced: releases what waited for it. */
+  muxesAdvanced(): void {
+    const safe = this.#muxSafeIndex();
+    let count = 0;
+    while (count < this.#held.length && (this.#held[count]?.index ?? 0) <= safe) count++;
+    if (count === 0) return;
+    const released = this.#held.slice(0, count);
+    this.#held = this.#held.slice(count);
+    for (const { submission, result } of released) submission.reply(result);
+  }
+
+  /** Answers grants that nobody waits for any more: they stand, but the caller must ask again (same origin). */
+  expire(nowMs: number): void {
+    const late = this.#held.filter(({ submission }) => submission.deadlineAtMs < nowMs);
+    if (late.length === 0) return;
+    this.#held = this.#held.filter(({ submission }) => submission.deadlineAtMs >= nowMs);
+    for (const { submission } of late) {
+      submission.reply(refusal(new AnantaError("DEADLINE_EXCEEDED", "granted, but not every live MUX has it in force yet; ask again with the same origin", { reason: "NO_LIVE_MUX" })));
+    }
+  }
+
+  /** Leadership is over: what was granted stands, and a retry at the next leader gets the same answer. */
+  stepDown(): void {
+    const held = this.#held;
+    this.#held = [];
+    for (const { submission } of held) {
+      submission.reply(refusal(new AnantaError("LEADERSHIP_LOST", "leadership changed while the grant waited for the MUXes")));
+    }
+  }
+
+  get waitingForMuxes(): number {
+    return this.#held.length;
+  }
+}
+
+function openKey({ command }: SubmittedCommand): string | null {
+  return command.kind === "allocate-snat" ? `${command.dipId}/${command.protocol}` : null;
+}
+
+function originText({ origin }: SubmittedCommand): string {
+  return origin === null ? "" : `${origin.session}/${origin.sequence}`;
+}
