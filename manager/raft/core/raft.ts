@@ -1,0 +1,305 @@
+/**
+ * One replica's consensus core: pure and synchronous. Things happen to it (`step`, `tick`, `propose`, `readIndex`,
+ * `appended`...), then `ready()` says what is to be done (ready.ts gives the order). No clock, no I/O, no promise; chance
+ * only from the seeded generator. Same calls, same answers, byte for byte.
+ *
+ * Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014), cited as "Raft §n";
+ * Ongaro's dissertation (2014), cited as such; the Ready contract follows the idea of etcd-io/raft's `node.go`.
+ */
+import { assertNever } from "../../../core/assert.js";
+import type { LogIndex, NodeId, Term } from "../../../core/brands.js";
+import * as election from "./election.js";
+import { handleAppend, handleHeartbeat, handleInstallSnapshot } from "./follower.js";
+import { handleHeartbeatResponse, leaderTick, quorumAgeTicks } from "./heartbeat.js";
+import { checkInvariants } from "./invariants.js";
+import type { Message } from "./messages.js";
+import { askForReads, cancelRead, handleReadRequest, handleReadResponse, readIndex, startReadRound } from "./read-index.js";
+import type { PersistBatch, PersistToken, ProposeResult, Ready } from "./ready.js";
+import * as replication from "./replication.js";
+import { createState, hardStateSettled, leaderIsFresh, note, send, type State } from "./state.js";
+import { startTransfer, type TransferResult } from "./transfer.js";
+import type { CoreConfig, InitialState, SnapshotMeta } from "./types.js";
+
+/** The state may be read by anyone (status, tests) and changed only through this object. */
+export class RaftCore {
+  readonly #s: State;
+
+  constructor(config: CoreConfig, initial: InitialState) {
+    this.#s = createState(config, initial);
+  }
+
+  get state(): Readonly<State> {
+    return this.#s;
+  }
+
+  // ---- what happens ----
+
+  /** A message from another replica. `from` must have been authenticated by the transport. */
+  step(m: Message): void {
+    const s = this.#s;
+    if (m.from === s.id) return;
+    if (m.term > s.term && !adoptTerm(s, m)) return;
+    if (m.term < s.term) {
+      answerOldTerm(s, m);
+      return;
+    }
+    dispatch(s, m);
+  }
+
+  /** Time passed. `elapsedTicks` > 1 after a stall: ages count all of it, timeouts only what could be acted upon. */
+  tick(elapsedTicks = 1): void {
+    const s = this.#s;
+    s.tick += elapsedTicks;
+    for (let clamped = Math.min(elapsedTicks, s.config.heartbeatTicks); clamped > 0; clamped--) {
+      s.activeTick++;
+      if (s.role.kind === "leader") leaderTick(s, s.role);
+      else {
+        s.electionElapsed++;
+        if (s.electionElapsed >= s.electionTimeoutTicks) election.startPreVote(s, "timeout");
+      }
+    }
+    this.#askForCatchUp();
+  }
+
+  propose(payload: Uint8Array): ProposeResult {
+    return replication.propose(this.#s, payload);
+  }
+
+  readIndex(): number {
+    return readIndex(this.#s);
+  }
+
+  cancelRead(read: number): void {
+    cancelRead(this.#s, read);
+  }
+
+  transferLeadership(target: NodeId): TransferResult {
+    return startTransfer(this.#s, target);
+  }
+
+  /** See `election.leaderUnreachable`. */
+  leaderUnreachable(peer: NodeId): void {
+    election.leaderUnreachable(this.#s, peer);
+  }
+
+  /** Messages to `peer` were dropped. */
+  peerUnreachable(peer: NodeId): void {
+    if (this.#s.role.kind === "leader") replication.peerUnreachable(this.#s.role, peer);
+  }
+
+  /** A new process answers for `peer`: what the old one acknowledged may be gone, and if it led, it leads no more. */
+  peerRestarted(peer: NodeId): void {
+    const s = this.#s;
+    if (s.role.kind === "leader") s.role.peers.get(peer)?.restarted(s.log.lastIndex);
+    else election.leaderUnreachable(s, peer);
+  }
+
+  /** The transfer of the state to `peer` ended. */
+  snapshotFinished(peer: NodeId, delivered: boolean): void {
+    const s = this.#s;
+    if (s.role.kind === "leader") replication.snapshotFinished(s, s.role, peer, delivered);
+  }
+
+  /** The batch is durable. A token that is not the one under way is a stale completion and changes nothing. */
+  appended(token: PersistToken): void {
+    const s = this.#s;
+    const batch = s.persisting;
+    if (batch === null || batch.token.sequence !== token.sequence || batch.token.term !== token.term) return;
+    s.persisting = null;
+    if (batch.hardState !== null) s.durable = batch.hardState;
+    s.log.handedOverIsStable();
+    for (const { to, message } of batch.afterDurable) s.now.push({ order: "now", to, message }); // (I1)
+    election.ownVoteIsDurable(s);
+    if (s.role.kind === "leader") replication.advanceCommit(s, s.role);
+    this.#endCatchUp();
+  }
+
+  /** A snapshot of the applied state is durable; entries up to `compactTo` may be forgotten. */
+  snapshotTaken(snapshot: SnapshotMeta, compactTo: LogIndex): void {
+    const s = this.#s;
+    if (s.snapshot !== null && s.snapshot.index >= snapshot.index) return;
+    s.snapshot = snapshot;
+    s.log.compactTo(Math.min(compactTo, snapshot.index, s.log.stableIndex) as LogIndex);
+    note(s, "info", "log compacted", { snapshot: snapshot.index, first: s.log.firstIndex });
+  }
+
+  // ---- what is to be done ----
+
+  /** Would `ready()` have anything to say? */
+  hasReady(): boolean {
+    const s = this.#s;
+    return (
+      s.now.length > 0 ||
+      s.statusChanged ||
+      s.reads.confirmed.length > 0 ||
+      (s.reads.waiting.length > 0 && s.reads.asked === null && s.leader !== null) ||
+      (s.role.kind === "leader" && s.role.nextReads.length > 0 && s.role.roundReads.length === 0) ||
+      (!isInstalling(s) && s.log.appliedIndex < s.log.commitIndex) ||
+      (s.persisting === null && (isDirty(s) || s.afterDurable.length > 0))
+    );
+  }
+
+  ready(): Ready {
+    const s = this.#s;
+    askForReads(s);
+    if (s.role.kind === "leader") startReadRound(s, s.role);
+    const persist = takeBatch(s);
+    if (s.role.kind === "leader") {
+      replication.broadcastAppends(s, s.role);
+      replication.broadcastCommit(s, s.role);
+    }
+    if (s.persisting === null && s.afterDurable.length > 0) {
+      for (const { to, message } of s.afterDurable) s.now.push({ order: "now", to, message }); // nothing to wait for
+      s.afterDurable = [];
+    }
+    const committed = isInstalling(s) ? [] : s.log.takeCommitted();
+    const ready: Ready = { persist, sendNow: s.now, committed, reads: s.reads.confirmed, statusChanged: s.statusChanged };
+    s.now = [];
+    s.reads.confirmed = [];
+    s.statusChanged = false;
+    checkInvariants(s);
+    return ready;
+  }
+
+  /** How many ticks ago a quorum is known to have worked, at most; null when never. */
+  quorumAgeTicks(): number | null {
+    return quorumAgeTicks(this.#s);
+  }
+
+  // ---- a damaged log catches up ----
+
+  #askForCatchUp(): void {
+    const s = this.#s;
+    if (s.voting.kind !== "until-caught-up" || s.catchUp.read !== null || s.catchUp.target !== null) return;
+    s.catchUp = { read: readIndex(s), target: null };
+  }
+
+  #endCatchUp(): void {
+    const s = this.#s;
+    const { target } = s.catchUp;
+    if (s.voting.kind !== "until-caught-up" || target === null) return;
+    if (s.log.stableIndex < target || s.log.commitIndex < target) return;
+    s.voting = { kind: "full" };
+    s.catchUp = { read: null, target: null };
+    s.statusChanged = true;
+    note(s, "info", "caught up, votes again", { index: target });
+  }
+}
+
+/** Raft §5.1: a higher term makes a follower. Returns false when the message is to be ignored. */
+function adoptTerm(s: State, m: Message): boolean {
+  switch (m.kind) {
+    case "pre-vote-request":
+      return true; // asks about a term nobody is in yet
+    case "pre-vote-response":
+      if (m.granted) return true;
+      break;
+    case "vote-request":
+      if (!m.force && leaderIsFresh(s)) {
+        note(s, "debug", "ignored a candidate", { from: m.from, term: m.term, reason: "leader is fresh" });
+        return false;
+      }
+      break;
+    default:
+      break;
+  }
+  const leads = m.kind === "append-request" || m.kind === "heartbeat" || m.kind === "install-snapshot";
+  election.becomeFollower(s, m.term, leads ? m.from : null, "higher term");
+  return true;
+}
+
+/** Raft §5.1: whoever is behind learns the present term; nothing else comes of an old message. */
+function answerOldTerm(s: State, m: Message): void {
+  switch (m.kind) {
+    case "append-request":
+    case "heartbeat":
+    case "install-snapshot":
+      send(s, m.from, { kind: "heartbeat-response", from: s.id, term: s.term, round: 0, counts: false });
+      return;
+    case "pre-vote-request":
+      send(s, m.from, { kind: "pre-vote-response", from: s.id, term: s.term, granted: false });
+      return;
+    case "vote-request":
+      send(s, m.from, { kind: "vote-response", from: s.id, term: s.term, granted: false });
+      return;
+    default:
+      return;
+  }
+}
+
+function dispatch(s: State, m: Message): void {
+  switch (m.kind) {
+    case "pre-vote-request":
+      return election.handlePreVoteRequest(s, m);
+    case "pre-vote-response":
+      return election.handlePreVoteResponse(s, m);
+    case "vote-request":
+      return election.handleVoteRequest(s, m);
+    case "vote-response":
+      return election.handleVoteResponse(s, m);
+    case "append-request":
+      return handleAppend(s, m);
+    case "heartbeat":
+      return handleHeartbeat(s, m);
+    case "install-snapshot":
+      return handleInstallSnapshot(s, m);
+    case "timeout-now":
+      return election.handleTimeoutNow(s, m);
+    case "read-response":
+      return handleReadResponse(s, m);
+    case "append-response":
+    case "append-rejection":
+    case "heartbeat-response":
+    case "read-request":
+      return dispatchToLeader(s, m);
+    default:
+      return assertNever(m);
+  }
+}
+
+function dispatchToLeader(s: State, m: Extract<Message, { kind: "append-response" | "append-rejection" | "heartbeat-response" | "read-request" }>): void {
+  const leader = s.role;
+  if (leader.kind !== "leader") return;
+  const peer = leader.peers.get(m.from);
+  if (peer === undefined) return;
+  switch (m.kind) {
+    case "append-response":
+      return replication.handleAppendResponse(s, leader, peer, m);
+    case "append-rejection":
+      return replication.handleAppendRejection(s, leader, peer, m);
+    case "heartbeat-response":
+      return handleHeartbeatResponse(s, leader, peer, m);
+    case "read-request":
+      return handleReadRequest(s, leader, m);
+    default:
+      return assertNever(m);
+  }
+}
+
+/** A snapshot is being made durable and restored: nothing is applied meanwhile. */
+const isInstalling = (s: State): boolean => s.snapshotToPersist !== null || s.persisting?.snapshot != null;
+
+/** Something is not yet handed to storage. */
+const isDirty = (s: State): boolean =>
+  s.log.handedIndex < s.log.lastIndex || s.snapshotToPersist !== null || !hardStateSettled(s);
+
+function takeBatch(s: State): PersistBatch | null {
+  if (s.persisting !== null || !isDirty(s)) return null;
+  const entries = s.log.slice(s.log.handedIndex + 1, s.log.lastIndex, s.config.appendBytesMax);
+  const all = s.log.handedIndex + entries.length === s.log.lastIndex;
+  s.lastPersistSequence++;
+  const batch: PersistBatch = {
+    token: { sequence: s.lastPersistSequence, term: s.term as Term },
+    hardState: hardStateSettled(s) ? null : { term: s.term, votedFor: s.votedFor },
+    entries,
+    snapshot: s.snapshotToPersist,
+    commitIndex: s.log.commitIndex,
+    // Acknowledgements of entries that did not fit wait for the next batch, and so does everything after them.
+    afterDurable: all ? s.afterDurable : [],
+  };
+  if (all) s.afterDurable = [];
+  s.snapshotToPersist = null;
+  s.persisting = batch;
+  s.log.handOver((s.log.handedIndex + entries.length) as LogIndex);
+  return batch;
+}
