@@ -55,11 +55,13 @@ export class AgentStreams {
 
   /** The applied index or muxSafeIndex has advanced: hosts whose view changed are told at once, the rest with a beat. */
   advanced(): void {
-    const { effects } = this.#options.replica;
+    const { effects, state } = this.#options.replica;
     const limit = agentLimit(this.#options.replica);
     if (limit <= this.#pumpedTo) return;
     const changed = effects.covers(this.#pumpedTo) ? effects.hostsChanged(this.#pumpedTo, limit) : null;
     this.#pumpedTo = limit;
+    // A change waits for these hosts' acknowledgement, also where it changes nothing in their view.
+    for (const host of state.pendingActivation()?.hosts ?? []) changed?.add(host);
     for (const session of this.#sessions) {
       if (changed === null || session.waitsForView || (session.hostId !== null && changed.has(session.hostId))) session.pump();
     }
