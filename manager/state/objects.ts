@@ -58,7 +58,8 @@ export interface VipOutbound {
   readonly maxPorts: number;
 }
 
-export type ObjectSpec = { readonly kind: "BackendPool"; readonly spec: BackendPoolSpec } | { readonly kind: "Vip"; readonly spec: VipSpec };
+export type ObjectSpec =
+  { readonly kind: "BackendPool"; readonly spec: BackendPoolSpec } | { readonly kind: "Vip"; readonly spec: VipSpec };
 
 interface StoredObject<Kind extends ObjectKind, Spec> {
   readonly ref: ObjectRef & { readonly kind: Kind };

@@ -13,7 +13,13 @@ export type CommandResult =
       /** The entry that did it: of the first execution, when this is a remembered answer. Answers wait for it. */
       readonly index: LogIndex;
     }
-  | { readonly ok: false; readonly code: ErrorCode; readonly message: string; readonly facts: ErrorFacts; readonly index: LogIndex };
+  | {
+      readonly ok: false;
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly facts: ErrorFacts;
+      readonly index: LogIndex;
+    };
 
 export type CommandValue =
   | { readonly kind: "none" }

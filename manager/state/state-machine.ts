@@ -5,9 +5,9 @@
 import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, VipId } from "../../core/brands.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import type { MuxItem } from "../../dataplane/mux-items.js";
-import type { CommandBatch, MuxCapacity } from "./commands.js";
+import type { Command, CommandBatch, MuxCapacity } from "./commands.js";
 import type { AnyStoredObject, Dip, ObjectKind, ObjectRef } from "./objects.js";
-import type { AppliedBatch } from "./results.js";
+import type { AppliedBatch, CommandResult } from "./results.js";
 
 export interface StateMachine {
   readonly appliedIndex: LogIndex;
@@ -15,11 +15,19 @@ export interface StateMachine {
   /** Null before `bootstrap` was applied. */
   readonly site: { readonly clusterId: string; readonly clusterEpoch: number; readonly hashKey: string } | null;
 
+  /** `index` is above `appliedIndex`. A batch without commands lets time pass. */
   apply(batch: CommandBatch, index: LogIndex): AppliedBatch;
-  /** Entries without commands (a leader's no-op is not one of them) still advance the index. */
+  /** What applying the command now would refuse, without applying it; null when it would succeed. Only for
+   * `apply-objects` and `delete-objects`; null for all others. */
+  check(command: Command): (CommandResult & { readonly ok: false }) | null;
+  /** The state at `appliedIndex`, complete when this returns: applying goes on while the chunks are written. */
   snapshot(): Iterable<Uint8Array>;
+  /**
+   * Replaces the whole state. `index` is what the snapshot is stored under; `appliedIndex` becomes that of the last entry
+   * in it that carried a batch, as on a replica that never restored. Throws UNIMPLEMENTED for another format version.
+   */
   restore(chunks: Iterable<Uint8Array>, index: LogIndex): void;
-  /** 16 hex digits over the whole state. */
+  /** 16 hex digits over the whole state. Walks all of it: for checkpoints, not for every entry. */
   digest(): string;
 
   /** The whole MUX view at `appliedIndex`, and its digest (the XOR that `digestOf` of its items gives). */
@@ -44,8 +52,11 @@ export interface StateMachine {
 
   /** What is prepared and not yet activated: the newest such entry, and the hosts that should know it first. */
   pendingActivation(): { readonly upToIndex: LogIndex; readonly hosts: readonly HostId[] } | null;
-  /** Cluster time at which a `tick` would change something, or null. */
-  nextTickDueMs(): number | null;
+  /**
+   * Cluster time at which a `tick` would change something, or null. With the caller's `muxSafeIndex`, ranges that rest
+   * because MUXes have not acknowledged their release are left out: a tick would not free them.
+   */
+  nextTickDueMs(muxSafeIndex?: LogIndex): number | null;
   /** True when the session is remembered. */
   hasSession(session: string): boolean;
 }

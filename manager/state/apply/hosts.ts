@@ -1,0 +1,200 @@
+/**
+ * A Host Agent has started (DESIGN §2, "Hosts across restarts"). In order:
+ *
+ *   1. check the declared DIPs: one host each, locators unique, no VIP addresses;
+ *   2. same boot id: a repeated hello of the same process, which may add DIPs and nothing else;
+ *      new boot id: a new incarnation, whose DIPs are exactly those it lists;
+ *   3. ranges that its DIPs own but that it does not declare are orphaned: nobody uses them, their quarantine begins.
+ *      This holds for the DIPs it had before and those it has now; in case 2 only for those just added, since the running
+ *      process may have been granted more since it wrote its hello;
+ *   4. ranges that it declares and its DIPs do not own are refused: the agent must stop using them at once.
+ */
+import type { DipId, HostId, IpAddress } from "../../../core/brands.js";
+import type { HeldRange, RangeBlock, RegisterHostCommand } from "../commands.js";
+import type { DipRecord } from "../dip-table.js";
+import { byNumber } from "../order.js";
+import { END_RANGE, FIRST_RANGE, type SnatProtocol, isRangeBlock } from "../port-ranges.js";
+import type { CommandResult } from "../results.js";
+import type { Host } from "../state-machine.js";
+import type { State } from "../state.js";
+import { type ApplyContext, refuse, succeed } from "./outcome.js";
+
+type DeclaredDip = RegisterHostCommand["dips"][number];
+
+export function registerHost(context: ApplyContext, command: RegisterHostCommand): CommandResult {
+  const { state, index } = context;
+  const before = state.hosts.named(command.name);
+  const problem = findProblem(context, command, before);
+  if (problem !== null) return problem;
+
+  const sameProcess = before !== null && before.bootId === command.bootId;
+  const hostId = before?.hostId ?? state.hosts.nextId;
+  const listed = command.dips.map(({ tenant, address, locator }) => ({
+    dip: state.dips.mention(tenant, address),
+    locator,
+  }));
+  const listedIds = new Set(listed.map(({ dip }) => dip.dipId));
+  const hadIds = new Set(before?.dips ?? []);
+  const dropped = sameProcess ? [] : [...hadIds].filter((id) => !listedIds.has(id));
+  const dips = [...new Set([...(sameProcess ? hadIds : []), ...listedIds])].sort(byNumber);
+  // Every DIP whose ranges this hello speaks for, whether or not the host still has it.
+  const declaring = [...new Set([...hadIds, ...listedIds])].sort(byNumber);
+  const orphanable = sameProcess ? declaring.filter((id) => !hadIds.has(id)) : declaring;
+
+  const held = heldByDip(state, command.heldRanges, new Set(declaring));
+  // Orphaned before DIPs are placed: a host that takes over a DIP never sees ranges that are not its own.
+  for (const id of orphanable) orphan(context, state.dips.must(id), held);
+  placeDips(state, hostId, listed, dropped);
+  state.hosts.put({
+    hostId,
+    name: command.name,
+    incarnation: sameProcess ? before.incarnation : (before?.incarnation ?? 0) + 1,
+    bootId: command.bootId,
+    dips,
+    registeredIndex: sameProcess ? before.registeredIndex : index,
+  });
+  state.projection.hostChanged(hostId);
+  return succeed(context, {
+    kind: "host-registered",
+    hostId,
+    incarnation: state.hosts.must(hostId).incarnation,
+    dips: dips.map((id) => state.dips.must(id)).map(({ tenant, address, dipId }) => ({ tenant, address, dipId })),
+    refusedRanges: refusedRanges(state, command.heldRanges, new Set(declaring)),
+  });
+}
+
+function findProblem(context: ApplyContext, command: RegisterHostCommand, before: Host | null): CommandResult | null {
+  const { state } = context;
+  const identities = new Set<string>();
+  const locators = new Map<IpAddress, DeclaredDip>();
+  for (const declared of command.dips) {
+    const { tenant, address, locator } = declared;
+    const name = `${tenant}/${address}`;
+    if (identities.has(name))
+      return refuse(context, "INVALID_ARGUMENT", `host ${command.name} lists DIP ${name} twice`, { dip: address });
+    identities.add(name);
+    const twin = locators.get(locator);
+    if (twin !== undefined) {
+      const message = `host ${command.name} gives locator ${locator} to two DIPs: ${twin.tenant}/${twin.address} and ${name}`;
+      return refuse(context, "INVALID_ARGUMENT", message, { locator });
+    }
+    locators.set(locator, declared);
+    const dip = state.dips.find(tenant, address);
+    if (dip !== null && dip.hostId !== null && dip.hostId !== before?.hostId) {
+      const host = state.hosts.must(dip.hostId).name;
+      return refuse(context, "FAILED_PRECONDITION", `DIP ${name} is registered by host ${host}`, {
+        dip: address,
+        host,
+      });
+    }
+    const reached = state.dips.atLocator(locator);
+    if (reached !== null && !replacesLocator(command, before, reached)) {
+      const host = reached.hostId === null ? "" : state.hosts.must(reached.hostId).name;
+      const message = `locator ${locator} of DIP ${name} already reaches DIP ${reached.tenant}/${reached.address} of host ${host}`;
+      return refuse(context, "FAILED_PRECONDITION", message, { locator, host });
+    }
+    for (const text of [address, locator]) {
+      const vip = state.objects.vipAt(text);
+      if (vip === null) continue;
+      return refuse(
+        context,
+        "FAILED_PRECONDITION",
+        `${text} of DIP ${name} is the address of VIP ${vip.ref.tenant}/${vip.ref.name}`,
+        { dip: address },
+      );
+    }
+  }
+  for (const block of command.heldRanges) {
+    if (isRangeBlock(block)) continue;
+    const message = `held ranges are ${FIRST_RANGE}..${END_RANGE - 1} of protocol 6 or 17, not ${block.range} + ${block.count} of protocol ${block.protocol}`;
+    return refuse(context, "INVALID_ARGUMENT", message, { dip: block.dip });
+  }
+  return null;
+}
+
+/** True when the DIP that has the locator now gives it up by this very hello: it keeps it, moves to another, or is dropped. */
+function replacesLocator(command: RegisterHostCommand, before: Host | null, reached: DipRecord): boolean {
+  if (reached.hostId === null || reached.hostId !== before?.hostId) return false;
+  const listed = command.dips.some((dip) => dip.tenant === reached.tenant && dip.address === reached.address);
+  return listed || before.bootId !== command.bootId;
+}
+
+interface Placement {
+  readonly dip: DipRecord;
+  readonly locator: IpAddress;
+}
+
+function placeDips(state: State, hostId: HostId, listed: readonly Placement[], dropped: readonly DipId[]): void {
+  const moving = listed.filter(({ dip, locator }) => dip.hostId !== hostId || dip.locator !== locator);
+  // All leave before any arrives: two DIPs may exchange their locators.
+  for (const dip of [...dropped.map((id) => state.dips.must(id)), ...moving.map((placement) => placement.dip)]) {
+    if (dip.hostId !== null) state.dips.place(dip, null);
+    state.projection.dipChanged(dip.dipId);
+  }
+  for (const { dip, locator } of moving) state.dips.place(dip, { hostId, locator });
+}
+
+/** Ranges declared, as marks per DIP, address and protocol. */
+type Held = ReadonlyMap<string, Uint8Array>;
+
+const heldKey = (dip: DipId, vip: IpAddress, protocol: SnatProtocol): string => `${dip}/${vip}/${protocol}`;
+
+function heldByDip(state: State, heldRanges: readonly HeldRange[], declaring: ReadonlySet<DipId>): Held {
+  const held = new Map<string, Uint8Array>();
+  for (const { tenant, dip, vip, protocol, range, count } of heldRanges) {
+    const record = state.dips.find(tenant, dip);
+    if (record === null || !declaring.has(record.dipId)) continue;
+    const key = heldKey(record.dipId, vip, protocol);
+    const marks = held.get(key) ?? new Uint8Array(END_RANGE);
+    held.set(key, marks);
+    marks.fill(1, range, range + count);
+  }
+  return held;
+}
+
+/** Begins the quarantine of every range that the DIP owns and its host did not declare. */
+function orphan(context: ApplyContext, dip: DipRecord, held: Held): void {
+  const { state, index, nowMs } = context;
+  for (const space of state.snat.spacesOf(dip.dipId)) {
+    const marks = held.get(heldKey(dip.dipId, space.vip, space.protocol));
+    const orphaned: RangeBlock[] = [];
+    space.visitOwned(dip.dipId, (first, count) => {
+      for (let range = first; range < first + count; range++) {
+        if (marks?.[range] === 1) continue;
+        const last = orphaned.at(-1);
+        if (last !== undefined && last.range + last.count === range)
+          orphaned[orphaned.length - 1] = { ...last, count: last.count + 1 };
+        else orphaned.push({ vip: space.vip, protocol: space.protocol, range, count: 1 });
+      }
+    });
+    for (const block of orphaned) {
+      state.snat.release(space, block.range, block.count, dip.dipId, { nowMs, index });
+      state.projection.rangesReleased(block, dip);
+    }
+  }
+}
+
+/** What is declared but not owned by the DIP it is declared for, or for a DIP that is not this host's; in order of declaration. */
+function refusedRanges(
+  state: State,
+  heldRanges: readonly HeldRange[],
+  declaring: ReadonlySet<DipId>,
+): readonly RangeBlock[] {
+  const refused: RangeBlock[] = [];
+  for (const { tenant, dip, vip, protocol, range, count } of heldRanges) {
+    const record = state.dips.find(tenant, dip);
+    const space = state.snat.space(vip, protocol);
+    let open: { vip: IpAddress; protocol: SnatProtocol; range: number; count: number } | null = null;
+    for (let at = range; at < range + count; at++) {
+      const owned =
+        record !== null && declaring.has(record.dipId) && space !== null && space.isOwnedBy(at, record.dipId);
+      if (owned) open = null;
+      else if (open !== null) open.count += 1;
+      else {
+        open = { vip, protocol, range: at, count: 1 };
+        refused.push(open);
+      }
+    }
+  }
+  return refused;
+}

@@ -1,0 +1,79 @@
+/** Applies one command: remembered answers first, then the file of its kind. */
+import { assertNever } from "../../../core/assert.js";
+import type { Command, SubmittedCommand } from "../commands.js";
+import type { CommandResult } from "../results.js";
+import { activate } from "./activate.js";
+import { bootstrap, startReplica } from "./cluster.js";
+import { registerHost } from "./hosts.js";
+import { joinMux, leaveMux, loseMux } from "./muxes.js";
+import { applyObjects, deleteObjects } from "./objects.js";
+import { type ApplyContext, nothing, refuse } from "./outcome.js";
+import { allocateSnat, releaseSnat } from "./snat.js";
+
+/** Executes the command unless its origin says that it was, or may have been, executed before. */
+export function applySubmitted(context: ApplyContext, { origin, command }: SubmittedCommand): CommandResult {
+  if (origin === null) return applyCommand(context, command);
+  const { sessions } = context.state;
+  const verdict = sessions.admit(origin, context.nowMs);
+  switch (verdict.kind) {
+    case "answered":
+      return verdict.result;
+    case "expired":
+      return refuse(
+        context,
+        "SESSION_EXPIRED",
+        `not executed: ${verdict.reason}; whether it was executed before is unknown`,
+      );
+    case "execute": {
+      const result = applyCommand(context, command);
+      sessions.remember(origin, result);
+      return result;
+    }
+    default:
+      return assertNever(verdict);
+  }
+}
+
+function applyCommand(context: ApplyContext, command: Command): CommandResult {
+  switch (command.kind) {
+    // The hot path: nothing that these do needs a flush.
+    case "allocate-snat":
+      return allocateSnat(context, command);
+    case "release-snat":
+      return releaseSnat(context, command);
+    case "tick":
+      return nothing(context);
+    default: {
+      const result = applyRare(context, command);
+      context.state.projection.flush();
+      return result;
+    }
+  }
+}
+
+type RareCommand = Exclude<Command, { readonly kind: "allocate-snat" | "release-snat" | "tick" }>;
+
+function applyRare(context: ApplyContext, command: RareCommand): CommandResult {
+  switch (command.kind) {
+    case "bootstrap":
+      return bootstrap(context, command);
+    case "start-replica":
+      return startReplica(context, command);
+    case "apply-objects":
+      return applyObjects(context, command);
+    case "delete-objects":
+      return deleteObjects(context, command);
+    case "activate":
+      return activate(context, command);
+    case "register-host":
+      return registerHost(context, command);
+    case "join-mux":
+      return joinMux(context, command);
+    case "leave-mux":
+      return leaveMux(context, command);
+    case "lose-mux":
+      return loseMux(context, command);
+    default:
+      return assertNever(command);
+  }
+}

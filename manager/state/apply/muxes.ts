@@ -1,0 +1,82 @@
+/** MUXes come and go (DESIGN §2, "Live MUX"). */
+import type { JoinMuxCommand, LeaveMuxCommand, LoseMuxCommand } from "../commands.js";
+import type { CommandResult } from "../results.js";
+import type { Mux } from "../state-machine.js";
+import { type ApplyContext, nothing, refuse, succeed } from "./outcome.js";
+
+/** A MUX that could not hold what is already configured and granted would never have it in force: it is refused. */
+export function joinMux(context: ApplyContext, command: JoinMuxCommand): CommandResult {
+  const { state } = context;
+  const before = state.muxes.named(command.name);
+  if (before !== null && before.state === "live" && before.bootId === command.bootId) {
+    return succeed(context, { kind: "mux-joined", muxId: before.muxId, incarnation: before.incarnation });
+  }
+  const namesake = state.muxes.liveAt(command.address);
+  if (namesake !== null && namesake.name !== command.name) {
+    return refuse(
+      context,
+      "FAILED_PRECONDITION",
+      `outer address ${command.address} belongs to the live MUX ${namesake.name}`,
+      { mux: namesake.name },
+    );
+  }
+  const vip = state.objects.vipAt(command.address);
+  if (vip !== null) {
+    return refuse(
+      context,
+      "FAILED_PRECONDITION",
+      `outer address ${command.address} is the VIP ${vip.ref.tenant}/${vip.ref.name}`,
+    );
+  }
+  const { rules, snatRanges } = command.capacity;
+  if (rules < state.objects.ruleCount || snatRanges < state.snat.ownedTotal) {
+    const message =
+      `the tables of MUX ${command.name} hold ${rules} rules and ${snatRanges} SNAT ranges;` +
+      ` in use are ${state.objects.ruleCount} and ${state.snat.ownedTotal}`;
+    return refuse(context, "FAILED_PRECONDITION", message, {
+      rules: state.objects.ruleCount,
+      snatRanges: state.snat.ownedTotal,
+    });
+  }
+  const mux: Mux = {
+    muxId: before?.muxId ?? state.muxes.nextId,
+    name: command.name,
+    incarnation: (before?.incarnation ?? 0) + 1,
+    bootId: command.bootId,
+    address: command.address,
+    capacity: { rules, snatRanges },
+    state: "live",
+    joinedIndex: context.index,
+  };
+  state.muxes.put(mux);
+  state.projection.muxesChanged();
+  return succeed(context, { kind: "mux-joined", muxId: mux.muxId, incarnation: mux.incarnation });
+}
+
+export function leaveMux(context: ApplyContext, command: LeaveMuxCommand): CommandResult {
+  return end(context, command, "left");
+}
+
+export function loseMux(context: ApplyContext, command: LoseMuxCommand): CommandResult {
+  const mux = context.state.muxes.get(command.muxId);
+  if (mux !== null && isLiveIncarnation(mux, command.incarnation) && context.state.muxes.liveCount === 1) {
+    return refuse(context, "FAILED_PRECONDITION", `MUX ${mux.name} is the last live one; it is never declared lost`, {
+      mux: mux.name,
+    });
+  }
+  return end(context, command, "lost");
+}
+
+/** About an earlier incarnation, or one that has ended already: nothing to do. */
+function end(context: ApplyContext, command: LeaveMuxCommand | LoseMuxCommand, state: "left" | "lost"): CommandResult {
+  const { muxes, projection } = context.state;
+  const mux = muxes.get(command.muxId);
+  if (mux === null) return refuse(context, "NOT_FOUND", `no MUX has id ${command.muxId}`);
+  if (!isLiveIncarnation(mux, command.incarnation)) return nothing(context);
+  muxes.put({ ...mux, state });
+  projection.muxesChanged();
+  return nothing(context);
+}
+
+const isLiveIncarnation = (mux: Mux, incarnation: number): boolean =>
+  mux.state === "live" && mux.incarnation === incarnation;

@@ -1,0 +1,220 @@
+/**
+ * SNAT ports change hands (DESIGN §6). The hot path of the state machine: `allocateSnat` is a few look-ups and one search
+ * in a bitmap.
+ */
+import { assert } from "../../../core/assert.js";
+import type { DipId, HostId } from "../../../core/brands.js";
+import type { AllocateSnatCommand, RangeBlock, ReleaseSnatCommand } from "../commands.js";
+import type { DipRecord } from "../dip-table.js";
+import type { OutboundVip } from "../outbound-index.js";
+import {
+  END_RANGE,
+  FIRST_RANGE,
+  PORTS_PER_RANGE,
+  RANGES_PER_SPACE,
+  formatBlock,
+  isRangeBlock,
+} from "../port-ranges.js";
+import { QUARANTINE_MS } from "../quarantine.js";
+import type { PortSpace } from "../port-space.js";
+import type { CommandResult } from "../results.js";
+import { type ApplyContext, refuse, succeed } from "./outcome.js";
+
+interface Choice {
+  readonly vip: OutboundVip;
+  readonly space: PortSpace;
+}
+
+/**
+ * Grants ports of the VIP that has most free: one block of the next power of two where there is one, so the grant may
+ * exceed the request; otherwise pieces, or less. Refuses with NOT_FOUND, STALE_INCARNATION, PERMISSION_DENIED,
+ * INVALID_ARGUMENT, SNAT_NOT_CONFIGURED, FAILED_PRECONDITION (VIP not activated yet), NO_LIVE_MUX, SNAT_LIMIT_REACHED
+ * (the DIP owns `maxPorts` everywhere), SNAT_PORTS_EXHAUSTED (nothing is free, or the MUX tables are full).
+ */
+export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand): CommandResult {
+  const { state } = context;
+  const dip = requester(context, command);
+  if ("ok" in dip) return dip;
+  const need = Math.ceil(command.ports / PORTS_PER_RANGE);
+  if (!(need >= 1 && need <= RANGES_PER_SPACE)) {
+    return refuse(
+      context,
+      "INVALID_ARGUMENT",
+      `ports wanted are 1 to ${RANGES_PER_SPACE * PORTS_PER_RANGE}, not ${command.ports}`,
+    );
+  }
+  const vips = state.outbound.vipsFor(dip);
+  if (vips.length === 0) {
+    return refuse(
+      context,
+      "SNAT_NOT_CONFIGURED",
+      `no VIP's outbound names a pool with member ${dip.tenant}/${dip.address}`,
+      { dip: dip.address },
+    );
+  }
+  if (!vips.some((vip) => vip.isActive)) {
+    return refuse(context, "FAILED_PRECONDITION", `VIP ${vips[0]?.name} is being configured on the MUXes; ask again`, {
+      vip: vips[0]?.address,
+    });
+  }
+  if (state.muxes.liveCount === 0)
+    return refuse(context, "NO_LIVE_MUX", "no MUX is live, so none could deliver the replies");
+  const room = state.muxes.smallestCapacity.snatRanges - state.snat.ownedTotal;
+  if (room < 1) {
+    const message = `the smallest live MUX holds ${state.muxes.smallestCapacity.snatRanges} SNAT ranges, and all are owned`;
+    return refuse(context, "SNAT_PORTS_EXHAUSTED", message, {
+      reason: "mux-table-full",
+      snatRanges: state.muxes.smallestCapacity.snatRanges,
+    });
+  }
+
+  const choice = choose(context, vips, dip.dipId, command.protocol);
+  if (choice === null) return refuseStock(context, vips, dip, command.protocol);
+  const { space, vip } = choice;
+  const most = Math.min(room, vip.maxRanges - space.ownedBy(dip.dipId));
+  const blocks = state.snat.grant(space, dip.dipId, need, most, context.index);
+  assert(blocks.length > 0, "a chosen VIP has a free range that the DIP may own");
+  for (const block of blocks) state.projection.rangesGranted(block, dip);
+  return succeed(context, { kind: "snat-allocated", blocks });
+}
+
+/** The active VIP with most free ranges among those where the DIP may own more; the lowest id on a tie. */
+function choose(context: ApplyContext, vips: readonly OutboundVip[], dip: DipId, protocol: 6 | 17): Choice | null {
+  let best: Choice | null = null;
+  for (const vip of vips) {
+    if (!vip.isActive) continue;
+    const space = context.state.snat.openSpace(vip.address, protocol);
+    if (space.freeCount === 0 || space.ownedBy(dip) >= vip.maxRanges) continue;
+    if (best === null || space.freeCount > best.space.freeCount) best = { vip, space };
+  }
+  return best;
+}
+
+/** Nothing can be granted: because of the DIP's own limit, or because the stock is used up. */
+function refuseStock(
+  context: ApplyContext,
+  vips: readonly OutboundVip[],
+  dip: DipRecord,
+  protocol: 6 | 17,
+): CommandResult {
+  const active = vips
+    .filter((vip) => vip.isActive)
+    .map((vip): Choice => ({ vip, space: context.state.snat.openSpace(vip.address, protocol) }));
+  const below = active.filter(({ vip, space }) => space.ownedBy(dip.dipId) < vip.maxRanges);
+  const first = active[0];
+  assert(first !== undefined, "at least one VIP is active");
+  if (below.length === 0) {
+    const maxPorts = first.vip.maxRanges * PORTS_PER_RANGE;
+    const message = `DIP ${dip.tenant}/${dip.address} owns all ${maxPorts} ports that VIP ${first.vip.name} allows a DIP`;
+    const ownedPorts = first.space.ownedBy(dip.dipId) * PORTS_PER_RANGE;
+    return refuse(context, "SNAT_LIMIT_REACHED", message, {
+      dip: dip.address,
+      vip: first.vip.address,
+      maxPorts,
+      ownedPorts,
+    });
+  }
+  const soonest = below.reduce((a, b) => (freeAtMs(b.space) < freeAtMs(a.space) ? b : a));
+  const { vip, space } = soonest;
+  const facts = {
+    dip: dip.address,
+    vip: vip.address,
+    free: 0,
+    owned: space.ownedCount,
+    quarantined: space.quarantinedCount,
+  };
+  if (space.quarantinedCount === 0) {
+    return refuse(context, "SNAT_PORTS_EXHAUSTED", `all ports of VIP ${vip.name} are owned`, {
+      ...facts,
+      reason: "all-owned",
+    });
+  }
+  const atMs = freeAtMs(space);
+  const waitMs = Math.max(0, atMs - context.nowMs);
+  const message = `no port of VIP ${vip.name} is free; ${space.quarantinedCount} ranges rest, the first for another ${Math.ceil(waitMs / 1000)} s`;
+  return refuse(context, "SNAT_PORTS_EXHAUSTED", message, {
+    ...facts,
+    reason: "quarantine",
+    freeAtMs: atMs,
+    retryAfterMs: waitMs,
+  });
+}
+
+/** Cluster time at which the first resting range of the space may be free; Infinity when none rests. */
+const freeAtMs = (space: PortSpace): number =>
+  space.firstQuarantine === null ? Infinity : space.firstQuarantine.releasedAtMs + QUARANTINE_MS;
+
+/** Ends ownership of the blocks, all or none; their quarantine begins. INVALID_ARGUMENT when any range is not the DIP's own. */
+export function releaseSnat(context: ApplyContext, command: ReleaseSnatCommand): CommandResult {
+  const { state, index, nowMs } = context;
+  const dip = requester(context, command);
+  if ("ok" in dip) return dip;
+  const foreign = command.blocks.find((block) => !isRangeBlock(block) || !ownsBlock(context, block, dip.dipId));
+  if (foreign !== undefined) {
+    return refuse(
+      context,
+      "INVALID_ARGUMENT",
+      `DIP ${dip.tenant}/${dip.address} does not own all of ${describe(foreign)}`,
+      { dip: dip.address },
+    );
+  }
+  if (overlap(command.blocks))
+    return refuse(context, "INVALID_ARGUMENT", "a range is named twice in one release", { dip: dip.address });
+  let ranges = 0;
+  for (const block of command.blocks) {
+    const space = state.snat.space(block.vip, block.protocol);
+    assert(space !== null, "owned ranges lie in a space");
+    state.snat.release(space, block.range, block.count, dip.dipId, { nowMs, index });
+    state.projection.rangesReleased(block, dip);
+    ranges += block.count;
+  }
+  return succeed(context, { kind: "snat-released", ranges });
+}
+
+/** The DIP that a host asks for, or why it may not. */
+function requester(
+  context: ApplyContext,
+  request: { readonly hostId: HostId; readonly incarnation: number; readonly dipId: DipId },
+): DipRecord | CommandResult {
+  const { hosts, dips } = context.state;
+  const host = hosts.get(request.hostId);
+  if (host === null) return refuse(context, "NOT_FOUND", `no host has id ${request.hostId}`);
+  if (host.incarnation !== request.incarnation) {
+    const message = `host ${host.name} is at incarnation ${host.incarnation}; this request comes from ${request.incarnation}`;
+    return refuse(context, "STALE_INCARNATION", message, { host: host.name, incarnation: host.incarnation });
+  }
+  const dip = dips.get(request.dipId);
+  if (dip === null || dip.hostId !== host.hostId) {
+    return refuse(context, "PERMISSION_DENIED", `DIP ${request.dipId} is not one of host ${host.name}`, {
+      host: host.name,
+    });
+  }
+  return dip;
+}
+
+function ownsBlock(context: ApplyContext, block: RangeBlock, dip: DipId): boolean {
+  const space = context.state.snat.space(block.vip, block.protocol);
+  if (space === null) return false;
+  for (let range = block.range; range < block.range + block.count; range++) {
+    if (!space.isOwnedBy(range, dip)) return false;
+  }
+  return true;
+}
+
+function overlap(blocks: readonly RangeBlock[]): boolean {
+  if (blocks.length < 2) return false;
+  const taken = new Map<string, Uint8Array>();
+  for (const { vip, protocol, range, count } of blocks) {
+    const key = `${vip}/${protocol}`;
+    const marks = taken.get(key) ?? new Uint8Array(END_RANGE);
+    taken.set(key, marks);
+    if (marks.subarray(range, range + count).includes(1)) return true;
+    marks.fill(1, range, range + count);
+  }
+  return false;
+}
+
+const describe = (block: RangeBlock): string =>
+  isRangeBlock(block)
+    ? formatBlock(block)
+    : `ranges ${block.range} + ${block.count} (ranges are ${FIRST_RANGE}..${END_RANGE - 1})`;

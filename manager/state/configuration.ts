@@ -1,0 +1,80 @@
+/**
+ * The one way in which stored objects change, so that everything that follows from them keeps up: who names which DIP,
+ * which ranges rules hold, which DIPs may get SNAT ports, and whose views are to be recomputed.
+ */
+import type { DipId, HostId } from "../../core/brands.js";
+import type { AnyStoredObject } from "./objects.js";
+import { byNumber } from "./order.js";
+import type { State } from "./state.js";
+import { type PoolObject, type VipObject, isPool, isVip, versionsOf } from "./vip-map.js";
+
+/** Inserts or replaces an object. Pools are stored before the VIPs that name them. */
+export function storeObject(state: State, object: AnyStoredObject): void {
+  const before = state.objects.get(object.ref);
+  if (isPool(object)) {
+    const left = before !== null && isPool(before) ? memberIds(state, before) : new Set<DipId>();
+    state.objects.put(object);
+    const now = memberIds(state, object);
+    for (const id of left) if (!now.has(id)) state.dips.must(id).pools.delete(object.poolId);
+    for (const id of now) state.dips.must(id).pools.add(object.poolId);
+    poolChanged(state, object, [...left, ...now]);
+  } else if (isVip(object)) {
+    if (before !== null && isVip(before)) vipChanged(state, before);
+    state.objects.put(object);
+    state.snat.refreshExcluded(object.spec.address);
+    vipChanged(state, object);
+  }
+}
+
+/** Forgets an object. VIPs go before the pools that they name. */
+export function removeObject(state: State, object: AnyStoredObject): void {
+  if (isPool(object)) {
+    const members = memberIds(state, object);
+    for (const id of members) state.dips.must(id).pools.delete(object.poolId);
+    poolChanged(state, object, [...members]);
+  } else if (isVip(object)) {
+    vipChanged(state, object);
+  }
+  state.objects.remove(object);
+  if (isVip(object)) {
+    state.snat.refreshExcluded(object.spec.address);
+    state.snat.closeIfEmpty(object.spec.address);
+  }
+}
+
+/** Members of either version; DIPs are made here at first mention. */
+function memberIds(state: State, pool: PoolObject): Set<DipId> {
+  const ids = new Set<DipId>();
+  for (const spec of versionsOf(pool)) {
+    for (const member of spec.members) ids.add(state.dips.mention(pool.ref.tenant, member.dip).dipId);
+  }
+  return ids;
+}
+
+function poolChanged(state: State, pool: PoolObject, members: readonly DipId[]): void {
+  state.outbound.objectsChanged();
+  state.projection.poolChanged(pool.poolId);
+  for (const id of members) {
+    const { hostId } = state.dips.must(id);
+    if (hostId !== null) state.projection.hostChanged(hostId);
+  }
+}
+
+function vipChanged(state: State, vip: VipObject): void {
+  state.outbound.objectsChanged();
+  state.projection.vipChanged(vip.vipId);
+  for (const hostId of hostsOf(state, vip)) state.projection.hostChanged(hostId);
+}
+
+/** Hosts that run members of the object, or of the pools that it names, in either version; in order of id. */
+export function hostsOf(state: State, object: AnyStoredObject): readonly HostId[] {
+  const hosts = new Set<HostId>();
+  const pools = isPool(object) ? [object] : isVip(object) ? state.objects.poolsNamedBy(object) : [];
+  for (const pool of pools) {
+    for (const id of memberIds(state, pool)) {
+      const { hostId } = state.dips.must(id);
+      if (hostId !== null) hosts.add(hostId);
+    }
+  }
+  return [...hosts].sort(byNumber);
+}

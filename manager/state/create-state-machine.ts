@@ -1,0 +1,104 @@
+/**
+ * Builds the replicated state machine. The order of one entry: cluster time moves on; sessions and quarantines that are
+ * over end; then the commands, in order. Nothing else ever changes the state.
+ */
+import { assert } from "../../core/assert.js";
+import type { LogIndex } from "../../core/brands.js";
+import { type ApplyContext } from "./apply/outcome.js";
+import { applySubmitted } from "./apply/index.js";
+import { checkObjectCommand } from "./apply/objects.js";
+import { COMMAND_FORMAT_VERSION, type CommandBatch } from "./commands.js";
+import { hostsOf } from "./configuration.js";
+import { byNumber } from "./order.js";
+import { QUARANTINE_MS } from "./quarantine.js";
+import type { AppliedBatch } from "./results.js";
+import { readSnapshot, writeSnapshot } from "./snapshot.js";
+import { listBlocks, listUsage } from "./snat-listing.js";
+import { digestOfBytes } from "./state-digest.js";
+import type { StateMachine } from "./state-machine.js";
+import { type State, createState } from "./state.js";
+
+/** The state machine, and its parts for the invariant checker. */
+export interface InspectableStateMachine extends StateMachine {
+  /** For reading only. Replaced by `restore`. */
+  inspect(): State;
+}
+
+export function createStateMachine(): InspectableStateMachine {
+  let state = createState();
+  return {
+    get appliedIndex() {
+      return state.appliedIndex;
+    },
+    get clusterTimeMs() {
+      return state.time.nowMs;
+    },
+    get site() {
+      return state.site;
+    },
+    apply: (batch, index) => applyBatch(state, batch, index),
+    check(command) {
+      if (command.kind !== "apply-objects" && command.kind !== "delete-objects") return null;
+      return checkObjectCommand({ state, index: state.appliedIndex, nowMs: state.time.nowMs }, command);
+    },
+    snapshot: () => writeSnapshot(state),
+    restore(chunks, index) {
+      const restored = readSnapshot(chunks);
+      assert(restored.appliedIndex <= index, "a snapshot holds nothing beyond the index it is stored under");
+      state = restored;
+    },
+    digest: () => digestOfBytes(writeSnapshot(state)),
+    muxItems: () => state.projection.muxItems(),
+    muxDigest: () => state.projection.muxDigest(),
+    hostItems: (host) => state.projection.hostItems(host),
+    hostDigest: (host) => state.projection.hostDigest(host),
+    object: (ref) => state.objects.get(ref),
+    objects: (kind, tenant) => state.objects.list(kind, tenant),
+    hosts: () => state.hosts.all(),
+    host: (id) => state.hosts.get(id),
+    hostByName: (name) => state.hosts.named(name),
+    dip: (id) => state.dips.get(id),
+    muxes: () => state.muxes.all(),
+    replicas: () => [...state.replicas.values()].sort((a, b) => a.nodeId - b.nodeId),
+    snatBlocks: (filter) => listBlocks(state, filter),
+    snatUsage: () => listUsage(state),
+    pendingActivation: () => pendingActivation(state),
+    nextTickDueMs: (muxSafeIndex) => nextTickDueMs(state, muxSafeIndex),
+    hasSession: (session) => state.sessions.has(session),
+    inspect: () => state,
+  };
+}
+
+function applyBatch(state: State, batch: CommandBatch, index: LogIndex): AppliedBatch {
+  assert(index > state.appliedIndex, "entries are applied once and in order");
+  assert(batch.formatVersion === COMMAND_FORMAT_VERSION, "a batch is of the format that this program knows");
+  state.time.advanceTo(batch.clusterTimeMs);
+  const nowMs = state.time.nowMs;
+  state.sessions.expire(nowMs);
+  for (const { space } of state.snat.endQuarantines(nowMs, batch.muxSafeIndex, state.muxes.everJoined)) {
+    if (state.objects.vipAt(space.vip) === null) state.snat.closeIfEmpty(space.vip);
+  }
+  const context: ApplyContext = { state, index, nowMs };
+  const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
+  state.appliedIndex = index;
+  return { index, results, ...state.projection.takeChanges() };
+}
+
+function pendingActivation(state: State): ReturnType<StateMachine["pendingActivation"]> {
+  const pending = state.objects.pendingObjects();
+  if (pending.length === 0) return null;
+  const hosts = new Set(pending.flatMap((object) => hostsOf(state, object)));
+  const upToIndex = Math.max(...pending.map((object) => object.updatedIndex)) as LogIndex;
+  return { upToIndex, hosts: [...hosts].sort(byNumber) };
+}
+
+function nextTickDueMs(state: State, muxSafeIndex: LogIndex | undefined): number | null {
+  const resting = state.snat.quarantines.peek();
+  const mayEnd =
+    resting !== null && (muxSafeIndex === undefined || !state.muxes.everJoined || muxSafeIndex >= resting.releaseIndex);
+  const due = Math.min(
+    mayEnd ? resting.releasedAtMs + QUARANTINE_MS : Infinity,
+    state.sessions.nextExpiryMs() ?? Infinity,
+  );
+  return due === Infinity ? null : due;
+}

@@ -1,0 +1,243 @@
+/**
+ * The 8,064 port ranges of one VIP address and protocol: who owns each, which rest in quarantine, which a rule holds.
+ * The invariant of the whole project lives here: a range has at most one owner.
+ *
+ * Every range is in exactly one of four states:
+ *
+ *   free ── grant ──> owned ── release ──> quarantined ── end ──> free        excluded (a rule's port lies in it)
+ *
+ * A bitmap of the free ranges finds blocks a word (32 ranges) at a time; the search goes on where the last grant ended
+ * (next fit), so that what was just freed is handed out last. About 80 KiB per space, made when first needed.
+ */
+import { assert } from "../../core/assert.js";
+import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
+import { END_RANGE, FIRST_RANGE, RANGES_PER_SPACE, type SnatProtocol } from "./port-ranges.js";
+import type { Quarantine } from "./quarantine.js";
+
+const WORDS = END_RANGE / 32;
+/** Bits at which an aligned block of 1, 2, 4, 8, 16, 32 ranges may start inside a word. */
+const ALIGNED: readonly number[] = [0xffffffff, 0x55555555, 0x11111111, 0x01010101, 0x00010001, 0x00000001];
+
+/** States of a range, as `stateOf` gives them. */
+export const RANGE_FREE = 0;
+export const RANGE_OWNED = 1;
+export const RANGE_QUARANTINED = 2;
+export const RANGE_EXCLUDED = 3;
+
+/** Neighbouring ranges of one grant. */
+export interface GrantRun {
+  readonly first: number;
+  readonly count: number;
+  readonly grantedIndex: LogIndex;
+}
+
+export class PortSpace {
+  readonly vip: IpAddress;
+  readonly protocol: SnatProtocol;
+  ownedCount = 0;
+  quarantinedCount = 0;
+  excludedCount = 0;
+  freeCount = RANGES_PER_SPACE;
+  /** Where the next search starts: FIRST_RANGE..END_RANGE - 1. */
+  cursor = FIRST_RANGE;
+  /** Ranges owned, per DIP; no entry for none. */
+  readonly ownedByDip = new Map<DipId, number>();
+  /** Ends of the list of this space's quarantines, oldest first. */
+  firstQuarantine: Quarantine | null = null;
+  lastQuarantine: Quarantine | null = null;
+
+  private readonly state = new Uint8Array(END_RANGE);
+  /** DIP that owns, or while quarantined last owned, the range; 0 for none. */
+  private readonly owner = new Uint32Array(END_RANGE);
+  /** Entry that granted it; a float holds every log index exactly. */
+  private readonly granted = new Float64Array(END_RANGE);
+  private readonly free = new Int32Array(WORDS);
+
+  constructor(vip: IpAddress, protocol: SnatProtocol) {
+    this.vip = vip;
+    this.protocol = protocol;
+    this.free.fill(-1, FIRST_RANGE / 32);
+  }
+
+  stateOf(range: number): number {
+    return this.state[range] ?? RANGE_FREE;
+  }
+
+  /** Owner, or last owner while quarantined; 0 for none. */
+  ownerOf(range: number): DipId {
+    return (this.owner[range] ?? 0) as DipId;
+  }
+
+  grantedIndexOf(range: number): LogIndex {
+    return (this.granted[range] ?? 0) as LogIndex;
+  }
+
+  ownedBy(dip: DipId): number {
+    return this.ownedByDip.get(dip) ?? 0;
+  }
+
+  isOwnedBy(range: number, dip: DipId): boolean {
+    return this.state[range] === RANGE_OWNED && this.owner[range] === dip;
+  }
+
+  /** First range of a free, aligned block of `count` (a power of two) at or after the cursor, wrapping; -1 for none. */
+  findBlock(count: number): number {
+    if (count > this.freeCount) return -1;
+    return count <= 32 ? this.findInWords(count) : this.findWholeWords(count >>> 5);
+  }
+
+  private findInWords(count: number): number {
+    const aligned = ALIGNED[31 - Math.clz32(count)]!; // count is 1, 2, 4, 8, 16 or 32
+    const start = this.cursor >>> 5;
+    // The cursor's word is looked at twice: first from the cursor on, at the end as a whole.
+    let mask = -1 << (this.cursor & 31);
+    for (let step = 0; step <= WORDS; step++) {
+      const word = (start + step) & (WORDS - 1);
+      let bits = this.free[word]!; // word < WORDS
+      if (bits !== 0) {
+        for (let width = 1; width < count; width <<= 1) bits &= bits >>> width;
+        bits &= aligned & mask;
+        if (bits !== 0) return (word << 5) + (31 - Math.clz32(bits & -bits));
+      }
+      mask = -1;
+    }
+    return -1;
+  }
+
+  private findWholeWords(words: number): number {
+    const blocks = WORDS / words;
+    const start = Math.ceil(this.cursor / (words << 5));
+    for (let step = 0; step < blocks; step++) {
+      const first = ((start + step) % blocks) * words;
+      let whole = true;
+      for (let word = first; word < first + words && whole; word++) whole = this.free[word] === -1;
+      if (whole) return first << 5;
+    }
+    return -1;
+  }
+
+  grant(first: number, count: number, dip: DipId, index: LogIndex): void {
+    for (let range = first; range < first + count; range++) {
+      assert(this.state[range] === RANGE_FREE && this.isFree(range), "a range is free when it is granted");
+      this.state[range] = RANGE_OWNED;
+      this.owner[range] = dip;
+      this.granted[range] = index;
+      this.clearFree(range);
+    }
+    this.ownedCount += count;
+    this.freeCount -= count;
+    this.ownedByDip.set(dip, this.ownedBy(dip) + count);
+  }
+
+  moveCursor(after: number): void {
+    this.cursor = after >= END_RANGE ? FIRST_RANGE : after;
+  }
+
+  /** Owned by `dip` -> quarantined. The caller keeps the quarantine's record. */
+  quarantine(first: number, count: number, dip: DipId): void {
+    for (let range = first; range < first + count; range++) {
+      assert(this.isOwnedBy(range, dip), "only an owned range goes into quarantine, from its owner");
+      this.state[range] = RANGE_QUARANTINED;
+    }
+    this.ownedCount -= count;
+    this.quarantinedCount += count;
+    const left = this.ownedBy(dip) - count;
+    if (left === 0) this.ownedByDip.delete(dip);
+    else this.ownedByDip.set(dip, left);
+  }
+
+  endQuarantine(first: number, count: number): void {
+    for (let range = first; range < first + count; range++) {
+      assert(this.state[range] === RANGE_QUARANTINED, "a range whose quarantine ends is in quarantine");
+      this.state[range] = RANGE_FREE;
+      this.owner[range] = 0;
+      this.granted[range] = 0;
+      this.setFree(range);
+    }
+    this.quarantinedCount -= count;
+    this.freeCount += count;
+  }
+
+  /** Makes exactly `ranges` the excluded ones; none of them may be owned or quarantined. */
+  setExcluded(ranges: ReadonlySet<number>): void {
+    for (let range = FIRST_RANGE; range < END_RANGE && this.excludedCount > 0; range++) {
+      if (this.state[range] !== RANGE_EXCLUDED || ranges.has(range)) continue;
+      this.state[range] = RANGE_FREE;
+      this.setFree(range);
+      this.excludedCount -= 1;
+      this.freeCount += 1;
+    }
+    for (const range of ranges) {
+      if (range < FIRST_RANGE || this.state[range] === RANGE_EXCLUDED) continue;
+      assert(this.state[range] === RANGE_FREE, "a range that a rule takes is neither owned nor quarantined");
+      this.state[range] = RANGE_EXCLUDED;
+      this.clearFree(range);
+      this.excludedCount += 1;
+      this.freeCount -= 1;
+    }
+  }
+
+  /** Calls `visit` for every run of ranges that `dip` owns by one grant, in order of range. */
+  visitOwned(dip: DipId, visit: (first: number, count: number, grantedIndex: LogIndex) => void): void {
+    let left = this.ownedBy(dip);
+    for (let range = FIRST_RANGE; left > 0; range++) {
+      assert(range < END_RANGE, "the count of a DIP's ranges is exact");
+      if (!this.isOwnedBy(range, dip)) continue;
+      const count = this.runLength(range, END_RANGE);
+      visit(range, count, this.grantedIndexOf(range));
+      left -= count;
+      range += count - 1;
+    }
+  }
+
+  /** As `visitOwned`, over all DIPs. */
+  visitAllOwned(visit: (first: number, count: number, dip: DipId, grantedIndex: LogIndex) => void): void {
+    let left = this.ownedCount;
+    for (let range = FIRST_RANGE; left > 0; range++) {
+      assert(range < END_RANGE, "the count of owned ranges is exact");
+      if (this.state[range] !== RANGE_OWNED) continue;
+      const count = this.runLength(range, END_RANGE);
+      visit(range, count, this.ownerOf(range), this.grantedIndexOf(range));
+      left -= count;
+      range += count - 1;
+    }
+  }
+
+  /** The block cut where ranges come from different grants. */
+  grantRuns(first: number, count: number): readonly GrantRun[] {
+    const runs: GrantRun[] = [];
+    for (let range = first; range < first + count;) {
+      const length = this.runLength(range, first + count);
+      runs.push({ first: range, count: length, grantedIndex: this.grantedIndexOf(range) });
+      range += length;
+    }
+    return runs;
+  }
+
+  /** How many ranges from `first` on, below `end`, are in the same state, of the same DIP, by the same grant. */
+  private runLength(first: number, end: number): number {
+    let range = first + 1;
+    while (
+      range < end &&
+      this.state[range] === this.state[first] &&
+      this.owner[range] === this.owner[first] &&
+      this.granted[range] === this.granted[first]
+    ) {
+      range++;
+    }
+    return range - first;
+  }
+
+  /** True when the bitmap says free; for the invariant checker, which compares it with `stateOf`. */
+  isFree(range: number): boolean {
+    return (this.free[range >>> 5]! & (1 << (range & 31))) !== 0;
+  }
+
+  private setFree(range: number): void {
+    this.free[range >>> 5]! |= 1 << (range & 31);
+  }
+
+  private clearFree(range: number): void {
+    this.free[range >>> 5]! &= ~(1 << (range & 31));
+  }
+}

@@ -1,0 +1,282 @@
+/**
+ * What receivers see of the state (DESIGN §1): the MUX view, and one view per host. Each command leaves marks of what it
+ * touched; `flush` recomputes just that and finds the differences, while port ranges, which change most, are told one by
+ * one. Applying the changes of an entry to a view before it gives exactly the view after it.
+ *
+ * A range is in the MUX view while the VIP with its address is: from the VIP's first activation until its deletion is
+ * activated. It is in a host's view when it is in the MUX view and the host runs the DIP. Ownership does not depend on
+ * either: a VIP that comes back under the same address brings its ranges back into the views.
+ */
+import { assert } from "../../core/assert.js";
+import type { DipId, HostId, IpAddress, PoolId, VipId } from "../../core/brands.js";
+import { EMPTY_DIGEST, formatDigest, xorDigests } from "../../dataplane/digest.js";
+import { type HostChange, type HostItem, hostItemKey } from "../../dataplane/host-items.js";
+import { type MuxItem, muxItemKey } from "../../dataplane/mux-items.js";
+import type { RangeBlock } from "./commands.js";
+import type { DipRecord, DipTable } from "./dip-table.js";
+import type { HostTable } from "./host-table.js";
+import { dipItems, hostDipItems, hostMuxItems, muxItems, poolItems, siteItem, vipItems } from "./item-sources.js";
+import type { MuxPool } from "./mux-pool.js";
+import { byNumber } from "./order.js";
+import { SNAT_PROTOCOLS } from "./port-ranges.js";
+import type { AppliedBatch } from "./results.js";
+import type { SnatAllocator } from "./snat-allocator.js";
+import { View } from "./view.js";
+import type { VipMap } from "./vip-map.js";
+
+export interface ProjectionSources {
+  readonly objects: VipMap;
+  readonly dips: DipTable;
+  readonly hosts: HostTable;
+  readonly muxes: MuxPool;
+  readonly snat: SnatAllocator;
+}
+
+export class Projection {
+  private readonly sources: ProjectionSources;
+  private readonly mux = new View<MuxItem>(muxItemKey);
+  /** What every host sees alike: the site and the live MUXes. */
+  private readonly common = new View<HostItem>(hostItemKey);
+  private readonly hosts = new Map<HostId, View<HostItem>>();
+  /** Hosts with changes that were not collected yet, and those that did not exist before. */
+  private readonly touchedHosts = new Set<HostId>();
+  private readonly newHosts = new Set<HostId>();
+  /** VIPs that are in the MUX view. */
+  private readonly shownVips = new Map<IpAddress, VipId>();
+  private readonly shownAddresses = new Map<VipId, IpAddress>();
+  /** Hosts in whose views the DIPs are. */
+  private readonly shownHosts = new Map<DipId, HostId>();
+
+  private readonly dirtyVips = new Set<VipId>();
+  private readonly dirtyPools = new Set<PoolId>();
+  private readonly dirtyDips = new Set<DipId>();
+  private readonly dirtyHosts = new Set<HostId>();
+  private muxesAreDirty = false;
+
+  constructor(sources: ProjectionSources) {
+    this.sources = sources;
+  }
+
+  setHashKey(hashKey: string): void {
+    const site = siteItem(hashKey);
+    this.mux.replaceGroup("site", [site]);
+    this.common.replaceGroup("site", [site]);
+  }
+
+  muxesChanged(): void {
+    this.muxesAreDirty = true;
+  }
+
+  vipChanged(id: VipId): void {
+    this.dirtyVips.add(id);
+  }
+
+  poolChanged(id: PoolId): void {
+    this.dirtyPools.add(id);
+  }
+
+  /** The DIP has a host, has another locator, or has no host any more. */
+  dipChanged(id: DipId): void {
+    this.dirtyDips.add(id);
+  }
+
+  hostChanged(id: HostId): void {
+    this.dirtyHosts.add(id);
+  }
+
+  rangesGranted({ vip, protocol, range, count }: RangeBlock, { dipId }: DipRecord): void {
+    const vipId = this.shownVips.get(vip);
+    if (vipId === undefined) return;
+    const host = this.viewOfDip(dipId);
+    for (let at = range; at < range + count; at++) {
+      this.mux.rangePut({ kind: "snat", vipId, protocol, range: at, dipId });
+      host?.rangePut({ kind: "range", vipId, vip, protocol, range: at, dipId });
+    }
+  }
+
+  rangesReleased({ vip, protocol, range, count }: RangeBlock, { dipId }: DipRecord): void {
+    const vipId = this.shownVips.get(vip);
+    if (vipId === undefined) return;
+    const host = this.viewOfDip(dipId);
+    for (let at = range; at < range + count; at++) {
+      this.mux.rangeRemoved({ kind: "snat", vipId, protocol, range: at, dipId });
+      host?.rangeRemoved({ kind: "range", vipId, vip, protocol, range: at, dipId });
+    }
+  }
+
+  /** Brings the views up to date with everything marked. After every command. */
+  flush(): void {
+    if (this.muxesAreDirty) this.flushMuxes();
+    if (this.dirtyVips.size + this.dirtyPools.size + this.dirtyDips.size + this.dirtyHosts.size === 0) return;
+    for (const id of drain(this.dirtyVips)) this.flushVip(id);
+    for (const id of drain(this.dirtyDips)) this.flushDip(id);
+    for (const id of drain(this.dirtyPools)) {
+      const pool = this.sources.objects.poolById(id);
+      this.mux.replaceGroup(`pool/${id}`, pool === null ? [] : poolItems(this.sources.dips, pool));
+    }
+    for (const id of drain(this.dirtyHosts)) this.flushHost(id);
+  }
+
+  /** The changes since the last call; hosts in order of id. */
+  takeChanges(): Pick<AppliedBatch, "muxChanges" | "hostChanges"> {
+    const hostChanges = new Map<HostId, readonly HostChange[]>();
+    const common = this.common.takeChanges();
+    const touched = common.length > 0 ? [...this.hosts.keys()] : [...this.touchedHosts];
+    for (const id of touched.sort(byNumber)) {
+      const own = this.hosts.get(id)?.takeChanges() ?? [];
+      // A host that is new has seen nothing yet, so it gets all of what hosts see alike.
+      const shared = this.newHosts.has(id) ? this.commonItems() : common;
+      hostChanges.set(id, shared.length === 0 ? own : [...shared, ...own]);
+    }
+    this.touchedHosts.clear();
+    this.newHosts.clear();
+    return { muxChanges: this.mux.takeChanges(), hostChanges };
+  }
+
+  muxItems(): Iterable<MuxItem> {
+    return this.mux.walk(this.muxRanges());
+  }
+
+  muxDigest(): string {
+    return formatDigest(this.mux.digest(() => this.muxRanges()));
+  }
+
+  *hostItems(id: HostId): Iterable<HostItem> {
+    const view = this.hosts.get(id);
+    if (view === undefined) return;
+    yield* this.common.walk([]);
+    yield* view.walk(this.hostRanges(id));
+  }
+
+  hostDigest(id: HostId): string {
+    const view = this.hosts.get(id);
+    if (view === undefined) return formatDigest(EMPTY_DIGEST);
+    return formatDigest(
+      xorDigests(
+        this.common.digest(() => []),
+        view.digest(() => this.hostRanges(id)),
+      ),
+    );
+  }
+
+  /** Computes all views from scratch: after the sources were read from a snapshot. Nothing counts as a change. */
+  rebuild(hashKey: string | null): void {
+    if (hashKey !== null) this.setHashKey(hashKey);
+    this.muxesAreDirty = true;
+    for (const vip of this.sources.objects.allVips()) this.dirtyVips.add(vip.vipId);
+    for (const pool of this.sources.objects.allPools()) this.dirtyPools.add(pool.poolId);
+    for (const dip of this.sources.dips.all()) this.dirtyDips.add(dip.dipId);
+    for (const host of this.sources.hosts.all()) this.dirtyHosts.add(host.hostId);
+    this.flush();
+    this.takeChanges();
+  }
+
+  private flushMuxes(): void {
+    this.muxesAreDirty = false;
+    const muxes = this.sources.muxes.all();
+    this.mux.replaceGroup("mux", muxItems(muxes));
+    this.common.replaceGroup("mux", hostMuxItems(muxes));
+  }
+
+  private flushVip(id: VipId): void {
+    const vip = this.sources.objects.vipById(id);
+    const address = vip?.active?.address;
+    const shown = this.shownAddresses.get(id);
+    assert(address === undefined || shown === undefined || address === shown, "the address of a VIP never changes");
+    if (shown !== undefined && address === undefined) {
+      this.visitRanges(shown, (block, dip) => this.rangesReleased(block, dip));
+      this.shownVips.delete(shown);
+      this.shownAddresses.delete(id);
+    }
+    this.mux.replaceGroup(`vip/${id}`, vip === null ? [] : vipItems(this.sources.objects, vip));
+    if (shown === undefined && address !== undefined) {
+      this.shownVips.set(address, id);
+      this.shownAddresses.set(id, address);
+      this.visitRanges(address, (block, dip) => this.rangesGranted(block, dip));
+    }
+  }
+
+  private flushDip(id: DipId): void {
+    const dip = this.sources.dips.must(id);
+    this.mux.replaceGroup(`dip/${id}`, dipItems(dip));
+    for (const pool of dip.pools) this.dirtyPools.add(pool);
+    const shown = this.shownHosts.get(id) ?? null;
+    if (shown === dip.hostId) return;
+    if (shown !== null) for (const item of this.dipRanges(id)) this.view(shown).rangeRemoved(item);
+    if (dip.hostId === null) this.shownHosts.delete(id);
+    else {
+      this.shownHosts.set(id, dip.hostId);
+      for (const item of this.dipRanges(id)) this.view(dip.hostId).rangePut(item);
+    }
+  }
+
+  private flushHost(id: HostId): void {
+    const { dips, hosts, objects } = this.sources;
+    const items = hosts.must(id).dips.flatMap((dip) => hostDipItems(objects, dips.must(dip)));
+    this.view(id).replaceGroup("configuration", items);
+  }
+
+  /** The view of a host, made now if it is new; the caller is about to change it. */
+  private view(id: HostId): View<HostItem> {
+    this.touchedHosts.add(id);
+    let view = this.hosts.get(id);
+    if (view === undefined) {
+      view = new View<HostItem>(hostItemKey);
+      this.hosts.set(id, view);
+      this.newHosts.add(id);
+    }
+    return view;
+  }
+
+  private viewOfDip(id: DipId): View<HostItem> | null {
+    const host = this.shownHosts.get(id);
+    return host === undefined ? null : this.view(host);
+  }
+
+  private commonItems(): readonly HostChange[] {
+    return [...this.common.walk([])].map((item) => ({ op: "upsert", item }));
+  }
+
+  private visitRanges(vip: IpAddress, visit: (block: RangeBlock, dip: DipRecord) => void): void {
+    for (const protocol of SNAT_PROTOCOLS) {
+      this.sources.snat.space(vip, protocol)?.visitAllOwned((range, count, dip) => {
+        visit({ vip, protocol, range, count }, this.sources.dips.must(dip));
+      });
+    }
+  }
+
+  private *muxRanges(): Iterable<MuxItem> {
+    for (const [vipId, vip] of [...this.shownAddresses].sort(([a], [b]) => a - b)) {
+      const items: MuxItem[] = [];
+      this.visitRanges(vip, ({ protocol, range, count }, { dipId }) => {
+        for (let at = range; at < range + count; at++) items.push({ kind: "snat", vipId, protocol, range: at, dipId });
+      });
+      yield* items;
+    }
+  }
+
+  private *hostRanges(id: HostId): Iterable<HostItem> {
+    for (const dip of this.sources.hosts.must(id).dips) yield* this.dipRanges(dip);
+  }
+
+  private dipRanges(dipId: DipId): readonly HostItem[] {
+    const items: HostItem[] = [];
+    for (const space of this.sources.snat.spacesOf(dipId)) {
+      const { vip, protocol } = space;
+      const vipId = this.shownVips.get(vip);
+      if (vipId === undefined) continue;
+      space.visitOwned(dipId, (first, count) => {
+        for (let range = first; range < first + count; range++)
+          items.push({ kind: "range", vipId, vip, protocol, range, dipId });
+      });
+    }
+    return items;
+  }
+}
+
+/** The ids in order, and the set empty. */
+function drain<Id extends number>(ids: Set<Id>): readonly Id[] {
+  const all = [...ids].sort(byNumber);
+  ids.clear();
+  return all;
+}

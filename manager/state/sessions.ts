@@ -1,0 +1,184 @@
+/**
+ * Exactly-once requests. A client numbers its requests within a session of its own choosing; the answer of each is
+ * remembered, so that a retry is answered and not executed again, refusals included.
+ *
+ * A session remembers its newest 64 sequences. A sequence inside this window that was never seen is executed, even if
+ * newer ones were first: a client may have several requests under way and they may arrive in any order. For the same
+ * reason a session is made by any request with a sequence up to 64, not by the first alone.
+ *
+ * What could be a late copy of something already executed is answered SESSION_EXPIRED (outcome unknown) and never
+ * executed: a sequence older than the window; a sequence above 64 of an unknown session; any sequence of a session that
+ * has expired. Expired sessions are therefore remembered by name for another 24 h (tombstones), the oldest forgotten
+ * first when there are more than 100,000: a copy would have to be older than that to be taken for new.
+ */
+import { assert } from "../../core/assert.js";
+import type { Origin } from "./commands.js";
+import type { CommandResult } from "./results.js";
+
+/** Answers remembered per session. Part of the contract: clients keep no more requests under way. */
+export const SESSION_WINDOW = 64;
+/** Cluster time without use after which a session expires. Part of the contract. */
+export const SESSION_IDLE_MS = 600_000;
+/** How long an expired session is known as expired. */
+export const TOMBSTONE_MS = 24 * 3_600_000;
+/** About 10 MB; at one client start per second this alone would last 27 h. */
+export const TOMBSTONES_MAX = 100_000;
+
+/** What to do with a request. */
+export type SessionVerdict =
+  | { readonly kind: "execute" }
+  /** Executed before: answer this. */
+  | { readonly kind: "answered"; readonly result: CommandResult }
+  | { readonly kind: "expired"; readonly reason: string };
+
+export interface RememberedAnswer {
+  readonly sequence: number;
+  readonly result: CommandResult;
+}
+
+interface Session {
+  readonly id: string;
+  lastUsedMs: number;
+  newestSequence: number;
+  /** Slot `sequence % 64`; a slot whose sequence has left the window counts as empty. */
+  readonly answers: (RememberedAnswer | undefined)[];
+  older: Session | null;
+  newer: Session | null;
+}
+
+/** One session as snapshots hold it. */
+export interface SessionRecord {
+  readonly id: string;
+  readonly lastUsedMs: number;
+  readonly newestSequence: number;
+  /** By sequence, ascending; only what is in the window. */
+  readonly answers: readonly RememberedAnswer[];
+}
+
+const EXECUTE: SessionVerdict = { kind: "execute" };
+
+export class Sessions {
+  private readonly sessions = new Map<string, Session>();
+  /** Expired session -> cluster time of expiry; in order of expiry. */
+  private readonly tombstones = new Map<string, number>();
+  // List in order of last use; the oldest expires first.
+  private oldest: Session | null = null;
+  private newest: Session | null = null;
+
+  get size(): number {
+    return this.sessions.size;
+  }
+
+  has(id: string): boolean {
+    return this.sessions.has(id);
+  }
+
+  /** Looks the request up, makes its session if it may, and counts as a use of it. */
+  admit(origin: Origin, nowMs: number): SessionVerdict {
+    let session = this.sessions.get(origin.session);
+    if (session === undefined) {
+      if (this.tombstones.has(origin.session))
+        return { kind: "expired", reason: "the session has expired after 10 minutes without use" };
+      if (origin.sequence > SESSION_WINDOW) {
+        return {
+          kind: "expired",
+          reason: `the session is not known, and sequence ${origin.sequence} cannot be among its first ${SESSION_WINDOW}`,
+        };
+      }
+      session = { id: origin.session, lastUsedMs: nowMs, newestSequence: 0, answers: [], older: null, newer: null };
+      this.sessions.set(origin.session, session);
+      this.append(session);
+    } else {
+      session.lastUsedMs = nowMs;
+      if (session !== this.newest) {
+        this.unlink(session);
+        this.append(session);
+      }
+    }
+    if (origin.sequence <= session.newestSequence - SESSION_WINDOW) {
+      return {
+        kind: "expired",
+        reason: `only the newest ${SESSION_WINDOW} answers of a session are kept; its newest sequence is ${session.newestSequence}`,
+      };
+    }
+    const answer = session.answers[origin.sequence % SESSION_WINDOW];
+    return answer !== undefined && answer.sequence === origin.sequence
+      ? { kind: "answered", result: answer.result }
+      : EXECUTE;
+  }
+
+  /** Keeps the answer of a request that `admit` let through. */
+  remember(origin: Origin, result: CommandResult): void {
+    const session = this.sessions.get(origin.session);
+    assert(session !== undefined, "a request is admitted before it is executed");
+    session.newestSequence = Math.max(session.newestSequence, origin.sequence);
+    session.answers[origin.sequence % SESSION_WINDOW] = { sequence: origin.sequence, result };
+  }
+
+  /** Expires what was not used for 10 minutes, and forgets old tombstones. */
+  expire(nowMs: number): void {
+    while (this.oldest !== null && this.oldest.lastUsedMs + SESSION_IDLE_MS <= nowMs) {
+      const session = this.oldest;
+      this.unlink(session);
+      this.sessions.delete(session.id);
+      this.tombstones.set(session.id, nowMs);
+    }
+    for (const [id, expiredAtMs] of this.tombstones) {
+      if (this.tombstones.size <= TOMBSTONES_MAX && expiredAtMs + TOMBSTONE_MS > nowMs) break;
+      this.tombstones.delete(id);
+    }
+  }
+
+  /** Cluster time at which the next session expires, or null. */
+  nextExpiryMs(): number | null {
+    return this.oldest === null ? null : this.oldest.lastUsedMs + SESSION_IDLE_MS;
+  }
+
+  /** In order of last use, so that `restore` in this order gives the same list. */
+  *records(): Iterable<SessionRecord> {
+    for (let session = this.oldest; session !== null; session = session.newer) {
+      const { id, lastUsedMs, newestSequence } = session;
+      const answers = session.answers
+        .filter(
+          (answer): answer is RememberedAnswer =>
+            answer !== undefined && answer.sequence > newestSequence - SESSION_WINDOW,
+        )
+        .sort((a, b) => a.sequence - b.sequence);
+      yield { id, lastUsedMs, newestSequence, answers };
+    }
+  }
+
+  /** Oldest first. */
+  expiredSessions(): Iterable<readonly [id: string, expiredAtMs: number]> {
+    return this.tombstones;
+  }
+
+  restore(record: SessionRecord): void {
+    const { id, lastUsedMs, newestSequence } = record;
+    const session: Session = { id, lastUsedMs, newestSequence, answers: [], older: null, newer: null };
+    for (const answer of record.answers) session.answers[answer.sequence % SESSION_WINDOW] = answer;
+    this.sessions.set(id, session);
+    this.append(session);
+  }
+
+  restoreExpired(id: string, expiredAtMs: number): void {
+    this.tombstones.set(id, expiredAtMs);
+  }
+
+  private append(session: Session): void {
+    session.older = this.newest;
+    session.newer = null;
+    if (this.newest === null) this.oldest = session;
+    else this.newest.newer = session;
+    this.newest = session;
+  }
+
+  private unlink(session: Session): void {
+    if (session.older === null) this.oldest = session.newer;
+    else session.older.newer = session.newer;
+    if (session.newer === null) this.newest = session.older;
+    else session.newer.older = session.older;
+    session.older = null;
+    session.newer = null;
+  }
+}

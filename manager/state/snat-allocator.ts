@@ -1,0 +1,179 @@
+/**
+ * Who owns which SNAT port ranges. Ownership is keyed by VIP *address*, so that it outlives deleting and re-creating the
+ * VIP; silence never ends it (DESIGN §6). Checks of who may ask are in `apply/snat`; here is only the stock.
+ *
+ * Invariants: (I1) a range of a (VIP, protocol) has at most one owner. (I2) A range goes from one DIP to another only
+ * through quarantine. (I3) A range that holds a rule's port is neither owned nor quarantined. (I4) Counts equal what the
+ * ranges' states say.
+ */
+import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
+import type { RangeBlock } from "./commands.js";
+import { byAddress } from "./order.js";
+import { SNAT_PROTOCOLS, type SnatProtocol } from "./port-ranges.js";
+import { PortSpace } from "./port-space.js";
+import { type Quarantine, QuarantineQueue, quarantineIsOver } from "./quarantine.js";
+
+interface SpacePair {
+  tcp: PortSpace | null;
+  udp: PortSpace | null;
+}
+
+/** Ranges that rules of a VIP address hold, in the spec or in the active configuration. */
+export type ExcludedRanges = (vip: IpAddress, protocol: SnatProtocol) => ReadonlySet<number>;
+
+/** When a range was given back: both clocks of the quarantine. */
+export interface ReleaseMoment {
+  readonly nowMs: number;
+  readonly index: LogIndex;
+}
+
+export class SnatAllocator {
+  /** Ranges owned in all spaces: what MUX tables must hold. */
+  ownedTotal = 0;
+  readonly quarantines = new QuarantineQueue();
+  private readonly pairs = new Map<IpAddress, SpacePair>();
+  private readonly spacesOfDip = new Map<DipId, Set<PortSpace>>();
+  private readonly excludedRanges: ExcludedRanges;
+
+  constructor(excludedRanges: ExcludedRanges) {
+    this.excludedRanges = excludedRanges;
+  }
+
+  space(vip: IpAddress, protocol: SnatProtocol): PortSpace | null {
+    const pair = this.pairs.get(vip);
+    if (pair === undefined) return null;
+    return protocol === 6 ? pair.tcp : pair.udp;
+  }
+
+  /** The space, made now if there is none yet. */
+  openSpace(vip: IpAddress, protocol: SnatProtocol): PortSpace {
+    let pair = this.pairs.get(vip);
+    if (pair === undefined) {
+      pair = { tcp: null, udp: null };
+      this.pairs.set(vip, pair);
+    }
+    const existing = protocol === 6 ? pair.tcp : pair.udp;
+    if (existing !== null) return existing;
+    const space = new PortSpace(vip, protocol);
+    space.setExcluded(this.excludedRanges(vip, protocol));
+    if (protocol === 6) pair.tcp = space;
+    else pair.udp = space;
+    return space;
+  }
+
+  /** All spaces, ordered by (address, protocol). */
+  spaces(): readonly PortSpace[] {
+    const all: PortSpace[] = [];
+    for (const { tcp, udp } of this.pairs.values()) {
+      if (tcp !== null) all.push(tcp);
+      if (udp !== null) all.push(udp);
+    }
+    return all.sort(bySpace);
+  }
+
+  /** Spaces in which `dip` owns ranges, ordered by (address, protocol). */
+  spacesOf(dip: DipId): readonly PortSpace[] {
+    const spaces = this.spacesOfDip.get(dip);
+    return spaces === undefined ? [] : [...spaces].sort(bySpace);
+  }
+
+  ownsRanges(dip: DipId): boolean {
+    return this.spacesOfDip.has(dip);
+  }
+
+  /**
+   * Grants `need` ranges, one aligned block of the next power of two where there is one and `most` allows it, otherwise
+   * pieces that add up to no more than `need`. Gives at least one range when `most` >= 1 and the space has any free.
+   */
+  grant(space: PortSpace, dip: DipId, need: number, most: number, index: LogIndex): RangeBlock[] {
+    const rounded = nextPowerOfTwo(need);
+    if (rounded <= most) {
+      const first = space.findBlock(rounded);
+      if (first >= 0) return [this.take(space, first, rounded, dip, index)];
+    }
+    const blocks: RangeBlock[] = [];
+    let left = Math.min(need, most, space.freeCount);
+    let size = rounded;
+    while (left > 0) {
+      while (size > left) size >>>= 1;
+      const first = space.findBlock(size);
+      if (first < 0) {
+        size >>>= 1; // ends: a block of one exists while any range is free
+        continue;
+      }
+      blocks.push(this.take(space, first, size, dip, index));
+      left -= size;
+    }
+    return blocks;
+  }
+
+  /** Grants exactly this block, which is free: the end of `grant`, and how a snapshot is read back. */
+  take(space: PortSpace, first: number, count: number, dip: DipId, index: LogIndex): RangeBlock {
+    space.grant(first, count, dip, index);
+    space.moveCursor(first + count);
+    this.ownedTotal += count;
+    let spaces = this.spacesOfDip.get(dip);
+    if (spaces === undefined) {
+      spaces = new Set();
+      this.spacesOfDip.set(dip, spaces);
+    }
+    spaces.add(space);
+    return { vip: space.vip, protocol: space.protocol, range: first, count };
+  }
+
+  /** Ends the ownership of `dip` over the block, all of which it owns; the block's quarantine begins. */
+  release(space: PortSpace, first: number, count: number, dip: DipId, moment: ReleaseMoment): void {
+    space.quarantine(first, count, dip);
+    this.ownedTotal -= count;
+    if (space.ownedBy(dip) === 0) {
+      const spaces = this.spacesOfDip.get(dip);
+      spaces?.delete(space);
+      if (spaces?.size === 0) this.spacesOfDip.delete(dip);
+    }
+    this.quarantines.push({
+      space,
+      range: first,
+      count,
+      dip,
+      releasedAtMs: moment.nowMs,
+      releaseIndex: moment.index,
+      nextInSpace: null,
+    });
+  }
+
+  /** Ends every quarantine that is over. */
+  endQuarantines(nowMs: number, muxSafeIndex: LogIndex, muxEverJoined: boolean): Quarantine[] {
+    const ended: Quarantine[] = [];
+    for (;;) {
+      const quarantine = this.quarantines.peek();
+      if (quarantine === null || !quarantineIsOver(quarantine, nowMs, muxSafeIndex, muxEverJoined)) return ended;
+      this.quarantines.shift();
+      quarantine.space.endQuarantine(quarantine.range, quarantine.count);
+      ended.push(quarantine);
+    }
+  }
+
+  /** The rules of the VIP have changed: take their ranges out of the stock, and put back what no rule holds any more. */
+  refreshExcluded(vip: IpAddress): void {
+    for (const protocol of SNAT_PROTOCOLS) {
+      this.space(vip, protocol)?.setExcluded(this.excludedRanges(vip, protocol));
+    }
+  }
+
+  /** Forgets spaces in which nothing is owned or rests. For addresses that no VIP has any more. */
+  closeIfEmpty(vip: IpAddress): void {
+    const pair = this.pairs.get(vip);
+    if (pair === undefined) return;
+    if (isEmpty(pair.tcp)) pair.tcp = null;
+    if (isEmpty(pair.udp)) pair.udp = null;
+    if (pair.tcp === null && pair.udp === null) this.pairs.delete(vip);
+  }
+}
+
+/** For 1..2^30. */
+const nextPowerOfTwo = (count: number): number => (count <= 1 ? 1 : 1 << (32 - Math.clz32(count - 1)));
+
+const isEmpty = (space: PortSpace | null): boolean =>
+  space !== null && space.ownedCount === 0 && space.quarantinedCount === 0;
+
+const bySpace = (a: PortSpace, b: PortSpace): number => byAddress(a.vip, b.vip) || a.protocol - b.protocol;

@@ -1,0 +1,82 @@
+/** Readings of the SNAT stock for people: blocks and sums. Not for the hot path. */
+import { assert } from "../../core/assert.js";
+import type { DipId, LogIndex } from "../../core/brands.js";
+import { byAddress } from "./order.js";
+import { RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./port-ranges.js";
+import type { PortSpace } from "./port-space.js";
+import { QUARANTINE_MS } from "./quarantine.js";
+import type { SnatBlock, SnatFilter, SnatUsage } from "./state-machine.js";
+import type { State } from "./state.js";
+
+/** Owned and quarantined ranges, merged into blocks of one grant, ordered by (vip, protocol, range). */
+export function listBlocks(state: State, filter: SnatFilter): readonly SnatBlock[] {
+  const blocks: SnatBlock[] = [];
+  for (const space of state.snat.spaces()) {
+    if (filter.vip !== undefined && filter.vip !== space.vip) continue;
+    if (filter.protocol !== undefined && filter.protocol !== space.protocol) continue;
+    const ofSpace: SnatBlock[] = [];
+    const add = (range: number, count: number, dip: DipId, grantedIndex: LogIndex, freeAtMs: number | null): void => {
+      if (matches(state, filter, dip))
+        ofSpace.push(describeBlock(state, space, { range, count, dip, grantedIndex, freeAtMs }));
+    };
+    space.visitAllOwned((first, count, dip, grantedIndex) => add(first, count, dip, grantedIndex, null));
+    for (let resting = space.firstQuarantine; resting !== null; resting = resting.nextInSpace) {
+      const freeAtMs = resting.releasedAtMs + QUARANTINE_MS;
+      for (const run of space.grantRuns(resting.range, resting.count))
+        add(run.first, run.count, resting.dip, run.grantedIndex, freeAtMs);
+    }
+    for (const block of ofSpace.sort((a, b) => a.range - b.range)) blocks.push(block);
+  }
+  return blocks;
+}
+
+function matches(state: State, filter: SnatFilter, dip: DipId): boolean {
+  if (filter.dip !== undefined && filter.dip !== dip) return false;
+  return filter.host === undefined || state.dips.must(dip).hostId === filter.host;
+}
+
+interface Run {
+  readonly range: number;
+  readonly count: number;
+  readonly dip: DipId;
+  readonly grantedIndex: LogIndex;
+  readonly freeAtMs: number | null;
+}
+
+function describeBlock(state: State, space: PortSpace, run: Run): SnatBlock {
+  const { dipId, tenant, address, hostId } = state.dips.must(run.dip);
+  return {
+    vip: space.vip,
+    vipId: state.objects.vipAt(space.vip)?.vipId ?? null,
+    protocol: space.protocol,
+    range: run.range,
+    count: run.count,
+    state: run.freeAtMs === null ? "owned" : "quarantined",
+    dip: { dipId, tenant, address },
+    host: hostId === null ? null : state.hosts.must(hostId).name,
+    grantedIndex: run.grantedIndex,
+    freeAtMs: run.freeAtMs,
+  };
+}
+
+/** Of every VIP with `outbound`, and of every address with ranges owned or resting; ordered by (vip, protocol). */
+export function listUsage(state: State): readonly SnatUsage[] {
+  const addresses = new Set(
+    state.snat
+      .spaces()
+      .filter((space) => space.ownedCount + space.quarantinedCount > 0)
+      .map((space) => space.vip),
+  );
+  for (const vip of state.objects.allVips()) if (vip.spec.outbound !== null) addresses.add(vip.spec.address);
+  return [...addresses].sort(byAddress).flatMap((vip) =>
+    SNAT_PROTOCOLS.map((protocol): SnatUsage => {
+      const space = state.snat.space(vip, protocol);
+      const owned = space?.ownedCount ?? 0;
+      const quarantined = space?.quarantinedCount ?? 0;
+      const excluded = state.objects.ruleRanges(vip, protocol).size;
+      const free = RANGES_PER_SPACE - owned - quarantined - excluded;
+      assert(space === null || space.freeCount === free, "the four states of a space's ranges add up");
+      return { vip, protocol, owned, quarantined, excluded, free };
+    }),
+  );
+}

@@ -1,0 +1,61 @@
+/** The whole replicated state, one part per concept. `apply/` changes it, `snapshot` writes and reads it. */
+import type { LogIndex, NodeId } from "../../core/brands.js";
+import { ClusterTime } from "./cluster-time.js";
+import { DipTable } from "./dip-table.js";
+import { HostTable } from "./host-table.js";
+import { MuxPool } from "./mux-pool.js";
+import { OutboundIndex } from "./outbound-index.js";
+import { Projection } from "./projection.js";
+import { Sessions } from "./sessions.js";
+import { SnatAllocator } from "./snat-allocator.js";
+import { VipMap } from "./vip-map.js";
+
+export interface Site {
+  readonly clusterId: string;
+  readonly clusterEpoch: number;
+  readonly hashKey: string;
+}
+
+export interface Replica {
+  readonly nodeId: NodeId;
+  readonly incarnation: number;
+  readonly bootId: string;
+}
+
+export interface State {
+  /** The last entry applied; 0 before the first. */
+  appliedIndex: LogIndex;
+  site: Site | null;
+  readonly time: ClusterTime;
+  readonly replicas: Map<NodeId, Replica>;
+  readonly sessions: Sessions;
+  readonly objects: VipMap;
+  readonly dips: DipTable;
+  readonly hosts: HostTable;
+  readonly muxes: MuxPool;
+  readonly snat: SnatAllocator;
+  readonly outbound: OutboundIndex;
+  /** What MUXes and hosts see. Follows from the rest: never written to a snapshot. */
+  readonly projection: Projection;
+}
+
+export function createState(): State {
+  const objects = new VipMap();
+  const parts = {
+    objects,
+    dips: new DipTable(),
+    hosts: new HostTable(),
+    muxes: new MuxPool(),
+    snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol)),
+  };
+  return {
+    appliedIndex: 0 as LogIndex,
+    site: null,
+    time: new ClusterTime(),
+    replicas: new Map(),
+    sessions: new Sessions(),
+    ...parts,
+    outbound: new OutboundIndex(objects),
+    projection: new Projection(parts),
+  };
+}

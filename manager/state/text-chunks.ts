@@ -1,0 +1,56 @@
+/** Lines of text as byte chunks of bounded size, and back. Chunks are cut anywhere, also inside a line or a character. */
+import { assert } from "../../core/assert.js";
+
+/** What the consensus module takes as one chunk of a snapshot: 1 MiB. */
+export const CHUNK_BYTES_MAX = 1 << 20;
+
+export class ChunkWriter {
+  private readonly chunks: Uint8Array[] = [];
+  private current = new Uint8Array(CHUNK_BYTES_MAX);
+  private used = 0;
+  private readonly encoder = new TextEncoder();
+
+  writeByte(byte: number): void {
+    this.writeBytes(Uint8Array.of(byte));
+  }
+
+  writeLine(line: string): void {
+    this.writeBytes(this.encoder.encode(`${line}\n`));
+  }
+
+  finish(): readonly Uint8Array[] {
+    if (this.used > 0) this.chunks.push(this.current.slice(0, this.used));
+    this.used = 0;
+    return this.chunks;
+  }
+
+  private writeBytes(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      if (this.used === CHUNK_BYTES_MAX) {
+        this.chunks.push(this.current);
+        this.current = new Uint8Array(CHUNK_BYTES_MAX);
+        this.used = 0;
+      }
+      const part = bytes.subarray(at, at + CHUNK_BYTES_MAX - this.used);
+      this.current.set(part, this.used);
+      this.used += part.length;
+      at += part.length;
+    }
+  }
+}
+
+/** The lines of the chunks, the first `skipBytes` bytes left out. */
+export function* readLines(chunks: Iterable<Uint8Array>, skipBytes: number): Iterable<string> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let rest = "";
+  let skip = skipBytes;
+  for (const chunk of chunks) {
+    const from = Math.min(skip, chunk.length);
+    skip -= from;
+    const lines = (rest + decoder.decode(chunk.subarray(from), { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines;
+  }
+  rest += decoder.decode();
+  assert(rest === "", "the last line of a snapshot is complete");
+}
