@@ -57,3 +57,7 @@ export function digestOf(key: string, item: MuxItem | HostItem): Digest {
   low = Math.imul(low ^ (low >>> 16), 0x85ebca6b) ^ Math.imul(high ^ (high >>> 13), 0xc2b2ae35);
   return { high: (high ^ (high >>> 16)) >>> 0, low: (low ^ (low >>> 16)) >>> 0 };
 }
+
+/** True when the two items say the same. */
+export const sameItem = (a: MuxItem | HostItem, b: MuxItem | HostItem): boolean =>
+  a === b || canonicalFields(a) === canonicalFields(b);

@@ -4,16 +4,12 @@
  *
  * A drop is named after what was found, not after who is to blame: "no_rule" may be a port scan or a rule that is late.
  */
+import { PACKET_FAULTS } from "../packet/fault.js";
+
 export const DROP_REASONS = [
-  // The packet itself.
-  "truncated", // shorter than its headers, or than its own length field says
-  "bad_ip_header", // version, header length or total length cannot be
-  "bad_ip_checksum",
-  "bad_transport_header", // TCP data offset or UDP length cannot be
-  "bad_transport_checksum",
+  // The packet itself: malformed, or of a kind that is not handled.
+  ...PACKET_FAULTS,
   "ttl_expired",
-  "fragment", // not a whole packet; see DATAPATH §4
-  "unsupported_protocol",
   // What the tables say.
   "no_vip",
   "no_rule", // the VIP has neither a rule nor a port range for the port
@@ -37,7 +33,10 @@ export const DROP_REASONS = [
   "snat_hold_expired", // waited for a port in vain
   "nat_table_full",
   "unknown_link", // from a VM that is no DIP of this host
-  "hairpin", // a VM to its own VIP
+  "hairpin", // a VM to a VIP that leads back to itself, with its own address as source
+  "no_flow", // from a VM, in mid-stream of a flow that is not known
+  "already_held", // another packet of a flow whose first packet waits for a port
+  "flow_conflict", // two VIPs, one client port, one DIP port: the VM could not tell them apart
 ] as const;
 
 export type DropReason = (typeof DROP_REASONS)[number];

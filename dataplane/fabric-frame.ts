@@ -36,7 +36,8 @@ export interface FrameAnnouncement {
 
 export type Frame =
   /** `packet` is a view into the datagram: valid as long as that is. */
-  { readonly kind: "packet"; readonly packet: Uint8Array } | { readonly kind: "announcement"; readonly announcement: FrameAnnouncement };
+  | { readonly kind: "packet"; readonly packet: Uint8Array }
+  | { readonly kind: "announcement"; readonly announcement: FrameAnnouncement };
 
 /** Puts packets into frames, in one buffer that it reuses: a frame is valid until the next one is made. */
 export class PacketFramer {
@@ -56,7 +57,9 @@ export class PacketFramer {
 export function encodeAnnouncement(announcement: FrameAnnouncement): Uint8Array | null {
   const { mux, address, vips, holdTimeMs, sequence } = announcement;
   assert(Number.isSafeInteger(sequence) && sequence >= 1, "announcements are counted from 1");
-  const json = new TextEncoder().encode(JSON.stringify({ mux, address, vips: vips.map(formatIpv4), holdTimeMs, sequence }));
+  const json = new TextEncoder().encode(
+    JSON.stringify({ mux, address, vips: vips.map(formatIpv4), holdTimeMs, sequence }),
+  );
   if (json.length + 1 > FRAME_BYTES_MAX) return null;
   const frame = new Uint8Array(1 + json.length);
   frame[0] = KIND_ANNOUNCEMENT;

@@ -32,7 +32,8 @@ export interface Position {
   readonly index: LogIndex;
 }
 
-export type ItemChange<Item> = { readonly op: "upsert"; readonly item: Item } | { readonly op: "remove"; readonly key: string };
+export type ItemChange<Item> =
+  { readonly op: "upsert"; readonly item: Item } | { readonly op: "remove"; readonly key: string };
 
 /** Something to put in force. */
 export interface ReceivedDelta<Item> {
@@ -53,7 +54,8 @@ export type Received<Item> =
 export const NOTHING_IN_FORCE: Position = { clusterEpoch: 0, index: 0 as LogIndex };
 
 /** Below 0 when a is before b. */
-export const comparePositions = (a: Position, b: Position): number => a.clusterEpoch - b.clusterEpoch || a.index - b.index;
+export const comparePositions = (a: Position, b: Position): number =>
+  a.clusterEpoch - b.clusterEpoch || a.index - b.index;
 
 /**
  * The position as one growing number, for tables that know only an index. A restore may take the index back, but raises

@@ -1,0 +1,120 @@
+/**
+ * Capacities and lifetimes of both data planes, defined once. Tables are sized when a data plane is made and never grow: a
+ * full table is an answer ("full", "nat_table_full"), not a slow-down. Memory per record is stated, so that a capacity can
+ * be chosen.
+ */
+
+export interface MuxLayout {
+  /** 40 bytes each, and their counters. */
+  readonly vips: number;
+  /** 40 bytes each. Declared when the MUX joins: admission refuses more. */
+  readonly rules: number;
+  readonly pools: number;
+  /** 40 bytes each. */
+  readonly dips: number;
+  /** 40 bytes each, for 8 ports. Declared when the MUX joins. */
+  readonly snatRanges: number;
+  /** Flows of which more than one packet was seen; 49 bytes each, as the untrusted ones. */
+  readonly trustedFlows: number;
+  /** Flows of one packet. Apart, so that a flood of SYNs never takes room from flows that talk. */
+  readonly untrustedFlows: number;
+  readonly events: number;
+}
+
+/** 20,000 endpoints and 1.6 M SNAT ports (Ananta §4) with room; in all about 45 MB, most of it touched only when used. */
+export const MUX_LAYOUT: MuxLayout = {
+  vips: 32_768,
+  rules: 65_536,
+  pools: 32_768,
+  dips: 65_536,
+  snatRanges: 262_144,
+  trustedFlows: 393_216,
+  untrustedFlows: 131_072,
+  events: 1_024,
+};
+
+export interface MuxTimeouts {
+  /**
+   * Untrusted: the client answers a SYN-ACK within a few round trips; retransmissions come after 1 s and 3 s. Doubling it
+   * doubles what a SYN flood keeps occupied.
+   */
+  readonly untrustedMs: number;
+  /** Trusted: four minutes idle, as is usual for load balancers. The agent's NAT state outlives it: this is a cache. */
+  readonly trustedMs: number;
+}
+
+export const MUX_TIMEOUTS: MuxTimeouts = { untrustedMs: 10_000, trustedMs: 240_000 };
+
+export interface HostLayout {
+  readonly dips: number;
+  readonly endpoints: number;
+  readonly outbounds: number;
+  readonly ranges: number;
+  readonly muxes: number;
+  readonly internalPrefixes: number;
+  /** NAT entries, inbound and outbound together; 160 bytes each. */
+  readonly flows: number;
+  /** Packets that wait for a SNAT port, in all and per DIP; 2 KiB each. */
+  readonly held: number;
+  readonly heldPerDip: number;
+  readonly events: number;
+}
+
+export const HOST_LAYOUT: HostLayout = {
+  dips: 1_024,
+  endpoints: 16_384,
+  outbounds: 4_096,
+  ranges: 32_768,
+  muxes: 256,
+  internalPrefixes: 256,
+  flows: 131_072,
+  held: 512,
+  heldPerDip: 64,
+  events: 4_096,
+};
+
+/** Largest packet that may wait for a port: a first packet is a SYN or a datagram of one MTU. */
+export const HELD_PACKET_BYTES = 2_048;
+
+/** Lifetimes of NAT entries, DATAPATH §5. */
+export interface NatTimeouts {
+  /** SYN seen, no answer: the entry and its port. */
+  readonly halfOpenMs: number;
+  /** RFC 5382 REQ-5: not below 2 hours 4 minutes, the time of TCP keepalives. */
+  readonly establishedMs: number;
+  /** One or both FINs seen, the last ACK not: RFC 5382's four minutes for connections in transit. */
+  readonly closingMs: number;
+  /** Closed by our VM first: it keeps TIME-WAIT itself and will not use its port; the remote is free at once. */
+  readonly closedByOwnMs: number;
+  /** Closed by the remote first: it is in TIME-WAIT (60 s on most systems) and would refuse a new SYN from this port. */
+  readonly closedByRemoteMs: number;
+  readonly resetMs: number;
+  /** RFC 4787 REQ-5: at least two minutes. */
+  readonly udpMs: number;
+  /** A datagram to a port below 1024 was answered: question and answer, most often DNS. */
+  readonly udpAnsweredMs: number;
+  /** First packet of a flow without a port. */
+  readonly holdMs: number;
+}
+
+export const NAT_TIMEOUTS: NatTimeouts = {
+  halfOpenMs: 30_000,
+  establishedMs: 7_440_000,
+  closingMs: 240_000,
+  closedByOwnMs: 5_000,
+  closedByRemoteMs: 65_000,
+  resetMs: 16_000,
+  udpMs: 120_000,
+  udpAnsweredMs: 10_000,
+  holdMs: 3_000,
+};
+
+/** Ports in a range, and how a port becomes its number: DESIGN §6. */
+export const RANGE_PORTS = 8;
+export const RANGE_SHIFT = 3;
+
+/**
+ * MTU of the network between routers, MUXes and hosts. A packet may be this long with its outer header. The MSS that
+ * follows is 1500 - 20 (outer) - 20 (inner) - 20 (TCP) = 1440 (Ananta §6).
+ */
+export const FABRIC_MTU_BYTES = 1_500;

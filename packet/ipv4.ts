@@ -1,0 +1,154 @@
+/**
+ * IPv4 (RFC 791): names of the header's bytes, and one parser that the data planes share. It checks everything that a
+ * later stage relies on, so that no later read leaves the packet.
+ *
+ *      0               1               2               3
+ *     +-------+-------+-----------+---+-------------------------------+
+ *     |version|  IHL  |   DSCP    |ECN|         total length          |
+ *     +-------+-------+-----------+---+-----+-------------------------+
+ *     |        identification         |0 D M|     fragment offset     |
+ *     +---------------+---------------+-----+-------------------------+
+ *     |      TTL      |   protocol    |        header checksum        |
+ *     +---------------+---------------+-------------------------------+
+ *     |                            source                             |
+ *     +---------------------------------------------------------------+
+ *     |                          destination                          |
+ *     +---------------------------------------------------------------+
+ */
+import { FAULT, NO_FAULT } from "./fault.js";
+import { foldSum, sumWords } from "./checksum.js";
+
+export const IPV4_HEADER_BYTES = 20;
+
+// Byte offsets within the header.
+export const IPV4_TOS = 1;
+export const IPV4_TOTAL_LENGTH = 2;
+export const IPV4_ID = 4;
+export const IPV4_FRAGMENT = 6;
+export const IPV4_TTL = 8;
+export const IPV4_PROTOCOL = 9;
+export const IPV4_CHECKSUM = 10;
+export const IPV4_SOURCE = 12;
+export const IPV4_DESTINATION = 16;
+
+export const FLAG_DONT_FRAGMENT = 0x4000;
+export const FLAG_MORE_FRAGMENTS = 0x2000;
+export const FRAGMENT_OFFSET_MASK = 0x1fff;
+
+export const PROTOCOL_ICMP = 1;
+export const PROTOCOL_IP_IN_IP = 4;
+export const PROTOCOL_TCP = 6;
+export const PROTOCOL_UDP = 17;
+export const PROTOCOL_IPV6_IN_IP = 41;
+
+// ECN field (RFC 3168): the two low bits of the TOS byte.
+export const ECN_MASK = 0x03;
+export const ECN_NOT_ECT = 0;
+export const ECN_CE = 3;
+
+/**
+ * What parsing found, as numbers; made once per pipeline and filled again for every packet. Addresses are unsigned 32-bit
+ * in host order. Fields of the transport header are 0 until `parseTransport` has run.
+ */
+export interface PacketHeader {
+  /** Of the IP header in the arena. */
+  offset: number;
+  headerBytes: number;
+  /** From the header's own field: bytes after it are padding. */
+  totalBytes: number;
+  tos: number;
+  ttl: number;
+  protocol: number;
+  /** Flags and offset as in the header. */
+  fragment: number;
+  source: number;
+  destination: number;
+  /** Of the transport header in the arena. */
+  transportOffset: number;
+  sourcePort: number;
+  destinationPort: number;
+  tcpFlags: number;
+  /** Transport payload: [payloadOffset, offset + totalBytes). */
+  payloadOffset: number;
+}
+
+export const createPacketHeader = (): PacketHeader => ({
+  offset: 0,
+  headerBytes: 0,
+  totalBytes: 0,
+  tos: 0,
+  ttl: 0,
+  protocol: 0,
+  fragment: 0,
+  source: 0xffff_ffff, // a double from the start: addresses do not fit V8's small integers
+  destination: 0xffff_ffff,
+  transportOffset: 0,
+  sourcePort: 0,
+  destinationPort: 0,
+  tcpFlags: 0,
+  payloadOffset: 0,
+});
+
+/** Parses the IP header of the packet in [offset, offset + length). `NO_FAULT`, or a fault and `header` is half filled. */
+export function parseIpv4Header(view: DataView, offset: number, length: number, header: PacketHeader): number {
+  if (length < 1) return FAULT.truncated;
+  const first = view.getUint8(offset);
+  if (first >>> 4 !== 4) return first >>> 4 === 6 ? FAULT.unsupported_family : FAULT.bad_ip_header;
+  if (length < IPV4_HEADER_BYTES) return FAULT.truncated;
+  const headerBytes = (first & 0x0f) * 4;
+  if (headerBytes < IPV4_HEADER_BYTES) return FAULT.bad_ip_header;
+  const totalBytes = view.getUint16(offset + IPV4_TOTAL_LENGTH);
+  if (totalBytes < headerBytes) return FAULT.bad_ip_header;
+  if (totalBytes > length) return FAULT.truncated;
+  if (foldSum(sumWords(view, offset, headerBytes)) !== 0xffff) return FAULT.bad_ip_checksum;
+  header.offset = offset;
+  header.headerBytes = headerBytes;
+  header.totalBytes = totalBytes;
+  header.tos = view.getUint8(offset + IPV4_TOS);
+  header.fragment = view.getUint16(offset + IPV4_FRAGMENT);
+  header.ttl = view.getUint8(offset + IPV4_TTL);
+  header.protocol = view.getUint8(offset + IPV4_PROTOCOL);
+  header.source = view.getUint32(offset + IPV4_SOURCE);
+  header.destination = view.getUint32(offset + IPV4_DESTINATION);
+  header.transportOffset = offset + headerBytes;
+  header.payloadOffset = offset + headerBytes;
+  header.sourcePort = 0;
+  header.destinationPort = 0;
+  header.tcpFlags = 0;
+  return NO_FAULT;
+}
+
+/** True for any part of a fragmented packet, the first one too. */
+export const isFragment = (fragment: number): boolean =>
+  (fragment & (FLAG_MORE_FRAGMENTS | FRAGMENT_OFFSET_MASK)) !== 0;
+
+/** Writes the checksum of the header at `offset` anew. */
+export function writeIpv4Checksum(view: DataView, offset: number, headerBytes: number): void {
+  view.setUint16(offset + IPV4_CHECKSUM, 0);
+  view.setUint16(offset + IPV4_CHECKSUM, ~foldSum(sumWords(view, offset, headerBytes)) & 0xffff);
+}
+
+export interface Ipv4HeaderFields {
+  readonly source: number;
+  readonly destination: number;
+  readonly protocol: number;
+  readonly totalBytes: number;
+  readonly tos?: number;
+  readonly ttl?: number;
+  readonly id?: number;
+  /** Flags and offset; default: don't fragment. */
+  readonly fragment?: number;
+}
+
+/** Writes a header without options, checksum included. For builders and answers of our own, not the fast path. */
+export function writeIpv4Header(view: DataView, offset: number, fields: Ipv4HeaderFields): void {
+  view.setUint16(offset, 0x4500 | (fields.tos ?? 0));
+  view.setUint16(offset + IPV4_TOTAL_LENGTH, fields.totalBytes);
+  view.setUint16(offset + IPV4_ID, fields.id ?? 0);
+  view.setUint16(offset + IPV4_FRAGMENT, fields.fragment ?? FLAG_DONT_FRAGMENT);
+  view.setUint8(offset + IPV4_TTL, fields.ttl ?? 64);
+  view.setUint8(offset + IPV4_PROTOCOL, fields.protocol);
+  view.setUint32(offset + IPV4_SOURCE, fields.source);
+  view.setUint32(offset + IPV4_DESTINATION, fields.destination);
+  writeIpv4Checksum(view, offset, IPV4_HEADER_BYTES);
+}

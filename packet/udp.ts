@@ -1,0 +1,26 @@
+/**
+ * UDP (RFC 768): source port, destination port, length, checksum, two bytes each. A checksum of 0 means "none"; a computed
+ * checksum that comes out as 0 is sent as 0xffff, which is the same number in one's complement.
+ */
+import { FAULT, NO_FAULT } from "./fault.js";
+import type { PacketHeader } from "./ipv4.js";
+
+export const UDP_HEADER_BYTES = 8;
+
+export const UDP_SOURCE_PORT = 0;
+export const UDP_DESTINATION_PORT = 2;
+export const UDP_LENGTH = 4;
+export const UDP_CHECKSUM = 6;
+
+/** Second half of parsing: `header` has the IP part. */
+export function parseUdp(view: DataView, header: PacketHeader): number {
+  const at = header.transportOffset;
+  const available = header.totalBytes - header.headerBytes;
+  if (available < UDP_HEADER_BYTES) return FAULT.truncated;
+  const length = view.getUint16(at + UDP_LENGTH);
+  if (length < UDP_HEADER_BYTES || length > available) return FAULT.bad_transport_header;
+  header.sourcePort = view.getUint16(at + UDP_SOURCE_PORT);
+  header.destinationPort = view.getUint16(at + UDP_DESTINATION_PORT);
+  header.payloadOffset = at + UDP_HEADER_BYTES;
+  return NO_FAULT;
+}
