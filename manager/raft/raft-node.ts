@@ -66,7 +66,7 @@ export interface Proposal {
   readonly term: Term;
   /**
    * Resolves once the entry is committed and applied here. Rejects with LEADERSHIP_LOST (outcome unknown) when this
-   * node stops leading, or another entry takes the place, before that; with CANCELLED when the node stops.
+   * node stops leading or running, or another entry takes the place, before that.
    */
   readonly applied: Promise<void>;
 }

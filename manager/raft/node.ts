@@ -1,0 +1,528 @@
+/**
+ * One replica: the pure core, its storage, its transport, the state machine, and the only loop that moves them.
+ *
+ * Everything that happens (a message, a tick, a proposal, a finished write) is told to the core and asks for one run of the
+ * loop at the end of this event-loop turn; so all that came in one turn is one batch. A run:
+ *   1. start the storage batch, if there is one and none is under way (the next one grows meanwhile);
+ *   2. send what may be sent at once, while the disk works;
+ *   3. apply what is committed, answer proposals and reads;
+ *   4. tell of changed roles, take a snapshot when it is due.
+ * A finished write is a step of the core like any other; what had waited for it is sent by the run that follows.
+ *
+ * (N1) A failed write, a broken invariant, or an exception of the state machine ends the node: `failed`, then nothing.
+ */
+import { nodeId, type LogIndex, type NodeId, type Term } from "../../core/brands.js";
+import { AnantaError } from "../../core/errors.js";
+import type { Env, Log, Timer } from "../../runtime/env.js";
+import type { InstallSnapshot } from "./core/messages.js";
+import { simpleMembership } from "./core/membership.js";
+import { RaftCore } from "./core/raft.js";
+import type { PersistBatch, SendNow } from "./core/ready.js";
+import type { Entry, SnapshotMeta } from "./core/types.js";
+import { PendingProposals } from "./pending-proposals.js";
+import { PendingReads } from "./pending-reads.js";
+import type { Proposal, RaftEvents, RaftNode, RaftNodeConfig, RaftStatus, ReplicatedStateMachine } from "./raft-node.js";
+import { SnapshotReceiver } from "./snapshot-receiver.js";
+import { SnapshotSender } from "./snapshot-sender.js";
+import { LevelStorage } from "./storage/level-storage.js";
+import type { RaftStorage, StoredSnapshot } from "./storage/storage.js";
+import { Ticker } from "./ticker.js";
+import { GrpcTransport } from "./transport/grpc-transport.js";
+import type { PeerMessage, RaftTransport, TransportListener } from "./transport/transport.js";
+
+export interface RaftNodeParts {
+  readonly env: Env;
+  readonly config: RaftNodeConfig;
+  readonly stateMachine: ReplicatedStateMachine;
+  readonly events?: RaftEvents;
+  /** Default: gRPC streams over `env.network`, serving at the own address in `config.voters`. */
+  readonly transport?: RaftTransport;
+  /** Default: LevelDB and a hard-state file in `config.dataFolder`. */
+  readonly storage?: RaftStorage;
+}
+
+/** One append: well under gRPC's 4 MiB frame limit, large enough that per-message costs vanish. */
+const APPEND_BYTES_MAX = 1024 * 1024;
+/** Window per follower: at 1 ms a round this is far more than any link of a data centre holds. */
+const INFLIGHT_APPENDS_MAX = 256;
+const INFLIGHT_BYTES_MAX = 8 * 1024 * 1024;
+/** A single proposal larger than this would not fit into a frame beside its envelope. */
+const PAYLOAD_BYTES_MAX = 2 * 1024 * 1024;
+/** A killed leader's followers start pre-vote within this, at random (DESIGN section 3). */
+const UNREACHABLE_DELAY_MAX_MS = 50;
+/** Proposals stop while the log's file system has less than this, so that LevelDB never meets a full disk. */
+const STORAGE_RESERVE_BYTES = 64 * 1024 * 1024;
+const STORAGE_RESERVE_CHECK_MS = 1_000;
+
+export function createRaftNode(parts: RaftNodeParts): RaftNode {
+  return new Node(parts);
+}
+
+class Node implements RaftNode {
+  readonly #env: Env;
+  readonly #log: Log;
+  readonly #config: RaftNodeConfig;
+  readonly #stateMachine: ReplicatedStateMachine;
+  readonly #events: RaftEvents;
+  readonly #transport: RaftTransport;
+  readonly #storage: RaftStorage;
+  readonly #ticker: Ticker;
+  readonly #proposals = new PendingProposals();
+  readonly #reads: PendingReads;
+  readonly #receiver: SnapshotReceiver;
+  readonly #senders = new Map<NodeId, SnapshotSender>();
+  #lifecycle: "new" | "running" | "ended" = "new";
+  #core: RaftCore | null = null;
+  #snapshot: StoredSnapshot | null = null;
+  /** A snapshot of our own being written; resolves when it is done with. */
+  #snapshotting: Promise<void> | null = null;
+  #runPending: Timer | null = null;
+  #reserveTimer: Timer | null = null;
+  #reserveReached = false;
+  #persisting: Promise<void> = Promise.resolve();
+  #establishedTerm = 0;
+  /** The term in which this node was last seen leading; its proposals are abandoned when it leads that term no more. */
+  #ledTerm = 0;
+  #repairMarked = false;
+  #transfer: { readonly target: NodeId; resolve(): void; reject(error: AnantaError): void } | null = null;
+
+  constructor(parts: RaftNodeParts) {
+    const { env, config } = parts;
+    this.#env = env;
+    this.#config = config;
+    this.#log = env.log.with({ node: config.id });
+    this.#stateMachine = parts.stateMachine;
+    this.#events = parts.events ?? {};
+    this.#storage =
+      parts.storage ??
+      new LevelStorage({
+        disk: env.disk,
+        folder: config.dataFolder,
+        owner: { clusterId: config.clusterId, clusterEpoch: config.clusterEpoch, nodeId: config.id },
+        bootstrap: config.bootstrap,
+      });
+    this.#transport =
+      parts.transport ??
+      new GrpcTransport({
+        env,
+        log: this.#log,
+        id: config.id,
+        addresses: config.voters,
+        clusterId: config.clusterId,
+        clusterEpoch: config.clusterEpoch,
+        redialMaxMs: config.electionTimeoutMinMs,
+      });
+    this.#reads = new PendingReads(env.clock);
+    const failed = (error: unknown): void => this.#fail(error);
+    this.#receiver = new SnapshotReceiver({ id: config.id, storage: this.#storage, transport: this.#transport, failed });
+    this.#ticker = new Ticker({ clock: env.clock, tickMs: config.tickMs, tick: (elapsed) => this.#tick(elapsed) });
+  }
+
+  // ---- life ----
+
+  async start(): Promise<void> {
+    if (this.#lifecycle !== "new") throw new AnantaError("FAILED_PRECONDITION", "A raft node is started once.");
+    const opened = await this.#storage.open();
+    this.#snapshot = opened.snapshot;
+    if (opened.snapshot !== null) await this.#restore(opened.snapshot);
+    if (opened.voting.kind !== "full") this.#log.warn("this replica does not vote", { until: opened.voting.kind, reason: opened.voting.reason });
+    const ticks = (ms: number): number => Math.max(1, Math.round(ms / this.#config.tickMs));
+    this.#core = new RaftCore(
+      {
+        id: this.#config.id,
+        membership: simpleMembership(this.#config.voters.keys()),
+        electionTimeoutMinTicks: ticks(this.#config.electionTimeoutMinMs),
+        electionTimeoutMaxTicks: ticks(this.#config.electionTimeoutMaxMs),
+        heartbeatTicks: ticks(this.#config.heartbeatMs),
+        unreachableDelayMaxTicks: ticks(UNREACHABLE_DELAY_MAX_MS),
+        inflightAppendsMax: INFLIGHT_APPENDS_MAX,
+        inflightBytesMax: INFLIGHT_BYTES_MAX,
+        appendBytesMax: APPEND_BYTES_MAX,
+        uncommittedBytesMax: this.#config.uncommittedBytesMax,
+        random: this.#env.random.fork(),
+        readNonce: new DataView(this.#env.entropy(4).slice().buffer).getUint32(0),
+        voting: opened.voting,
+        observe: (level, event, facts) => this.#log[level](event, facts),
+      },
+      { hardState: opened.hardState, snapshot: opened.snapshot?.meta ?? null, entries: opened.entries, commitIndex: opened.commitIndex },
+    );
+    this.#lifecycle = "running";
+    await this.#transport.start(this.#listener());
+    this.#ticker.start();
+    this.#watchReserve();
+    this.#schedule();
+  }
+
+  async stop(): Promise<void> {
+    const wasRunning = this.#lifecycle === "running";
+    this.#end("the node was stopped");
+    if (wasRunning) await this.#transport.stop();
+    await this.#persisting.catch(() => undefined);
+    await this.#snapshotting?.catch(() => undefined);
+    await this.#storage.close();
+  }
+
+  /** The one terminal path. Safe to call twice. */
+  #end(reason: string): void {
+    if (this.#lifecycle === "ended") return;
+    this.#lifecycle = "ended";
+    this.#ticker.stop();
+    this.#runPending?.cancel();
+    this.#reserveTimer?.cancel();
+    for (const sender of this.#senders.values()) sender.abort();
+    this.#proposals.abandon(reason);
+    this.#reads.abandon(new AnantaError("UNAVAILABLE", `No read index: ${reason}.`));
+    this.#transfer?.reject(new AnantaError("CANCELLED", `The transfer was not finished: ${reason}.`));
+    this.#transfer = null;
+  }
+
+  /** (N1) */
+  #fail(caught: unknown): void {
+    if (this.#lifecycle === "ended") return;
+    const error = caught instanceof Error ? caught : AnantaError.from(caught);
+    this.#log.error("raft node failed", { reason: error.message, cause: error.cause instanceof Error ? error.cause.message : undefined });
+    this.#end("the node failed");
+    void this.#transport.stop();
+    this.#events.failed?.(error);
+  }
+
+  // ---- what others ask ----
+
+  propose(payload: Uint8Array): Proposal {
+    const core = this.#running();
+    if (this.#reserveReached) throw new AnantaError("STORAGE_RESERVE_REACHED", "Free disk space is below the reserve; nothing is appended.");
+    if (payload.length === 0 || payload.length > PAYLOAD_BYTES_MAX) {
+      throw new AnantaError("INVALID_ARGUMENT", `A proposal has 1 to ${PAYLOAD_BYTES_MAX} bytes, not ${payload.length}.`);
+    }
+    const result = core.propose(payload);
+    switch (result.kind) {
+      case "accepted":
+        this.#schedule();
+        return { index: result.index, term: result.term, applied: this.#proposals.add(result.index, result.term) };
+      case "not-leader":
+        throw new AnantaError("NOT_LEADER", "This replica does not lead.", { leaderHint: result.leader ?? undefined });
+      case "overloaded":
+        throw new AnantaError("STAGE_OVERLOADED", "Too much is proposed and not yet committed.", { uncommittedBytes: result.uncommittedBytes });
+      case "transferring":
+        throw new AnantaError("NOT_LEADER", "This replica is handing leadership over.", { leaderHint: result.target });
+    }
+  }
+
+  readIndex(timeoutMs: number): Promise<LogIndex> {
+    if (this.#lifecycle !== "running" || this.#core === null) return Promise.reject(notRunning());
+    const core = this.#core;
+    const read = core.readIndex();
+    this.#schedule();
+    return this.#reads.add(read, timeoutMs, () => core.cancelRead(read));
+  }
+
+  async transferLeadership(target: NodeId): Promise<void> {
+    const core = this.#running();
+    const result = core.transferLeadership(target);
+    switch (result) {
+      case "already-leader":
+        return;
+      case "not-leader":
+        throw new AnantaError("NOT_LEADER", "This replica does not lead.", { leaderHint: core.state.leader ?? undefined });
+      case "not-a-voter":
+        throw new AnantaError("INVALID_ARGUMENT", `Node ${target} is no voter of this cluster.`);
+      case "another-under-way":
+        throw new AnantaError("FAILED_PRECONDITION", "Leadership is being handed to another replica.");
+      case "started": {
+        const done = new Promise<void>((resolve, reject) => {
+          this.#transfer = { target, resolve, reject };
+        });
+        this.#schedule();
+        return done;
+      }
+    }
+  }
+
+  status(): RaftStatus {
+    const s = this.#core?.state;
+    if (s === undefined) return notStarted(this.#config);
+    const peers = s.role.kind === "leader" ? [...s.role.peers.values()] : [];
+    return {
+      id: s.id,
+      role: s.role.kind,
+      term: s.term,
+      leader: s.leader,
+      commitIndex: s.log.commitIndex,
+      appliedIndex: s.log.appliedIndex,
+      lastIndex: s.log.lastIndex,
+      firstIndex: s.log.firstIndex,
+      snapshotIndex: s.snapshot?.index ?? (0 as LogIndex),
+      voters: s.membership.voters,
+      peers: peers.map((peer) => ({
+        id: peer.id,
+        state: peer.state,
+        matchIndex: peer.matchIndex,
+        lastHeardMsAgo: peer.lastHeardTick === null ? null : (s.tick - peer.lastHeardTick) * this.#config.tickMs,
+      })),
+      notVoting: s.voting.kind === "full" ? null : s.voting.reason,
+    };
+  }
+
+  quorumSeenAtMs(): number {
+    const age = this.#core?.quorumAgeTicks() ?? null;
+    return age === null ? Number.NEGATIVE_INFINITY : this.#ticker.lastTickMs - age * this.#config.tickMs;
+  }
+
+  #running(): RaftCore {
+    if (this.#lifecycle !== "running" || this.#core === null) throw notRunning();
+    return this.#core;
+  }
+
+  // ---- what happens ----
+
+  #listener(): TransportListener {
+    const told = (change: (core: RaftCore) => void): void => {
+      if (this.#lifecycle !== "running" || this.#core === null) return;
+      this.#guarded(change);
+      this.#schedule();
+    };
+    return {
+      received: (message) => told((core) => this.#received(core, message)),
+      dropped: (peer) => {
+        told((core) => core.peerUnreachable(peer));
+        this.#senders.get(peer)?.abort();
+      },
+      gone: (peer) => told((core) => core.leaderUnreachable(peer)),
+      restarted: (peer) => told((core) => core.peerRestarted(peer)),
+    };
+  }
+
+  #received(core: RaftCore, message: PeerMessage): void {
+    switch (message.kind) {
+      case "snapshot-chunk": {
+        if (message.term < core.state.term) return;
+        this.#receiver.receive(message, message.snapshot.index <= core.state.log.commitIndex);
+        return;
+      }
+      case "snapshot-chunk-ack":
+        this.#senders.get(message.from)?.acknowledged(message);
+        return;
+      case "install-snapshot": {
+        const { index, term } = message.snapshot;
+        const held = index <= core.state.log.commitIndex || core.state.log.termAt(index) === term;
+        if (!held && this.#receiver.complete(message.snapshot) === null) return; // its chunks are not all here
+        core.step(message);
+        return;
+      }
+      default:
+        core.step(message);
+    }
+  }
+
+  #tick(elapsedTicks: number): void {
+    this.#guarded((core) => core.tick(elapsedTicks));
+    this.#schedule();
+  }
+
+  /** A broken invariant ends this node, not whoever called us (N1). */
+  #guarded(work: (core: RaftCore) => void): void {
+    if (this.#lifecycle !== "running" || this.#core === null) return;
+    try {
+      work(this.#core);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  // ---- the loop ----
+
+  #schedule(): void {
+    if (this.#runPending !== null || this.#lifecycle !== "running") return;
+    this.#runPending = this.#env.clock.nextTurn(() => {
+      this.#runPending = null;
+      this.#guarded((core) => this.#run(core));
+    });
+  }
+
+  #run(core: RaftCore): void {
+    while (this.#lifecycle === "running" && core.hasReady()) {
+      const ready = core.ready();
+      if (ready.persist !== null) this.#persisting = this.#persist(core, ready.persist);
+      for (const outgoing of ready.sendNow) this.#send(outgoing);
+      if (ready.reads.length > 0) this.#reads.confirmed(ready.reads);
+      if (ready.committed.length > 0) this.#apply(ready.committed);
+      this.#reads.applied(core.state.log.appliedIndex);
+      if (ready.statusChanged) this.#statusChanged(core);
+      this.#tellEstablished(core);
+    }
+    this.#snapshotWhenDue(core);
+  }
+
+  #send(outgoing: SendNow): void {
+    if (outgoing.message.kind === "install-snapshot") this.#sendSnapshot(outgoing.to, outgoing.message);
+    else this.#transport.send(outgoing);
+  }
+
+  async #persist(core: RaftCore, batch: PersistBatch): Promise<void> {
+    try {
+      const snapshot = batch.snapshot === null ? null : this.#receiver.complete(batch.snapshot);
+      if (batch.snapshot !== null) {
+        if (snapshot === null) throw new AnantaError("INTERNAL", "A snapshot is installed whose chunks are not all here.");
+        await this.#snapshotting; // two switches of the snapshot must not cross
+      }
+      await this.#storage.persist({ hardState: batch.hardState, entries: batch.entries, commitIndex: batch.commitIndex, snapshot });
+      if (snapshot !== null) await this.#restore(snapshot);
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    this.#guarded(() => {
+      core.appended(batch.token);
+      this.#run(core); // acknowledgements leave at once, not a turn later
+    });
+  }
+
+  #apply(committed: readonly Entry[]): void {
+    const shown = committed.some((entry) => entry.payload.length === 0) ? committed.filter((entry) => entry.payload.length > 0) : committed;
+    if (shown.length > 0) this.#stateMachine.apply(shown);
+    this.#proposals.applied(committed);
+  }
+
+  #statusChanged(core: RaftCore): void {
+    const s = core.state;
+    const leads = s.role.kind === "leader";
+    if (this.#ledTerm !== 0 && (!leads || s.term !== this.#ledTerm)) {
+      this.#proposals.abandon("this replica leads no more");
+      for (const sender of [...this.#senders.values()]) sender.abort();
+    }
+    this.#ledTerm = leads ? s.term : 0;
+    this.#settleTransfer(core);
+    if (s.voting.kind === "full" && core.state.config.voting.kind !== "full") this.#markRepaired();
+    this.#events.roleChanged?.(this.status());
+  }
+
+  #tellEstablished(core: RaftCore): void {
+    const { role, term, log } = core.state;
+    if (role.kind !== "leader" || this.#establishedTerm === term || log.appliedIndex < role.noOpIndex) return;
+    this.#establishedTerm = term;
+    this.#events.leadershipEstablished?.(term);
+  }
+
+  #settleTransfer(core: RaftCore): void {
+    const transfer = this.#transfer;
+    if (transfer === null) return;
+    const { role, leader } = core.state;
+    if (leader === transfer.target) transfer.resolve();
+    else if (role.kind === "leader" && role.transfer === null) {
+      transfer.reject(new AnantaError("UNAVAILABLE", `Node ${transfer.target} did not take over in time; this replica still leads.`));
+    } else if (leader !== null && leader !== core.state.id) {
+      transfer.reject(new AnantaError("UNAVAILABLE", `Node ${leader} leads instead of node ${transfer.target}.`, { leaderHint: leader }));
+    } else return;
+    this.#transfer = null;
+  }
+
+  #markRepaired(): void {
+    if (this.#repairMarked) return;
+    this.#repairMarked = true;
+    this.#storage.markRepaired().catch((error: unknown) => this.#fail(error));
+  }
+
+  #watchReserve(): void {
+    if (this.#lifecycle !== "running") return;
+    const again = (): void => {
+      if (this.#lifecycle === "running") this.#reserveTimer = this.#env.clock.setTimer(STORAGE_RESERVE_CHECK_MS, () => this.#watchReserve());
+    };
+    this.#storage.freeBytes().then(
+      (free) => {
+        const reached = free < STORAGE_RESERVE_BYTES;
+        if (reached !== this.#reserveReached) this.#log.warn(reached ? "free disk is below the reserve" : "free disk is above the reserve again", { free });
+        this.#reserveReached = reached;
+        again();
+      },
+      () => again(), // not knowing is no reason to stop; a full disk shows in the writes
+    );
+  }
+
+  // ---- snapshots ----
+
+  #snapshotWhenDue(core: RaftCore): void {
+    const { log, snapshot } = core.state;
+    const index = log.appliedIndex;
+    if (this.#snapshotting !== null || this.#senders.size > 0 || index - (snapshot?.index ?? 0) < this.#config.snapshotEveryEntries) return;
+    // A snapshot ahead of the own disk would leave a gap behind it if power failed now.
+    if (index > log.stableIndex) return;
+    const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership: core.state.membership };
+    const chunks = [...this.#stateMachine.snapshot()].map((chunk) => chunk.slice());
+    if (chunks.length === 0) chunks.push(new Uint8Array(0));
+    this.#snapshotting = this.#storeSnapshot(core, meta, chunks)
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#snapshotting = null;
+      });
+  }
+
+  async #storeSnapshot(core: RaftCore, meta: SnapshotMeta, chunks: readonly Uint8Array[]): Promise<void> {
+    const overtaken = (): boolean => this.#lifecycle !== "running" || (core.state.snapshot?.index ?? 0) >= meta.index;
+    for (const [number, chunk] of chunks.entries()) {
+      if (overtaken()) return;
+      await this.#storage.writeSnapshotChunk(meta, number, chunk);
+    }
+    if (overtaken()) return;
+    const stored: StoredSnapshot = { meta, chunkCount: chunks.length };
+    await this.#storage.completeSnapshot(stored);
+    if (overtaken()) return;
+    this.#snapshot = stored;
+    core.snapshotTaken(meta, Math.max(0, meta.index - this.#config.trailingEntries) as LogIndex);
+    await this.#storage.compactTo((core.state.log.firstIndex - 1) as LogIndex);
+  }
+
+  async #restore(snapshot: StoredSnapshot): Promise<void> {
+    const chunks: Uint8Array[] = [];
+    for (let number = 0; number < snapshot.chunkCount; number++) chunks.push(await this.#storage.readSnapshotChunk(number));
+    this.#stateMachine.restore(chunks, snapshot.meta.index);
+    this.#snapshot = snapshot;
+    this.#log.info("state restored from a snapshot", { index: snapshot.meta.index, chunks: chunks.length });
+  }
+
+  #sendSnapshot(to: NodeId, message: InstallSnapshot): void {
+    const snapshot = this.#snapshot;
+    const finish = (delivered: boolean): void => {
+      if (this.#senders.get(to) !== sender) return;
+      this.#senders.delete(to);
+      this.#guarded((core) => core.snapshotFinished(to, delivered));
+      this.#schedule();
+    };
+    if (snapshot === null) {
+      this.#fail(new AnantaError("INTERNAL", "A snapshot is to be sent and there is none."));
+      return;
+    }
+    this.#senders.get(to)?.abort();
+    const sender = new SnapshotSender({
+      to,
+      message,
+      snapshot,
+      storage: this.#storage,
+      transport: this.#transport,
+      clock: this.#env.clock,
+      finished: finish,
+      failed: (error) => this.#fail(error),
+    });
+    this.#senders.set(to, sender);
+    sender.start();
+  }
+}
+
+const notRunning = (): AnantaError => new AnantaError("UNAVAILABLE", "This raft node is not running.");
+
+function notStarted(config: RaftNodeConfig): RaftStatus {
+  const zero = 0 as LogIndex;
+  return {
+    id: nodeId(config.id),
+    role: "follower",
+    term: 0 as Term,
+    leader: null,
+    commitIndex: zero,
+    appliedIndex: zero,
+    lastIndex: zero,
+    firstIndex: zero,
+    snapshotIndex: zero,
+    voters: [...config.voters.keys()],
+    peers: [],
+    notVoting: "not started",
+  };
+}

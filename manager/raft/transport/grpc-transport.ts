@@ -1,0 +1,260 @@
+/**
+ * Replicas over gRPC streams (`env.network`). Every replica serves `RaftTransport` at its own address and dials every other
+ * one with two streams, each on a connection of its own: control and bulk. Streams carry messages in one direction.
+ *
+ * When is a peer *gone*? A closed stream alone may be a bad moment of the network. All streams from and to it closed, and
+ * then a connection refused, means that its process has ended. A new boot id means the same, and that another one runs.
+ *
+ * (G1) Nobody is listened to before a Hello of the right cluster, epoch, addressee and a known node id.
+ */
+import type { NodeId } from "../../../core/brands.js";
+import { nodeId } from "../../../core/brands.js";
+import { AnantaError } from "../../../core/errors.js";
+import type { Random } from "../../../core/random.js";
+import { ananta } from "../../../proto/gen/wire.js";
+import { bidi, type Env, type Log, type MessageStream, type Server, type Timer } from "../../../runtime/env.js";
+import type { SendNow } from "../core/ready.js";
+import { encodeMessage, messageFromWire } from "./codec.js";
+import { METHODS, type RaftFrame, type WireWelcome } from "./methods.js";
+import { PeerLane } from "./peer-lane.js";
+import { expectsAnswer, laneOf, type Lane, type PeerMessage, type RaftTransport, type TransferMessage, type TransportListener } from "./transport.js";
+
+const PROTOCOL_VERSION = 1;
+const LANES: readonly Lane[] = ["control", "bulk"];
+
+/** (P2) Long against any election timeout, short against TCP's retransmission pauses after a cut of a minute. */
+const SILENCE_MS = 2_000;
+
+/** Room while a connection is made or the peer reads slowly. Appends are bounded by the core's window besides. */
+const OUTBOX: Readonly<Record<Lane, { readonly outboxMessagesMax: number; readonly outboxBytesMax: number }>> = {
+  control: { outboxMessagesMax: 256, outboxBytesMax: 256 * 1024 },
+  bulk: { outboxMessagesMax: 1_024, outboxBytesMax: 16 * 1024 * 1024 },
+};
+
+export interface GrpcTransportOptions {
+  readonly env: Env;
+  readonly log: Log;
+  readonly id: NodeId;
+  /** Raft addresses of all members, the own one included. */
+  readonly addresses: ReadonlyMap<NodeId, string>;
+  readonly clusterId: string;
+  readonly clusterEpoch: number;
+  readonly redialMaxMs: number;
+}
+
+interface Peer {
+  readonly id: NodeId;
+  readonly lanes: Record<Lane, PeerLane>;
+  /** Streams it dialled. */
+  readonly incoming: Set<MessageStream<WireWelcome, RaftFrame>>;
+  bootId: string | null;
+  /** The last attempt to dial it was refused. */
+  refused: boolean;
+  /** `gone` was reported and nothing opened since. */
+  goneTold: boolean;
+  /** Since when we have sent without hearing anything; null when we have not. */
+  unansweredSinceMs: number | null;
+}
+
+const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export class GrpcTransport implements RaftTransport {
+  readonly #options: GrpcTransportOptions;
+  readonly #random: Random;
+  readonly #bootId: Uint8Array;
+  readonly #peers = new Map<NodeId, Peer>();
+  #listener: TransportListener | null = null;
+  #server: Server | null = null;
+  #watch: Timer | null = null;
+
+  constructor(options: GrpcTransportOptions) {
+    this.#options = options;
+    this.#random = options.env.random.fork();
+    this.#bootId = options.env.entropy(16);
+  }
+
+  async start(listener: TransportListener): Promise<void> {
+    this.#listener = listener;
+    const { env, id, addresses } = this.#options;
+    const address = addresses.get(id);
+    if (address === undefined) throw new AnantaError("INVALID_ARGUMENT", `No raft address is configured for this node, ${id}.`);
+    for (const peerId of addresses.keys()) if (peerId !== id) this.#peers.set(peerId, this.#createPeer(peerId));
+    this.#server = await env.network.serve(
+      address,
+      LANES.map((lane) => bidi(METHODS[lane], (stream) => this.#accept(stream, lane))),
+    );
+    for (const peer of this.#peers.values()) for (const lane of LANES) peer.lanes[lane].start();
+    this.#watchSilence();
+  }
+
+  send({ to, message }: SendNow): void {
+    this.#send(to, message);
+  }
+
+  sendTransfer(to: NodeId, message: TransferMessage): void {
+    this.#send(to, message);
+  }
+
+  async stop(): Promise<void> {
+    this.#listener = null;
+    this.#watch?.cancel();
+    for (const peer of this.#peers.values()) {
+      for (const lane of LANES) peer.lanes[lane].stop();
+      for (const stream of peer.incoming) stream.end();
+      peer.incoming.clear();
+    }
+    await this.#server?.stop(0);
+    this.#server = null;
+  }
+
+  #send(to: NodeId, message: PeerMessage): void {
+    const peer = this.#peers.get(to);
+    if (peer === undefined) return;
+    const lane = peer.lanes[laneOf(message)];
+    if (lane.open && expectsAnswer(message)) peer.unansweredSinceMs ??= this.#options.env.clock.nowMs();
+    lane.send(encodeMessage(message));
+  }
+
+  #createPeer(id: NodeId): Peer {
+    const hello = ananta.raft.v1.Frame.encode({
+      hello: {
+        clusterId: this.#options.clusterId,
+        clusterEpoch: this.#options.clusterEpoch,
+        from: this.#options.id,
+        to: id,
+        bootId: this.#bootId,
+        version: PROTOCOL_VERSION,
+      },
+    }).finish();
+    const create = (lane: Lane): PeerLane => {
+      const { env, addresses, redialMaxMs } = this.#options;
+      return new PeerLane({
+        lane,
+        clock: env.clock,
+        random: this.#random.fork(),
+        channel: env.network.connect(addresses.get(id)!, { reconnectMaxMs: redialMaxMs, dedicated: true }), // ids come from the map
+        hello,
+        redialMaxMs,
+        ...OUTBOX[lane],
+        welcomed: (welcome) => this.#welcomed(peer, lane, welcome),
+        closed: (refused) => this.#laneClosed(peer, lane, refused),
+        dropped: () => this.#listener?.dropped(id),
+      });
+    };
+    const peer: Peer = {
+      id,
+      lanes: { control: create("control"), bulk: create("bulk") },
+      incoming: new Set(),
+      bootId: null,
+      refused: false,
+      goneTold: false,
+      unansweredSinceMs: null,
+    };
+    return peer;
+  }
+
+  // ---- streams we dialled ----
+
+  #welcomed(peer: Peer, lane: Lane, welcome: WireWelcome): void {
+    if (welcome.nodeId !== peer.id) {
+      this.#options.log.warn("another node answers at a replica's address", { peer: peer.id, answered: welcome.nodeId ?? 0 });
+      peer.lanes[lane].redial("another node answers here");
+      return;
+    }
+    this.#options.log.debug("raft stream open", { peer: peer.id, lane });
+    peer.refused = false;
+    peer.goneTold = false;
+    peer.unansweredSinceMs = null;
+    this.#learnBootId(peer, hex(welcome.bootId ?? new Uint8Array(0)));
+  }
+
+  #laneClosed(peer: Peer, lane: Lane, refused: boolean): void {
+    this.#options.log.debug("raft stream closed", { peer: peer.id, lane, refused });
+    peer.refused = refused;
+    if (refused) this.#considerGone(peer);
+  }
+
+  #considerGone(peer: Peer): void {
+    if (peer.goneTold || peer.incoming.size > 0 || LANES.some((lane) => peer.lanes[lane].open)) return;
+    peer.goneTold = true;
+    this.#listener?.gone(peer.id);
+  }
+
+  #learnBootId(peer: Peer, bootId: string): void {
+    const known = peer.bootId;
+    if (known === bootId) return;
+    peer.bootId = bootId;
+    if (known === null) return;
+    this.#options.log.info("a replica was restarted", { peer: peer.id });
+    this.#listener?.restarted(peer.id);
+  }
+
+  /** (P2) */
+  #watchSilence(): void {
+    const { clock } = this.#options.env;
+    this.#watch = clock.setTimer(SILENCE_MS / 4, () => {
+      for (const peer of this.#peers.values()) {
+        if (peer.unansweredSinceMs === null || clock.nowMs() - peer.unansweredSinceMs < SILENCE_MS) continue;
+        peer.unansweredSinceMs = null;
+        for (const lane of LANES) peer.lanes[lane].redial("the peer is silent");
+      }
+      this.#watchSilence();
+    });
+  }
+
+  // ---- streams others dialled ----
+
+  #accept(stream: MessageStream<WireWelcome, RaftFrame>, lane: Lane): void {
+    let peer: Peer | null = null;
+    let bootId = "";
+    const refuse = (error: AnantaError): void => {
+      this.#options.log.warn("refused a raft stream", { from: stream.peer, lane, reason: error.message });
+      if (peer !== null) peer.incoming.delete(stream);
+      peer = null;
+      stream.end(error);
+    };
+    stream.listen({
+      message: (frame) => {
+        if (this.#listener === null || frame.kind !== "decoded") return;
+        try {
+          if (peer === null) {
+            peer = this.#admit(frame, stream);
+            bootId = peer.bootId ?? "";
+          } else if (peer.bootId === bootId) {
+            peer.unansweredSinceMs = null;
+            this.#listener.received(messageFromWire(frame.frame, peer.id));
+          } // else: (T3)
+        } catch (error) {
+          if (!(error instanceof AnantaError)) throw error;
+          refuse(error);
+        }
+      },
+      closed: () => {
+        if (peer === null || !peer.incoming.delete(stream)) return;
+        // A refusal may have come before the last of its streams was seen to close.
+        if (peer.refused) this.#considerGone(peer);
+      },
+    });
+  }
+
+  /** (G1) */
+  #admit(frame: RaftFrame & { readonly kind: "decoded" }, stream: MessageStream<WireWelcome, RaftFrame>): Peer {
+    const { id, clusterId, clusterEpoch } = this.#options;
+    const hello = frame.frame.hello;
+    if (!hello) throw new AnantaError("FAILED_PRECONDITION", "The first frame of a raft stream is a Hello.");
+    if (hello.clusterId !== clusterId || (hello.clusterEpoch ?? 0) !== clusterEpoch) {
+      throw new AnantaError("WRONG_CLUSTER", `This is cluster ${clusterId}, epoch ${clusterEpoch}.`);
+    }
+    const from = hello.from ?? 0;
+    const peer = from >= 1 && from <= 65_535 ? this.#peers.get(nodeId(from)) : undefined;
+    if (hello.to !== id || peer === undefined) {
+      throw new AnantaError("PERMISSION_DENIED", `Node ${from} is not known here, or does not mean this node, ${id}.`);
+    }
+    if ((hello.version ?? 0) < 1) throw new AnantaError("FAILED_PRECONDITION", "The Hello names no protocol version.");
+    this.#learnBootId(peer, hex(hello.bootId ?? new Uint8Array(0)));
+    peer.goneTold = false;
+    peer.incoming.add(stream);
+    stream.send({ nodeId: id, bootId: this.#bootId, version: PROTOCOL_VERSION });
+    return peer;
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * Replicas in one process, for tests of the driver without a network: a hub carries messages after a delay, through the
+ * real codec, unless the link is cut.
+ */
+import type { NodeId } from "../../../core/brands.js";
+import type { Clock } from "../../../runtime/env.js";
+import { ananta } from "../../../proto/gen/wire.js";
+import type { SendNow } from "../core/ready.js";
+import { encodeMessage, messageFromWire } from "./codec.js";
+import type { PeerMessage, RaftTransport, TransferMessage, TransportListener } from "./transport.js";
+
+export class LoopbackHub {
+  readonly #clock: Clock;
+  readonly #delayMs: number;
+  readonly #listeners = new Map<NodeId, TransportListener>();
+  readonly #cut = new Set<string>();
+
+  constructor(options: { readonly clock: Clock; readonly delayMs?: number }) {
+    this.#clock = options.clock;
+    this.#delayMs = options.delayMs ?? 0;
+  }
+
+  transportOf(id: NodeId): RaftTransport {
+    return {
+      start: (listener) => {
+        this.#listeners.set(id, listener);
+        return Promise.resolve();
+      },
+      send: ({ to, message }: SendNow) => this.#carry(id, to, message),
+      sendTransfer: (to: NodeId, message: TransferMessage) => this.#carry(id, to, message),
+      stop: () => {
+        this.#listeners.delete(id);
+        for (const listener of this.#listeners.values()) listener.gone(id);
+        return Promise.resolve();
+      },
+    };
+  }
+
+  /** One direction. */
+  cut(from: NodeId, to: NodeId): void {
+    this.#cut.add(`${from}>${to}`);
+  }
+
+  mend(): void {
+    this.#cut.clear();
+  }
+
+  #carry(from: NodeId, to: NodeId, message: PeerMessage): void {
+    const bytes = encodeMessage(message);
+    const deliver = (): void => {
+      const listener = this.#listeners.get(to);
+      if (listener === undefined || this.#cut.has(`${from}>${to}`)) return;
+      listener.received(messageFromWire(ananta.raft.v1.Frame.decode(bytes), from));
+    };
+    if (this.#delayMs > 0) this.#clock.setTimer(this.#delayMs, deliver);
+    else this.#clock.nextTurn(deliver);
+  }
+}

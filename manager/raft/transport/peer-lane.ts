@@ -1,0 +1,158 @@
+/**
+ * One outgoing stream to one peer, for ever: dial, say hello, wait for the welcome, send; when it breaks, dial again.
+ *
+ *   waiting --timer--> opening --welcome--> open --closed--> waiting (at once the first time, then backing off)
+ *                         |__ closed, refused, or no welcome in time ___^
+ *
+ * (P1) The outbox is bounded in messages and bytes. While `waiting` nothing is kept: it would be stale when sent.
+ * (P2) A stream whose peer has not answered anything for `silenceMs` although something was sent is dialled anew: TCP
+ *      would try an old connection again only after many seconds when a cut is mended.
+ */
+import type { Random } from "../../../core/random.js";
+import { AnantaError } from "../../../core/errors.js";
+import type { Channel, Clock, MessageStream, Timer } from "../../../runtime/env.js";
+import { METHODS, type RaftFrame, type WireWelcome } from "./methods.js";
+import type { Lane } from "./transport.js";
+
+export interface PeerLaneOptions {
+  readonly lane: Lane;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly channel: Channel;
+  /** The first frame of every stream. */
+  readonly hello: Uint8Array;
+  /** The longest pause between attempts: the shortest election timeout, so that a returning peer is found before one ends. */
+  readonly redialMaxMs: number;
+  readonly outboxMessagesMax: number;
+  readonly outboxBytesMax: number;
+  welcomed(welcome: WireWelcome): void;
+  /** `refused`: nobody listens there. */
+  closed(refused: boolean): void;
+  dropped(): void;
+}
+
+type LaneState =
+  | { readonly kind: "waiting"; readonly timer: Timer }
+  | { readonly kind: "opening"; readonly stream: MessageStream<RaftFrame, WireWelcome>; readonly timer: Timer }
+  | { readonly kind: "open"; readonly stream: MessageStream<RaftFrame, WireWelcome>; paused: boolean }
+  | { readonly kind: "stopped" };
+
+/** A welcome is one round trip and no disk: a peer that needs longer is paused or unreachable. */
+const WELCOME_TIMEOUT_MS = 1_000;
+const REDIAL_MIN_MS = 10;
+
+export class PeerLane {
+  readonly #options: PeerLaneOptions;
+  #state: LaneState = { kind: "stopped" };
+  #outbox: RaftFrame[] = [];
+  #outboxBytes = 0;
+  #failures = 0;
+
+  constructor(options: PeerLaneOptions) {
+    this.#options = options;
+  }
+
+  get open(): boolean {
+    return this.#state.kind === "open";
+  }
+
+  start(): void {
+    this.#dial();
+  }
+
+  stop(): void {
+    const state = this.#state;
+    this.#state = { kind: "stopped" };
+    if (state.kind === "waiting" || state.kind === "opening") state.timer.cancel();
+    if (state.kind === "opening" || state.kind === "open") state.stream.end();
+    this.#clearOutbox();
+    this.#options.channel.close();
+  }
+
+  send(bytes: Uint8Array): void {
+    const state = this.#state;
+    if (state.kind === "open" && !state.paused && this.#outbox.length === 0) {
+      if (!state.stream.send({ kind: "encoded", bytes })) state.paused = true;
+      return;
+    }
+    const fits = this.#outbox.length < this.#options.outboxMessagesMax && this.#outboxBytes + bytes.length <= this.#options.outboxBytesMax;
+    if (state.kind === "waiting" || state.kind === "stopped" || !fits) {
+      this.#options.dropped(); // (P1)
+      return;
+    }
+    this.#outbox.push({ kind: "encoded", bytes });
+    this.#outboxBytes += bytes.length;
+  }
+
+  /** Gives the present stream up and dials again. */
+  redial(reason: string): void {
+    const state = this.#state;
+    if (state.kind !== "open" && state.kind !== "opening") return;
+    this.#closed(state.stream, false);
+    state.stream.end(new AnantaError("UNAVAILABLE", reason));
+  }
+
+  #dial(): void {
+    const { channel, clock, hello, lane } = this.#options;
+    const stream = channel.open(METHODS[lane]);
+    const timer = clock.setTimer(WELCOME_TIMEOUT_MS, () => this.redial("no welcome in time"));
+    this.#state = { kind: "opening", stream, timer };
+    stream.listen({
+      message: (welcome) => this.#welcomed(stream, welcome),
+      closed: (error) => this.#closed(stream, error?.facts["refused"] === true),
+      drained: () => this.#drained(stream),
+    });
+    stream.send({ kind: "encoded", bytes: hello });
+  }
+
+  #welcomed(stream: MessageStream<RaftFrame, WireWelcome>, welcome: WireWelcome): void {
+    if (this.#state.kind !== "opening" || this.#state.stream !== stream) return;
+    this.#state.timer.cancel();
+    this.#state = { kind: "open", stream, paused: false };
+    this.#failures = 0;
+    this.#options.welcomed(welcome);
+    this.#flush();
+  }
+
+  #drained(stream: MessageStream<RaftFrame, WireWelcome>): void {
+    if (this.#state.kind !== "open" || this.#state.stream !== stream) return;
+    this.#state.paused = false;
+    this.#flush();
+  }
+
+  #flush(): void {
+    let sent = 0;
+    while (sent < this.#outbox.length && this.#state.kind === "open" && !this.#state.paused) {
+      const frame = this.#outbox[sent]!; // sent < length
+      sent++;
+      if (frame.kind === "encoded") this.#outboxBytes -= frame.bytes.length;
+      if (!this.#state.stream.send(frame)) this.#state.paused = true;
+    }
+    this.#outbox.splice(0, sent);
+  }
+
+  #closed(stream: MessageStream<RaftFrame, WireWelcome>, refused: boolean): void {
+    const state = this.#state;
+    if ((state.kind !== "opening" && state.kind !== "open") || state.stream !== stream) return;
+    if (state.kind === "opening") state.timer.cancel();
+    const hadMessages = this.#outbox.length > 0 || state.kind === "open";
+    this.#clearOutbox();
+    // After a working stream the first attempt is immediate: whether it is refused tells a dead process from a bad moment.
+    const pauseMs = this.#failures === 0 ? 0 : Math.min(this.#options.redialMaxMs, REDIAL_MIN_MS * 2 ** (this.#failures - 1));
+    this.#failures = Math.min(this.#failures + 1, 16);
+    const jittered = pauseMs * (0.5 + this.#options.random.nextFloat() / 2);
+    this.#state = {
+      kind: "waiting",
+      timer: this.#options.clock.setTimer(jittered, () => {
+        if (this.#state.kind === "waiting") this.#dial();
+      }),
+    };
+    if (hadMessages) this.#options.dropped();
+    this.#options.closed(refused);
+  }
+
+  #clearOutbox(): void {
+    this.#outbox = [];
+    this.#outboxBytes = 0;
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * How replicas talk. Best effort: messages may be lost, and Raft repairs that; but those of one lane that arrive, arrive in
+ * order, unchanged, and from whom they say. Two implementations: `grpc-transport` and, for tests, `loopback-transport`.
+ *
+ * (T1) `send` never blocks and never queues without bound: what does not fit is dropped and reported.
+ * (T2) Elections, heartbeats and reads are never behind appends and snapshots (two lanes).
+ * (T3) A message of a peer's earlier process is not delivered after its next process was announced.
+ */
+import type { LogIndex, NodeId, Term } from "../../../core/brands.js";
+import type { Message } from "../core/messages.js";
+import type { SendNow } from "../core/ready.js";
+import type { SnapshotMeta } from "../core/types.js";
+
+/** A piece of state on its way to a follower that is too far behind for the log. */
+export interface SnapshotChunk {
+  readonly kind: "snapshot-chunk";
+  readonly from: NodeId;
+  readonly term: Term;
+  readonly snapshot: SnapshotMeta;
+  /** From 0; there are `count`. */
+  readonly number: number;
+  readonly count: number;
+  readonly data: Uint8Array;
+}
+
+export interface SnapshotChunkAck {
+  readonly kind: "snapshot-chunk-ack";
+  readonly from: NodeId;
+  readonly term: Term;
+  /** Which snapshot. */
+  readonly index: LogIndex;
+  /** The next chunk wanted; the count when all are there. */
+  readonly next: number;
+}
+
+export type TransferMessage = SnapshotChunk | SnapshotChunkAck;
+export type PeerMessage = Message | TransferMessage;
+
+export interface TransportListener {
+  /** `message.from` is authenticated as far as the transport can. Payloads are the receiver's to keep. */
+  received(message: PeerMessage): void;
+  /** Something for `peer` was dropped. May be called from within `send`. */
+  dropped(peer: NodeId): void;
+  /** Every stream from and to `peer` is closed and connecting is refused: its process has ended. */
+  gone(peer: NodeId): void;
+  /** Another process than before answers for `peer`. */
+  restarted(peer: NodeId): void;
+}
+
+export interface RaftTransport {
+  start(listener: TransportListener): Promise<void>;
+  send(outgoing: SendNow): void;
+  sendTransfer(to: NodeId, message: TransferMessage): void;
+  stop(): Promise<void>;
+}
+
+export type Lane = "control" | "bulk";
+
+/** (T2) */
+export function laneOf(message: PeerMessage): Lane {
+  switch (message.kind) {
+    case "append-request":
+    case "append-response":
+    case "append-rejection":
+    case "install-snapshot":
+    case "snapshot-chunk":
+    case "snapshot-chunk-ack":
+      return "bulk";
+    default:
+      return "control";
+  }
+}
+
+/** Will a peer that is well say something after this message? */
+export function expectsAnswer(message: PeerMessage): boolean {
+  switch (message.kind) {
+    case "append-request":
+    case "pre-vote-request":
+    case "vote-request":
+    case "read-request":
+    case "snapshot-chunk":
+      return true;
+    case "heartbeat":
+      return message.round !== 0;
+    default:
+      return false;
+  }
+}
