@@ -8,6 +8,8 @@ export interface Problem {
   readonly path: string;
   /** "70000 is not a port; use 1 to 65535" */
   readonly message: string;
+  /** The name of the field is wrong, not its value. */
+  readonly isName?: true;
 }
 
 /** "spec.rules[0].port: 70000 is not a port; use 1 to 65535" */

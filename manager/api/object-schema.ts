@@ -305,10 +305,11 @@ function problemsOf(
   schema: z.ZodType,
   value: Record<string, unknown>,
 ): readonly Problem[] {
-  const found = new Map<string, { readonly keys: readonly PropertyKey[]; readonly message: string }>();
-  const add = (keys: readonly PropertyKey[], message: string): void => {
+  const found = new Map<string, { readonly keys: readonly PropertyKey[]; readonly problem: Problem }>();
+  const add = (keys: readonly PropertyKey[], message: string, isName = false): void => {
     const path = formatPath(keys);
-    if (!found.has(path)) found.set(path, { keys, message }); // the first one found at a place says enough
+    if (found.has(path)) return; // the first one found at a place says enough
+    found.set(path, { keys, problem: { path, message, ...(isName ? { isName } : {}) } });
   };
   const misspelt = new Set<string>(); // no need to call these missing too
   for (const issue of issues) {
@@ -318,16 +319,16 @@ function problemsOf(
     }
     const known = fieldNames(schema, issue.path);
     for (const key of issue.keys) {
-      add([...issue.path, key], unknownField(key, known));
+      add([...issue.path, key], unknownField(key, known), true);
       const meant = nearest(key, known);
       if (meant !== null) misspelt.add(formatPath([...issue.path, meant]));
     }
   }
   return [...found]
-    .filter(([path, { message }]) => !(misspelt.has(path) && message.startsWith("missing")))
-    .map(([path, { keys, message }]) => ({ path, message, place: placeOf(value, keys) }))
+    .filter(([path, { problem }]) => !(misspelt.has(path) && problem.message.startsWith("missing")))
+    .map(([, { keys, problem }]) => ({ problem, place: placeOf(value, keys) }))
     .sort((a, b) => comparePlaces(a.place, b.place))
-    .map(({ path, message }) => ({ path, message }));
+    .map(({ problem }) => problem);
 }
 
 /** Position of each key in its parent; what is missing comes after what is there. */

@@ -63,7 +63,7 @@ describe("objects on the wire", () => {
       metadata: { name: "web" },
       vip: {
         address: "203.0.113.10",
-        rules: [{ name: "http", protocol: 6, port: 80, pool: "web" }],
+        rules: [{ name: "http", protocol: ananta.v1.Protocol.PROTOCOL_TCP, port: 80, pool: "web" }],
         outbound: { pools: ["web"] },
       },
     });
@@ -87,7 +87,10 @@ describe("objects on the wire", () => {
     const bad = [
       travel({
         metadata: { name: "web" },
-        vip: { address: "203.0.113.10", rules: [{ name: "http", protocol: 6, port: 70_000, pool: "web" }] },
+        vip: {
+          address: "203.0.113.10",
+          rules: [{ name: "http", protocol: ananta.v1.Protocol.PROTOCOL_TCP, port: 70_000, pool: "web" }],
+        },
       }),
       travel({ metadata: { name: "empty" } }),
     ];
@@ -119,7 +122,10 @@ describe("objects on the wire", () => {
   it("name a protocol that is not ours by its number", () => {
     const wired = {
       metadata: { name: "web" },
-      vip: { address: "203.0.113.10", rules: [{ name: "x", protocol: 132 as never, port: 80, pool: "web" }] },
+      vip: {
+        address: "203.0.113.10",
+        rules: [{ name: "x", protocol: 132 as unknown as ananta.v1.Protocol, port: 80, pool: "web" }],
+      },
     };
     expect(() => objectsFromWire([wired])).toThrow("132 is not a protocol; use tcp or udp");
   });
