@@ -27,7 +27,7 @@ import { MuxStreams } from "./projection/mux-streams.js";
 import { createRaftNode, type RaftNode, type RaftStatus } from "./raft/index.js";
 import type { ReplicaView } from "./replica-view.js";
 import { Pipeline } from "./stages/pipeline.js";
-import { createStateMachine } from "./state/create-state-machine.js";
+import { createStateMachine } from "./state/index.js";
 import type { StateMachine } from "./state/state-machine.js";
 
 /** Shown by gRPC reflection and health. */

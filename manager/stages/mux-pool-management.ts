@@ -37,7 +37,7 @@ interface Heard extends MuxReport {
 export class MuxPoolManagement {
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #state: StateMachine;
+  readonly #state: Pick<StateMachine, "muxes" | "appliedIndex">;
   readonly #timings: MuxTimings;
   readonly #lose: (muxId: MuxId, incarnation: number) => void;
   readonly #heard = new Map<string, Heard>();
@@ -48,7 +48,7 @@ export class MuxPoolManagement {
   constructor(options: {
     readonly clock: Clock;
     readonly log: Log;
-    readonly state: StateMachine;
+    readonly state: Pick<StateMachine, "muxes" | "appliedIndex">;
     readonly timings: MuxTimings;
     readonly lose: (muxId: MuxId, incarnation: number) => void;
   }) {

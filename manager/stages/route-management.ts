@@ -12,7 +12,7 @@ const AGENTS_WAIT_MAX_MS = 500;
 
 export class RouteManagement {
   readonly #clock: Clock;
-  readonly #state: StateMachine;
+  readonly #state: Pick<StateMachine, "pendingActivation">;
   readonly #hostIndex: (host: HostId) => LogIndex;
   readonly #activate: (upToIndex: LogIndex) => void;
   #waitingFor: LogIndex | null = null;
@@ -21,7 +21,7 @@ export class RouteManagement {
 
   constructor(options: {
     readonly clock: Clock;
-    readonly state: StateMachine;
+    readonly state: Pick<StateMachine, "pendingActivation">;
     /** What the host is known to have in force; 0 when unknown. */
     readonly hostIndex: (host: HostId) => LogIndex;
     readonly activate: (upToIndex: LogIndex) => void;

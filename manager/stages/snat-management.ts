@@ -22,13 +22,13 @@ interface Held {
 }
 
 export class SnatManagement {
-  readonly #proposer: Proposer;
+  readonly #proposer: Pick<Proposer, "propose">;
   readonly #muxSafeIndex: () => LogIndex;
   readonly #open = new Map<string, { readonly origin: string; readonly others: Submission[] }>();
   /** Grants that wait for MUXes, by index ascending. */
   #held: Held[] = [];
 
-  constructor(options: { readonly proposer: Proposer; readonly muxSafeIndex: () => LogIndex }) {
+  constructor(options: { readonly proposer: Pick<Proposer, "propose">; readonly muxSafeIndex: () => LogIndex }) {
     this.#proposer = options.proposer;
     this.#muxSafeIndex = options.muxSafeIndex;
   }

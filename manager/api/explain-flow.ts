@@ -1,0 +1,130 @@
+/**
+ * `ananta flow explain`: which rule and DIP a packet of a flow meets, and why. Rule and DIP are computed here, from the
+ * replicated state, with the same hash and table as every MUX uses; MUXes with a stream to this replica add whether the
+ * flow is in their table, which may override the hash while a pool changes.
+ */
+import { parseIpv4 } from "../../core/address.js";
+import { AnantaError } from "../../core/errors.js";
+import { DISTRIBUTION_FIVE_TUPLE, FlowHasher } from "../../dataplane/flow-hash.js";
+import { buildMaglevTable, maglevMember, maglevSize } from "../../dataplane/maglev.js";
+import type { MuxItem, MuxPoolItem } from "../../dataplane/mux-items.js";
+import type { ananta } from "../../proto/gen/wire.js";
+import type { MuxStreams } from "../projection/mux-streams.js";
+import { checkProtocol } from "../projection/range-wire.js";
+import type { ReplicaView } from "../replica-view.js";
+import type { Dip } from "../state/objects.js";
+import type { DipId } from "../../core/brands.js";
+
+type Step = ananta.v1.ExplainStep.$Properties;
+
+interface Flow {
+  readonly protocol: 6 | 17;
+  readonly source: number;
+  readonly sourcePort: number;
+  readonly destination: number;
+  readonly destinationText: string;
+  readonly destinationPort: number;
+}
+
+interface Decision {
+  readonly steps: readonly Step[];
+  readonly dipId: DipId | null;
+}
+
+export class ExplainFlow {
+  readonly #replica: ReplicaView;
+  readonly #muxStreams: MuxStreams;
+
+  constructor(replica: ReplicaView, muxStreams: MuxStreams) {
+    this.#replica = replica;
+    this.#muxStreams = muxStreams;
+  }
+
+  async explain(request: ananta.v1.ExplainFlowRequest.$Properties): Promise<ananta.v1.ExplainFlowResponse.$Properties> {
+    const flow = checkFlow(request.flow ?? {});
+    const { state } = this.#replica;
+    const { steps, dipId } = decide([...state.muxItems()], flow, (id) => state.dip(id));
+    const dip = dipId === null ? null : state.dip(dipId);
+    const host = dipId === null ? undefined : state.hosts().find((candidate) => candidate.dips.includes(dipId));
+    const answers = await this.#muxStreams.explainFlow(request.flow ?? {});
+    const live = state.muxes().filter((mux) => mux.state === "live");
+    return {
+      steps: host === undefined ? [...steps] : [...steps, { what: "host", found: `${host.name} takes the outer header off and hands it to ${dip?.address ?? ""}` }],
+      dip: dip?.address ?? "",
+      host: host?.name ?? "",
+      muxes: live.map(({ name }) => {
+        const answer = answers.get(name);
+        if (answer === undefined) return { mux: name, answered: false, reason: "no active stream to the replica that answered; ask another endpoint" };
+        return { mux: name, answered: true, inFlowTable: answer.inFlowTable ?? false, dip: answer.dip ?? "", reason: answer.reason ?? "" };
+      }),
+    };
+  }
+}
+
+/** [pure] The decision of a MUX that has not seen the flow: exact rule, then SNAT range (DATAPATH: order of look-up). */
+function decide(items: readonly MuxItem[], flow: Flow, dipOf: (id: DipId) => Dip | null): Decision {
+  const steps: Step[] = [];
+  const step = (what: string, found: string): void => void steps.push({ what, found });
+  const end = (dipId: DipId | null): Decision => ({ steps, dipId });
+
+  const vip = items.find((item) => item.kind === "vip" && item.address === flow.destinationText);
+  if (vip?.kind !== "vip") {
+    step("vip", `${flow.destinationText} is not a VIP in force; the packet would be dropped or never reach a MUX`);
+    return end(null);
+  }
+  step("vip", `${vip.address} (id ${vip.vipId}), ${vip.announced ? "announced by every live MUX" : "not announced"}`);
+
+  const rule = items.find(
+    (item) => item.kind === "rule" && item.vipId === vip.vipId && item.protocol === flow.protocol && item.port === flow.destinationPort,
+  );
+  if (rule?.kind === "rule") {
+    const pool = items.find((item): item is MuxPoolItem => item.kind === "pool" && item.poolId === rule.poolId);
+    step("rule", `${protocolText(flow.protocol)}/${rule.port} -> pool id ${rule.poolId}, ${pool?.members.length ?? 0} members with a host`);
+    const site = items.find((item) => item.kind === "site");
+    if (pool === undefined || site?.kind !== "site") return end(null);
+    const ports = flow.sourcePort * 65_536 + flow.destinationPort;
+    const hash = new FlowHasher(site.hashKey).ipv4(flow.source, flow.destination, ports, flow.protocol, DISTRIBUTION_FIVE_TUPLE);
+    const size = maglevSize(pool.maxMembers);
+    const dipId = maglevMember(buildMaglevTable(size, pool.members), hash) as DipId;
+    step("hash", `five-tuple hash 0x${hash.toString(16).padStart(8, "0")} -> slot ${hash % size} of ${size}`);
+    if (dipId === 0) {
+      step("dip", "no member takes new flows (weight 0, or none has a host)");
+      return end(null);
+    }
+    step("dip", `${dipOf(dipId)?.address ?? `id ${dipId}`} owns the slot`);
+    return end(dipId);
+  }
+  step("rule", `none for ${protocolText(flow.protocol)}/${flow.destinationPort}`);
+
+  const range = flow.destinationPort >> 3;
+  const snat = items.find((item) => item.kind === "snat" && item.vipId === vip.vipId && item.protocol === flow.protocol && item.range === range);
+  if (snat?.kind === "snat") {
+    step("snat-range", `ports ${range * 8}-${range * 8 + 7} belong to ${dipOf(snat.dipId)?.address ?? `id ${snat.dipId}`}: return traffic of a flow it opened`);
+    return end(snat.dipId);
+  }
+  step("snat-range", `ports ${range * 8}-${range * 8 + 7} belong to nobody; the packet would be dropped`);
+  return end(null);
+}
+
+const protocolText = (protocol: 6 | 17): string => (protocol === 6 ? "tcp" : "udp");
+
+function checkFlow(flow: ananta.v1.FiveTuple.$Properties): Flow {
+  const address = (text: string | null | undefined, where: string): number => {
+    const value = parseIpv4(text ?? "");
+    if (value === null) throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is not an IPv4 address`);
+    return value;
+  };
+  const port = (value: number | null | undefined, where: string): number => {
+    const number = value ?? 0;
+    if (number < 1 || number > 65_535) throw new AnantaError("INVALID_ARGUMENT", `${where}: ${number} is not a port; use 1 to 65535`);
+    return number;
+  };
+  return {
+    protocol: checkProtocol(flow.protocol, "flow.protocol"),
+    source: address(flow.source, "flow.source"),
+    sourcePort: port(flow.sourcePort, "flow.source_port"),
+    destination: address(flow.destination, "flow.destination"),
+    destinationText: flow.destination ?? "",
+    destinationPort: port(flow.destinationPort, "flow.destination_port"),
+  };
+}

@@ -1,0 +1,97 @@
+import { describe, expect, test } from "vitest";
+import type { LogIndex } from "../../../core/brands.js";
+import { AnantaError, type ErrorCode } from "../../../core/errors.js";
+import { LeaderForwarding, type Route } from "../../../manager/api/leader-forwarding.js";
+import { refusal, type Submission } from "../../../manager/stages/submission.js";
+import type { SubmittedCommand } from "../../../manager/state/commands.js";
+import { virtualTime } from "../../kit/virtual-time.js";
+
+const TICK: SubmittedCommand = { origin: null, command: { kind: "tick" } };
+
+/** A leader that keeps what it is handed, until the test answers. */
+function leader() {
+  const taken: Submission[] = [];
+  const route: Route = { submit: (submission) => void taken.push(submission) };
+  const succeed = (index = 1): void => taken.shift()?.reply({ ok: true, index: index as LogIndex, value: { kind: "none" } });
+  const fail = (code: ErrorCode): void => taken.shift()?.reply(refusal(new AnantaError(code, "no")));
+  return { route, taken, succeed, fail };
+}
+
+function scene() {
+  const { time, clock } = virtualTime();
+  const forwarding = new LeaderForwarding(clock);
+  const answers: string[] = [];
+  const submit = (deadlineMs = 1_000): void =>
+    void forwarding.submit(TICK, deadlineMs).then((result) => answers.push(result.ok ? `done at ${result.index}` : result.code));
+  return { time, forwarding, answers, submit };
+}
+
+describe("forwarding to the leader", () => {
+  test("a request that comes during an election waits for the new leader", async () => {
+    const { time, forwarding, answers, submit } = scene();
+    const first = leader();
+    submit();
+    await time.advance(100);
+    forwarding.setRoute(first.route);
+    first.succeed(7);
+    await time.settle();
+    expect(answers).toEqual(["done at 7"]);
+  });
+
+  test("a leader that was deposed meanwhile: the request goes to the next one by itself", async () => {
+    const { time, forwarding, answers, submit } = scene();
+    const [old, next] = [leader(), leader()];
+    forwarding.setRoute(old.route);
+    submit();
+    forwarding.setRoute(null);
+    old.fail("LEADERSHIP_LOST");
+    await time.advance(20);
+    forwarding.setRoute(next.route);
+    expect(next.taken).toHaveLength(1);
+    next.succeed(9);
+    await time.settle();
+    expect(answers).toEqual(["done at 9"]);
+  });
+
+  test("no leader in time: UNAVAILABLE, because nothing was done", async () => {
+    const { time, answers, submit } = scene();
+    submit(300);
+    await time.advance(400);
+    expect(answers).toEqual(["UNAVAILABLE"]);
+  });
+
+  test("handed over and never answered: DEADLINE_EXCEEDED, because it may have been done", async () => {
+    const { time, forwarding, answers, submit } = scene();
+    forwarding.setRoute(leader().route);
+    submit(300);
+    await time.advance(400);
+    expect(answers).toEqual(["DEADLINE_EXCEEDED"]);
+  });
+
+  test("once uncertain, a later NOT_LEADER does not make it certain again", async () => {
+    const { time, forwarding, answers, submit } = scene();
+    const [old, next] = [leader(), leader()];
+    forwarding.setRoute(old.route);
+    submit(300);
+    forwarding.setRoute(null);
+    old.fail("LEADERSHIP_LOST");
+    await time.advance(10);
+    forwarding.setRoute(next.route);
+    next.fail("NOT_LEADER");
+    forwarding.setRoute(null);
+    await time.advance(400);
+    expect(answers).toEqual(["DEADLINE_EXCEEDED"]);
+  });
+
+  test("a refusal is passed on at once, and a late second answer is ignored", async () => {
+    const { time, forwarding, answers, submit } = scene();
+    const first = leader();
+    forwarding.setRoute(first.route);
+    submit();
+    const [submission] = first.taken;
+    first.fail("SNAT_PORTS_EXHAUSTED");
+    submission?.reply({ ok: true, index: 3 as LogIndex, value: { kind: "none" } });
+    await time.settle();
+    expect(answers).toEqual(["SNAT_PORTS_EXHAUSTED"]);
+  });
+});

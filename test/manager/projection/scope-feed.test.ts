@@ -1,0 +1,124 @@
+import { describe, expect, test } from "vitest";
+import type { DipId, HostId, IpAddress, LogIndex } from "../../../core/brands.js";
+import type { MuxChange, MuxItem } from "../../../dataplane/mux-items.js";
+import { EffectLog } from "../../../manager/projection/effect-log.js";
+import { MUX_SCOPE, type WireUpdate } from "../../../manager/projection/projection-wire.js";
+import { ScopeFeed } from "../../../manager/projection/scope-feed.js";
+
+const at = (index: number): LogIndex => index as LogIndex;
+const dip = (id: number, locator = `10.1.0.${id}`): MuxItem => ({ kind: "dip", dipId: id as DipId, locator: locator as IpAddress });
+
+/** One receiver's feed over a log that the test writes. */
+function scene(options: { readonly held?: number; readonly keepFrom?: number } = {}) {
+  const effects = new EffectLog(at(options.keepFrom ?? 0));
+  const items = new Map<number, MuxItem>();
+  const state = { applied: at(options.keepFrom ?? 0), limit: at(0) };
+  const sent: WireUpdate[] = [];
+  let reading = true;
+  const apply = (index: number, ...changes: MuxChange[]): void => {
+    for (const change of changes) if (change.op === "upsert" && change.item.kind === "dip") items.set(change.item.dipId, change.item);
+    effects.append({ index: at(index), results: [], muxChanges: changes, hostChanges: new Map<HostId, never>() });
+    state.applied = at(index);
+  };
+  const feed = new ScopeFeed(
+    {
+      codec: MUX_SCOPE,
+      clusterEpoch: () => 1,
+      appliedIndex: () => state.applied,
+      limit: () => (state.limit === 0 ? state.applied : state.limit),
+      covers: (index) => effects.covers(index),
+      changes: (after, upTo) => effects.muxChanges(after, upTo),
+      items: () => items.values(),
+      digest: () => "d",
+    },
+    at(options.held ?? 0),
+    (update) => {
+      sent.push(update);
+      return reading;
+    },
+  );
+  const story = (): string[] =>
+    sent
+      .splice(0)
+      .map((update) => `${update.snapshot === true ? "view" : "delta"} ${update.index}: ${(update.muxItems ?? []).map((item) => `dip ${item.dip?.dipId}=${item.dip?.locator}`).join(", ")}`);
+  return { feed, apply, state, story, setReading: (open: boolean) => (reading = open) };
+}
+
+const put = (item: MuxItem): MuxChange => ({ op: "upsert", item });
+
+describe("the feed of one receiver", () => {
+  test("who holds nothing gets the whole view, then deltas", () => {
+    const { feed, apply, story } = scene();
+    apply(1, put(dip(1)));
+    apply(2, put(dip(2)));
+    feed.pump();
+    apply(3, put(dip(3)));
+    feed.pump();
+    expect(story()).toEqual(["view 2: dip 1=10.1.0.1, dip 2=10.1.0.2", "delta 3: dip 3=10.1.0.3"]);
+  });
+
+  test("who was in step with another replica a moment ago gets only what it missed", () => {
+    const { feed, apply, story } = scene({ held: 1 });
+    apply(1, put(dip(1)));
+    apply(2, put(dip(2)));
+    feed.pump();
+    expect(story()).toEqual(["delta 2: dip 2=10.1.0.2"]);
+  });
+
+  test("who is ahead of this replica hears nothing until it has caught up: nothing older is ever sent", () => {
+    const { feed, apply, story } = scene({ held: 5 });
+    apply(4, put(dip(4)));
+    feed.pump();
+    expect(story()).toEqual([]);
+    apply(6, put(dip(6)));
+    feed.pump();
+    expect(story()).toEqual(["delta 6: dip 6=10.1.0.6"]);
+  });
+
+  test("who fell behind what is kept gets the whole view", () => {
+    const { feed, apply, story } = scene({ held: 3, keepFrom: 10 });
+    apply(11, put(dip(1)));
+    feed.pump();
+    expect(story()).toEqual(["view 11: dip 1=10.1.0.1"]);
+  });
+
+  test("several changes of one key in one delta: the last one counts", () => {
+    const { feed, apply, story } = scene({ held: 1 });
+    apply(2, put(dip(1, "10.1.0.8")));
+    apply(3, put(dip(1, "10.1.0.9")));
+    feed.pump();
+    expect(story()).toEqual(["delta 3: dip 1=10.1.0.9"]);
+  });
+
+  test("nothing above the limit is told, and a whole view cut above it waits for it", () => {
+    const { feed, apply, state, story } = scene();
+    apply(5, put(dip(5)));
+    state.limit = at(3);
+    feed.pump();
+    apply(6, put(dip(6)));
+    feed.pump();
+    expect(story()).toEqual([]);
+    state.limit = at(5);
+    feed.pump();
+    expect(story()).toEqual(["view 5: dip 5=10.1.0.5"]);
+    state.limit = at(6);
+    feed.pump();
+    expect(story()).toEqual(["delta 6: dip 6=10.1.0.6"]);
+  });
+
+  test("a receiver that reads too slowly costs no memory: it gets one larger delta when it reads again", () => {
+    const { feed, apply, story, setReading } = scene({ held: 1 });
+    setReading(false);
+    apply(2, put(dip(2)));
+    feed.pump();
+    for (let index = 3; index <= 50; index++) {
+      apply(index, put(dip(index)));
+      feed.pump();
+    }
+    setReading(true);
+    feed.resume();
+    const told = story();
+    expect(told).toHaveLength(2);
+    expect(told[1]).toMatch(/^delta 50: dip 3=/);
+  });
+});
