@@ -42,7 +42,7 @@ const objectKind = (value: unknown): ObjectKind =>
 
 function decodeLabels(value: unknown): Readonly<Record<string, string>> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) malformed("labels are not an object");
-  return Object.fromEntries(Object.entries(value as object).map(([name, content]) => [name, text(content, "a label")]));
+  return Object.fromEntries(Object.entries(value).map(([name, content]) => [name, text(content, "a label")]));
 }
 
 const encodePool = (spec: BackendPoolSpec): readonly unknown[] => [

@@ -126,7 +126,8 @@ export class Projection {
       const own = this.hosts.get(id)?.takeChanges() ?? [];
       // A host that is new has seen nothing yet, so it gets all of what hosts see alike.
       const shared = this.newHosts.has(id) ? this.commonItems() : common;
-      hostChanges.set(id, shared.length === 0 ? own : [...shared, ...own]);
+      const changes = shared.length === 0 ? own : [...shared, ...own];
+      if (changes.length > 0) hostChanges.set(id, changes);
     }
     this.touchedHosts.clear();
     this.newHosts.clear();

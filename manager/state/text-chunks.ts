@@ -39,15 +39,18 @@ export class ChunkWriter {
   }
 }
 
-/** The lines of the chunks, the first `skipBytes` bytes left out. */
-export function* readLines(chunks: Iterable<Uint8Array>, skipBytes: number): Iterable<string> {
+/** The lines of the chunks after the first byte, which goes to `checkFirstByte` before anything else is looked at. */
+export function* readLines(chunks: Iterable<Uint8Array>, checkFirstByte: (byte: number) => void): Iterable<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   let rest = "";
-  let skip = skipBytes;
+  let isFirst = true;
   for (const chunk of chunks) {
-    const from = Math.min(skip, chunk.length);
-    skip -= from;
-    const lines = (rest + decoder.decode(chunk.subarray(from), { stream: true })).split("\n");
+    const first: number | undefined = isFirst ? chunk[0] : undefined;
+    if (first !== undefined) checkFirstByte(first);
+    const lines = (rest + decoder.decode(first === undefined ? chunk : chunk.subarray(1), { stream: true })).split(
+      "\n",
+    );
+    isFirst = isFirst && first === undefined;
     rest = lines.pop() ?? "";
     yield* lines;
   }

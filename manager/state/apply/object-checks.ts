@@ -24,7 +24,7 @@ import { PORTS_PER_RANGE, RANGES_PER_SPACE, formatBlock, rangeOfPort } from "../
 import { RANGE_OWNED, RANGE_QUARANTINED } from "../port-space.js";
 import type { State } from "../state.js";
 import { isPool, isVip, poolNames, protocolNumber, versionsOf } from "../vip-map.js";
-import { Problems } from "./problems.js";
+import { type Problems } from "./problems.js";
 
 /** Names offered to someone who misspelt one. */
 const NAMES_OFFERED_MAX = 10;

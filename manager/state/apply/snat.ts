@@ -44,7 +44,8 @@ export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand
     );
   }
   const vips = state.outbound.vipsFor(dip);
-  if (vips.length === 0) {
+  const [first] = vips;
+  if (first === undefined) {
     return refuse(
       context,
       "SNAT_NOT_CONFIGURED",
@@ -53,8 +54,8 @@ export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand
     );
   }
   if (!vips.some((vip) => vip.isActive)) {
-    return refuse(context, "FAILED_PRECONDITION", `VIP ${vips[0]?.name} is being configured on the MUXes; ask again`, {
-      vip: vips[0]?.address,
+    return refuse(context, "FAILED_PRECONDITION", `VIP ${first.name} is being configured on the MUXes; ask again`, {
+      vip: first.address,
     });
   }
   if (state.muxes.liveCount === 0)

@@ -74,7 +74,7 @@ export function rule(text: string): VipRule {
   const [, protocol, port, target = "", backendPort] = /^(tcp|udp)\/(\d+) -> ([a-z0-9-]+)(?::(\d+))?$/.exec(text) ?? [];
   if (protocol === undefined) throw new Error(`not a rule: ${text}`);
   return {
-    name: `${protocol}-${port}`,
+    name: `${protocol}-${port ?? ""}`,
     protocol: protocol === "tcp" ? "tcp" : "udp",
     port: Number(port) as Port,
     pool: target,

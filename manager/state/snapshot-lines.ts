@@ -1,0 +1,58 @@
+/**
+ * The lines of a snapshot: one JSON array each, its first element the kind. Written by `snapshot-writer`, read by
+ * `snapshot-reader`; both are checked against these types.
+ */
+import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, PoolId, Port, VipId } from "../../core/brands.js";
+import type { SnatProtocol } from "./port-ranges.js";
+import type { CommandResult } from "./results.js";
+import type { Mux } from "./state-machine.js";
+import type { Site } from "./state.js";
+
+/** First byte of a snapshot; raised when a line changes its meaning. */
+export const SNAPSHOT_FORMAT_VERSION = 1;
+
+export type HeadLine = ["head", LogIndex, number, Site | null, number, number];
+export type ReplicaLine = ["replica", NodeId, number, string];
+export type DipLine = ["dip", string, IpAddress, HostId | 0, IpAddress | 0];
+export type HostLine = ["host", HostId, string, number, string, readonly DipId[], LogIndex];
+export type MuxLine = ["mux", MuxId, string, number, string, IpAddress, number, number, Mux["state"], LogIndex];
+export type Labels = readonly (readonly [string, string])[];
+export type PoolLine = ["pool", PoolId, string, string, Labels, Versions<PoolSpecTuple>, ObjectCounters];
+export type VipLine = ["vip", VipId, string, string, Labels, Versions<VipSpecTuple>, ObjectCounters];
+/** `active`: 0 for none, 1 for the same as the spec. */
+export type Versions<Spec> = readonly [spec: Spec, active: Spec | 0 | 1];
+export type ObjectCounters = readonly [
+  generation: number,
+  created: LogIndex,
+  updated: LogIndex,
+  active: LogIndex,
+  deleting: 0 | 1,
+];
+export type PoolSpecTuple = readonly [maxMembers: number, members: readonly (readonly [IpAddress, Port, number])[]];
+export type VipSpecTuple = readonly [
+  address: IpAddress,
+  rules: readonly (readonly [name: string, protocol: "tcp" | "udp", port: Port, pool: string, backendPort: Port])[],
+  outbound: readonly [pools: readonly string[], maxPorts: number] | 0,
+];
+export type OwnedRuns = readonly (readonly [range: number, count: number, dip: DipId, granted: LogIndex])[];
+export type OwnedLine = ["owned", IpAddress, SnatProtocol, OwnedRuns];
+export type GrantRuns = readonly (readonly [count: number, granted: LogIndex])[];
+export type QuarantineLine = ["quarantine", IpAddress, SnatProtocol, number, DipId, number, LogIndex, GrantRuns];
+export type CursorLine = ["cursor", IpAddress, SnatProtocol, number];
+export type SessionLine = ["session", string, number, number, readonly (readonly [number, CommandResult])[]];
+export type ExpiredLine = ["expired", readonly (readonly [string, number])[]];
+export type EndLine = ["end", number];
+export type Line =
+  | HeadLine
+  | ReplicaLine
+  | DipLine
+  | HostLine
+  | MuxLine
+  | PoolLine
+  | VipLine
+  | OwnedLine
+  | QuarantineLine
+  | CursorLine
+  | SessionLine
+  | ExpiredLine
+  | EndLine;

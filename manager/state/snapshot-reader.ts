@@ -1,0 +1,176 @@
+/**
+ * A state from the bytes of a snapshot. Every part goes back through the same operations that built it, so that whatever
+ * they assert holds again; what a snapshot leaves out (indexes, counts, projections) follows.
+ */
+import { assert } from "../../core/assert.js";
+import { AnantaError } from "../../core/errors.js";
+import { storeObject } from "./configuration.js";
+import type { AnyStoredObject, BackendPoolSpec, VipSpec } from "./objects.js";
+import {
+  type EndLine,
+  type Line,
+  type ObjectCounters,
+  type PoolLine,
+  type PoolSpecTuple,
+  SNAPSHOT_FORMAT_VERSION,
+  type Versions,
+  type VipLine,
+  type VipSpecTuple,
+} from "./snapshot-lines.js";
+import { type State, createState } from "./state.js";
+import { readLines } from "./text-chunks.js";
+import type { PoolObject, VipObject } from "./vip-map.js";
+
+/** Refuses another format version, and whatever does not end as a whole snapshot does. */
+export function readSnapshot(chunks: Iterable<Uint8Array>): State {
+  const state = createState();
+  let lines = 0;
+  let complete = false;
+  for (const text of readLines(chunks, checkVersion)) {
+    assert(!complete, "nothing follows the end of a snapshot");
+    // Written by `snapshot-writer`, kept under checksums by the storage, and counted: trusted from here on.
+    const line = JSON.parse(text) as Line;
+    if (line[0] === "end") {
+      assert(line[1] === lines, "a snapshot has as many lines as its end says");
+      complete = true;
+    } else {
+      readLine(state, line);
+      lines += 1;
+    }
+  }
+  assert(complete, "a snapshot is complete");
+  state.projection.rebuild(state.site?.hashKey ?? null);
+  return state;
+}
+
+function checkVersion(formatVersion: number): void {
+  if (formatVersion === SNAPSHOT_FORMAT_VERSION) return;
+  const message = `snapshot format ${formatVersion}; this program reads format ${SNAPSHOT_FORMAT_VERSION}`;
+  throw new AnantaError("UNIMPLEMENTED", message, { formatVersion });
+}
+
+function readLine(state: State, line: Exclude<Line, EndLine>): void {
+  switch (line[0]) {
+    case "head":
+      state.appliedIndex = line[1];
+      state.time.advanceTo(line[2]);
+      state.site = line[3];
+      state.objects.nextPoolId = line[4];
+      state.objects.nextVipId = line[5];
+      return;
+    case "replica":
+      state.replicas.set(line[1], { nodeId: line[1], incarnation: line[2], bootId: line[3] });
+      return;
+    case "dip": {
+      const [, tenant, address, hostId, locator] = line;
+      const dip = state.dips.mention(tenant, address);
+      if (hostId !== 0 && locator !== 0) state.dips.place(dip, { hostId, locator });
+      return;
+    }
+    case "host": {
+      const [, hostId, name, incarnation, bootId, dips, registeredIndex] = line;
+      state.hosts.put({ hostId, name, incarnation, bootId, dips, registeredIndex });
+      return;
+    }
+    case "mux": {
+      const [, muxId, name, incarnation, bootId, address, rules, snatRanges, muxState, joinedIndex] = line;
+      state.muxes.put({
+        muxId,
+        name,
+        incarnation,
+        bootId,
+        address,
+        capacity: { rules, snatRanges },
+        state: muxState,
+        joinedIndex,
+      });
+      return;
+    }
+    case "pool":
+      storeObject(state, readPool(line));
+      return;
+    case "vip":
+      storeObject(state, readVip(line));
+      return;
+    case "owned": {
+      const space = state.snat.openSpace(line[1], line[2]);
+      for (const [range, count, dip, granted] of line[3]) state.snat.take(space, range, count, dip, granted);
+      return;
+    }
+    case "quarantine": {
+      const [, vip, protocol, range, dip, nowMs, index, runs] = line;
+      const space = state.snat.openSpace(vip, protocol);
+      let at = range;
+      for (const [count, granted] of runs) {
+        state.snat.take(space, at, count, dip, granted);
+        at += count;
+      }
+      state.snat.release(space, range, at - range, dip, { nowMs, index });
+      return;
+    }
+    case "cursor":
+      state.snat.openSpace(line[1], line[2]).cursor = line[3];
+      return;
+    case "session": {
+      const [, id, lastUsedMs, newestSequence, answers] = line;
+      state.sessions.restore({
+        id,
+        lastUsedMs,
+        newestSequence,
+        answers: answers.map(([sequence, result]) => ({ sequence, result })),
+      });
+      return;
+    }
+    case "expired":
+      for (const [id, expiredAtMs] of line[1]) state.sessions.restoreExpired(id, expiredAtMs);
+      return;
+    default:
+      throw new AnantaError("STORAGE_DAMAGED", `a snapshot line of unknown kind ${String(line[0])}`);
+  }
+}
+
+const poolSpec = ([maxMembers, members]: PoolSpecTuple): BackendPoolSpec => ({
+  members: members.map(([dip, port, weight]) => ({ dip, port, weight })),
+  maxMembers,
+});
+
+const vipSpec = ([address, rules, outbound]: VipSpecTuple): VipSpec => ({
+  address,
+  rules: rules.map(([name, protocol, port, pool, backendPort]) => ({ name, protocol, port, pool, backendPort })),
+  outbound: outbound === 0 ? null : { pools: outbound[0], maxPorts: outbound[1] },
+});
+
+function readPool([, poolId, tenant, name, labels, specs, counters]: PoolLine): PoolObject {
+  return {
+    ref: { kind: "BackendPool", tenant, name },
+    poolId,
+    labels: Object.fromEntries(labels),
+    ...readVersions(specs, poolSpec),
+    ...readCounters(counters),
+  };
+}
+
+function readVip([, vipId, tenant, name, labels, specs, counters]: VipLine): VipObject {
+  return {
+    ref: { kind: "Vip", tenant, name },
+    vipId,
+    labels: Object.fromEntries(labels),
+    ...readVersions(specs, vipSpec),
+    ...readCounters(counters),
+  };
+}
+
+function readVersions<Spec, Tuple>(
+  [first, second]: Versions<Tuple>,
+  read: (tuple: Tuple) => Spec,
+): { spec: Spec; active: Spec | null } {
+  const spec = read(first);
+  return { spec, active: second === 0 ? null : second === 1 ? spec : read(second) };
+}
+
+function readCounters([generation, createdIndex, updatedIndex, activeIndex, deleting]: ObjectCounters): Pick<
+  AnyStoredObject,
+  "generation" | "createdIndex" | "updatedIndex" | "activeIndex" | "deleting"
+> {
+  return { generation, createdIndex, updatedIndex, activeIndex, deleting: deleting === 1 };
+}

@@ -1,0 +1,218 @@
+/**
+ * Random logs for property tests: commands as a busy site would send them, with enough mistakes, retries and reorderings
+ * that every refusal is met too. The generator looks at the state only to make commands that have a chance to succeed.
+ */
+import type { DipId, HostId, LogIndex, MuxId, Port } from "../../../core/brands.js";
+import type { Random } from "../../../core/random.js";
+import type {
+  ApplyObject,
+  Command,
+  CommandBatch,
+  HeldRange,
+  RangeBlock,
+  SubmittedCommand,
+} from "../../../manager/state/commands.js";
+import { COMMAND_FORMAT_VERSION } from "../../../manager/state/commands.js";
+import type { ObjectRef, PoolMember, VipRule } from "../../../manager/state/objects.js";
+import type { StateMachine } from "../../../manager/state/state-machine.js";
+import { HASH_KEY, ip, poolRef, vipRef } from "./fixture.js";
+
+const TENANTS = ["default", "blue"];
+const POOLS = ["a", "b", "c", "d"];
+const VIPS = ["v1", "v2", "v3"];
+const HOSTS = ["h1", "h2", "h3"];
+const MUXES = ["m1", "m2", "m3"];
+const DIPS = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"];
+const ADDRESSES = ["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4", "10.0.0.6"];
+/** Few, and in ranges that SNAT might own. */
+const RULE_PORTS = [53, 80, 1024, 1030, 1040, 1100, 1200, 8080];
+const SESSIONS = ["0", "1", "2", "3"].map((digit) => digit.repeat(32));
+
+export class LogGenerator {
+  private readonly random: Random;
+  private readonly machine: StateMachine;
+  private clusterTimeMs = 0;
+  private muxSafeIndex = 0;
+  private readonly sequences = new Map<string, number>();
+  private readonly sent: SubmittedCommand[] = [];
+
+  /** `machine` is where the log is applied; read only. */
+  constructor(random: Random, machine: StateMachine) {
+    this.random = random;
+    this.machine = machine;
+  }
+
+  /** The next entry. */
+  batch(): CommandBatch {
+    // Mostly milliseconds, sometimes minutes, seldom more than a session lives; now and then a clock that lags.
+    const elapsed = this.pick([1, 5, 50, 1000, 30_000, 61_000, 130_000, this.chance(0.2) ? 700_000 : 10]);
+    this.clusterTimeMs += elapsed;
+    if (this.chance(0.7)) this.muxSafeIndex = this.machine.appliedIndex;
+    const commands: SubmittedCommand[] = [];
+    for (let left = this.random.below(4) + 1; left > 0; left--) commands.push(this.submitted());
+    return {
+      formatVersion: COMMAND_FORMAT_VERSION,
+      clusterTimeMs: this.chance(0.05) ? 0 : this.clusterTimeMs,
+      wallMs: 0,
+      muxSafeIndex: this.muxSafeIndex as LogIndex,
+      commands,
+    };
+  }
+
+  private submitted(): SubmittedCommand {
+    const old = this.pick(this.sent);
+    if (old !== undefined && this.chance(0.1)) return old;
+    const command = this.command();
+    if (this.chance(0.4)) return { origin: null, command };
+    const session = this.pick(SESSIONS) ?? "";
+    const next = (this.sequences.get(session) ?? 0) + 1 + (this.chance(0.1) ? this.random.below(70) : 0);
+    this.sequences.set(session, next);
+    const sequence = this.chance(0.1) ? Math.max(1, next - this.random.below(80)) : next;
+    const submitted = { origin: { session, sequence }, command };
+    if (this.chance(0.3)) this.sent.push(submitted);
+    return submitted;
+  }
+
+  private command(): Command {
+    const roll = this.random.below(100);
+    if (roll < 2) return { kind: "bootstrap", clusterId: "random", clusterEpoch: 1, hashKey: HASH_KEY };
+    if (roll < 4) return { kind: "start-replica", nodeId: (this.random.below(3) + 1) as never, bootId: this.bootId() };
+    if (roll < 20) return { kind: "apply-objects", objects: this.list(3, () => this.object()) };
+    if (roll < 24) {
+      const objects = this.list(3, () => ({ ref: this.ref(), expectedGeneration: this.generation() }));
+      return { kind: "delete-objects", objects };
+    }
+    if (roll < 34) {
+      const upTo = Math.max(0, this.machine.appliedIndex - (this.chance(0.5) ? 0 : this.random.below(6)));
+      return { kind: "activate", upToIndex: upTo as LogIndex };
+    }
+    if (roll < 42) return this.registration();
+    if (roll < 47) return this.join();
+    if (roll < 50) {
+      const muxId = (this.random.below(3) + 1) as MuxId;
+      const incarnation = this.machine.muxes()[muxId - 1]?.incarnation ?? 1;
+      return { kind: this.chance(0.5) ? "leave-mux" : "lose-mux", muxId, incarnation: this.slightlyOff(incarnation) };
+    }
+    if (roll < 80) return this.allocation();
+    if (roll < 96) return this.release();
+    return { kind: "tick" };
+  }
+
+  private ref(): ObjectRef {
+    const tenant = this.tenant();
+    return this.chance(0.5) ? poolRef(this.pick(POOLS) ?? "", tenant) : vipRef(this.pick(VIPS) ?? "", tenant);
+  }
+
+  private object(): ApplyObject {
+    const ref = this.ref();
+    const common = {
+      ref,
+      labels: this.chance(0.2) ? { team: this.bootId() } : {},
+      expectedGeneration: this.generation(),
+    };
+    if (ref.kind === "BackendPool") {
+      const members = this.list(4, (): PoolMember => {
+        const port = (this.chance(0.3) ? 9000 : 0) as Port;
+        return { dip: ip(this.pick(DIPS) ?? ""), port, weight: this.pick([0, 50, 100]) ?? 1 };
+      });
+      return { ...common, object: { kind: "BackendPool", spec: { members, maxMembers: this.chance(0.95) ? 10 : 20 } } };
+    }
+    const rules = this.list(3, (): VipRule => {
+      const port = (this.pick(RULE_PORTS) ?? 80) as Port;
+      const protocol = this.chance(0.7) ? "tcp" : "udp";
+      const backendPort = (this.chance(0.5) ? port : 8000) as Port;
+      return { name: `${protocol}-${port}`, protocol, port, pool: this.poolName(ref.tenant), backendPort };
+    });
+    const pools = [...new Set(this.list(2, () => this.poolName(ref.tenant)))];
+    const outbound = pools.length === 0 ? null : { pools, maxPorts: this.pick([64, 1024, 64_512]) ?? 64 };
+    // Mostly the VIP's own address, so that changes of one VIP succeed.
+    const own = ADDRESSES[VIPS.indexOf(ref.name) + (ref.tenant === "blue" ? 1 : 0)];
+    const address = ip((this.chance(0.9) ? own : this.pick(ADDRESSES)) ?? "198.51.100.4");
+    return { ...common, object: { kind: "Vip", spec: { address, rules, outbound } } };
+  }
+
+  /** Mostly one that exists. */
+  private poolName(tenant: string): string {
+    const names = this.machine.objects("BackendPool", tenant).map((pool) => pool.ref.name);
+    return (this.chance(0.97) ? this.pick(names) : undefined) ?? this.pick([...POOLS, "none"]);
+  }
+
+  private registration(): Command {
+    const name = this.pick(HOSTS) ?? "";
+    const at = HOSTS.indexOf(name) * 2;
+    // Mostly the host's own DIPs; sometimes fewer, sometimes a neighbour's.
+    const own = DIPS.slice(at, at + 2).filter(() => this.chance(0.8));
+    const addresses = this.chance(0.1) ? [...new Set([...own, this.pick(DIPS) ?? ""])] : own;
+    const dips = addresses.map((address) => {
+      const locator = this.chance(0.1) ? ip(`192.0.2.${this.random.below(4) + 100}`) : ip(address);
+      return { tenant: this.chance(0.95) ? "default" : "blue", address: ip(address), locator };
+    });
+    const heldRanges = this.machine
+      .snatBlocks({})
+      .filter((owned) => this.chance(owned.state === "owned" ? 0.6 : 0.1))
+      .map((owned): HeldRange => ({ ...this.part(owned), dip: owned.dip.address, tenant: owned.dip.tenant }));
+    return { kind: "register-host", name, bootId: this.bootId(), dips, heldRanges };
+  }
+
+  private join(): Command {
+    const name = this.pick(MUXES) ?? "";
+    const address = ip(`192.0.2.${this.chance(0.9) ? MUXES.indexOf(name) + 1 : 2}`);
+    const capacity = { rules: this.pick([3, 6, 1000]) ?? 1000, snatRanges: this.pick([40, 400, 100_000]) ?? 100_000 };
+    return { kind: "join-mux", name, bootId: this.bootId(), address, capacity };
+  }
+
+  private allocation(): Command {
+    const dipId = (this.random.below(DIPS.length) + 1) as DipId;
+    const ports = this.pick([1, 8, 9, 64, 100, 300, 4096, this.random.below(64_512) + 1]) ?? 8;
+    return { kind: "allocate-snat", ...this.requester(dipId), protocol: this.chance(0.7) ? 6 : 17, ports };
+  }
+
+  private release(): Command {
+    const blocks = this.machine.snatBlocks({});
+    const first = this.pick(blocks);
+    if (first === undefined) return { kind: "tick" };
+    const same = blocks.filter((other) => other.dip.dipId === first.dip.dipId && this.chance(0.3));
+    const chosen = this.chance(0.9) ? same : [...same, first];
+    const named = chosen.map((owned) => this.part(owned));
+    return { kind: "release-snat", ...this.requester(first.dip.dipId), blocks: named };
+  }
+
+  private part({ vip, protocol, range, count }: RangeBlock): RangeBlock {
+    if (this.chance(0.6)) return { vip, protocol, range, count };
+    const skip = this.random.below(count);
+    return { vip, protocol, range: range + skip, count: this.random.below(count - skip) + 1 };
+  }
+
+  private requester(dipId: DipId): { hostId: HostId; incarnation: number; dipId: DipId } {
+    const host = this.machine.hosts().find((candidate) => candidate.dips.includes(dipId)) ?? this.machine.hosts()[0];
+    return { hostId: host?.hostId ?? (1 as HostId), incarnation: this.slightlyOff(host?.incarnation ?? 1), dipId };
+  }
+
+  private slightlyOff(incarnation: number): number {
+    return this.chance(0.95) ? incarnation : incarnation + 1;
+  }
+
+  private generation(): number | null {
+    return this.chance(0.9) ? null : this.random.below(3);
+  }
+
+  private tenant(): string {
+    return this.chance(0.85) ? "default" : (this.pick(TENANTS) ?? "default");
+  }
+
+  private bootId(): string {
+    return `boot-${this.random.below(3)}`;
+  }
+
+  private list<Item>(max: number, make: () => Item): readonly Item[] {
+    return Array.from({ length: this.random.below(max) + (this.chance(0.9) ? 1 : 0) }, make);
+  }
+
+  private pick<Item>(items: readonly Item[]): Item {
+    return items[this.random.below(items.length)] as Item;
+  }
+
+  private chance(probability: number): boolean {
+    return this.random.nextFloat() < probability;
+  }
+}
