@@ -25,12 +25,16 @@ export type HostId = number & { readonly __brand: "HostId" };
 export type MuxId = number & { readonly __brand: "MuxId" };
 
 function integer(value: number, min: number, max: number, what: string): number {
-  assert(Number.isInteger(value) && value >= min && value <= max, `${what} is an integer in ${min}..${max}, not ${value}`);
+  assert(
+    Number.isInteger(value) && value >= min && value <= max,
+    `${what} is an integer in ${min}..${max}, not ${value}`,
+  );
   return value;
 }
 
 export const term = (value: number): Term => integer(value, 0, Number.MAX_SAFE_INTEGER, "a term") as Term;
-export const logIndex = (value: number): LogIndex => integer(value, 0, Number.MAX_SAFE_INTEGER, "a log index") as LogIndex;
+export const logIndex = (value: number): LogIndex =>
+  integer(value, 0, Number.MAX_SAFE_INTEGER, "a log index") as LogIndex;
 export const nodeId = (value: number): NodeId => integer(value, 1, 65_535, "a node id") as NodeId;
 export const port = (value: number): Port => integer(value, 0, 65_535, "a port") as Port;
 export const ipv4 = (value: number): Ipv4 => integer(value, 0, 0xffff_ffff, "an IPv4 address") as Ipv4;

@@ -77,6 +77,11 @@ export class AnantaError extends Error {
   /** Any caught value as an `AnantaError`; what is not one already becomes INTERNAL with the value as its cause. */
   static from(caught: unknown): AnantaError {
     if (caught instanceof AnantaError) return caught;
-    return new AnantaError("INTERNAL", caught instanceof Error ? caught.message : String(caught), {}, { cause: caught });
+    return new AnantaError(
+      "INTERNAL",
+      caught instanceof Error ? caught.message : String(caught),
+      {},
+      { cause: caught },
+    );
   }
 }

@@ -34,7 +34,12 @@ export class AppliedLog implements ReplicatedStateMachine {
   /** Monotonic ms at which the state's cluster time was last set. */
   #timeSetAtMs: number;
 
-  constructor(options: { readonly clock: Clock; readonly state: StateMachine; readonly effects: EffectLog; readonly listener: AppliedLogListener }) {
+  constructor(options: {
+    readonly clock: Clock;
+    readonly state: StateMachine;
+    readonly effects: EffectLog;
+    readonly listener: AppliedLogListener;
+  }) {
     this.#clock = options.clock;
     this.#state = options.state;
     this.#effects = options.effects;

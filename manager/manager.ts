@@ -31,7 +31,12 @@ import { createStateMachine } from "./state/index.js";
 import type { StateMachine } from "./state/state-machine.js";
 
 /** Shown by gRPC reflection and health. */
-const PUBLIC_SERVICES = ["ananta.v1.OperatorService", "ananta.v1.SnatService", "ananta.v1.AgentService", "ananta.v1.MuxService"];
+const PUBLIC_SERVICES = [
+  "ananta.v1.OperatorService",
+  "ananta.v1.SnatService",
+  "ananta.v1.AgentService",
+  "ananta.v1.MuxService",
+];
 const STOP_GRACE_MS = 500;
 const ANNOUNCE_DEADLINE_MS = 5_000;
 const INT32_MAX = 2 ** 31 - 1;
@@ -60,7 +65,8 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   const bootId = hex(env.entropy(16));
   const log = env.log;
   const addresses = config.replicas.find(({ nodeId }) => nodeId === config.nodeId);
-  if (addresses === undefined) throw new AnantaError("INVALID_ARGUMENT", `replicas: node ${config.nodeId} itself is not among them`);
+  if (addresses === undefined)
+    throw new AnantaError("INVALID_ARGUMENT", `replicas: node ${config.nodeId} itself is not among them`);
 
   const state = createStateMachine();
   const effects = new EffectLog(state.appliedIndex);
@@ -92,7 +98,9 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     env,
     config,
     bootId,
-    incarnation: () => state.replicas().find(({ nodeId, bootId: boot }) => nodeId === config.nodeId && boot === bootId)?.incarnation ?? 0,
+    incarnation: () =>
+      state.replicas().find(({ nodeId, bootId: boot }) => nodeId === config.nodeId && boot === bootId)?.incarnation ??
+      0,
     state,
     effects,
     muxSafeIndex,
@@ -112,13 +120,19 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     muxSafeIndex,
     clusterTimeMs: () => appliedLog.clusterTimeMs(),
     muxTimings: config.mux,
-    bootstrap: () => ({ kind: "bootstrap", clusterId: config.clusterId, clusterEpoch: config.clusterEpoch, hashKey: hex(env.entropy(8)) }),
+    bootstrap: () => ({
+      kind: "bootstrap",
+      clusterId: config.clusterId,
+      clusterEpoch: config.clusterEpoch,
+      hashKey: hex(env.entropy(8)),
+    }),
     failed: (error) => outside.failed(AnantaError.from(error)),
   });
 
   const acknowledgements = new Acknowledgements({
     muxReported: (report) => (pipeline.inOffice ? pipeline.muxReported(report) : link.muxReported(report)),
-    hostReported: (host, index) => (pipeline.inOffice ? pipeline.hostReported(host, index) : link.hostReported(host, index)),
+    hostReported: (host, index) =>
+      pipeline.inOffice ? pipeline.hostReported(host, index) : link.hostReported(host, index),
   });
   const link = new ReplicaLink({
     replica,
@@ -130,7 +144,8 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   const muxStreams = new MuxStreams({
     replica,
     acknowledgements,
-    confirmedRenewal: (name, boot) => (pipeline.inOffice ? ownConfirmation(name, boot) : link.confirmedRenewal(name, boot)),
+    confirmedRenewal: (name, boot) =>
+      pipeline.inOffice ? ownConfirmation(name, boot) : link.confirmedRenewal(name, boot),
   });
   const agentStreams = new AgentStreams({ replica, acknowledgements });
   const watches = new Watches(replica);
@@ -140,13 +155,16 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   /** As for followers' MUXes: a leader that is cut off from the quorum confirms nothing. */
   function ownConfirmation(name: string, boot: string): number {
     if (replica.quorumAgeMs() >= config.mux.leaseMs / 4) return 0;
-    return pipeline.muxPool.confirmations().find((report) => report.name === name && report.bootId === boot)?.renewal ?? 0;
+    return (
+      pipeline.muxPool.confirmations().find((report) => report.name === name && report.bootId === boot)?.renewal ?? 0
+    );
   }
 
   function roleChanged(status: RaftStatus): void {
     log.info("role changed", { role: status.role, term: status.term, leader: status.leader });
     if (status.role !== "leader" && pipeline.inOffice) leaveOffice();
-    const other = status.leader !== null && status.leader !== config.nodeId ? { node: status.leader, term: status.term } : null;
+    const other =
+      status.leader !== null && status.leader !== config.nodeId ? { node: status.leader, term: status.term } : null;
     link.follow(other);
     server?.setServing(status.leader !== null);
   }
@@ -171,7 +189,10 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   /** A start is a fact that the log knows: it gives this process its incarnation. */
   async function announceStart(): Promise<void> {
     while (!stopped) {
-      const result = await forwarding.submit({ origin: null, command: { kind: "start-replica", nodeId: config.nodeId, bootId } }, ANNOUNCE_DEADLINE_MS);
+      const result = await forwarding.submit(
+        { origin: null, command: { kind: "start-replica", nodeId: config.nodeId, bootId } },
+        ANNOUNCE_DEADLINE_MS,
+      );
       if (result.ok) return;
     }
   }
@@ -212,7 +233,16 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           agentStreams,
           replicas,
           explainFlow: new ExplainFlow(replica, muxStreams),
-          clusterStatus: () => clusterStatus({ replica, pipeline, muxStreams, agentStreams, acknowledgements, version: outside.version, pid: outside.pid }),
+          clusterStatus: () =>
+            clusterStatus({
+              replica,
+              pipeline,
+              muxStreams,
+              agentStreams,
+              acknowledgements,
+              version: outside.version,
+              pid: outside.pid,
+            }),
         }),
         { publicServices: PUBLIC_SERVICES },
       );
@@ -239,4 +269,3 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
 function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
-

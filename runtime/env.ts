@@ -84,30 +84,54 @@ export interface CallContext {
 
 /** What a server does for one method. Handlers may throw `AnantaError`; anything else becomes INTERNAL and is logged. */
 export type Handler =
-  | { readonly kind: "unary"; readonly method: Method<unknown, unknown>; handle(request: unknown, call: CallContext): Promise<unknown> }
-  | { readonly kind: "server-stream"; readonly method: Method<unknown, unknown>; handle(request: unknown, stream: MessageStream<unknown, never>): void }
-  | { readonly kind: "bidi"; readonly method: Method<unknown, unknown>; handle(stream: MessageStream<unknown, unknown>): void };
+  | {
+      readonly kind: "unary";
+      readonly method: Method<unknown, unknown>;
+      handle(request: unknown, call: CallContext): Promise<unknown>;
+    }
+  | {
+      readonly kind: "server-stream";
+      readonly method: Method<unknown, unknown>;
+      handle(request: unknown, stream: MessageStream<unknown, never>): void;
+    }
+  | {
+      readonly kind: "bidi";
+      readonly method: Method<unknown, unknown>;
+      handle(stream: MessageStream<unknown, unknown>): void;
+    };
 
 /** Typed constructors of `Handler`s; the only place where the message types are erased. */
 export function unary<Request, Response>(
   method: Method<Request, Response>,
   handle: (request: Request, call: CallContext) => Promise<Response>,
 ): Handler {
-  return { kind: "unary", method: method as Method<unknown, unknown>, handle: handle as (request: unknown, call: CallContext) => Promise<unknown> };
+  return {
+    kind: "unary",
+    method: method,
+    handle: handle,
+  };
 }
 
 export function serverStream<Request, Response>(
   method: Method<Request, Response>,
   handle: (request: Request, stream: MessageStream<Response, never>) => void,
 ): Handler {
-  return { kind: "server-stream", method: method as Method<unknown, unknown>, handle: handle as (request: unknown, stream: MessageStream<unknown, never>) => void };
+  return {
+    kind: "server-stream",
+    method: method,
+    handle: handle,
+  };
 }
 
 export function bidi<Request, Response>(
   method: Method<Request, Response>,
   handle: (stream: MessageStream<Response, Request>) => void,
 ): Handler {
-  return { kind: "bidi", method: method as Method<unknown, unknown>, handle: handle as unknown as (stream: MessageStream<unknown, unknown>) => void };
+  return {
+    kind: "bidi",
+    method: method,
+    handle: handle,
+  };
 }
 
 export interface Network {
@@ -144,7 +168,11 @@ export interface ConnectOptions {
 export interface Channel {
   readonly address: string;
   /** Rejects with the server's code, with UNAVAILABLE (`facts.refused` true: nobody listens there) or DEADLINE_EXCEEDED. */
-  call<Request, Response>(method: Method<Request, Response>, request: Request, options: { readonly deadlineMs: number }): Promise<Response>;
+  call<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    options: { readonly deadlineMs: number },
+  ): Promise<Response>;
   /** The stream exists at once; a peer that cannot be reached closes it (`facts.refused` as above). */
   open<Request, Response>(method: Method<Request, Response>): MessageStream<Request, Response>;
   /** A server-streaming call. */

@@ -32,7 +32,11 @@ export function codecOf<T>(message: GeneratedMessage<T>): Codec<T> {
  * The method `name` (lower camel case) of a generated service. `types` is the package's namespace, where the message
  * classes are. The caller names the message types: generated services do not carry them in a usable form.
  */
-export function methodOf<Request, Response>(service: { readonly prototype: object }, name: string, types: object): Method<Request, Response> {
+export function methodOf<Request, Response>(
+  service: { readonly prototype: object },
+  name: string,
+  types: object,
+): Method<Request, Response> {
   const method = (service.prototype as Record<string, GeneratedMethod | undefined>)[name];
   assert(method !== undefined, `the service has a method ${name}`);
   const message = <T>(type: string): GeneratedMessage<T> => {

@@ -41,7 +41,9 @@ export function clusterStatus(options: ClusterStatusOptions): ananta.v1.ClusterS
         nodeId,
         address: apiAddress,
         ...(peer === undefined ? {} : { matchIndex: peer.matchIndex, replication: peer.state }),
-        ...(peer?.lastHeardMsAgo === undefined || peer.lastHeardMsAgo === null ? {} : { heardMsAgo: Math.round(peer.lastHeardMsAgo) }),
+        ...(peer?.lastHeardMsAgo === undefined || peer.lastHeardMsAgo === null
+          ? {}
+          : { heardMsAgo: Math.round(peer.lastHeardMsAgo) }),
       };
     }),
     muxes: state.muxes().map((mux) => {

@@ -49,13 +49,30 @@ export class ExplainFlow {
     const answers = await this.#muxStreams.explainFlow(request.flow ?? {});
     const live = state.muxes().filter((mux) => mux.state === "live");
     return {
-      steps: host === undefined ? [...steps] : [...steps, { what: "host", found: `${host.name} takes the outer header off and hands it to ${dip?.address ?? ""}` }],
+      steps:
+        host === undefined
+          ? [...steps]
+          : [
+              ...steps,
+              { what: "host", found: `${host.name} takes the outer header off and hands it to ${dip?.address ?? ""}` },
+            ],
       dip: dip?.address ?? "",
       host: host?.name ?? "",
       muxes: live.map(({ name }) => {
         const answer = answers.get(name);
-        if (answer === undefined) return { mux: name, answered: false, reason: "no active stream to the replica that answered; ask another endpoint" };
-        return { mux: name, answered: true, inFlowTable: answer.inFlowTable ?? false, dip: answer.dip ?? "", reason: answer.reason ?? "" };
+        if (answer === undefined)
+          return {
+            mux: name,
+            answered: false,
+            reason: "no active stream to the replica that answered; ask another endpoint",
+          };
+        return {
+          mux: name,
+          answered: true,
+          inFlowTable: answer.inFlowTable ?? false,
+          dip: answer.dip ?? "",
+          reason: answer.reason ?? "",
+        };
       }),
     };
   }
@@ -75,15 +92,28 @@ function decide(items: readonly MuxItem[], flow: Flow, dipOf: (id: DipId) => Dip
   step("vip", `${vip.address} (id ${vip.vipId}), ${vip.announced ? "announced by every live MUX" : "not announced"}`);
 
   const rule = items.find(
-    (item) => item.kind === "rule" && item.vipId === vip.vipId && item.protocol === flow.protocol && item.port === flow.destinationPort,
+    (item) =>
+      item.kind === "rule" &&
+      item.vipId === vip.vipId &&
+      item.protocol === flow.protocol &&
+      item.port === flow.destinationPort,
   );
   if (rule?.kind === "rule") {
     const pool = items.find((item): item is MuxPoolItem => item.kind === "pool" && item.poolId === rule.poolId);
-    step("rule", `${protocolText(flow.protocol)}/${rule.port} -> pool id ${rule.poolId}, ${pool?.members.length ?? 0} members with a host`);
+    step(
+      "rule",
+      `${protocolText(flow.protocol)}/${rule.port} -> pool id ${rule.poolId}, ${pool?.members.length ?? 0} members with a host`,
+    );
     const site = items.find((item) => item.kind === "site");
     if (pool === undefined || site?.kind !== "site") return end(null);
     const ports = flow.sourcePort * 65_536 + flow.destinationPort;
-    const hash = new FlowHasher(site.hashKey).ipv4(flow.source, flow.destination, ports, flow.protocol, DISTRIBUTION_FIVE_TUPLE);
+    const hash = new FlowHasher(site.hashKey).ipv4(
+      flow.source,
+      flow.destination,
+      ports,
+      flow.protocol,
+      DISTRIBUTION_FIVE_TUPLE,
+    );
     const size = maglevSize(pool.maxMembers);
     const dipId = maglevMember(buildMaglevTable(size, pool.members), hash) as DipId;
     step("hash", `five-tuple hash 0x${hash.toString(16).padStart(8, "0")} -> slot ${hash % size} of ${size}`);
@@ -97,9 +127,15 @@ function decide(items: readonly MuxItem[], flow: Flow, dipOf: (id: DipId) => Dip
   step("rule", `none for ${protocolText(flow.protocol)}/${flow.destinationPort}`);
 
   const range = flow.destinationPort >> 3;
-  const snat = items.find((item) => item.kind === "snat" && item.vipId === vip.vipId && item.protocol === flow.protocol && item.range === range);
+  const snat = items.find(
+    (item) =>
+      item.kind === "snat" && item.vipId === vip.vipId && item.protocol === flow.protocol && item.range === range,
+  );
   if (snat?.kind === "snat") {
-    step("snat-range", `ports ${range * 8}-${range * 8 + 7} belong to ${dipOf(snat.dipId)?.address ?? `id ${snat.dipId}`}: return traffic of a flow it opened`);
+    step(
+      "snat-range",
+      `ports ${range * 8}-${range * 8 + 7} belong to ${dipOf(snat.dipId)?.address ?? `id ${snat.dipId}`}: return traffic of a flow it opened`,
+    );
     return end(snat.dipId);
   }
   step("snat-range", `ports ${range * 8}-${range * 8 + 7} belong to nobody; the packet would be dropped`);
@@ -116,7 +152,8 @@ function checkFlow(flow: ananta.v1.FiveTuple.$Properties): Flow {
   };
   const port = (value: number | null | undefined, where: string): number => {
     const number = value ?? 0;
-    if (number < 1 || number > 65_535) throw new AnantaError("INVALID_ARGUMENT", `${where}: ${number} is not a port; use 1 to 65535`);
+    if (number < 1 || number > 65_535)
+      throw new AnantaError("INVALID_ARGUMENT", `${where}: ${number} is not a port; use 1 to 65535`);
     return number;
   };
   return {

@@ -9,12 +9,19 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 export function encodeCommand(submitted: SubmittedCommand): Uint8Array {
-  return encodeBatch({ formatVersion: COMMAND_FORMAT_VERSION, clusterTimeMs: 0, wallMs: 0, muxSafeIndex: 0 as LogIndex, commands: [submitted] });
+  return encodeBatch({
+    formatVersion: COMMAND_FORMAT_VERSION,
+    clusterTimeMs: 0,
+    wallMs: 0,
+    muxSafeIndex: 0 as LogIndex,
+    commands: [submitted],
+  });
 }
 
 export function decodeCommand(bytes: Uint8Array): SubmittedCommand {
   const [submitted, ...more] = decodeBatch(bytes).commands;
-  if (submitted === undefined || more.length > 0) throw new AnantaError("INVALID_ARGUMENT", "a forwarded message holds one command");
+  if (submitted === undefined || more.length > 0)
+    throw new AnantaError("INVALID_ARGUMENT", "a forwarded message holds one command");
   return submitted;
 }
 

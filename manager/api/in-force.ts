@@ -8,7 +8,11 @@ import type { ObjectOutcome } from "../state/results.js";
 const LOOK_MS = 2;
 
 /** False when it took longer than `deadlineMs`, or no MUX is live. The change stands all the same. */
-export async function whenInForce(replica: ReplicaView, outcomes: readonly ObjectOutcome[], deadlineMs: number): Promise<boolean> {
+export async function whenInForce(
+  replica: ReplicaView,
+  outcomes: readonly ObjectOutcome[],
+  deadlineMs: number,
+): Promise<boolean> {
   const { clock } = replica.env;
   const untilMs = clock.nowMs() + deadlineMs;
   while (!inForce(replica, outcomes)) {
@@ -26,6 +30,8 @@ function inForce(replica: ReplicaView, outcomes: readonly ObjectOutcome[]): bool
     if (object === null) return change === "deleted" && muxSafeIndex.value >= state.appliedIndex;
     if (object.deleting) return false;
     if (object.generation > generation) return true; // changed again since: that one is waited for by its own caller
-    return object.active !== null && object.activeIndex >= object.updatedIndex && muxSafeIndex.value >= object.activeIndex;
+    return (
+      object.active !== null && object.activeIndex >= object.updatedIndex && muxSafeIndex.value >= object.activeIndex
+    );
   });
 }

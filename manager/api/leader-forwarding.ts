@@ -56,10 +56,22 @@ export class LeaderForwarding {
   submit(submitted: SubmittedCommand, deadlineMs: number): Promise<CommandResult> {
     if (this.#stopped) return Promise.resolve(refusal(new AnantaError("UNAVAILABLE", "this replica is stopping")));
     if (this.#waiting.size >= WAITING_MAX) {
-      return Promise.resolve(refusal(new AnantaError("STAGE_OVERLOADED", `${WAITING_MAX} requests wait for a leader already`, { retryAfterMs: 500 })));
+      return Promise.resolve(
+        refusal(
+          new AnantaError("STAGE_OVERLOADED", `${WAITING_MAX} requests wait for a leader already`, {
+            retryAfterMs: 500,
+          }),
+        ),
+      );
     }
     return new Promise((resolve) => {
-      const errand: Errand = { submitted, deadlineAtMs: this.#clock.nowMs() + deadlineMs, underWay: false, uncertain: false, resolve };
+      const errand: Errand = {
+        submitted,
+        deadlineAtMs: this.#clock.nowMs() + deadlineMs,
+        underWay: false,
+        uncertain: false,
+        resolve,
+      };
       this.#open.add(errand);
       this.#sweep ??= this.#clock.setTimer(SWEEP_MS, () => this.#expire());
       this.#hand(errand);
@@ -126,8 +138,15 @@ function isRetryable(code: ErrorCode): boolean {
 }
 
 function timeUp(errand: Errand): CommandResult {
-  const error = errand.underWay || errand.uncertain
-    ? new AnantaError("DEADLINE_EXCEEDED", "no answer from the leader in time; the outcome is unknown: retry with the same origin")
-    : new AnantaError("UNAVAILABLE", "no leader in time: a majority of the Manager replicas is not reachable; nothing was done");
+  const error =
+    errand.underWay || errand.uncertain
+      ? new AnantaError(
+          "DEADLINE_EXCEEDED",
+          "no answer from the leader in time; the outcome is unknown: retry with the same origin",
+        )
+      : new AnantaError(
+          "UNAVAILABLE",
+          "no leader in time: a majority of the Manager replicas is not reachable; nothing was done",
+        );
   return { ...refusal(error), index: 0 as LogIndex };
 }

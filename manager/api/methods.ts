@@ -6,20 +6,42 @@ import { methodOf } from "../../runtime/method.js";
 const v1 = ananta.v1;
 
 const operator = <Request, Response>(name: string): Method<Request, Response> => methodOf(v1.OperatorService, name, v1);
-export const OPERATOR_APPLY = operator<ananta.v1.ApplyRequest.$Properties, ananta.v1.ApplyResponse.$Properties>("apply");
+export const OPERATOR_APPLY = operator<ananta.v1.ApplyRequest.$Properties, ananta.v1.ApplyResponse.$Properties>(
+  "apply",
+);
 export const OPERATOR_GET = operator<ananta.v1.GetRequest.$Properties, ananta.v1.GetResponse.$Properties>("get");
 export const OPERATOR_LIST = operator<ananta.v1.ListRequest.$Properties, ananta.v1.ListResponse.$Properties>("list");
-export const OPERATOR_DELETE = operator<ananta.v1.DeleteRequest.$Properties, ananta.v1.DeleteResponse.$Properties>("delete");
+export const OPERATOR_DELETE = operator<ananta.v1.DeleteRequest.$Properties, ananta.v1.DeleteResponse.$Properties>(
+  "delete",
+);
 export const OPERATOR_WATCH = operator<ananta.v1.WatchRequest.$Properties, ananta.v1.WatchEvent.$Properties>("watch");
-export const OPERATOR_CLUSTER_STATUS = operator<ananta.v1.ClusterStatusRequest.$Properties, ananta.v1.ClusterStatusResponse.$Properties>("clusterStatus");
-export const OPERATOR_EXPLAIN_FLOW = operator<ananta.v1.ExplainFlowRequest.$Properties, ananta.v1.ExplainFlowResponse.$Properties>("explainFlow");
+export const OPERATOR_CLUSTER_STATUS = operator<
+  ananta.v1.ClusterStatusRequest.$Properties,
+  ananta.v1.ClusterStatusResponse.$Properties
+>("clusterStatus");
+export const OPERATOR_EXPLAIN_FLOW = operator<
+  ananta.v1.ExplainFlowRequest.$Properties,
+  ananta.v1.ExplainFlowResponse.$Properties
+>("explainFlow");
 
 const snat = <Request, Response>(name: string): Method<Request, Response> => methodOf(v1.SnatService, name, v1);
-export const SNAT_REGISTER = snat<ananta.v1.RegisterRequest.$Properties, ananta.v1.RegisterResponse.$Properties>("register");
-export const SNAT_ALLOCATE = snat<ananta.v1.AllocateRequest.$Properties, ananta.v1.AllocateResponse.$Properties>("allocate");
-export const SNAT_RELEASE = snat<ananta.v1.ReleaseRequest.$Properties, ananta.v1.ReleaseResponse.$Properties>("release");
+export const SNAT_REGISTER = snat<ananta.v1.RegisterRequest.$Properties, ananta.v1.RegisterResponse.$Properties>(
+  "register",
+);
+export const SNAT_ALLOCATE = snat<ananta.v1.AllocateRequest.$Properties, ananta.v1.AllocateResponse.$Properties>(
+  "allocate",
+);
+export const SNAT_RELEASE = snat<ananta.v1.ReleaseRequest.$Properties, ananta.v1.ReleaseResponse.$Properties>(
+  "release",
+);
 export const SNAT_LIST = snat<ananta.v1.ListSnatRequest.$Properties, ananta.v1.ListSnatResponse.$Properties>("list");
 
-export const MUX_FOLLOW: Method<ananta.v1.MuxToManager.$Properties, ananta.v1.ManagerToMux.$Properties> = methodOf(v1.MuxService, "follow", v1);
-export const AGENT_FOLLOW: Method<ananta.v1.AgentToManager.$Properties, ananta.v1.ManagerToAgent.$Properties> = methodOf(v1.AgentService, "follow", v1);
-export const REPLICA_FORWARD: Method<ananta.v1.FollowerToLeader.$Properties, ananta.v1.LeaderToFollower.$Properties> = methodOf(v1.ReplicaService, "forward", v1);
+export const MUX_FOLLOW: Method<ananta.v1.MuxToManager.$Properties, ananta.v1.ManagerToMux.$Properties> = methodOf(
+  v1.MuxService,
+  "follow",
+  v1,
+);
+export const AGENT_FOLLOW: Method<ananta.v1.AgentToManager.$Properties, ananta.v1.ManagerToAgent.$Properties> =
+  methodOf(v1.AgentService, "follow", v1);
+export const REPLICA_FORWARD: Method<ananta.v1.FollowerToLeader.$Properties, ananta.v1.LeaderToFollower.$Properties> =
+  methodOf(v1.ReplicaService, "forward", v1);

@@ -12,7 +12,6 @@ import { whenInForce } from "./in-force.js";
 import { objectsFromWire, wireObject } from "./wire-objects.js";
 import { readPoint } from "./read-state.js";
 
-
 /** Part of the caller's deadline kept back, so that the answer still reaches it. */
 const ANSWER_RESERVE_MS = 200;
 const OBJECTS_MAX = 1_000;
@@ -24,7 +23,10 @@ export class OperatorService {
     this.#replica = replica;
   }
 
-  async apply(request: ananta.v1.ApplyRequest.$Properties, call: CallContext): Promise<ananta.v1.ApplyResponse.$Properties> {
+  async apply(
+    request: ananta.v1.ApplyRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.ApplyResponse.$Properties> {
     const objects = checkCount(request.objects ?? [], "objects");
     const command: Command = { kind: "apply-objects", objects: unique(objectsFromWire(objects)) };
     if (request.dryRun === true) {
@@ -35,7 +37,10 @@ export class OperatorService {
     return this.#change({ origin: request.origin, command, call });
   }
 
-  async delete(request: ananta.v1.DeleteRequest.$Properties, call: CallContext): Promise<ananta.v1.DeleteResponse.$Properties> {
+  async delete(
+    request: ananta.v1.DeleteRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.DeleteResponse.$Properties> {
     const refs = checkCount(request.refs ?? [], "refs").map((ref, position) => {
       const generation = ref.generation ?? 0;
       return { ref: refOf(ref, `refs[${position}]`), expectedGeneration: generation === 0 ? null : generation };
@@ -47,16 +52,24 @@ export class OperatorService {
     const ref = refOf(request.ref ?? {}, "ref");
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
     const object = this.#replica.state.object(ref);
-    if (object === null) throw new AnantaError("NOT_FOUND", `${ref.kind} "${ref.name}" does not exist in tenant "${ref.tenant}"`);
+    if (object === null)
+      throw new AnantaError("NOT_FOUND", `${ref.kind} "${ref.name}" does not exist in tenant "${ref.tenant}"`);
     return { object: wireObject(object, this.#replica.state, this.#replica.muxSafeIndex.value), index, ageMs };
   }
 
-  async list(request: ananta.v1.ListRequest.$Properties, call: CallContext): Promise<ananta.v1.ListResponse.$Properties> {
+  async list(
+    request: ananta.v1.ListRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.ListResponse.$Properties> {
     const kind = kindOf(request.kind, "kind");
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
     const tenant = (request.tenant ?? "") === "" ? null : (request.tenant ?? null);
     const objects = this.#replica.state.objects(kind, tenant);
-    return { objects: objects.map((object) => wireObject(object, this.#replica.state, this.#replica.muxSafeIndex.value)), index, ageMs };
+    return {
+      objects: objects.map((object) => wireObject(object, this.#replica.state, this.#replica.muxSafeIndex.value)),
+      index,
+      ageMs,
+    };
   }
 
   async #change(change: {
@@ -72,9 +85,19 @@ export class OperatorService {
     const leftMs = Math.max(0, budget(change.call) - (env.clock.nowMs() - startMs));
     await this.#replica.whenApplied(result.index, leftMs).catch(() => undefined); // only in_force depends on it
     const changed = outcomes.filter((outcome) => outcome.change !== "unchanged");
-    const inForce = await whenInForce(this.#replica, changed, Math.max(0, budget(change.call) - (env.clock.nowMs() - startMs)));
+    const inForce = await whenInForce(
+      this.#replica,
+      changed,
+      Math.max(0, budget(change.call) - (env.clock.nowMs() - startMs)),
+    );
     return {
-      outcomes: outcomes.map(({ ref, change: what, generation }) => ({ kind: ref.kind, tenant: ref.tenant, name: ref.name, change: what, generation })),
+      outcomes: outcomes.map(({ ref, change: what, generation }) => ({
+        kind: ref.kind,
+        tenant: ref.tenant,
+        name: ref.name,
+        change: what,
+        generation,
+      })),
       index: result.index,
       inForce,
     };
@@ -111,7 +134,8 @@ export function refOf(ref: ananta.v1.ObjectRef.$Properties, where: string): Obje
 }
 
 function checkCount<T>(items: readonly T[], where: string): readonly T[] {
-  if (items.length < 1 || items.length > OBJECTS_MAX) throw new AnantaError("INVALID_ARGUMENT", `${where}: ${items.length} given; use 1 to ${OBJECTS_MAX}`);
+  if (items.length < 1 || items.length > OBJECTS_MAX)
+    throw new AnantaError("INVALID_ARGUMENT", `${where}: ${items.length} given; use 1 to ${OBJECTS_MAX}`);
   return items;
 }
 
@@ -123,10 +147,11 @@ function unique(objects: readonly ApplyObject[]): readonly ApplyObject[] {
     const first = seen.get(key);
     if (first !== undefined) {
       const message = `objects[${position}]: ${ref.kind} "${ref.name}" is given twice; it is objects[${first}] already`;
-      throw new AnantaError("INVALID_ARGUMENT", message, { problems: JSON.stringify([{ object: position, path: "metadata.name", message }]) });
+      throw new AnantaError("INVALID_ARGUMENT", message, {
+        problems: JSON.stringify([{ object: position, path: "metadata.name", message }]),
+      });
     }
     seen.set(key, position);
   });
   return objects;
 }
-

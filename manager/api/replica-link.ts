@@ -114,7 +114,8 @@ export class ReplicaLink implements Route {
     if (channel === undefined) {
       const { env, config } = this.#options.replica;
       const address = config.replicas.find((replica) => replica.nodeId === node)?.apiAddress;
-      if (address === undefined) throw new AnantaError("INTERNAL", `replica ${node} leads, but is not in the configuration`);
+      if (address === undefined)
+        throw new AnantaError("INTERNAL", `replica ${node} leads, but is not in the configuration`);
       channel = env.network.connect(address, { reconnectMaxMs: config.raft.electionTimeoutMinMs, dedicated: true });
       this.#channels.set(node, channel);
     }
@@ -132,7 +133,8 @@ export class ReplicaLink implements Route {
         if (submission !== undefined && result) submission.reply(decodeResult(result));
       }
     } else if (message.beat) {
-      for (const { name, bootId, renewal } of message.beat.confirmations ?? []) this.#confirmed.set(`${name ?? ""}/${bootId ?? ""}`, renewal ?? 0);
+      for (const { name, bootId, renewal } of message.beat.confirmations ?? [])
+        this.#confirmed.set(`${name ?? ""}/${bootId ?? ""}`, renewal ?? 0);
       this.#options.replica.muxSafeIndex.advance((message.beat.muxSafeIndex ?? 0) as LogIndex);
     }
   }

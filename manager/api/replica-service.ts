@@ -86,11 +86,16 @@ class FollowerLink {
 
   #receive(message: FromFollower): void {
     if (message.hello) {
-      checkIdentity({ ...message.hello.identity, node: `replica-${message.hello.identity?.node ?? ""}` }, this.#replica);
-      if (this.#replica.raft().status().role !== "leader") throw new AnantaError("NOT_LEADER", "this replica does not lead");
+      checkIdentity(
+        { ...message.hello.identity, node: `replica-${message.hello.identity?.node ?? ""}` },
+        this.#replica,
+      );
+      if (this.#replica.raft().status().role !== "leader")
+        throw new AnantaError("NOT_LEADER", "this replica does not lead");
       this.#greeted = true;
       this.welcomeIfReady();
-    } else if (!this.#welcomed) throw new AnantaError("INVALID_ARGUMENT", "the first message of a link is hello, and welcome answers it");
+    } else if (!this.#welcomed)
+      throw new AnantaError("INVALID_ARGUMENT", "the first message of a link is hello, and welcome answers it");
     else if (message.commands) for (const command of message.commands.commands ?? []) this.#submit(command);
     else if (message.report) this.#report(message.report);
   }
@@ -109,7 +114,9 @@ class FollowerLink {
     this.#toldSafeIndex = muxSafeIndex;
     // A renewal is confirmed only while a quorum works: a leader that is cut off must not keep a MUX announcing.
     const fresh = this.#replica.quorumAgeMs() < this.#replica.config.mux.leaseMs / 4;
-    const confirmations = fresh ? this.#pipeline.muxPool.confirmations().map(({ name, bootId, renewal }) => ({ name, bootId, renewal })) : [];
+    const confirmations = fresh
+      ? this.#pipeline.muxPool.confirmations().map(({ name, bootId, renewal }) => ({ name, bootId, renewal }))
+      : [];
     this.#stream.send({ beat: { muxSafeIndex, term: this.#replica.raft().status().term, confirmations } });
   }
 
@@ -122,7 +129,8 @@ class FollowerLink {
       const results = this.#results;
       this.#results = [];
       if (results.length > 0) this.#stream.send({ results: { results, muxSafeIndex } });
-      else if (muxSafeIndex > this.#toldSafeIndex) this.#stream.send({ beat: { muxSafeIndex, term: this.#replica.raft().status().term } });
+      else if (muxSafeIndex > this.#toldSafeIndex)
+        this.#stream.send({ beat: { muxSafeIndex, term: this.#replica.raft().status().term } });
       this.#toldSafeIndex = muxSafeIndex;
     });
   }
@@ -141,7 +149,11 @@ class FollowerLink {
     };
     try {
       const submitted = decodeCommand(forwarded.command ?? new Uint8Array());
-      this.#pipeline.submit({ submitted, deadlineAtMs: this.#replica.env.clock.nowMs() + (forwarded.deadlineMs ?? 0), reply });
+      this.#pipeline.submit({
+        submitted,
+        deadlineAtMs: this.#replica.env.clock.nowMs() + (forwarded.deadlineMs ?? 0),
+        reply,
+      });
     } catch (caught) {
       reply(refusal(AnantaError.from(caught)));
     }
@@ -149,9 +161,15 @@ class FollowerLink {
 
   #report(report: ananta.v1.AcknowledgementReport.$Properties): void {
     for (const { name, bootId, index, renewal } of report.muxes ?? []) {
-      this.#pipeline.muxReported({ name: name ?? "", bootId: bootId ?? "", index: (index ?? 0) as LogIndex, renewal: renewal ?? 0 });
+      this.#pipeline.muxReported({
+        name: name ?? "",
+        bootId: bootId ?? "",
+        index: (index ?? 0) as LogIndex,
+        renewal: renewal ?? 0,
+      });
     }
-    for (const { hostId, index } of report.hosts ?? []) this.#pipeline.hostReported((hostId ?? 0) as HostId, (index ?? 0) as LogIndex);
+    for (const { hostId, index } of report.hosts ?? [])
+      this.#pipeline.hostReported((hostId ?? 0) as HostId, (index ?? 0) as LogIndex);
   }
 
   #close(): void {

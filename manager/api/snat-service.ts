@@ -22,19 +22,35 @@ export class SnatService {
     this.#replica = replica;
   }
 
-  async register(request: ananta.v1.RegisterRequest.$Properties, call: CallContext): Promise<ananta.v1.RegisterResponse.$Properties> {
+  async register(
+    request: ananta.v1.RegisterRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.RegisterResponse.$Properties> {
     const name = request.host ?? "";
     const bootId = request.bootId ?? "";
-    if (!isName(name)) throw new AnantaError("INVALID_ARGUMENT", `host: "${name}" is not a name; use 1 to 63 of a-z, 0-9 and "-"`);
-    if (!isHex128(bootId)) throw new AnantaError("INVALID_ARGUMENT", `boot_id: "${bootId}" is not 32 hex digits; choose 128 random bits per start`);
+    if (!isName(name))
+      throw new AnantaError("INVALID_ARGUMENT", `host: "${name}" is not a name; use 1 to 63 of a-z, 0-9 and "-"`);
+    if (!isHex128(bootId))
+      throw new AnantaError(
+        "INVALID_ARGUMENT",
+        `boot_id: "${bootId}" is not 32 hex digits; choose 128 random bits per start`,
+      );
     const command = registration({ name, bootId }, request.dips ?? [], request.heldRanges ?? []);
     const result = await this.#submit(request.origin, command, call);
     if (!result.ok || result.value.kind !== "host-registered") throw unexpected();
     const { hostId, incarnation, refusedRanges } = result.value;
-    return { hostId, incarnation, refusedRanges: refusedRanges.map((block) => ({ block: wireBlock(block) })), index: result.index };
+    return {
+      hostId,
+      incarnation,
+      refusedRanges: refusedRanges.map((block) => ({ block: wireBlock(block) })),
+      index: result.index,
+    };
   }
 
-  async allocate(request: ananta.v1.AllocateRequest.$Properties, call: CallContext): Promise<ananta.v1.AllocateResponse.$Properties> {
+  async allocate(
+    request: ananta.v1.AllocateRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.AllocateResponse.$Properties> {
     const command: Command = {
       kind: "allocate-snat",
       ...(await this.#owner(request, call)),
@@ -46,16 +62,23 @@ export class SnatService {
     return { blocks: result.value.blocks.map(wireBlock), index: result.index };
   }
 
-  async release(request: ananta.v1.ReleaseRequest.$Properties, call: CallContext): Promise<ananta.v1.ReleaseResponse.$Properties> {
+  async release(
+    request: ananta.v1.ReleaseRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.ReleaseResponse.$Properties> {
     const blocks = (request.blocks ?? []).map((block, position) => checkBlock(block, `blocks[${position}]`));
-    if (blocks.length === 0) throw new AnantaError("INVALID_ARGUMENT", "blocks: none given; name the ranges to release");
+    if (blocks.length === 0)
+      throw new AnantaError("INVALID_ARGUMENT", "blocks: none given; name the ranges to release");
     const command: Command = { kind: "release-snat", ...(await this.#owner(request, call)), blocks };
     const result = await this.#submit(request.origin, command, call);
     if (!result.ok || result.value.kind !== "snat-released") throw unexpected();
     return { ranges: result.value.ranges, index: result.index };
   }
 
-  async list(request: ananta.v1.ListSnatRequest.$Properties, call: CallContext): Promise<ananta.v1.ListSnatResponse.$Properties> {
+  async list(
+    request: ananta.v1.ListSnatRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.ListSnatResponse.$Properties> {
     const filter = this.#filterShape(request);
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
     const { state } = this.#replica;
@@ -67,14 +90,20 @@ export class SnatService {
       dip: block.dip.address,
       host: block.host ?? "",
       state: block.state,
-      freeInSeconds: block.freeAtMs === null ? 0 : Math.max(0, Math.ceil((block.freeAtMs - state.clusterTimeMs) / 1_000)),
+      freeInSeconds:
+        block.freeAtMs === null ? 0 : Math.max(0, Math.ceil((block.freeAtMs - state.clusterTimeMs) / 1_000)),
     }));
     return { blocks, index, ageMs };
   }
 
   /** Which host asks for which of its DIPs. Found in the state as applied here; what it says is checked again in apply. */
   async #owner(
-    request: { readonly host?: string | null; readonly incarnation?: number | null; readonly tenant?: string | null; readonly dip?: string | null },
+    request: {
+      readonly host?: string | null;
+      readonly incarnation?: number | null;
+      readonly tenant?: string | null;
+      readonly dip?: string | null;
+    },
     call: CallContext,
   ): Promise<{ readonly hostId: HostId; readonly incarnation: number; readonly dipId: DipId }> {
     const name = request.host ?? "";
@@ -91,7 +120,8 @@ export class SnatService {
       const dip = this.#replica.state.dip(id);
       return dip?.address === address && dip.tenant === tenant;
     });
-    if (dipId === undefined) throw new AnantaError("PERMISSION_DENIED", `${address} (tenant "${tenant}") is not a DIP of host "${name}"`);
+    if (dipId === undefined)
+      throw new AnantaError("PERMISSION_DENIED", `${address} (tenant "${tenant}") is not a DIP of host "${name}"`);
     return { hostId: host.hostId, incarnation, dipId };
   }
 
@@ -105,13 +135,20 @@ export class SnatService {
     throw new AnantaError("NOT_FOUND", `no host has the DIP ${address} of tenant "${tenant}"`);
   }
 
-  #filterShape(request: ananta.v1.ListSnatRequest.$Properties): { readonly vip: ReturnType<typeof parseIpAddress>; readonly dip: string | null } {
+  #filterShape(request: ananta.v1.ListSnatRequest.$Properties): {
+    readonly vip: ReturnType<typeof parseIpAddress>;
+    readonly dip: string | null;
+  } {
     const vip = (request.vip ?? "") === "" ? null : addressOf(request.vip, "vip");
     const dip = (request.dip ?? "") === "" ? null : addressOf(request.dip, "dip");
     return { vip, dip };
   }
 
-  async #submit(origin: ananta.v1.Origin.$Properties | null | undefined, command: Command, call: CallContext): Promise<CommandResult> {
+  async #submit(
+    origin: ananta.v1.Origin.$Properties | null | undefined,
+    command: Command,
+    call: CallContext,
+  ): Promise<CommandResult> {
     const result = await this.#replica.submit({ origin: checkOrigin(origin), command }, budget(call));
     throwIfRefused(result);
     return result;

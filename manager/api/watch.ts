@@ -56,7 +56,8 @@ export class Watches {
       for (const { ref, change } of result.value.objects) {
         if (change === "unchanged") continue;
         const stored = this.#replica.state.object(ref);
-        const object = stored === null ? bare(ref) : wireObject(stored, this.#replica.state, this.#replica.muxSafeIndex.value);
+        const object =
+          stored === null ? bare(ref) : wireObject(stored, this.#replica.state, this.#replica.muxSafeIndex.value);
         const type = change === "created" ? "added" : change === "deleted" ? "deleted" : "modified";
         this.#record({ index: batch.index, type, ref, object });
       }
@@ -71,12 +72,22 @@ export class Watches {
       stream.end(gone(this.#after));
       return;
     }
-    const watcher = new Watcher({ kind, tenant, stream, replica: this.#replica, closed: () => this.#watchers.delete(watcher) });
+    const watcher = new Watcher({
+      kind,
+      tenant,
+      stream,
+      replica: this.#replica,
+      closed: () => this.#watchers.delete(watcher),
+    });
     this.#watchers.add(watcher);
     if (from === 0) {
       const { state, muxSafeIndex } = this.#replica;
       for (const object of state.objects(kind, tenant)) {
-        watcher.send({ type: "added", object: wireObject(object, state, muxSafeIndex.value), index: state.appliedIndex });
+        watcher.send({
+          type: "added",
+          object: wireObject(object, state, muxSafeIndex.value),
+          index: state.appliedIndex,
+        });
       }
       watcher.progress();
     } else for (const change of this.#journal) if (change.index > from) watcher.offer(change);
@@ -130,7 +141,10 @@ class Watcher {
       return;
     }
     this.#backlog.push(event);
-    if (this.#backlog.length > BACKLOG_MAX) this.end(new AnantaError("FAILED_PRECONDITION", "the watcher reads too slowly; list again and watch from that index"));
+    if (this.#backlog.length > BACKLOG_MAX)
+      this.end(
+        new AnantaError("FAILED_PRECONDITION", "the watcher reads too slowly; list again and watch from that index"),
+      );
   }
 
   progress(): void {
@@ -162,7 +176,11 @@ class Watcher {
 }
 
 function gone(after: LogIndex): AnantaError {
-  return new AnantaError("FAILED_PRECONDITION", `changes up to index ${after} are no longer held; list again and watch from that index`, { after });
+  return new AnantaError(
+    "FAILED_PRECONDITION",
+    `changes up to index ${after} are no longer held; list again and watch from that index`,
+    { after },
+  );
 }
 
 /** A deleted object that left the state: its name is all there is to tell. */
@@ -170,4 +188,3 @@ function bare(ref: ObjectRef): ananta.v1.Object.$Properties {
   const metadata = { tenant: ref.tenant, name: ref.name };
   return ref.kind === "Vip" ? { metadata, vip: {} } : { metadata, backendPool: {} };
 }
-

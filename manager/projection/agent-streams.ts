@@ -63,7 +63,8 @@ export class AgentStreams {
     // A change waits for these hosts' acknowledgement, also where it changes nothing in their view.
     for (const host of state.pendingActivation()?.hosts ?? []) changed?.add(host);
     for (const session of this.#sessions) {
-      if (changed === null || session.waitsForView || (session.hostId !== null && changed.has(session.hostId))) session.pump();
+      if (changed === null || session.waitsForView || (session.hostId !== null && changed.has(session.hostId)))
+        session.pump();
     }
   }
 
@@ -128,7 +129,8 @@ class AgentSession {
 
   #receive(message: FromAgent): void {
     if (message.hello) void this.#greet(message.hello);
-    else if (this.#registered === null) throw new AnantaError("INVALID_ARGUMENT", "the first message of a stream is hello, and welcome answers it");
+    else if (this.#registered === null)
+      throw new AnantaError("INVALID_ARGUMENT", "the first message of a stream is hello, and welcome answers it");
     else if (message.activate) this.#activate(this.#registered.hostId, message.activate);
     else if (message.ack) this.#acknowledge(this.#registered.hostId, message.ack);
     else if (message.requests) this.#request(this.#registered, message.requests);
@@ -205,20 +207,34 @@ class AgentSession {
     this.#options.acknowledgements.host(host, (ack.index ?? 0) as LogIndex);
   }
 
-  #request(host: { readonly hostId: HostId; readonly incarnation: number }, batch: ananta.v1.SnatRequests.$Properties): void {
+  #request(
+    host: { readonly hostId: HostId; readonly incarnation: number },
+    batch: ananta.v1.SnatRequests.$Properties,
+  ): void {
     const requests = batch.requests ?? [];
     if (requests.length > REQUESTS_PER_MESSAGE_MAX) {
-      throw new AnantaError("INVALID_ARGUMENT", `requests: ${requests.length} in one message; at most ${REQUESTS_PER_MESSAGE_MAX}`);
+      throw new AnantaError(
+        "INVALID_ARGUMENT",
+        `requests: ${requests.length} in one message; at most ${REQUESTS_PER_MESSAGE_MAX}`,
+      );
     }
     for (const request of requests) {
       const sequence = request.origin?.sequence ?? 0;
       try {
         const origin = checkOrigin(request.origin);
         const command = snatCommand(host, request);
-        void this.#options.replica.submit({ origin, command }, REQUEST_DEADLINE_MS).then((result) => this.#answer(sequence, result));
+        void this.#options.replica
+          .submit({ origin, command }, REQUEST_DEADLINE_MS)
+          .then((result) => this.#answer(sequence, result));
       } catch (caught) {
         const error = AnantaError.from(caught);
-        this.#answer(sequence, { ok: false, code: error.code, message: error.message, facts: error.facts, index: 0 as LogIndex });
+        this.#answer(sequence, {
+          ok: false,
+          code: error.code,
+          message: error.message,
+          facts: error.facts,
+          index: 0 as LogIndex,
+        });
       }
     }
   }
@@ -228,8 +244,18 @@ class AgentSession {
     if (this.#over) return;
     this.#answers.push(
       result.ok
-        ? { sequence, index: result.index, blocks: result.value.kind === "snat-allocated" ? result.value.blocks.map(wireBlock) : [] }
-        : { sequence, index: result.index, code: result.code, reason: result.message, retryAfterMs: Number(result.facts["retryAfterMs"] ?? 0) },
+        ? {
+            sequence,
+            index: result.index,
+            blocks: result.value.kind === "snat-allocated" ? result.value.blocks.map(wireBlock) : [],
+          }
+        : {
+            sequence,
+            index: result.index,
+            code: result.code,
+            reason: result.message,
+            retryAfterMs: Number(result.facts["retryAfterMs"] ?? 0),
+          },
     );
     this.#flush ??= this.#options.replica.env.clock.nextTurn(() => {
       this.#flush = null;
@@ -244,7 +270,8 @@ class AgentSession {
     this.#over = true;
     this.#beat?.cancel();
     this.#flush?.cancel();
-    if (this.#feed !== null && this.#registered !== null) this.#options.acknowledgements.hostGone(this.#registered.hostId);
+    if (this.#feed !== null && this.#registered !== null)
+      this.#options.acknowledgements.hostGone(this.#registered.hostId);
     this.#feed = null;
     this.#closed();
   }
@@ -256,7 +283,8 @@ export function registration(
   dips: readonly ananta.v1.HostDip.$Properties[],
   held: readonly ananta.v1.OwnedBlock.$Properties[],
 ): RegisterHostCommand {
-  if (dips.length > DIPS_MAX) throw new AnantaError("INVALID_ARGUMENT", `dips: ${dips.length}; a host has at most ${DIPS_MAX}`);
+  if (dips.length > DIPS_MAX)
+    throw new AnantaError("INVALID_ARGUMENT", `dips: ${dips.length}; a host has at most ${DIPS_MAX}`);
   return {
     kind: "register-host",
     name: host.name,
@@ -268,7 +296,11 @@ export function registration(
     }),
     heldRanges: held.map((owned, position): HeldRange => {
       const where = `held_ranges[${position}]`;
-      return { ...checkBlock(owned.block, `${where}.block`), tenant: tenantOf(owned.tenant), dip: addressOf(owned.dip, `${where}.dip`) };
+      return {
+        ...checkBlock(owned.block, `${where}.block`),
+        tenant: tenantOf(owned.tenant),
+        dip: addressOf(owned.dip, `${where}.dip`),
+      };
     }),
   };
 }
@@ -279,26 +311,40 @@ export function tenantOf(tenant: string | null | undefined): string {
 
 export function addressOf(text: string | null | undefined, where: string): IpAddress {
   const address = parseIpAddress(text ?? "");
-  if (address === null) throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is not an IP address; write it like 10.0.1.4`);
+  if (address === null)
+    throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is not an IP address; write it like 10.0.1.4`);
   return address;
 }
 
 /** 1 to 64,512 ports. */
 export function checkPorts(ports: number | null | undefined, where: string): number {
   const count = ports ?? 0;
-  if (count < 1 || count > PORTS_MAX) throw new AnantaError("INVALID_ARGUMENT", `${where}: ${count} is not a number of ports; use 1 to ${PORTS_MAX}`);
+  if (count < 1 || count > PORTS_MAX)
+    throw new AnantaError("INVALID_ARGUMENT", `${where}: ${count} is not a number of ports; use 1 to ${PORTS_MAX}`);
   return count;
 }
 
-function snatCommand(host: { readonly hostId: HostId; readonly incarnation: number }, request: ananta.v1.SnatRequest.$Properties): Command {
+function snatCommand(
+  host: { readonly hostId: HostId; readonly incarnation: number },
+  request: ananta.v1.SnatRequest.$Properties,
+): Command {
   const dipId = (request.dipId ?? 0) as DipId;
   const { hostId, incarnation } = host;
   if (request.allocate) {
     const protocol = checkProtocol(request.allocate.protocol, "allocate.protocol");
-    return { kind: "allocate-snat", hostId, incarnation, dipId, protocol, ports: checkPorts(request.allocate.ports, "allocate.ports") };
+    return {
+      kind: "allocate-snat",
+      hostId,
+      incarnation,
+      dipId,
+      protocol,
+      ports: checkPorts(request.allocate.ports, "allocate.ports"),
+    };
   }
   if (request.release) {
-    const blocks = (request.release.blocks ?? []).map((block, position) => checkBlock(block, `release.blocks[${position}]`));
+    const blocks = (request.release.blocks ?? []).map((block, position) =>
+      checkBlock(block, `release.blocks[${position}]`),
+    );
     return { kind: "release-snat", hostId, incarnation, dipId, blocks };
   }
   throw new AnantaError("INVALID_ARGUMENT", "request: neither allocate nor release");

@@ -59,7 +59,8 @@ export class EffectLog {
   /** Changes of one host's view in (after, upTo]. */
   hostChanges(host: HostId, after: LogIndex, upTo: LogIndex): HostChange[] {
     const changes: HostChange[] = [];
-    for (const batch of this.#between(after, upTo)) for (const change of batch.hostChanges.get(host) ?? []) changes.push(change);
+    for (const batch of this.#between(after, upTo))
+      for (const change of batch.hostChanges.get(host) ?? []) changes.push(change);
     return changes;
   }
 

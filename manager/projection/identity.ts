@@ -16,19 +16,34 @@ export const isName = (text: string): boolean => NAME.test(text);
 export const isHex128 = (text: string): boolean => HEX_128.test(text);
 
 /** What the peer says it is. Throws WRONG_CLUSTER or INVALID_ARGUMENT. */
-export function checkIdentity(identity: ananta.v1.Identity.$Properties | null | undefined, replica: ReplicaView): PeerIdentity {
-  if (identity === null || identity === undefined) throw new AnantaError("INVALID_ARGUMENT", "identity: missing; a hello says who speaks");
+export function checkIdentity(
+  identity: ananta.v1.Identity.$Properties | null | undefined,
+  replica: ReplicaView,
+): PeerIdentity {
+  if (identity === null || identity === undefined)
+    throw new AnantaError("INVALID_ARGUMENT", "identity: missing; a hello says who speaks");
   const { clusterId = "", node = "", bootId = "" } = withoutNulls(identity);
   const epoch = identity.clusterEpoch ?? 0;
   if (clusterId !== replica.config.clusterId) {
-    throw new AnantaError("WRONG_CLUSTER", `identity.cluster_id: "${clusterId}" is not this cluster, "${replica.config.clusterId}"`);
+    throw new AnantaError(
+      "WRONG_CLUSTER",
+      `identity.cluster_id: "${clusterId}" is not this cluster, "${replica.config.clusterId}"`,
+    );
   }
   const ownEpoch = replica.state.site?.clusterEpoch ?? replica.config.clusterEpoch;
   if (epoch > ownEpoch) {
-    throw new AnantaError("WRONG_CLUSTER", `identity.cluster_epoch: ${epoch} is ahead of this replica's ${ownEpoch}: it was left out of a restore`);
+    throw new AnantaError(
+      "WRONG_CLUSTER",
+      `identity.cluster_epoch: ${epoch} is ahead of this replica's ${ownEpoch}: it was left out of a restore`,
+    );
   }
-  if (!isName(node)) throw new AnantaError("INVALID_ARGUMENT", `identity.node: "${node}" is not a name; use 1 to 63 of a-z, 0-9 and "-"`);
-  if (!isHex128(bootId)) throw new AnantaError("INVALID_ARGUMENT", `identity.boot_id: "${bootId}" is not 32 hex digits`);
+  if (!isName(node))
+    throw new AnantaError(
+      "INVALID_ARGUMENT",
+      `identity.node: "${node}" is not a name; use 1 to 63 of a-z, 0-9 and "-"`,
+    );
+  if (!isHex128(bootId))
+    throw new AnantaError("INVALID_ARGUMENT", `identity.boot_id: "${bootId}" is not 32 hex digits`);
   return { name: node, bootId, incarnation: identity.incarnation ?? 0 };
 }
 
@@ -42,7 +57,11 @@ export function ownIdentity(replica: ReplicaView): ananta.v1.Identity.$Propertie
   };
 }
 
-function withoutNulls(identity: ananta.v1.Identity.$Properties): { clusterId?: string; node?: string; bootId?: string } {
+function withoutNulls(identity: ananta.v1.Identity.$Properties): {
+  clusterId?: string;
+  node?: string;
+  bootId?: string;
+} {
   return {
     ...(typeof identity.clusterId === "string" ? { clusterId: identity.clusterId } : {}),
     ...(typeof identity.node === "string" ? { node: identity.node } : {}),

@@ -55,12 +55,15 @@ export class MuxStreams {
   }
 
   counters(name: string): ananta.v1.MuxCounters.$Properties | null {
-    for (const session of this.#sessions) if (session.name === name && session.counters !== null) return session.counters;
+    for (const session of this.#sessions)
+      if (session.name === name && session.counters !== null) return session.counters;
     return null;
   }
 
   /** Asks every MUX with a stream here about a flow. MUXes that do not answer in time are left out. */
-  async explainFlow(flow: ananta.v1.FiveTuple.$Properties): Promise<ReadonlyMap<string, ananta.v1.MuxFlowAnswer.$Properties>> {
+  async explainFlow(
+    flow: ananta.v1.FiveTuple.$Properties,
+  ): Promise<ReadonlyMap<string, ananta.v1.MuxFlowAnswer.$Properties>> {
     const answers = new Map<string, ananta.v1.MuxFlowAnswer.$Properties>();
     await Promise.all(
       [...this.#sessions].map(async (session) => {
@@ -149,9 +152,11 @@ class MuxSession {
     const { replica } = this.#options;
     const identity = checkIdentity(hello.identity, replica);
     const address = parseIpv4(hello.address ?? "");
-    if (address === null) throw new AnantaError("INVALID_ARGUMENT", `address: "${hello.address ?? ""}" is not an IPv4 address`);
+    if (address === null)
+      throw new AnantaError("INVALID_ARGUMENT", `address: "${hello.address ?? ""}" is not an IPv4 address`);
     const capacity = { rules: hello.capacity?.rules ?? 0, snatRanges: hello.capacity?.snatRanges ?? 0 };
-    if (capacity.rules < 1 || capacity.snatRanges < 1) throw new AnantaError("INVALID_ARGUMENT", "capacity: rules and snat_ranges are at least 1");
+    if (capacity.rules < 1 || capacity.snatRanges < 1)
+      throw new AnantaError("INVALID_ARGUMENT", "capacity: rules and snat_ranges are at least 1");
     this.#hello = { ...identity, address: formatIpv4(address), capacity };
     this.#stream.send({ welcome: { identity: ownIdentity(replica), appliedIndex: replica.state.appliedIndex } });
     this.#beat ??= replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
@@ -194,7 +199,12 @@ class MuxSession {
   #acknowledge(hello: PeerIdentity, ack: ananta.v1.MuxAck.$Properties): void {
     const { state } = this.#options.replica;
     if ((ack.clusterEpoch ?? 0) !== state.site?.clusterEpoch) return;
-    this.#options.acknowledgements.mux({ name: hello.name, bootId: hello.bootId, index: (ack.index ?? 0) as LogIndex, renewal: ack.renewal ?? 0 });
+    this.#options.acknowledgements.mux({
+      name: hello.name,
+      bootId: hello.bootId,
+      index: (ack.index ?? 0) as LogIndex,
+      renewal: ack.renewal ?? 0,
+    });
   }
 
   #join(hello: MuxHello, join: ananta.v1.MuxJoin.$Properties): void {
@@ -205,7 +215,9 @@ class MuxSession {
 
   #leave(hello: PeerIdentity, leave: ananta.v1.MuxLeave.$Properties): void {
     const origin = checkOrigin(leave.origin);
-    const mux = this.#options.replica.state.muxes().find(({ name, bootId }) => name === hello.name && bootId === hello.bootId);
+    const mux = this.#options.replica.state
+      .muxes()
+      .find(({ name, bootId }) => name === hello.name && bootId === hello.bootId);
     if (mux === undefined) return; // it never joined, or another start has replaced it
     this.#submit({ origin, command: { kind: "leave-mux", muxId: mux.muxId, incarnation: mux.incarnation } });
   }
@@ -219,7 +231,8 @@ class MuxSession {
   #close(): void {
     this.#beat?.cancel();
     this.#beat = null;
-    if (this.#feed !== null && this.#hello !== null) this.#options.acknowledgements.muxGone(this.#hello.name, this.#hello.bootId);
+    if (this.#feed !== null && this.#hello !== null)
+      this.#options.acknowledgements.muxGone(this.#hello.name, this.#hello.bootId);
     this.#feed = null;
     for (const answer of [...this.#asked.values()]) answer(null);
     this.#closed();

@@ -17,7 +17,13 @@ export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
     case "rule":
       return { rule: { vipId: item.vipId, protocol: item.protocol, port: item.port, poolId: item.poolId } };
     case "pool":
-      return { pool: { poolId: item.poolId, maxMembers: item.maxMembers, members: item.members.map(({ dipId, weight }) => ({ dipId, weight })) } };
+      return {
+        pool: {
+          poolId: item.poolId,
+          maxMembers: item.maxMembers,
+          members: item.members.map(({ dipId, weight }) => ({ dipId, weight })),
+        },
+      };
     case "dip":
       return { dip: { dipId: item.dipId, locator: item.locator } };
     case "snat":
@@ -46,12 +52,21 @@ export function wireHostItem(item: HostItem): ananta.v1.HostItem.$Properties {
       return { dip: { dipId: item.dipId, address: item.address, locator: item.locator, tenant: item.tenant } };
     case "endpoint":
       return {
-        endpoint: { vipId: item.vipId, vip: item.vip, protocol: item.protocol, port: item.port, dipId: item.dipId, dipPort: item.dipPort },
+        endpoint: {
+          vipId: item.vipId,
+          vip: item.vip,
+          protocol: item.protocol,
+          port: item.port,
+          dipId: item.dipId,
+          dipPort: item.dipPort,
+        },
       };
     case "outbound":
       return { outbound: { dipId: item.dipId, vipId: item.vipId, vip: item.vip } };
     case "range":
-      return { range: { vipId: item.vipId, vip: item.vip, protocol: item.protocol, range: item.range, dipId: item.dipId } };
+      return {
+        range: { vipId: item.vipId, vip: item.vip, protocol: item.protocol, range: item.range, dipId: item.dipId },
+      };
     case "mux":
       return { mux: { muxId: item.muxId, address: item.address } };
     case "internal":
@@ -73,13 +88,15 @@ export interface ScopeCodec<Item, Change> {
 export const MUX_SCOPE: ScopeCodec<MuxItem, MuxChange> = {
   key: muxItemKey,
   put: (update, items) => ({ ...update, muxItems: items.map(wireMuxItem) }),
-  changed: (change) => (change.op === "upsert" ? { key: muxItemKey(change.item), item: change.item } : { key: change.key, item: null }),
+  changed: (change) =>
+    change.op === "upsert" ? { key: muxItemKey(change.item), item: change.item } : { key: change.key, item: null },
 };
 
 export const HOST_SCOPE: ScopeCodec<HostItem, HostChange> = {
   key: hostItemKey,
   put: (update, items) => ({ ...update, hostItems: items.map(wireHostItem) }),
-  changed: (change) => (change.op === "upsert" ? { key: hostItemKey(change.item), item: change.item } : { key: change.key, item: null }),
+  changed: (change) =>
+    change.op === "upsert" ? { key: hostItemKey(change.item), item: change.item } : { key: change.key, item: null },
 };
 
 /** One delta message. Changes of several entries are folded: the last one of a key counts. */
@@ -99,7 +116,10 @@ export function deltaUpdate<Item, Change>(
     if (item === null) removedKeys.push(key);
     else items.push(item);
   }
-  return codec.put({ clusterEpoch: at.clusterEpoch, index: at.index, snapshot: false, last: true, removedKeys, digest: at.digest }, items);
+  return codec.put(
+    { clusterEpoch: at.clusterEpoch, index: at.index, snapshot: false, last: true, removedKeys, digest: at.digest },
+    items,
+  );
 }
 
 /** A whole view as messages; the last one says so and carries the digest. */
@@ -111,7 +131,13 @@ export function snapshotUpdates<Item, Change>(
   const updates: WireUpdate[] = [];
   let part: Item[] = [];
   const flush = (last: boolean): void => {
-    const head = { clusterEpoch: at.clusterEpoch, index: at.index, snapshot: true, last, digest: last ? at.digest : "" };
+    const head = {
+      clusterEpoch: at.clusterEpoch,
+      index: at.index,
+      snapshot: true,
+      last,
+      digest: last ? at.digest : "",
+    };
     updates.push(codec.put(head, part));
     part = [];
   };

@@ -15,12 +15,16 @@ export function checkProtocol(protocol: number | null | undefined, where: string
 
 export function checkBlock(block: ananta.v1.RangeBlock.$Properties | null | undefined, where: string): RangeBlock {
   const vip = parseIpAddress(block?.vip ?? "");
-  if (vip === null) throw new AnantaError("INVALID_ARGUMENT", `${where}.vip: "${block?.vip ?? ""}" is not an IP address`);
+  if (vip === null)
+    throw new AnantaError("INVALID_ARGUMENT", `${where}.vip: "${block?.vip ?? ""}" is not an IP address`);
   const protocol = checkProtocol(block?.protocol, `${where}.protocol`);
   const range = block?.range ?? 0;
   const count = block?.count ?? 0;
   if (range < RANGE_MIN || count < 1 || range + count > RANGE_END) {
-    throw new AnantaError("INVALID_ARGUMENT", `${where}: ranges ${range}..${range + count - 1} are not within ${RANGE_MIN}..${RANGE_END - 1}`);
+    throw new AnantaError(
+      "INVALID_ARGUMENT",
+      `${where}: ranges ${range}..${range + count - 1} are not within ${RANGE_MIN}..${RANGE_END - 1}`,
+    );
   }
   return { vip, protocol, range, count };
 }

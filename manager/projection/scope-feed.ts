@@ -63,7 +63,9 @@ export class ScopeFeed<Item, Change> {
     if (changes.length === 0 && !progress) return;
     const digest = limit === this.#source.appliedIndex() ? this.#source.digest() : "";
     this.#sent = limit;
-    this.#paused = !this.#send(deltaUpdate(this.#source.codec, changes, { clusterEpoch: this.#source.clusterEpoch(), index: limit, digest }));
+    this.#paused = !this.#send(
+      deltaUpdate(this.#source.codec, changes, { clusterEpoch: this.#source.clusterEpoch(), index: limit, digest }),
+    );
   }
 
   #pumpView(): void {

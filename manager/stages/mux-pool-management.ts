@@ -79,7 +79,13 @@ export class MuxPoolManagement {
     // Two streams may overtake one another: within one start, index and renewal only grow.
     const index = sameBoot && known.index > report.index ? known.index : report.index;
     const renewal = sameBoot && known.renewal > report.renewal ? known.renewal : report.renewal;
-    this.#heard.set(report.name, { name: report.name, bootId: report.bootId, index, renewal, heardAtMs: this.#clock.nowMs() });
+    this.#heard.set(report.name, {
+      name: report.name,
+      bootId: report.bootId,
+      index,
+      renewal,
+      heardAtMs: this.#clock.nowMs(),
+    });
   }
 
   /** (I1); null when some live MUX has not reported to this leader yet. */
@@ -120,7 +126,11 @@ export class MuxPoolManagement {
       const key = `${mux.muxId}/${mux.incarnation}`;
       if (silentMs < patienceMs || this.#losing.has(key)) continue;
       this.#losing.add(key);
-      this.#log.warn("mux silent, proposing its loss", { mux: mux.name, incarnation: mux.incarnation, silentMs: Number.isFinite(silentMs) ? Math.round(silentMs) : -1 });
+      this.#log.warn("mux silent, proposing its loss", {
+        mux: mux.name,
+        incarnation: mux.incarnation,
+        silentMs: Number.isFinite(silentMs) ? Math.round(silentMs) : -1,
+      });
       this.#lose(mux.muxId, mux.incarnation);
     }
   }

@@ -22,7 +22,14 @@ import type { Command } from "../state/commands.js";
 import type { AppliedBatch } from "../state/results.js";
 import type { StateMachine } from "../state/state-machine.js";
 import { MuxPoolManagement, type MuxReport, type MuxTimings } from "./mux-pool-management.js";
-import { HOST_AGENT_MANAGEMENT, MUX_POOL_MANAGEMENT, ROUTE_MANAGEMENT, SNAT_MANAGEMENT, VIP_CONFIGURATION, VIP_VALIDATION } from "./policy.js";
+import {
+  HOST_AGENT_MANAGEMENT,
+  MUX_POOL_MANAGEMENT,
+  ROUTE_MANAGEMENT,
+  SNAT_MANAGEMENT,
+  VIP_CONFIGURATION,
+  VIP_VALIDATION,
+} from "./policy.js";
 import { Proposer } from "./proposer.js";
 import { RouteManagement } from "./route-management.js";
 import { SnatManagement } from "./snat-management.js";
@@ -38,7 +45,10 @@ export interface QueuedSubmission extends StageEvent {
   readonly submission: Submission;
 }
 
-type PipelineStage = Stage<"configuration" | "activate" | "release" | "allocate" | "register" | "membership" | "housekeeping", QueuedSubmission>;
+type PipelineStage = Stage<
+  "configuration" | "activate" | "release" | "allocate" | "register" | "membership" | "housekeeping",
+  QueuedSubmission
+>;
 
 export class Pipeline {
   readonly #clock: Clock;
@@ -101,11 +111,13 @@ export class Pipeline {
       log: env.log,
       state,
       timings: options.muxTimings,
-      lose: (muxId, incarnation) => this.#internal({ kind: "lose-mux", muxId, incarnation }, () => this.#muxPool.notLost(muxId, incarnation)),
+      lose: (muxId, incarnation) =>
+        this.#internal({ kind: "lose-mux", muxId, incarnation }, () => this.#muxPool.notLost(muxId, incarnation)),
     });
 
     const shared = { executor: this.#executor, clock: env.clock, hasRoom: () => this.#proposer.hasRoom() };
-    const propose = (batch: readonly QueuedSubmission[]): void => this.#proposer.propose(batch.map((event) => event.submission));
+    const propose = (batch: readonly QueuedSubmission[]): void =>
+      this.#proposer.propose(batch.map((event) => event.submission));
     this.#stages = {
       vipValidation: new Stage({
         ...shared,
@@ -115,7 +127,11 @@ export class Pipeline {
       }),
       vipConfiguration: new Stage({ ...shared, policy: VIP_CONFIGURATION, handle: propose }),
       routeManagement: new Stage({ ...shared, policy: ROUTE_MANAGEMENT, handle: propose }),
-      snatManagement: new Stage({ ...shared, policy: SNAT_MANAGEMENT, handle: (batch) => this.#snat.handle(batch.map((event) => event.submission)) }),
+      snatManagement: new Stage({
+        ...shared,
+        policy: SNAT_MANAGEMENT,
+        handle: (batch) => this.#snat.handle(batch.map((event) => event.submission)),
+      }),
       hostAgentManagement: new Stage({ ...shared, policy: HOST_AGENT_MANAGEMENT, handle: propose }),
       muxPoolManagement: new Stage({ ...shared, policy: MUX_POOL_MANAGEMENT, handle: propose }),
     };
@@ -158,7 +174,11 @@ export class Pipeline {
   submit(submission: Submission): void {
     if (this.#inOffice === null) {
       const leader = this.#raft().status().leader;
-      submission.reply(refusal(new AnantaError("NOT_LEADER", "this replica does not lead", leader === null ? {} : { leaderHint: leader })));
+      submission.reply(
+        refusal(
+          new AnantaError("NOT_LEADER", "this replica does not lead", leader === null ? {} : { leaderHint: leader }),
+        ),
+      );
       return;
     }
     const { command } = submission.submitted;
@@ -172,7 +192,8 @@ export class Pipeline {
         return;
       case "allocate-snat": {
         const admitted = this.#snat.admit(submission);
-        if (admitted !== null) this.#stages.snatManagement.offer("allocate", this.#queued(admitted, this.#tenantOf(command)));
+        if (admitted !== null)
+          this.#stages.snatManagement.offer("allocate", this.#queued(admitted, this.#tenantOf(command)));
         return;
       }
       case "release-snat":

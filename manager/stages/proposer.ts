@@ -54,7 +54,10 @@ export class Proposer {
     this.#roomListeners.push(listener);
   }
 
-  propose(submissions: readonly Submission[], deliver: Deliver = (submission, result) => submission.reply(result)): void {
+  propose(
+    submissions: readonly Submission[],
+    deliver: Deliver = (submission, result) => submission.reply(result),
+  ): void {
     const facts = this.#facts();
     let proposal;
     try {
@@ -99,7 +102,9 @@ export class Proposer {
     const inFlight = this.#inFlight.get(index);
     if (inFlight?.term !== term) return;
     this.#inFlight.delete(index);
-    const error = new AnantaError("LEADERSHIP_LOST", "leadership changed before the entry was known to be committed", { index });
+    const error = new AnantaError("LEADERSHIP_LOST", "leadership changed before the entry was known to be committed", {
+      index,
+    });
     for (const submission of inFlight.submissions) inFlight.deliver(submission, refusal(error));
     this.#announceRoom();
   }

@@ -44,7 +44,14 @@ export class SnatManagement {
     const open = this.#open.get(key);
     if (open !== undefined) {
       if (open.origin === origin) open.others.push(submission);
-      else submission.reply(refusal(new AnantaError("STAGE_OVERLOADED", "this DIP has an open request; one at a time", { retryAfterMs: OPEN_REQUEST_RETRY_MS })));
+      else
+        submission.reply(
+          refusal(
+            new AnantaError("STAGE_OVERLOADED", "this DIP has an open request; one at a time", {
+              retryAfterMs: OPEN_REQUEST_RETRY_MS,
+            }),
+          ),
+        );
       return null;
     }
     const entry = { origin, others: [] as Submission[] };
@@ -97,7 +104,15 @@ export class SnatManagement {
     if (late.length === 0) return;
     this.#held = this.#held.filter(({ submission }) => submission.deadlineAtMs >= nowMs);
     for (const { submission } of late) {
-      submission.reply(refusal(new AnantaError("DEADLINE_EXCEEDED", "granted, but not every live MUX has it in force yet; ask again with the same origin", { reason: "NO_LIVE_MUX" })));
+      submission.reply(
+        refusal(
+          new AnantaError(
+            "DEADLINE_EXCEEDED",
+            "granted, but not every live MUX has it in force yet; ask again with the same origin",
+            { reason: "NO_LIVE_MUX" },
+          ),
+        ),
+      );
     }
   }
 
@@ -106,7 +121,9 @@ export class SnatManagement {
     const held = this.#held;
     this.#held = [];
     for (const { submission } of held) {
-      submission.reply(refusal(new AnantaError("LEADERSHIP_LOST", "leadership changed while the grant waited for the MUXes")));
+      submission.reply(
+        refusal(new AnantaError("LEADERSHIP_LOST", "leadership changed while the grant waited for the MUXes")),
+      );
     }
   }
 

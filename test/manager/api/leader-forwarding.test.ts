@@ -12,7 +12,8 @@ const TICK: SubmittedCommand = { origin: null, command: { kind: "tick" } };
 function leader() {
   const taken: Submission[] = [];
   const route: Route = { submit: (submission) => void taken.push(submission) };
-  const succeed = (index = 1): void => taken.shift()?.reply({ ok: true, index: index as LogIndex, value: { kind: "none" } });
+  const succeed = (index = 1): void =>
+    taken.shift()?.reply({ ok: true, index: index as LogIndex, value: { kind: "none" } });
   const fail = (code: ErrorCode): void => taken.shift()?.reply(refusal(new AnantaError(code, "no")));
   return { route, taken, succeed, fail };
 }
@@ -22,7 +23,9 @@ function scene() {
   const forwarding = new LeaderForwarding(clock);
   const answers: string[] = [];
   const submit = (deadlineMs = 1_000): void =>
-    void forwarding.submit(TICK, deadlineMs).then((result) => answers.push(result.ok ? `done at ${result.index}` : result.code));
+    void forwarding
+      .submit(TICK, deadlineMs)
+      .then((result) => answers.push(result.ok ? `done at ${result.index}` : result.code));
   return { time, forwarding, answers, submit };
 }
 

@@ -6,7 +6,11 @@ import { MUX_SCOPE, type WireUpdate } from "../../../manager/projection/projecti
 import { ScopeFeed } from "../../../manager/projection/scope-feed.js";
 
 const at = (index: number): LogIndex => index as LogIndex;
-const dip = (id: number, locator = `10.1.0.${id}`): MuxItem => ({ kind: "dip", dipId: id as DipId, locator: locator as IpAddress });
+const dip = (id: number, locator = `10.1.0.${id}`): MuxItem => ({
+  kind: "dip",
+  dipId: id as DipId,
+  locator: locator as IpAddress,
+});
 
 /** One receiver's feed over a log that the test writes. */
 function scene(options: { readonly held?: number; readonly keepFrom?: number } = {}) {
@@ -16,7 +20,8 @@ function scene(options: { readonly held?: number; readonly keepFrom?: number } =
   const sent: WireUpdate[] = [];
   let reading = true;
   const apply = (index: number, ...changes: MuxChange[]): void => {
-    for (const change of changes) if (change.op === "upsert" && change.item.kind === "dip") items.set(change.item.dipId, change.item);
+    for (const change of changes)
+      if (change.op === "upsert" && change.item.kind === "dip") items.set(change.item.dipId, change.item);
     effects.append({ index: at(index), results: [], muxChanges: changes, hostChanges: new Map<HostId, never>() });
     state.applied = at(index);
   };
@@ -40,7 +45,10 @@ function scene(options: { readonly held?: number; readonly keepFrom?: number } =
   const story = (): string[] =>
     sent
       .splice(0)
-      .map((update) => `${update.snapshot === true ? "view" : "delta"} ${update.index}: ${(update.muxItems ?? []).map((item) => `dip ${item.dip?.dipId}=${item.dip?.locator}`).join(", ")}`);
+      .map(
+        (update) =>
+          `${update.snapshot === true ? "view" : "delta"} ${update.index}: ${(update.muxItems ?? []).map((item) => `dip ${item.dip?.dipId}=${item.dip?.locator}`).join(", ")}`,
+      );
   return { feed, apply, state, story, setReading: (open: boolean) => (reading = open) };
 }
 

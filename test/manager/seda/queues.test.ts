@@ -4,11 +4,20 @@ import { DrainQueue } from "../../../manager/seda/drain-queue.js";
 import { FairQueue } from "../../../manager/seda/fair-queue.js";
 
 describe("the queue of drain tasks in the shared pool", () => {
-  const task = (name: string): (() => Promise<string>) => () => Promise.resolve(name);
+  const task =
+    (name: string): (() => Promise<string>) =>
+    () =>
+      Promise.resolve(name);
 
   test("the most urgent level goes first, and a level is first in, first out", async () => {
     const queue = new DrainQueue();
-    for (const [name, priority] of [["snat-1", 5], ["vip", 3], ["snat-2", 5], ["mux", 0]] as const) queue.enqueue(task(name), { priority });
+    for (const [name, priority] of [
+      ["snat-1", 5],
+      ["vip", 3],
+      ["snat-2", 5],
+      ["mux", 0],
+    ] as const)
+      queue.enqueue(task(name), { priority });
     const order: unknown[] = [];
     for (let run = queue.dequeue(); run !== undefined; run = queue.dequeue()) order.push(await run());
     expect(order).toEqual(["mux", "vip", "snat-1", "snat-2"]);

@@ -38,7 +38,11 @@ function scene() {
       batches.push(batch.map((event) => event.name));
     },
   });
-  const offer = (kind: Kind, name: string, options: { readonly key?: string; readonly deadlineAtMs?: number } = {}): void => {
+  const offer = (
+    kind: Kind,
+    name: string,
+    options: { readonly key?: string; readonly deadlineAtMs?: number } = {},
+  ): void => {
     stage.offer(kind, {
       name,
       fairnessKey: options.key ?? "tenant",
@@ -67,7 +71,10 @@ describe("a SEDA stage", () => {
     const { time, offer, batches } = scene();
     for (let count = 1; count <= 6; count++) offer("usual", `e${count}`);
     await time.advance(1);
-    expect(batches).toEqual([["e1", "e2", "e3", "e4"], ["e5", "e6"]]);
+    expect(batches).toEqual([
+      ["e1", "e2", "e3", "e4"],
+      ["e5", "e6"],
+    ]);
   });
 
   test("while the log is busy events wait here, where priority counts, and not in Raft", async () => {
@@ -89,7 +96,9 @@ describe("a SEDA stage", () => {
     offer("urgent", "u2");
     offer("urgent", "u3");
     offer("usual", "a1");
-    expect(refusals.map(({ name, error }) => [name, error.code, error.facts["retryAfterMs"]])).toEqual([["u3", "STAGE_OVERLOADED", 10]]);
+    expect(refusals.map(({ name, error }) => [name, error.code, error.facts["retryAfterMs"]])).toEqual([
+      ["u3", "STAGE_OVERLOADED", 10],
+    ]);
     setRoom(true);
     await time.advance(1);
     expect(batches).toEqual([["u1", "u2", "a1"]]);

@@ -34,8 +34,17 @@ function scene(muxes: Mux[]) {
     timings: MUX_TIMINGS,
     lose: (muxId, incarnation) => lost.push(`${muxId}/${incarnation}`),
   });
-  const report = (id: number, index: number, options: { readonly bootId?: string; readonly renewal?: number } = {}): void =>
-    pool.report({ name: `mux-${id}`, bootId: options.bootId ?? `boot-${id}`, index: at(index), renewal: options.renewal ?? 1 });
+  const report = (
+    id: number,
+    index: number,
+    options: { readonly bootId?: string; readonly renewal?: number } = {},
+  ): void =>
+    pool.report({
+      name: `mux-${id}`,
+      bootId: options.bootId ?? `boot-${id}`,
+      index: at(index),
+      renewal: options.renewal ?? 1,
+    });
   /** Housekeeping every 100 ms, as the pipeline does; `each` runs before every check. */
   const elapse = async (ms: number, each: () => void = () => undefined): Promise<void> => {
     for (let passed = 0; passed < ms; passed += 100) {

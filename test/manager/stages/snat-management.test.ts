@@ -25,10 +25,18 @@ function scene() {
   const ask = (dip: number, sequence: number, deadlineAtMs = Infinity): Submission => ({
     submitted: {
       origin: { session: SESSION, sequence },
-      command: { kind: "allocate-snat", hostId: 1 as HostId, incarnation: 1, dipId: dip as DipId, protocol: 6, ports: 8 },
+      command: {
+        kind: "allocate-snat",
+        hostId: 1 as HostId,
+        incarnation: 1,
+        dipId: dip as DipId,
+        protocol: 6,
+        ports: 8,
+      },
     },
     deadlineAtMs,
-    reply: (result) => answers.push(`dip ${dip} #${sequence}: ${result.ok ? `granted at ${result.index}` : result.code}`),
+    reply: (result) =>
+      answers.push(`dip ${dip} #${sequence}: ${result.ok ? `granted at ${result.index}` : result.code}`),
   });
   const submit = (submission: Submission): void => {
     const admitted = stage.admit(submission);
