@@ -1,7 +1,6 @@
 /** SNAT ports by unary calls, for clients in any language (proto/ananta/v1/snat.proto). */
-import type { DipId, HostId } from "../../core/brands.js";
+import type { DipId, HostId, IpAddress } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
-import { parseIpAddress } from "../../core/address.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { CallContext } from "../../runtime/env.js";
 import { addressOf, checkPorts, registration, tenantOf } from "../projection/agent-streams.js";
@@ -136,7 +135,7 @@ export class SnatService {
   }
 
   #filterShape(request: ananta.v1.ListSnatRequest.$Properties): {
-    readonly vip: ReturnType<typeof parseIpAddress>;
+    readonly vip: IpAddress | null;
     readonly dip: string | null;
   } {
     const vip = (request.vip ?? "") === "" ? null : addressOf(request.vip, "vip");
