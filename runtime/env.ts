@@ -55,12 +55,24 @@ export interface Method<Request, Response> {
   readonly response: Codec<Response>;
 }
 
-/** One end of a stream of messages. Events go to the one listener; those before `listen` are kept for it, in order. */
+/**
+ * One end of a stream of messages. Events go to the one listener; those before `listen` are kept for it, in order. The
+ * listener is never called from inside `listen`, `send` or `end` of its own stream.
+ */
 export interface MessageStream<Out, In> {
-  /** Hands over one message. False: the peer reads too slowly; hold further messages until `drained`. */
+  /**
+   * Hands over one message. False: the peer reads too slowly; hold further messages until `drained` (what is sent all the
+   * same is queued). After the stream is over it does nothing and returns true.
+   */
   send(message: Out): boolean;
   listen(listener: StreamListener<In>): void;
-  /** Ends this side: with an error the peer sees its code. Safe to call twice. */
+  /**
+   * Ends this side; safe to call twice.
+   * Serving side: the stream is over, with the error's code for the caller if one is given.
+   * Calling side with an error: the call is cancelled; the server hears CANCELLED, our own listener that error.
+   * Calling side without: a half-close. The server hears `closed(null)` and may still answer until it ends its side;
+   * if it does not, that happens for it after a second.
+   */
   end(error?: AnantaError): void;
   /** "address:port" of the other end, for logs. */
   readonly peer: string;
@@ -68,7 +80,10 @@ export interface MessageStream<Out, In> {
 
 export interface StreamListener<In> {
   message(message: In): void;
-  /** Called once, when the stream is over for any reason; null when the peer ended it in order. Then nothing follows. */
+  /**
+   * Called once, when nothing more will come, for any reason: null when it ended in order (the peer, or on the serving
+   * side we ourselves, without an error). Then nothing follows.
+   */
   closed(error: AnantaError | null): void;
   /** `send` may go on after it returned false. */
   drained?(): void;
@@ -105,33 +120,21 @@ export function unary<Request, Response>(
   method: Method<Request, Response>,
   handle: (request: Request, call: CallContext) => Promise<Response>,
 ): Handler {
-  return {
-    kind: "unary",
-    method: method,
-    handle: handle,
-  };
+  return { kind: "unary", method, handle };
 }
 
 export function serverStream<Request, Response>(
   method: Method<Request, Response>,
   handle: (request: Request, stream: MessageStream<Response, never>) => void,
 ): Handler {
-  return {
-    kind: "server-stream",
-    method: method,
-    handle: handle,
-  };
+  return { kind: "server-stream", method, handle };
 }
 
 export function bidi<Request, Response>(
   method: Method<Request, Response>,
   handle: (stream: MessageStream<Response, Request>) => void,
 ): Handler {
-  return {
-    kind: "bidi",
-    method: method,
-    handle: handle,
-  };
+  return { kind: "bidi", method, handle };
 }
 
 export interface Network {
