@@ -1,0 +1,66 @@
+/** Projection updates of the MUX scope, from the wire's form to ours. Every field is checked: a bad one ends the stream. */
+import { parseIpAddress } from "../../core/address.js";
+import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../../core/brands.js";
+import { AnantaError } from "../../core/errors.js";
+import type { MuxItem, PortProtocol } from "../../dataplane/mux-items.js";
+import type { ProjectionStep } from "../../dataplane/projection-receiver.js";
+import type { ananta } from "../../proto/gen/wire.js";
+
+/** Throws INVALID_ARGUMENT when an item is not what the schema says. */
+export function muxStep(update: ananta.v1.ProjectionUpdate.$Properties): ProjectionStep<MuxItem> {
+  return {
+    clusterEpoch: update.clusterEpoch ?? 0,
+    index: (update.index ?? 0) as LogIndex,
+    snapshot: update.snapshot ?? false,
+    last: update.last ?? false,
+    upserts: (update.muxItems ?? []).map(muxItem),
+    removedKeys: update.removedKeys ?? [],
+    digest: update.digest ?? "",
+  };
+}
+
+function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
+  const { vip, rule, pool, dip, snat, mux, site } = wire;
+  if (snat) {
+    return { kind: "snat", vipId: id(snat.vipId), protocol: protocol(snat.protocol), range: snat.range ?? 0, dipId: id(snat.dipId) };
+  }
+  if (vip) return { kind: "vip", vipId: id(vip.vipId), address: address(vip.address), announced: vip.announced ?? false };
+  if (rule) {
+    return { kind: "rule", vipId: id(rule.vipId), protocol: protocol(rule.protocol), port: rule.port ?? 0, poolId: id(rule.poolId) };
+  }
+  if (pool) {
+    const members = (pool.members ?? []).map((member) => ({ dipId: id<DipId>(member.dipId), weight: member.weight ?? 0 }));
+    return { kind: "pool", poolId: id<PoolId>(pool.poolId), maxMembers: pool.maxMembers ?? 0, members };
+  }
+  if (dip) return { kind: "dip", dipId: id(dip.dipId), locator: address(dip.locator) };
+  if (mux) {
+    return {
+      kind: "mux",
+      muxId: id<MuxId>(mux.muxId),
+      name: mux.name ?? "",
+      incarnation: mux.incarnation ?? 0,
+      address: address(mux.address),
+      bootId: mux.bootId ?? "",
+      joinedIndex: (mux.joinedIndex ?? 0) as LogIndex,
+    };
+  }
+  // The wire's bytes are a view on a buffer that is used again.
+  if (site) return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []) };
+  throw new AnantaError("INVALID_ARGUMENT", "mux_items: an item of an unknown kind; this MUX is too old for its Managers");
+}
+
+function id<Id extends VipId | DipId | PoolId | MuxId>(value: number | null | undefined): Id {
+  if (value === null || value === undefined || value < 1) throw new AnantaError("INVALID_ARGUMENT", "mux_items: ids count from 1");
+  return value as Id;
+}
+
+function protocol(value: number | null | undefined): PortProtocol {
+  if (value === 6 || value === 17) return value;
+  throw new AnantaError("INVALID_ARGUMENT", `mux_items: protocol ${value ?? 0} has no ports to balance by`);
+}
+
+function address(text: string | null | undefined): IpAddress {
+  const parsed = parseIpAddress(text ?? "");
+  if (parsed === null) throw new AnantaError("INVALID_ARGUMENT", `mux_items: "${text ?? ""}" is not an IP address`);
+  return parsed;
+}
