@@ -45,9 +45,11 @@ export interface GrpcTransportOptions {
 interface Peer {
   readonly id: NodeId;
   readonly lanes: Record<Lane, PeerLane>;
-  /** Streams it dialled. */
-  readonly incoming: Set<MessageStream<WireWelcome, RaftFrame>>;
+  /** Streams it dialled, with the boot id of who dialled. */
+  readonly incoming: Map<MessageStream<WireWelcome, RaftFrame>, string>;
   bootId: string | null;
+  /** Who welcomed each lane last. */
+  readonly laneBootIds: Record<Lane, string | null>;
   /** The last attempt to dial it was refused. */
   refused: boolean;
   /** `gone` was reported and nothing opened since. */
@@ -100,7 +102,7 @@ export class GrpcTransport implements RaftTransport {
     this.#watch?.cancel();
     for (const peer of this.#peers.values()) {
       for (const lane of LANES) peer.lanes[lane].stop();
-      for (const stream of peer.incoming) stream.end();
+      for (const stream of peer.incoming.keys()) stream.end();
       peer.incoming.clear();
     }
     await this.#server?.stop(0);
@@ -132,7 +134,7 @@ export class GrpcTransport implements RaftTransport {
         lane,
         clock: env.clock,
         random: this.#random.fork(),
-        channel: env.network.connect(addresses.get(id)!, { reconnectMaxMs: redialMaxMs, dedicated: true }), // ids come from the map
+        connect: () => env.network.connect(addresses.get(id)!, { reconnectMaxMs: redialMaxMs, dedicated: true }), // an id of the map
         hello,
         redialMaxMs,
         ...OUTBOX[lane],
@@ -144,8 +146,9 @@ export class GrpcTransport implements RaftTransport {
     const peer: Peer = {
       id,
       lanes: { control: create("control"), bulk: create("bulk") },
-      incoming: new Set(),
+      incoming: new Map(),
       bootId: null,
+      laneBootIds: { control: null, bulk: null },
       refused: false,
       goneTold: false,
       unansweredSinceMs: null,
@@ -165,7 +168,9 @@ export class GrpcTransport implements RaftTransport {
     peer.refused = false;
     peer.goneTold = false;
     peer.unansweredSinceMs = null;
-    this.#learnBootId(peer, hex(welcome.bootId ?? new Uint8Array(0)));
+    const bootId = hex(welcome.bootId ?? new Uint8Array(0));
+    peer.laneBootIds[lane] = bootId;
+    this.#learnBootId(peer, bootId);
   }
 
   #laneClosed(peer: Peer, lane: Lane, refused: boolean): void {
@@ -187,6 +192,14 @@ export class GrpcTransport implements RaftTransport {
     if (known === null) return;
     this.#options.log.info("a replica was restarted", { peer: peer.id });
     this.#listener?.restarted(peer.id);
+    // (T3) Should an old process's Hello have come late, the present one dials again and says who it is.
+    for (const [stream, dialledBy] of [...peer.incoming]) {
+      if (dialledBy === bootId) continue;
+      peer.incoming.delete(stream);
+      stream.end(new AnantaError("STALE_INCARNATION", "Another process of this node has said hello."));
+    }
+    // Streams to the old process are dead, whether or not its machine had the time to say so.
+    for (const lane of LANES) if (peer.lanes[lane].open && peer.laneBootIds[lane] !== bootId) peer.lanes[lane].redial("the peer was restarted");
   }
 
   /** (P2) */
@@ -206,7 +219,6 @@ export class GrpcTransport implements RaftTransport {
 
   #accept(stream: MessageStream<WireWelcome, RaftFrame>, lane: Lane): void {
     let peer: Peer | null = null;
-    let bootId = "";
     const refuse = (error: AnantaError): void => {
       this.#options.log.warn("refused a raft stream", { from: stream.peer, lane, reason: error.message });
       if (peer !== null) peer.incoming.delete(stream);
@@ -217,13 +229,11 @@ export class GrpcTransport implements RaftTransport {
       message: (frame) => {
         if (this.#listener === null || frame.kind !== "decoded") return;
         try {
-          if (peer === null) {
-            peer = this.#admit(frame, stream);
-            bootId = peer.bootId ?? "";
-          } else if (peer.bootId === bootId) {
+          if (peer === null) peer = this.#admit(frame, stream);
+          else if (peer.incoming.has(stream)) {
             peer.unansweredSinceMs = null;
             this.#listener.received(messageFromWire(frame.frame, peer.id));
-          } // else: (T3)
+          } // else: given up already, see (T3)
         } catch (error) {
           if (!(error instanceof AnantaError)) throw error;
           refuse(error);
@@ -251,9 +261,10 @@ export class GrpcTransport implements RaftTransport {
       throw new AnantaError("PERMISSION_DENIED", `Node ${from} is not known here, or does not mean this node, ${id}.`);
     }
     if ((hello.version ?? 0) < 1) throw new AnantaError("FAILED_PRECONDITION", "The Hello names no protocol version.");
-    this.#learnBootId(peer, hex(hello.bootId ?? new Uint8Array(0)));
+    const bootId = hex(hello.bootId ?? new Uint8Array(0));
+    this.#learnBootId(peer, bootId);
     peer.goneTold = false;
-    peer.incoming.add(stream);
+    peer.incoming.set(stream, bootId);
     stream.send({ nodeId: id, bootId: this.#bootId, version: PROTOCOL_VERSION });
     return peer;
   }

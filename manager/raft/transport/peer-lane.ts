@@ -5,8 +5,8 @@
  *                         |__ closed, refused, or no welcome in time ___^
  *
  * (P1) The outbox is bounded in messages and bytes. While `waiting` nothing is kept: it would be stale when sent.
- * (P2) A stream whose peer has not answered anything for `silenceMs` although something was sent is dialled anew: TCP
- *      would try an old connection again only after many seconds when a cut is mended.
+ * (P2) A peer that is silent although something was sent is dialled anew on a new connection: TCP would try the old one
+ *      again only after many seconds when a cut is mended, and never notices at once that a machine lost its power.
  */
 import type { Random } from "../../../core/random.js";
 import { AnantaError } from "../../../core/errors.js";
@@ -18,7 +18,8 @@ export interface PeerLaneOptions {
   readonly lane: Lane;
   readonly clock: Clock;
   readonly random: Random;
-  readonly channel: Channel;
+  /** A connection of its own, made anew when the old one may be dead without knowing it. */
+  connect(): Channel;
   /** The first frame of every stream. */
   readonly hello: Uint8Array;
   /** The longest pause between attempts: the shortest election timeout, so that a returning peer is found before one ends. */
@@ -43,6 +44,7 @@ const REDIAL_MIN_MS = 10;
 
 export class PeerLane {
   readonly #options: PeerLaneOptions;
+  #channel: Channel;
   #state: LaneState = { kind: "stopped" };
   #outbox: RaftFrame[] = [];
   #outboxBytes = 0;
@@ -50,6 +52,7 @@ export class PeerLane {
 
   constructor(options: PeerLaneOptions) {
     this.#options = options;
+    this.#channel = options.connect();
   }
 
   get open(): boolean {
@@ -66,7 +69,7 @@ export class PeerLane {
     if (state.kind === "waiting" || state.kind === "opening") state.timer.cancel();
     if (state.kind === "opening" || state.kind === "open") state.stream.end();
     this.#clearOutbox();
-    this.#options.channel.close();
+    this.#channel.close();
   }
 
   send(bytes: Uint8Array): void {
@@ -84,17 +87,20 @@ export class PeerLane {
     this.#outboxBytes += bytes.length;
   }
 
-  /** Gives the present stream up and dials again. */
+  /** Gives the present stream and its connection up and dials again. */
   redial(reason: string): void {
     const state = this.#state;
     if (state.kind !== "open" && state.kind !== "opening") return;
+    const old = this.#channel;
+    this.#channel = this.#options.connect(); // (P2)
     this.#closed(state.stream, false);
     state.stream.end(new AnantaError("UNAVAILABLE", reason));
+    old.close();
   }
 
   #dial(): void {
-    const { channel, clock, hello, lane } = this.#options;
-    const stream = channel.open(METHODS[lane]);
+    const { clock, hello, lane } = this.#options;
+    const stream = this.#channel.open(METHODS[lane]);
     const timer = clock.setTimer(WELCOME_TIMEOUT_MS, () => this.redial("no welcome in time"));
     this.#state = { kind: "opening", stream, timer };
     stream.listen({
