@@ -18,6 +18,7 @@
  *       and 1/n of all when one comes.
  */
 import type { Ipv4 } from "../core/brands.js";
+import type { FrameAnnouncement } from "../dataplane/fabric-frame.js";
 
 export type EcmpMode = "plain" | "resilient";
 
@@ -36,18 +37,6 @@ export type RouterPort =
   | { readonly kind: "host"; readonly name: string; readonly address: string }
   | { readonly kind: "mux"; readonly name: string; readonly address: string }
   | { readonly kind: "local"; readonly name: string };
-
-/** All VIPs that a MUX is next hop for; each replaces what it announced before. */
-export interface RouteAnnouncement {
-  readonly mux: string;
-  /** Outer source address of the MUX, for display. */
-  readonly address: string;
-  /** Empty: everything is withdrawn. */
-  readonly vips: readonly Ipv4[];
-  readonly holdTimeMs: number;
-  /** Counts the announcements of one start of the MUX. */
-  readonly sequence: number;
-}
 
 export type RouterDropReason = "malformed" | "bad_header_checksum" | "ttl_expired" | "no_route" | "vip_withdrawn";
 
@@ -105,7 +94,7 @@ export class RouterModel {
   }
 
   /** `wire` is where the announcement came from: packets for the MUX go there. */
-  announce(announcement: RouteAnnouncement, wire: string, nowMs: number): readonly RouterEvent[] {
+  announce(announcement: FrameAnnouncement, wire: string, nowMs: number): readonly RouterEvent[] {
     const { mux, address } = announcement;
     const known = this.peers.get(mux);
     // Overtaken by a newer one on its way. After a silence it is a new start of the MUX, which counts from 1 again.

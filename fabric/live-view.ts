@@ -1,0 +1,309 @@
+/**
+ * What `npm start` shows: the site at a glance, redrawn in place twice a second. `renderView` is a function from what is known
+ * to lines of text; `Screen` puts lines on a terminal. Without a terminal: events as they happen, and a summary every 5 s.
+ */
+import { formatIpv4 } from "../core/address.js";
+import { assertNever } from "../core/assert.js";
+import type { Clock, Timer } from "../runtime/env.js";
+import type { FlowStatistics } from "./flow-generator.js";
+import type { NextHop, RouterDropReason, RouterEvent } from "./router-model.js";
+import { connectedHosts, leaderOf, muxesOf, portsByDip, type SiteStatus } from "./site-status.js";
+
+export interface SiteEvent {
+  /** Since the site started. */
+  readonly atMs: number;
+  readonly text: string;
+}
+
+export interface ViewModel {
+  readonly elapsedMs: number;
+  readonly status: SiteStatus;
+  /** Name, pid or null when it is down. */
+  readonly children: readonly { readonly name: string; readonly role: string; readonly pid: number | null }[];
+  readonly routes: readonly NextHop[];
+  readonly routerDrops: ReadonlyMap<RouterDropReason, number>;
+  readonly inbound: FlowStatistics;
+  readonly outbound: FlowStatistics;
+  readonly badPackets: number;
+  readonly retransmissions: number;
+  /** Newest last. */
+  readonly events: readonly SiteEvent[];
+  readonly dataFolder: string;
+}
+
+export interface ViewSize {
+  readonly columns: number;
+  readonly rows: number;
+  readonly colour: boolean;
+}
+
+const COMMANDS: readonly (readonly [command: string, what: string])[] = [
+  ["npx ananta status", "replicas, MUXes, hosts"],
+  ["npx ananta get vips -o wide", "VIPs and their rules"],
+  ["npx ananta snat list", "who owns which ports"],
+  ["npx ananta flow explain tcp 198.51.100.10:40000 203.0.113.10:80", "which MUX, rule and DIP, and why"],
+];
+
+type Paint = (text: string) => string;
+interface Palette {
+  readonly title: Paint;
+  readonly good: Paint;
+  readonly bad: Paint;
+  readonly dim: Paint;
+}
+
+const sgr =
+  (code: number): Paint =>
+  (text) =>
+    `\u001b[${code}m${text}\u001b[0m`;
+const same: Paint = (text) => text;
+const PLAIN: Palette = { title: same, good: same, bad: same, dim: same };
+const COLOURED: Palette = { title: sgr(1), good: sgr(32), bad: sgr(31), dim: sgr(2) };
+
+/** At most `rows` lines of at most `columns` visible characters. What matters least is left out first. */
+export function renderView(view: ViewModel, size: ViewSize): readonly string[] {
+  const palette = size.colour ? COLOURED : PLAIN;
+  const { title, dim } = palette;
+  const head = title(`ananta   up ${duration(view.elapsedMs)}   data in ${view.dataFolder}   Ctrl-C ends everything`);
+  const body = [
+    [head],
+    replicaLines(view, palette),
+    muxLines(view, palette),
+    hostLines(view, palette),
+    vipLines(view, palette),
+    trafficLines(view, palette),
+  ];
+  const footer = [
+    title("Try next, in another terminal"),
+    ...COMMANDS.map((entry) => commandLine(entry, size.columns, palette)),
+  ];
+  const spaced = body.flatMap((section) => [...section, ""]);
+  const compact = spaced.length + footer.length > size.rows;
+  const lines = compact ? body.flat() : spaced;
+  const eventRoom = Math.min(6, view.events.length, size.rows - lines.length - footer.length - 2);
+  if (eventRoom > 0) {
+    const newest = view.events.slice(view.events.length - eventRoom);
+    lines.push(title("Events"), ...newest.map((event) => `  ${dim(clockText(event.atMs))}  ${event.text}`), "");
+  }
+  const room = Math.max(1, size.rows - footer.length);
+  return [...lines.slice(0, room), ...footer].slice(0, size.rows).map((line) => clip(line, size.columns));
+}
+
+function replicaLines(view: ViewModel, { title, good, bad }: Palette): readonly string[] {
+  const managers = view.children.filter((child) => child.role === "manager");
+  const leader = leaderOf(view.status);
+  const rows = managers.map(({ name, pid }, index) => {
+    const replica = view.status.replicas[index] ?? null;
+    // One that was started by hand answers too, and tells its pid.
+    const start = `  ${name.padEnd(11)} ${String(pid ?? replica?.pid ?? "-").padStart(8)}  `;
+    if (replica === null) return `${start}${bad(pid === null ? "down" : "no answer")}`;
+    const role = replica === leader ? good(replica.role.padEnd(10)) : replica.role.padEnd(10);
+    const behind = leader === null ? "" : String(Math.max(0, leader.commitIndex - replica.appliedIndex));
+    const numbers = [replica.term, replica.commitIndex, replica.muxSafeIndex].map((value) => String(value).padStart(9));
+    return `${start}${role}${numbers.join("")}${behind.padStart(8)}${replica.notVoting === "" ? "" : `  ${bad(replica.notVoting)}`}`;
+  });
+  return [title("  MANAGER          pid  role           term   commit  in force  behind"), ...rows];
+}
+
+function muxLines(view: ViewModel, { title, bad }: Palette): readonly string[] {
+  const known = new Map(muxesOf(view.status).map((mux) => [mux.name, mux]));
+  const routes = new Map(view.routes.map((route) => [route.mux, route]));
+  const rows = view.children
+    .filter((child) => child.role === "mux")
+    .map(({ name, pid }) => {
+      const mux = known.get(name);
+      const route = routes.get(name);
+      const state = pid === null && route === undefined ? bad("down".padEnd(9)) : (mux?.state ?? "starting").padEnd(9);
+      const drops = mux === undefined ? 0 : [...mux.drops.values()].reduce((sum, count) => sum + count, 0);
+      const numbers = [mux?.packets ?? 0, mux?.flows ?? 0, drops].map((value) => count(value).padStart(9));
+      const heard =
+        route === undefined ? "no routes" : `${route.vips.length} VIPs ${Math.round(route.heardMsAgo)} ms ago`;
+      return `  ${name.padEnd(11)} ${String(pid ?? "-").padStart(8)}  ${state}${numbers.join("")}   ${heard}`;
+    });
+  return [title("  MUX              pid  state      packets    flows    drops   routes announced"), ...rows];
+}
+
+function hostLines(view: ViewModel, { title, bad }: Palette): readonly string[] {
+  const connected = connectedHosts(view.status);
+  const ports = portsByDip(view.status.snat);
+  const rows = view.children
+    .filter((child) => child.role === "agent")
+    .map(({ name, pid }) => {
+      const down = pid === null && !connected.has(name);
+      const state = down ? bad("down".padEnd(10)) : (connected.has(name) ? "connected" : "alone").padEnd(10);
+      const owned = ports
+        .filter((row) => row.host === name)
+        .map((row) => `${row.dip} ${row.tcpPorts}${row.udpPorts > 0 ? `+${row.udpPorts}u` : ""}`);
+      return `  ${name.padEnd(11)} ${String(pid ?? "-").padStart(8)}  ${state}  ${owned.join("   ") || "-"}`;
+    });
+  return [title("  HOST             pid  agent       SNAT ports by DIP (TCP, +u UDP)"), ...rows];
+}
+
+function vipLines(view: ViewModel, { title }: Palette): readonly string[] {
+  const rows = view.status.vips.map(
+    (vip) =>
+      `  ${vip.name.padEnd(11)} ${vip.address.padEnd(15)} ${vip.phase.padEnd(9)} ${String(vip.ownedRanges).padStart(6)} /${String(vip.ownedRanges + vip.freeRanges + vip.quarantinedRanges).padStart(6)}   ${vip.rules.join(", ")}`,
+  );
+  return [
+    title("  VIP         address         phase     SNAT ranges      rules"),
+    ...(rows.length === 0 ? ["  none yet"] : rows),
+  ];
+}
+
+function trafficLines(view: ViewModel, { title, bad }: Palette): readonly string[] {
+  const row = (name: string, flows: FlowStatistics): string => {
+    const numbers = [flows.open, flows.opened, flows.answers].map((value) => count(value).padStart(9));
+    const broken = count(flows.brokenCount).padStart(9);
+    const stall = `${count(Math.round(flows.longestStallMs))} ms`.padStart(15);
+    return `  ${name.padEnd(10)}${numbers.join("")}${flows.brokenCount > 0 ? bad(broken) : broken}${stall}`;
+  };
+  const dropped = [...view.routerDrops].map(([reason, drops]) => `${reason} ${drops}`).join(", ");
+  return [
+    title("  TRAFFIC        open   opened  answers   broken  longest stall"),
+    row("inbound", view.inbound),
+    row("outbound", view.outbound),
+    `  wrong checksums ${view.badPackets}, repeated segments ${count(view.retransmissions)}, dropped by the router: ${dropped || "none"}`,
+  ];
+}
+
+function commandLine([command, what]: readonly [string, string], columns: number, { dim }: Palette): string {
+  const line = `  ${command}`;
+  return line.length + what.length + 4 <= columns ? `${line}   ${dim(what)}` : line;
+}
+
+/** One line that says how things are, for logs. */
+export function summaryLine(view: ViewModel): string {
+  const { status, inbound, outbound } = view;
+  const leader = leaderOf(status);
+  const answering = status.replicas.filter((replica) => replica !== null).length;
+  const live = muxesOf(status).filter((mux) => mux.state === "live").length;
+  const ports = portsByDip(status.snat).reduce((sum, row) => sum + row.tcpPorts + row.udpPorts, 0);
+  return [
+    `managers ${answering}/${status.replicas.length}`,
+    leader === null
+      ? "no leader"
+      : `leader ${leader.nodeId} (pid ${leader.pid}) term ${leader.term} commit ${leader.commitIndex}`,
+    `muxes live ${live}, announcing ${view.routes.length}`,
+    `hosts ${connectedHosts(status).size}`,
+    `vips ${status.vips.length}`,
+    `snat ports ${ports}`,
+    `inbound ${inbound.open} open ${inbound.answers} answers ${inbound.brokenCount} broken`,
+    `outbound ${outbound.open} open ${outbound.answers} answers ${outbound.brokenCount} broken`,
+  ].join(" | ");
+}
+
+/** Visible characters only count: colour codes are passed on whole. */
+function clip(line: string, columns: number): string {
+  let visible = 0;
+  let out = "";
+  for (const part of line.split(/(\u001b\[[0-9;]*m)/)) {
+    if (part.startsWith("\u001b")) out += part;
+    else {
+      const room = columns - visible;
+      out += part.length > room ? part.slice(0, Math.max(0, room)) : part;
+      visible += Math.min(part.length, Math.max(0, room));
+    }
+  }
+  return out;
+}
+
+const count = (value: number): string => value.toLocaleString("en-US");
+
+function duration(ms: number): string {
+  const seconds = Math.floor(ms / 1_000);
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+}
+
+export const clockText = (ms: number): string => `${(ms / 1_000).toFixed(1).padStart(6)} s`;
+
+export interface Output {
+  write(text: string): unknown;
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+}
+
+/** A terminal that is redrawn from its top-left corner; leaves what stood there before as it was. */
+export class Screen {
+  private readonly output: Output;
+  private open = false;
+
+  constructor(output: Output) {
+    this.output = output;
+  }
+
+  draw(lines: readonly string[]): void {
+    const enter = this.open ? "" : "\u001b[?1049h\u001b[?25l";
+    this.open = true;
+    // Each line clears its own rest and the last one the rest below: no flicker, and a smaller window leaves nothing over.
+    this.output.write(`${enter}\u001b[H${lines.map((line) => `${line}\u001b[K`).join("\r\n")}\u001b[J`);
+  }
+
+  close(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.output.write("\u001b[?25h\u001b[?1049l");
+  }
+}
+
+const REDRAW_MS = 500;
+const SUMMARY_MS = 5_000;
+
+/** Draws `view()` twice a second on a terminal; elsewhere prints events at once and a summary every 5 s. */
+export class LiveView {
+  private readonly clock: Clock;
+  private readonly output: Output;
+  private readonly view: () => ViewModel;
+  private readonly screen: Screen | null;
+  private readonly colour: boolean;
+  private timer: Timer | null = null;
+
+  constructor(clock: Clock, output: Output, options: { readonly colour: boolean; readonly view: () => ViewModel }) {
+    this.clock = clock;
+    this.output = output;
+    this.view = options.view;
+    this.colour = options.colour;
+    this.screen = output.isTTY === true ? new Screen(output) : null;
+  }
+
+  start(): void {
+    this.redraw();
+  }
+
+  /** Also when the terminal has changed its size. */
+  redraw(): void {
+    this.timer?.cancel();
+    const view = this.view();
+    if (this.screen !== null) {
+      this.screen.draw(
+        renderView(view, { columns: this.output.columns ?? 80, rows: this.output.rows ?? 24, colour: this.colour }),
+      );
+    } else {
+      this.output.write(`${clockText(view.elapsedMs)}  ${summaryLine(view)}\n`);
+    }
+    this.timer = this.clock.setTimer(this.screen === null ? SUMMARY_MS : REDRAW_MS, () => this.redraw());
+  }
+
+  event(event: SiteEvent): void {
+    if (this.screen === null) this.output.write(`${clockText(event.atMs)}  ${event.text}\n`);
+  }
+
+  stop(): void {
+    this.timer?.cancel();
+    this.screen?.close();
+  }
+}
+
+/** "router: mux-1 announces 203.0.113.10" */
+export function routerEventText(event: RouterEvent): string {
+  switch (event.kind) {
+    case "route-added":
+      return `router: ${event.mux} announces ${formatIpv4(event.vip)}`;
+    case "route-withdrawn":
+      return `router: ${event.mux} withdraws ${formatIpv4(event.vip)}`;
+    case "hold-expired":
+      return `router: ${event.mux} silent for the hold time, ${event.routes} routes removed`;
+    default:
+      return assertNever(event);
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * [pure] The plan of the embedded site: who listens where, which addresses the machines have, and the configuration file of
+ * every child process. All ports are offsets from one base, all addresses from the ranges for documentation and private use
+ * (RFC 5737, RFC 1918).
+ *
+ *     base + 1..5    managers, API        base + 11..15  managers, Raft      base + 21..25  managers, metrics and health
+ *     base + 31..32  MUXes, packets       base + 41..42  MUXes, metrics
+ *     base + 51..53  hosts, packets       base + 61..63  hosts, towards VMs  base + 71..73  hosts, metrics
+ *     base + 80      router               base + 91..96  VMs
+ */
+import { formatIpv4, parseIpv4 } from "../core/address.js";
+import { assert } from "../core/assert.js";
+import type { Ipv4, Port } from "../core/brands.js";
+import type { ApiObject } from "./control/manager-api.js";
+
+export const PORT_BASE_DEFAULT = 7_400;
+/** The highest offset from the base that is used. */
+export const PORT_SPAN = 100;
+
+export interface SitePlan {
+  readonly managers: readonly {
+    readonly nodeId: number;
+    readonly name: string;
+    readonly api: string;
+    readonly raft: string;
+    readonly ops: string;
+  }[];
+  readonly muxes: readonly {
+    readonly name: string;
+    /** Outer source of what it encapsulates. */
+    readonly address: Ipv4;
+    readonly wire: string;
+    readonly ops: string;
+  }[];
+  readonly hosts: readonly {
+    readonly name: string;
+    readonly wire: string;
+    readonly vmListen: string;
+    readonly ops: string;
+    readonly vms: readonly VmPlan[];
+  }[];
+  readonly router: string;
+  /** External clients and servers. */
+  readonly clients: readonly Ipv4[];
+  readonly servers: readonly Ipv4[];
+}
+
+export interface VmPlan {
+  readonly dip: Ipv4;
+  /** Datagram address of its network card. */
+  readonly nic: string;
+}
+
+export interface ChildPlan {
+  readonly name: string;
+  readonly role: "manager" | "mux" | "agent";
+  /** Its main file, from the root of the build. */
+  readonly program: string;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** What the servers of the site listen on. */
+export const BACKEND_PORT = 8_080 as Port;
+export const BACKEND_UDP_PORT = 5_353 as Port;
+export const SERVER_PORT = 443 as Port;
+
+export const DEMO_VIP = address("203.0.113.10");
+
+function address(text: string): Ipv4 {
+  const parsed = parseIpv4(text);
+  assert(parsed !== null, `"${text}" is an IPv4 address`);
+  return parsed;
+}
+
+export function planSite(portBase: number): SitePlan {
+  const at = (offset: number): string => `127.0.0.1:${portBase + offset}`;
+  const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, index) => index + 1);
+  return {
+    managers: upTo(5).map((n) => ({
+      nodeId: n,
+      name: `manager-${n}`,
+      api: at(n),
+      raft: at(10 + n),
+      ops: at(20 + n),
+    })),
+    muxes: upTo(2).map((n) => ({
+      name: `mux-${n}`,
+      address: address(`10.255.0.${n}`),
+      wire: at(30 + n),
+      ops: at(40 + n),
+    })),
+    hosts: upTo(3).map((n) => ({
+      name: `host-${n}`,
+      wire: at(50 + n),
+      vmListen: at(60 + n),
+      ops: at(70 + n),
+      vms: upTo(2).map((vm) => ({ dip: address(`10.1.${n}.${vm}`), nic: at(90 + (n - 1) * 2 + vm) })),
+    })),
+    router: at(80),
+    clients: upTo(20).map((n) => address(`198.51.100.${9 + n}`)),
+    servers: upTo(2).map((n) => address(`192.0.2.${n}`)),
+  };
+}
+
+/** `bootstrap` only for the first start of an empty site: later an empty folder of a replica is a loss. */
+export function childPlans(
+  plan: SitePlan,
+  site: { readonly clusterId: string; readonly dataFolder: string; readonly bootstrap: boolean },
+): readonly ChildPlan[] {
+  const { clusterId } = site;
+  const managers = plan.managers.map((manager) => manager.api);
+  const folder = (name: string): string => `${site.dataFolder}/${name}`;
+  return [
+    ...plan.managers.map(({ nodeId, name, ops }) => ({
+      name,
+      role: "manager" as const,
+      program: "manager/main.js",
+      config: {
+        nodeId,
+        clusterId,
+        clusterEpoch: 1,
+        dataFolder: folder(name),
+        bootstrap: site.bootstrap,
+        replicas: plan.managers.map((replica) => ({
+          nodeId: replica.nodeId,
+          raftAddress: replica.raft,
+          apiAddress: replica.api,
+        })),
+        opsAddress: ops,
+      },
+    })),
+    ...plan.muxes.map((mux) => ({
+      name: mux.name,
+      role: "mux" as const,
+      program: "mux/main.js",
+      config: {
+        name: mux.name,
+        clusterId,
+        managers,
+        address: formatIpv4(mux.address),
+        io: { kind: "fabric", listen: mux.wire, router: plan.router },
+        opsAddress: mux.ops,
+      },
+    })),
+    ...plan.hosts.map((host) => ({
+      name: host.name,
+      role: "agent" as const,
+      program: "agent/main.js",
+      config: {
+        name: host.name,
+        clusterId,
+        managers,
+        dataFolder: folder(host.name),
+        dips: host.vms.map((vm) => ({ tenant: "default", address: formatIpv4(vm.dip), nic: vm.nic })),
+        io: { kind: "fabric", listen: host.wire, router: plan.router, vmListen: host.vmListen },
+        opsAddress: host.ops,
+      },
+    })),
+  ];
+}
+
+/** Every port of the plan, for a look before anything is started. */
+export function portsOf(
+  plan: SitePlan,
+): readonly { readonly transport: "tcp" | "udp"; readonly address: string; readonly usedBy: string }[] {
+  const tcp = (address: string, usedBy: string) => ({ transport: "tcp" as const, address, usedBy });
+  const udp = (address: string, usedBy: string) => ({ transport: "udp" as const, address, usedBy });
+  return [
+    ...plan.managers.flatMap(({ name, api, raft, ops }) => [
+      tcp(api, `${name}, API`),
+      tcp(raft, `${name}, Raft`),
+      tcp(ops, `${name}, metrics`),
+    ]),
+    ...plan.muxes.flatMap(({ name, wire, ops }) => [udp(wire, `${name}, packets`), tcp(ops, `${name}, metrics`)]),
+    ...plan.hosts.flatMap(({ name, wire, vmListen, ops, vms }) => [
+      udp(wire, `${name}, packets`),
+      udp(vmListen, `${name}, its VMs`),
+      tcp(ops, `${name}, metrics`),
+      ...vms.map((vm) => udp(vm.nic, `VM ${formatIpv4(vm.dip)}`)),
+    ]),
+    udp(plan.router, "the router"),
+  ];
+}
+
+/** What a first start applies: one VIP in front of all VMs, for connections in both directions. */
+export function exampleObjects(plan: SitePlan): readonly ApiObject[] {
+  const pool = "demo-pool";
+  return [
+    {
+      metadata: { tenant: "default", name: pool },
+      backendPool: {
+        members: plan.hosts.flatMap((host) => host.vms.map((vm) => ({ dip: formatIpv4(vm.dip) }))),
+      },
+    },
+    {
+      metadata: { tenant: "default", name: "demo" },
+      vip: {
+        address: formatIpv4(DEMO_VIP),
+        rules: [
+          { name: "http", protocol: 6, port: 80, pool, backendPort: BACKEND_PORT },
+          { name: "dns", protocol: 17, port: 53, pool, backendPort: BACKEND_UDP_PORT },
+        ],
+        outbound: { pools: [pool] },
+      },
+    },
+  ];
+}
