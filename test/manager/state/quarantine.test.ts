@@ -1,0 +1,94 @@
+/**
+ * A released range rests until 120 s of cluster time have passed *and* every live MUX has acknowledged its removal. A MUX
+ * that is slow would otherwise deliver the new owner's replies to the old one.
+ */
+import { expect, test } from "vitest";
+import { pool, smallSite, vipRef } from "./fixture.js";
+
+/** Everything owned by one DIP, and one range given back: nothing but that range can be granted next. */
+function exhausted(): ReturnType<typeof smallSite> {
+  const site = smallSite();
+  site.allocate("10.0.0.1", 64_512);
+  site.release("10.0.0.1", "198.51.100.1/6:2048-2055");
+  return site;
+}
+
+test("neither 120 s alone nor the MUXes' acknowledgement alone ends it; both together do", () => {
+  const site = exhausted();
+  const released = site.index;
+  site.muxSafeIndex = released;
+  site.elapse(119_999);
+  expect(site.refused(site.allocation("10.0.0.2", 8)).code).toBe("SNAT_PORTS_EXHAUSTED");
+
+  site.muxSafeIndex = released - 1;
+  site.elapse(600_000);
+  expect(site.refused(site.allocation("10.0.0.2", 8)).code).toBe("SNAT_PORTS_EXHAUSTED");
+
+  site.muxSafeIndex = released;
+  expect(site.allocate("10.0.0.2", 8)).toEqual(["198.51.100.1/6:2048-2055"]);
+});
+
+test("ends with the entry whose time has come, before that entry's own commands", () => {
+  const site = exhausted();
+  site.muxSafeIndex = site.index;
+  site.nowMs = 120_000;
+  expect(site.allocate("10.0.0.2", 8)).toEqual(["198.51.100.1/6:2048-2055"]);
+});
+
+test("a clock that lags behind does not turn cluster time back", () => {
+  const site = exhausted();
+  site.muxSafeIndex = site.index;
+  site.elapse(100_000);
+  site.nowMs = 0;
+  site.elapse(19_999);
+  expect(site.machine.clusterTimeMs).toBe(100_000);
+  expect(site.refused(site.allocation("10.0.0.2", 8)).code).toBe("SNAT_PORTS_EXHAUSTED");
+});
+
+test("the last owner too waits until its range has rested", () => {
+  const site = exhausted();
+  expect(site.refused(site.allocation("10.0.0.1", 8)).code).toBe("SNAT_PORTS_EXHAUSTED");
+});
+
+test("a tick is due when a rest may end, unless the MUXes are behind", () => {
+  const site = exhausted();
+  const released = site.index;
+  expect(site.machine.nextTickDueMs()).toBe(120_000);
+  expect(site.machine.nextTickDueMs((released - 1) as never)).toBeNull();
+  expect(site.machine.nextTickDueMs(released as never)).toBe(120_000);
+});
+
+test("survives deleting and re-creating the VIP", () => {
+  const site = smallSite();
+  site.allocate("10.0.0.1", 8);
+  site.release("10.0.0.1", "198.51.100.1/6:1024-1031");
+  site.delete(vipRef("web"));
+  site.activate();
+  site.configure({ ref: vipRef("next"), labels: {}, expectedGeneration: null, object: nextVip() });
+  expect(site.machine.snatUsage()[0]).toMatchObject({ quarantined: 1 });
+  site.muxSafeIndex = site.index;
+  site.elapse(120_000);
+  expect(site.machine.snatUsage()[0]).toMatchObject({ quarantined: 0, free: 8064 });
+});
+
+test("a rule may not take a resting range", () => {
+  const site = smallSite();
+  site.allocate("10.0.0.1", 8);
+  site.release("10.0.0.1", "198.51.100.1/6:1024-1031");
+  const request = { ...pool("web", []), ref: vipRef("web"), object: nextVip(["tcp/1027"]) };
+  expect(site.refused({ kind: "apply-objects", objects: [request] }).message).toContain("10.0.0.1");
+});
+
+function nextVip(rules: readonly string[] = []) {
+  return {
+    kind: "Vip" as const,
+    spec: {
+      address: "198.51.100.1" as never,
+      rules: rules.map((text) => {
+        const port = Number(text.split("/")[1]) as never;
+        return { name: "rule", protocol: "tcp" as const, port, pool: "web", backendPort: port };
+      }),
+      outbound: { pools: ["web"], maxPorts: 64_512 },
+    },
+  };
+}
