@@ -141,6 +141,7 @@ function becomeLeader(s: State): void {
     roundReads: [],
     transfer: null,
     uncommittedBytes: uncommittedBytes + entryBytes(noOp),
+    commitNoticeDue: false,
     lastAppend: null,
     lastHeartbeat: null,
   };
@@ -205,10 +206,8 @@ export function handleVoteResponse(s: State, m: VoteResponse): void {
   if (s.role.kind !== "candidate" || s.role.votes.has(m.from)) return;
   s.role.votes.set(m.from, m.granted);
   const outcome = voteOutcome(s.membership, s.role.votes);
-  if (outcome === "won") {
-    // Enough others may answer before the own disk does; leading without the own vote is safe, but waiting costs nothing.
-    if (s.role.votes.get(s.id) === true) becomeLeader(s);
-  } else if (outcome === "lost") becomeFollower(s, s.term, null, "election lost");
+  if (outcome === "won") becomeLeader(s);
+  else if (outcome === "lost") becomeFollower(s, s.term, null, "election lost");
 }
 
 /** Leadership transfer: the leader says that our log is complete, so no timeout and no pre-vote (dissertation §3.10). */

@@ -59,6 +59,7 @@ export class RaftCore {
       }
     }
     this.#askForCatchUp();
+    this.#endCatchUp();
   }
 
   propose(payload: Uint8Array): ProposeResult {
@@ -133,7 +134,7 @@ export class RaftCore {
       s.statusChanged ||
       s.reads.confirmed.length > 0 ||
       (s.reads.waiting.length > 0 && s.reads.asked === null && s.leader !== null) ||
-      (s.role.kind === "leader" && s.role.nextReads.length > 0 && s.role.roundReads.length === 0) ||
+      (s.role.kind === "leader" && (s.role.commitNoticeDue || (s.role.nextReads.length > 0 && s.role.roundReads.length === 0))) ||
       (!isInstalling(s) && s.log.appliedIndex < s.log.commitIndex) ||
       (s.persisting === null && (isDirty(s) || s.afterDurable.length > 0))
     );

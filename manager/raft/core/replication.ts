@@ -43,6 +43,8 @@ export function broadcastAppends(s: State, leader: LeaderRole): void {
 
 /** Followers that were not told of the newest commit index by an append are told now: they apply at once. */
 export function broadcastCommit(s: State, leader: LeaderRole): void {
+  if (!leader.commitNoticeDue) return;
+  leader.commitNoticeDue = false;
   for (const peer of leader.peers.values()) {
     if (peer.toldCommitIndex < Math.min(peer.matchIndex, s.log.commitIndex)) sendHeartbeat(s, leader, peer, 0);
   }
@@ -102,7 +104,11 @@ export function handleAppendResponse(s: State, leader: LeaderRole, peer: Progres
     peer.becomeReplicate();
     note(s, "info", "snapshot arrived", { at: peer.id, index: peer.matchIndex });
   }
-  if (news) advanceCommit(s, leader);
+  if (news) {
+    advanceCommit(s, leader);
+    // Also when others had committed it before: the slower half of the followers is not left waiting for a heartbeat.
+    if (peer.toldCommitIndex < s.log.commitIndex) leader.commitNoticeDue = true;
+  }
   appendWhileRoom(s, leader, peer);
   continueTransfer(s, leader, peer);
 }
@@ -127,6 +133,7 @@ export function advanceCommit(s: State, leader: LeaderRole): void {
   const before = s.log.commitIndex;
   if (index <= before || s.log.termAt(index) !== s.term) return; // (L2)
   s.log.commitTo(index);
+  leader.commitNoticeDue = true;
   for (let at = before + 1; at <= index; at++) leader.uncommittedBytes -= entryBytes(s.log.entryAt(at)!); // in the log
   note(s, "debug", "committed", { index, term: s.term });
   if (before < leader.noOpIndex && index >= leader.noOpIndex) admitEarlyReads(s, leader);

@@ -54,6 +54,8 @@ export interface LeaderRole {
   roundReads: { readonly round: number; readonly reads: readonly PendingRead[] }[];
   transfer: { readonly target: NodeId; readonly startedActiveTick: number } | null;
   uncommittedBytes: number;
+  /** A follower holds entries that are committed and may not know it. */
+  commitNoticeDue: boolean;
   lastAppend: AppendRequest | null;
   lastHeartbeat: Heartbeat | null;
 }
