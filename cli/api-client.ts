@@ -1,0 +1,219 @@
+/**
+ * Talks to whichever Manager replica answers. Any replica can serve any request (followers pass writes on), so a call
+ * walks round the endpoints until one gives an answer that is final.
+ *
+ * (A1) A change carries one origin (session, sequence) through all its tries: however many replicas get it, it is done once.
+ * (A2) Once a try of a change ended without a known outcome, the whole call did: a later "nothing was done" speaks only
+ *      for its own try. Only a final answer settles it.
+ * (A3) The call ends at its overall deadline, whatever the endpoints do.
+ */
+import { AnantaError } from "../core/errors.js";
+import type { Channel, Clock, Env, Method } from "../runtime/env.js";
+import { CLUSTER_STATUS, type ReplicaAnswer } from "./methods.js";
+
+export interface ClientOptions {
+  readonly env: Pick<Env, "clock" | "entropy" | "network">;
+  /** "host:port" each; at least one. */
+  readonly endpoints: readonly string[];
+  /** Overall time for one call in ms. */
+  readonly timeoutMs: number;
+  /** Told at every try and after it, for a progress line. */
+  readonly trying?: (state: { readonly endpoint: string; readonly lastError: AnantaError | null } | null) => void;
+}
+
+export interface Answer<Response> {
+  readonly response: Response;
+  /** Who gave it. */
+  readonly endpoint: string;
+}
+
+/** Longest wait for one replica before the next is asked as well: a paused one accepts a connection and stays silent. */
+const TRY_MAX_MS = 2_000;
+const TRY_MIN_MS = 250;
+/** Between two walks round all endpoints. An election takes a few of these. */
+const ROUND_PAUSE_MS = 100;
+
+export class ApiClient {
+  readonly #options: ClientOptions;
+  readonly #channels = new Map<string, Channel>();
+  readonly #session: string;
+  #sequence = 0;
+  /** Endpoint that answered last: asked first. */
+  #preferred = 0;
+
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    this.#session = Buffer.from(options.env.entropy(16)).toString("hex");
+  }
+
+  get endpoints(): readonly string[] {
+    return this.#options.endpoints;
+  }
+
+  get timeoutMs(): number {
+    return this.#options.timeoutMs;
+  }
+
+  get clock(): Clock {
+    return this.#options.env.clock;
+  }
+
+  close(): void {
+    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.clear();
+  }
+
+  /** `timeoutMs` where less time is left than usual. */
+  read<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    options: { readonly timeoutMs?: number } = {},
+  ): Promise<Answer<Response>> {
+    return this.#call(method, request, { isChange: false, timeoutMs: options.timeoutMs ?? this.timeoutMs });
+  }
+
+  /** A request that changes something, given without its origin (A1). */
+  change<Request extends { origin?: unknown }, Response>(
+    method: Method<Request, Response>,
+    request: Omit<Request, "origin">,
+  ): Promise<Answer<Response>> {
+    const origin = { session: this.#session, sequence: ++this.#sequence };
+    return this.#call(method, { ...request, origin } as Request, { isChange: true, timeoutMs: this.timeoutMs });
+  }
+
+  /** What each replica says of itself, by endpoint; also of replicas that only the others know. Rejects never. */
+  survey(): Promise<readonly Survey[]> {
+    const deadlineMs = Math.min(TRY_MAX_MS, this.#options.timeoutMs);
+    const found = new Map<string, Survey>();
+    const asked = new Set<string>();
+    return new Promise((resolve) => {
+      let open = 0;
+      const ask = (endpoint: string): void => {
+        if (asked.has(endpoint)) return;
+        asked.add(endpoint);
+        open++;
+        void this.channel(endpoint)
+          .call(CLUSTER_STATUS, {}, { deadlineMs })
+          .then(
+            (answer) => {
+              found.set(endpoint, { endpoint, answer, error: null });
+              for (const { address } of answer.replicas) if (address) ask(address);
+            },
+            (caught: unknown) => {
+              found.set(endpoint, { endpoint, answer: null, error: AnantaError.from(caught) });
+            },
+          )
+          .finally(() => {
+            if (--open === 0) resolve([...found.values()]);
+          });
+      };
+      for (const endpoint of this.#options.endpoints) ask(endpoint);
+    });
+  }
+
+  channel(endpoint: string): Channel {
+    const known = this.#channels.get(endpoint);
+    if (known !== undefined) return known;
+    const channel = this.#options.env.network.connect(endpoint, { reconnectMaxMs: 500 });
+    this.#channels.set(endpoint, channel);
+    return channel;
+  }
+
+  async #call<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    { isChange, timeoutMs }: { readonly isChange: boolean; readonly timeoutMs: number },
+  ): Promise<Answer<Response>> {
+    const { endpoints } = this.#options;
+    const { clock } = this;
+    const untilMs = clock.nowMs() + timeoutMs;
+    const tryMs = Math.max(TRY_MIN_MS, Math.min(TRY_MAX_MS, timeoutMs / 2));
+    const refusals = new Map<string, AnantaError>();
+    let unknown: AnantaError | null = null;
+    let last: AnantaError | null = null;
+    try {
+      for (let attempt = 0; ; attempt++) {
+        const at = (this.#preferred + attempt) % endpoints.length;
+        const endpoint = endpoints[at] ?? "";
+        const leftMs = untilMs - clock.nowMs();
+        if (leftMs <= 0) throw timeUp(last, timeoutMs);
+        this.#options.trying?.({ endpoint, lastError: last });
+        try {
+          const response = await this.channel(endpoint).call(method, request, { deadlineMs: Math.min(leftMs, tryMs) });
+          this.#preferred = at;
+          return { response, endpoint };
+        } catch (caught) {
+          const error = AnantaError.from(caught);
+          if (!isWorthAnotherTry(error)) throw error;
+          last = error;
+          if (isChange && error.outcomeUnknown) unknown = error; // (A2)
+          if (error.facts["refused"] === true) refusals.set(endpoint, error);
+          else refusals.delete(endpoint);
+        }
+        if (refusals.size === endpoints.length) throw nobodyListens(endpoints);
+        const pauseMs = pauseAfter(last, (attempt + 1) % endpoints.length === 0);
+        if (pauseMs > 0) await sleep(clock, Math.min(pauseMs, Math.max(0, untilMs - clock.nowMs())));
+      }
+    } catch (caught) {
+      const error = AnantaError.from(caught);
+      // A refusal is an answer to this origin, hence final; silence and "try elsewhere" are not (A2).
+      if (unknown !== null && !error.outcomeUnknown && isWorthAnotherTry(error)) throw unknown;
+      throw error;
+    } finally {
+      this.#options.trying?.(null);
+    }
+  }
+}
+
+export type Survey =
+  | { readonly endpoint: string; readonly answer: ReplicaAnswer; readonly error: null }
+  | { readonly endpoint: string; readonly answer: null; readonly error: AnantaError };
+
+/** Another replica, or the same one a little later, may give a better answer. */
+function isWorthAnotherTry(error: AnantaError): boolean {
+  switch (error.code) {
+    case "UNAVAILABLE":
+    case "NOT_LEADER":
+    case "LEADERSHIP_LOST":
+    case "DEADLINE_EXCEEDED":
+    case "BEHIND":
+    case "CANCELLED":
+    case "STAGE_OVERLOADED":
+      return true;
+    default:
+      return false;
+  }
+}
+
+function pauseAfter(error: AnantaError, roundIsOver: boolean): number {
+  if (error.code === "STAGE_OVERLOADED") {
+    const hint = error.facts["retryAfterMs"];
+    return typeof hint === "number" ? Math.max(1, hint) : ROUND_PAUSE_MS;
+  }
+  return roundIsOver ? ROUND_PAUSE_MS : 0;
+}
+
+function timeUp(last: AnantaError | null, timeoutMs: number): AnantaError {
+  const seconds = timeoutMs / 1_000;
+  if (last === null) return new AnantaError("UNAVAILABLE", `no time to ask: the timeout is ${seconds} s`);
+  return new AnantaError(last.code, `no answer within ${seconds} s; the last one was: ${last.message}`, last.facts, {
+    cause: last,
+  });
+}
+
+/** What to say after a survey that nobody answered. */
+export function nobodyAnswers(surveys: readonly Survey[]): AnantaError {
+  const endpoints = surveys.map(({ endpoint }) => endpoint);
+  if (surveys.every(({ error }) => error?.facts["refused"] === true)) return nobodyListens(endpoints);
+  const reasons = surveys.map(({ endpoint, error }) => `${endpoint}: ${error?.message ?? ""}`);
+  return new AnantaError("UNAVAILABLE", `no replica answers; ${reasons.join("; ")}`);
+}
+
+function nobodyListens(endpoints: readonly string[]): AnantaError {
+  const message = `nobody listens at ${endpoints.join(", ")}; is Ananta running there? (--endpoints or ANANTA_ENDPOINTS name others)`;
+  return new AnantaError("UNAVAILABLE", message, { refused: true });
+}
+
+export function sleep(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => clock.setTimer(ms, resolve));
+}

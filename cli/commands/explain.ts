@@ -1,0 +1,69 @@
+/** `ananta explain TYPE[.FIELD]`: what can be written in a manifest, from the schema itself. */
+import { Command } from "commander";
+import { describeField, type Field } from "../../manager/api/object-schema-fields.js";
+import { nearest } from "../../manager/api/object-schema-messages.js";
+import { API_VERSION, BACKEND_POOL_SCHEMA, VIP_SCHEMA } from "../../manager/api/object-schema.js";
+import type { Context } from "../context.js";
+import { EXIT, UsageError } from "../exit-codes.js";
+import { objectType, resourceType } from "../resource-types.js";
+import { createTable, indent, renderFields } from "../table.js";
+
+export function explainCommand(context: Context): Command {
+  return new Command("explain")
+    .description("what can be written in a manifest, and what it means")
+    .argument("<field>", "TYPE or TYPE.FIELD, for example vip.spec.rules")
+    .action(context.action((path: string) => explain(context, path)));
+}
+
+// Asynchronous like all actions, although it asks nobody.
+// eslint-disable-next-line @typescript-eslint/require-await
+async function explain(context: Context, path: string) {
+  const [word = "", ...keys] = path.split(".");
+  const { kind } = objectType(resourceType(word), "written");
+  const schema = kind === "Vip" ? VIP_SCHEMA : BACKEND_POOL_SCHEMA;
+  const field = describeField(schema, keys.join("."));
+  if (field === null) throw new UsageError(unknownPath(schema, word, keys));
+  context.print(fieldText(context, `${kind}${keys.map((key) => `.${key}`).join("")}`, field));
+  return EXIT.ok;
+}
+
+function fieldText(context: Context, title: string, field: Field): string {
+  const head = renderFields(
+    [
+      [title.includes(".") ? "Field" : "Kind", title],
+      ...(title.includes(".") ? [] : [["Version", API_VERSION] as const]),
+      ["Type", field.type],
+      ...(title.includes(".") ? [["Default", defaultText(field)] as const] : []),
+      ["Meaning", field.description],
+    ],
+    context.paint,
+  );
+  if (field.fields.length === 0) return head;
+  const rows = field.fields.map((below) => [below.name, below.type, defaultText(below), below.description]);
+  return `${head}Fields:\n${indent(createTable(["NAME", "TYPE", "DEFAULT", "MEANING"], context.paint).render(rows))}`;
+}
+
+const defaultText = ({ isRequired, defaultValue }: Field): string =>
+  isRequired ? "required" : (defaultValue ?? "absent");
+
+function unknownPath(
+  schema: typeof VIP_SCHEMA | typeof BACKEND_POOL_SCHEMA,
+  word: string,
+  keys: readonly string[],
+): string {
+  for (let depth = 1; depth <= keys.length; depth++) {
+    if (describeField(schema, keys.slice(0, depth).join(".")) !== null) continue;
+    const parent = [word, ...keys.slice(0, depth - 1)].join(".");
+    const known = describeField(schema, keys.slice(0, depth - 1).join("."))?.fields.map(({ name }) => name) ?? [];
+    const key = keys[depth - 1] ?? "";
+    const meant = nearest(key, known);
+    const hint =
+      known.length === 0
+        ? "it has no fields"
+        : meant === null
+          ? `its fields are ${known.join(", ")}`
+          : `did you mean "${meant}"?`;
+    return `${parent} has no field "${key}"; ${hint}`;
+  }
+  return `${word} has no such field`;
+}

@@ -1,0 +1,61 @@
+/** Flows as people write them: "tcp 198.51.100.10:40000 203.0.113.10:80" or "tcp:198.51.100.10:40000->203.0.113.10:80". */
+import { parseIpv4 } from "../core/address.js";
+import { ananta } from "../proto/gen/wire.js";
+import { UsageError } from "./exit-codes.js";
+import { protocolText } from "./object-columns.js";
+
+export interface Flow {
+  readonly protocol: ananta.v1.Protocol;
+  readonly source: string;
+  readonly sourcePort: number;
+  readonly destination: string;
+  readonly destinationPort: number;
+}
+
+const EXAMPLE = "tcp 198.51.100.10:40000 203.0.113.10:80";
+
+export function parseFlow(words: readonly string[]): Flow {
+  // "tcp:A:P->B:Q", "tcp A:P -> B:Q" and "tcp A:P B:Q" alike.
+  const parts = words
+    .join(" ")
+    .replaceAll(/->|→/g, " ")
+    .replace(/^\s*(tcp|udp):/i, "$1 ")
+    .split(/\s+/)
+    .filter((part) => part !== "");
+  const [protocol = "", source = "", destination = ""] = parts;
+  if (parts.length !== 3) throw new UsageError(`"${words.join(" ")}" is not a flow; write for example ${EXAMPLE}`);
+  const from = endpoint(source, "source");
+  const to = endpoint(destination, "destination");
+  return {
+    protocol: protocolOf(protocol),
+    source: from.address,
+    sourcePort: from.port,
+    destination: to.address,
+    destinationPort: to.port,
+  };
+}
+
+function protocolOf(text: string): ananta.v1.Protocol {
+  switch (text.toLowerCase()) {
+    case "tcp":
+      return ananta.v1.Protocol.PROTOCOL_TCP;
+    case "udp":
+      return ananta.v1.Protocol.PROTOCOL_UDP;
+    default:
+      throw new UsageError(`"${text}" is not a protocol; use tcp or udp`);
+  }
+}
+
+function endpoint(text: string, what: string): { readonly address: string; readonly port: number } {
+  const match = /^([^:]+):([0-9]{1,5})$/.exec(text);
+  const address = match?.[1] ?? "";
+  const port = Number(match?.[2] ?? 0);
+  if (parseIpv4(address) === null || port < 1 || port > 65_535) {
+    throw new UsageError(`${what} "${text}" is not ADDRESS:PORT (IPv4, port 1 to 65535); write for example ${EXAMPLE}`);
+  }
+  return { address, port };
+}
+
+export function formatFlow({ protocol, source, sourcePort, destination, destinationPort }: Flow): string {
+  return `${protocolText(protocol)}:${source}:${sourcePort}->${destination}:${destinationPort}`;
+}

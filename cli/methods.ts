@@ -1,0 +1,31 @@
+/** The calls that the CLI makes, with their types. */
+import { ananta } from "../proto/gen/wire.js";
+import type { Method } from "../runtime/env.js";
+import { methodOf } from "../runtime/method.js";
+
+type V1 = typeof ananta.v1;
+type Decoded<Name extends keyof V1> = V1[Name] extends { decode(bytes: Uint8Array): infer Message } ? Message : never;
+
+function operator<Request, Response>(name: string): Method<Request, Response> {
+  return methodOf<Request, Response>(ananta.v1.OperatorService, name, ananta.v1);
+}
+
+export const APPLY = operator<ananta.v1.ApplyRequest.$Properties, Decoded<"ApplyResponse">>("apply");
+export const GET = operator<ananta.v1.GetRequest.$Properties, Decoded<"GetResponse">>("get");
+export const LIST = operator<ananta.v1.ListRequest.$Properties, Decoded<"ListResponse">>("list");
+export const DELETE = operator<ananta.v1.DeleteRequest.$Properties, Decoded<"DeleteResponse">>("delete");
+export const WATCH = operator<ananta.v1.WatchRequest.$Properties, Decoded<"WatchEvent">>("watch");
+export const CLUSTER_STATUS = operator<ananta.v1.ClusterStatusRequest.$Properties, Decoded<"ClusterStatusResponse">>(
+  "clusterStatus",
+);
+export const EXPLAIN_FLOW = operator<ananta.v1.ExplainFlowRequest.$Properties, Decoded<"ExplainFlowResponse">>(
+  "explainFlow",
+);
+export const LIST_SNAT = methodOf<ananta.v1.ListSnatRequest.$Properties, Decoded<"ListSnatResponse">>(
+  ananta.v1.SnatService,
+  "list",
+  ananta.v1,
+);
+
+export type WireObject = ananta.v1.Object.$Properties;
+export type ReplicaAnswer = Decoded<"ClusterStatusResponse">;

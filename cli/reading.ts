@@ -1,0 +1,31 @@
+/** What the commands that only look have in common. */
+import type { Command } from "commander";
+import { nobodyAnswers } from "./api-client.js";
+import { clusterView, type ClusterView } from "./cluster-view.js";
+import type { Context } from "./context.js";
+import { formatDuration } from "./durations.js";
+import type { Format, ReadAt } from "./output.js";
+
+export interface GetOptions {
+  readonly output: Format;
+  readonly stale?: boolean;
+  readonly watch?: boolean;
+  readonly tenant: string;
+  readonly allTenants?: boolean;
+}
+
+/** Whoever reads old state is told how old. */
+export function tellStale(context: Context, endpoint: string, { index, ageMs }: ReadAt): void {
+  const age = ageMs >= 2 ** 31 - 1 ? "of unknown age" : `${formatDuration(ageMs)} old`;
+  context.tell(`stale: as ${endpoint} knows it, at index ${index}, ${age}`);
+}
+
+/** Throws UNAVAILABLE when no replica answers. */
+export async function surveyedView(context: Context, command: Command): Promise<ClusterView> {
+  const client = context.client(command);
+  context.progress.show("asking all replicas");
+  const surveys = await client.survey();
+  context.progress.clear();
+  if (surveys.every(({ answer }) => answer === null)) throw nobodyAnswers(surveys);
+  return clusterView(surveys);
+}

@@ -1,0 +1,124 @@
+/**
+ * `get --watch`: the present state, then changes in log order. When the replica that tells them goes away, another one goes
+ * on from the last index, so nothing is lost or shown twice. Ends by Ctrl-C.
+ */
+import type { Command } from "commander";
+import { AnantaError } from "../core/errors.js";
+import { documentFromWire } from "../manager/api/wire-objects.js";
+import type { ananta } from "../proto/gen/wire.js";
+import type { GetOptions } from "./reading.js";
+import { sleep, type ApiClient } from "./api-client.js";
+import type { Context } from "./context.js";
+import { EXIT, type ExitCode } from "./exit-codes.js";
+import { WATCH } from "./methods.js";
+import { objectHeader, objectRow } from "./object-columns.js";
+import { isStructured, serialize } from "./output.js";
+import type { ObjectType } from "./resource-types.js";
+import { createTable, type Cell } from "./table.js";
+
+const RETRY_MS = 200;
+
+export interface WatchRequest {
+  readonly type: ObjectType;
+  /** Empty: all. */
+  readonly names: readonly string[];
+  readonly options: GetOptions;
+}
+
+type Event = ananta.v1.WatchEvent.$Properties;
+
+export async function watch(context: Context, command: Command, request: WatchRequest): Promise<ExitCode> {
+  const client = context.client(command);
+  const show = presenter(context, request);
+  const tenant = request.options.allTenants === true ? "" : request.options.tenant;
+  const { interrupted } = context.shell;
+  let fromIndex = 0;
+  let failedSinceMs: number | null = null;
+  for (let at = 0; !interrupted.aborted; at++) {
+    const endpoint = client.endpoints[at % client.endpoints.length] ?? "";
+    const error = await follow(
+      client,
+      { endpoint, kind: request.type.kind, tenant, fromIndex, interrupted },
+      (event) => {
+        failedSinceMs = null;
+        fromIndex = Math.max(fromIndex, event.type === "progress" || fromIndex > 0 ? (event.index ?? 0) : 0);
+        show(event);
+      },
+    );
+    if (interrupted.aborted) break;
+    if (error?.code === "FAILED_PRECONDITION") {
+      context.tell(`watch: ${error.message}; starting over`);
+      fromIndex = 0;
+      continue;
+    }
+    if (error !== null && error.code !== "UNAVAILABLE" && error.code !== "CANCELLED") throw error;
+    failedSinceMs ??= client.clock.nowMs();
+    if (client.clock.nowMs() - failedSinceMs > client.timeoutMs)
+      throw error ?? new AnantaError("UNAVAILABLE", "the watch keeps ending");
+    await sleep(client.clock, RETRY_MS);
+  }
+  return EXIT.ok;
+}
+
+interface Following {
+  readonly endpoint: string;
+  readonly kind: string;
+  readonly tenant: string;
+  readonly fromIndex: number;
+  readonly interrupted: AbortSignal;
+}
+
+/** Until the stream is over; resolves with why. */
+function follow(
+  client: ApiClient,
+  { endpoint, kind, tenant, fromIndex, interrupted }: Following,
+  event: (event: Event) => void,
+): Promise<AnantaError | null> {
+  return new Promise((resolve, reject) => {
+    const stream = client.channel(endpoint).subscribe(WATCH, { kind, tenant, fromIndex });
+    const stop = (): void => {
+      stream.end();
+      resolve(null);
+    };
+    interrupted.addEventListener("abort", stop, { once: true });
+    stream.listen({
+      message: (message) => {
+        try {
+          event(message);
+        } catch (caught) {
+          stream.end();
+          reject(AnantaError.from(caught));
+        }
+      },
+      closed: (error) => {
+        interrupted.removeEventListener("abort", stop);
+        resolve(error);
+      },
+    });
+  });
+}
+
+/** Holds the present state back until it is whole, so that the first table lines up; then shows each change at once. */
+function presenter(context: Context, { type, names, options }: WatchRequest): (event: Event) => void {
+  const { output } = options;
+  const choice = { wide: output === "wide", tenant: options.allTenants === true };
+  const table = createTable(objectHeader(type.kind, choice), context.paint);
+  let first: (readonly Cell[])[] | null = [];
+  return ({ type: change, object }) => {
+    if (change === "progress" || !object) {
+      if (first === null || isStructured(output) || output === "name") return;
+      context.print(table.render(first));
+      first = null;
+      return;
+    }
+    const name = object.metadata?.name ?? "";
+    if (names.length > 0 && !names.includes(name)) return;
+    const shown = change === "deleted" ? { ...object, status: { ...object.status, phase: "Deleted" } } : object;
+    if (isStructured(output)) {
+      const text = serialize(documentFromWire(shown), output);
+      context.print(output === "yaml" ? `---\n${text}` : text);
+    } else if (output === "name") context.print(`${type.name}/${name}\n`);
+    else if (first !== null) first.push(objectRow(shown, choice));
+    else context.print(table.render([objectRow(shown, choice)], { header: false }));
+  };
+}
