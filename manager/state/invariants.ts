@@ -2,7 +2,7 @@
  * What must hold after every entry, checked over the whole state: for tests and the simulator. Each check recomputes
  * from the stored facts what the state keeps incrementally. Costs a walk over everything; throws `InvariantError`.
  */
-import { assert } from "../../core/assert.js";
+import { InvariantError, assert } from "../../core/assert.js";
 import type { DipId, IpAddress, PoolId, VipId } from "../../core/brands.js";
 import { hostItemKey } from "../../dataplane/host-items.js";
 import { muxItemKey } from "../../dataplane/mux-items.js";
@@ -14,6 +14,11 @@ import { Projection } from "./projection.js";
 import { SESSION_WINDOW } from "./sessions.js";
 import type { State } from "./state.js";
 import { type VipObject, isPending, poolNames, versionsOf } from "./vip-map.js";
+
+/** `assert` whose message is made only when it is needed: most of these run once per port range. */
+function holds(condition: boolean, message: () => string): void {
+  if (!condition) throw new InvariantError(message());
+}
 
 export function assertInvariants(state: State): void {
   assertPortRanges(state);
@@ -37,31 +42,34 @@ export function assertPortRanges(state: State): void {
       const kind = space.stateOf(range);
       counts[kind]! += 1;
       const owner = space.ownerOf(range);
-      assert(space.isFree(range) === (kind === RANGE_FREE), `${at}: the bitmap of free ranges is exact at ${range}`);
-      assert(
+      holds(
+        space.isFree(range) === (kind === RANGE_FREE),
+        () => `${at}: the bitmap of free ranges is exact at ${range}`,
+      );
+      holds(
         (kind === RANGE_EXCLUDED) === held.has(range),
-        `${at}: range ${range} is excluded exactly when a rule holds it`,
+        () => `${at}: range ${range} is excluded exactly when a rule holds it`,
       );
       const hasOwner = kind === RANGE_OWNED || kind === RANGE_QUARANTINED;
-      assert(hasOwner === (owner !== 0), `${at}: range ${range} names a DIP exactly when it has or had an owner`);
-      if (hasOwner) assert(state.dips.get(owner) !== null, `${at}: the owner of range ${range} is a known DIP`);
+      holds(hasOwner === (owner !== 0), () => `${at}: range ${range} names a DIP exactly when it has or had an owner`);
+      if (hasOwner) holds(state.dips.get(owner) !== null, () => `${at}: the owner of range ${range} is a known DIP`);
       if (kind === RANGE_OWNED) byDip.set(owner, (byDip.get(owner) ?? 0) + 1);
     }
-    assert(counts[RANGE_FREE] === space.freeCount, `${at}: the count of free ranges is exact`);
-    assert(counts[RANGE_OWNED] === space.ownedCount, `${at}: the count of owned ranges is exact`);
-    assert(counts[RANGE_QUARANTINED] === space.quarantinedCount, `${at}: the count of resting ranges is exact`);
-    assert(counts[RANGE_EXCLUDED] === space.excludedCount, `${at}: the count of excluded ranges is exact`);
-    assert(byDip.size === space.ownedByDip.size, `${at}: exactly the owners have a count`);
+    holds(counts[RANGE_FREE] === space.freeCount, () => `${at}: the count of free ranges is exact`);
+    holds(counts[RANGE_OWNED] === space.ownedCount, () => `${at}: the count of owned ranges is exact`);
+    holds(counts[RANGE_QUARANTINED] === space.quarantinedCount, () => `${at}: the count of resting ranges is exact`);
+    holds(counts[RANGE_EXCLUDED] === space.excludedCount, () => `${at}: the count of excluded ranges is exact`);
+    holds(byDip.size === space.ownedByDip.size, () => `${at}: exactly the owners have a count`);
     for (const [dip, count] of byDip) {
-      assert(space.ownedBy(dip) === count, `${at}: the count of ranges of DIP ${dip} is exact`);
-      assert(state.snat.spacesOf(dip).includes(space), `${at}: DIP ${dip} is known to own ranges here`);
+      holds(space.ownedBy(dip) === count, () => `${at}: the count of ranges of DIP ${dip} is exact`);
+      holds(state.snat.spacesOf(dip).includes(space), () => `${at}: DIP ${dip} is known to own ranges here`);
     }
     total += space.ownedCount;
   }
   assert(total === state.snat.ownedTotal, "the count of all owned ranges is exact");
   for (const dip of state.dips.all()) {
     for (const space of state.snat.spacesOf(dip.dipId))
-      assert(space.ownedBy(dip.dipId) > 0, `DIP ${dip.dipId} owns ranges where it is said to`);
+      holds(space.ownedBy(dip.dipId) > 0, () => `DIP ${dip.dipId} owns ranges where it is said to`);
   }
 }
 
@@ -105,11 +113,11 @@ export function assertObjects(state: State): void {
   let rules = 0;
   for (const pool of objects.allPools()) {
     const name = objectKey(pool.ref);
-    assert(!poolIds.has(pool.poolId) && pool.poolId < objects.nextPoolId, `${name}: its id is its own`);
+    holds(!poolIds.has(pool.poolId) && pool.poolId < objects.nextPoolId, () => `${name}: its id is its own`);
     poolIds.add(pool.poolId);
-    assert(pending.has(name) === isPending(pool), `${name}: pending exactly between its two entries`);
+    holds(pending.has(name) === isPending(pool), () => `${name}: pending exactly between its two entries`);
     for (const spec of versionsOf(pool)) {
-      assert(spec.members.length <= spec.maxMembers, `${name}: it has at most maxMembers members`);
+      holds(spec.members.length <= spec.maxMembers, () => `${name}: it has at most maxMembers members`);
       for (const member of spec.members) {
         const dip = dips.find(pool.ref.tenant, member.dip);
         assert(
@@ -121,19 +129,19 @@ export function assertObjects(state: State): void {
   }
   for (const vip of objects.allVips()) {
     const name = objectKey(vip.ref);
-    assert(!vipIds.has(vip.vipId) && vip.vipId < objects.nextVipId, `${name}: its id is its own`);
+    holds(!vipIds.has(vip.vipId) && vip.vipId < objects.nextVipId, () => `${name}: its id is its own`);
     vipIds.add(vip.vipId);
-    assert(
+    holds(
       !addresses.has(vip.spec.address) && objects.vipAt(vip.spec.address) === vip,
-      `${name}: its address is its own`,
+      () => `${name}: its address is its own`,
     );
     addresses.add(vip.spec.address);
-    assert(pending.has(name) === isPending(vip), `${name}: pending exactly between its two entries`);
+    holds(pending.has(name) === isPending(vip), () => `${name}: pending exactly between its two entries`);
     rules += Math.max(vip.deleting ? 0 : vip.spec.rules.length, vip.active?.rules.length ?? 0);
     assertReferences(state, vip);
     for (const dip of dips.withAddress(vip.spec.address)) {
       const inUse = dip.hostId !== null || dip.pools.size > 0 || state.snat.ownsRanges(dip.dipId);
-      assert(!inUse, `${name}: its address is not that of a DIP`);
+      holds(!inUse, () => `${name}: its address is not that of a DIP`);
     }
   }
   assert(rules === objects.ruleCount, "the count of rules is exact");
@@ -143,7 +151,10 @@ export function assertObjects(state: State): void {
       const pool = objects.poolById(id);
       const isMember =
         pool !== null && versionsOf(pool).some((spec) => spec.members.some((member) => member.dip === dip.address));
-      assert(isMember && pool.ref.tenant === dip.tenant, `DIP ${dip.dipId} is a member of the pools that it knows`);
+      holds(
+        isMember && pool.ref.tenant === dip.tenant,
+        () => `DIP ${dip.dipId} is a member of the pools that it knows`,
+      );
     }
   }
 }
@@ -151,17 +162,17 @@ export function assertObjects(state: State): void {
 function assertReferences({ objects }: State, vip: VipObject): void {
   const name = objectKey(vip.ref);
   const keys = vip.spec.rules.map((rule) => `${rule.protocol}/${rule.port}`);
-  assert(new Set(keys).size === keys.length, `${name}: one rule per protocol and port`);
+  holds(new Set(keys).size === keys.length, () => `${name}: one rule per protocol and port`);
   for (const poolName of poolNames(vip.spec)) {
     const pool = objects.pool(vip.ref.tenant, poolName);
     assert(pool !== null && (vip.deleting || !pool.deleting), `${name}: pool ${poolName} exists and stays`);
-    assert(objects.usersOf(pool.poolId).includes(vip), `${name}: pool ${poolName} knows its user`);
+    holds(objects.usersOf(pool.poolId).includes(vip), () => `${name}: pool ${poolName} knows its user`);
   }
   if (vip.active === null) return;
   for (const poolName of poolNames(vip.active)) {
     const pool = objects.pool(vip.ref.tenant, poolName);
     assert(pool !== null && pool.active !== null, `${name}: pool ${poolName} of an active VIP is active`);
-    assert(objects.usersOf(pool.poolId).includes(vip), `${name}: pool ${poolName} knows its user`);
+    holds(objects.usersOf(pool.poolId).includes(vip), () => `${name}: pool ${poolName} knows its user`);
   }
 }
 
@@ -170,22 +181,26 @@ export function assertDipsAndHosts({ dips, hosts }: State): void {
   const locators = new Set<IpAddress>();
   dips.all().forEach((dip, at) => {
     assert(dip.dipId === at + 1, "DIP ids are dense");
-    assert(
+    holds(
       (dip.hostId === null) === (dip.locator === null),
-      `DIP ${dip.dipId} has a locator exactly when it has a host`,
+      () => `DIP ${dip.dipId} has a locator exactly when it has a host`,
     );
     if (dip.hostId === null || dip.locator === null) return;
-    assert(hosts.must(dip.hostId).dips.includes(dip.dipId), `the host of DIP ${dip.dipId} lists it`);
-    assert(!locators.has(dip.locator) && dips.atLocator(dip.locator) === dip, `locator ${dip.locator} reaches one DIP`);
+    holds(hosts.must(dip.hostId).dips.includes(dip.dipId), () => `the host of DIP ${dip.dipId} lists it`);
+    holds(
+      !locators.has(dip.locator) && dips.atLocator(dip.locator) === dip,
+      () => `the locator of DIP ${dip.dipId} reaches it alone`,
+    );
     locators.add(dip.locator);
   });
   const names = new Set<string>();
   hosts.all().forEach((host, at) => {
     assert(host.hostId === at + 1, "host ids are dense");
-    assert(!names.has(host.name), `host name ${host.name} is used once`);
+    holds(!names.has(host.name), () => `host name ${host.name} is used once`);
     names.add(host.name);
-    assert(new Set(host.dips).size === host.dips.length, `host ${host.name} lists a DIP once`);
-    for (const id of host.dips) assert(dips.must(id).hostId === host.hostId, `host ${host.name} runs what it lists`);
+    holds(new Set(host.dips).size === host.dips.length, () => `host ${host.name} lists a DIP once`);
+    for (const id of host.dips)
+      holds(dips.must(id).hostId === host.hostId, () => `host ${host.name} runs what it lists`);
   });
 }
 
@@ -193,7 +208,8 @@ export function assertMuxes({ muxes, snat }: State): void {
   const live = muxes.all().filter((mux) => mux.state === "live");
   assert(live.length === muxes.liveCount, "the count of live MUXes is exact");
   assert(new Set(live.map((mux) => mux.address)).size === live.length, "live MUXes have addresses of their own");
-  for (const mux of live) assert(snat.ownedTotal <= mux.capacity.snatRanges, `the owned ranges fit MUX ${mux.name}`);
+  for (const mux of live)
+    holds(snat.ownedTotal <= mux.capacity.snatRanges, () => `the owned ranges fit MUX ${mux.name}`);
 }
 
 export function assertSessions({ sessions, time }: State): void {
@@ -201,11 +217,11 @@ export function assertSessions({ sessions, time }: State): void {
   for (const { id, lastUsedMs, newestSequence, answers } of sessions.records()) {
     assert(lastUsedMs >= lastMs && lastUsedMs <= time.nowMs, "sessions are in order of last use");
     lastMs = lastUsedMs;
-    assert(answers.length <= SESSION_WINDOW, `session ${id} remembers at most its window`);
+    holds(answers.length <= SESSION_WINDOW, () => `session ${id} remembers at most its window`);
     for (const { sequence } of answers) {
-      assert(
+      holds(
         sequence <= newestSequence && sequence > newestSequence - SESSION_WINDOW,
-        `session ${id} remembers its newest answers`,
+        () => `session ${id} remembers its newest answers`,
       );
     }
   }
@@ -219,7 +235,7 @@ export function assertProjection(state: State): void {
   let muxItems = 0;
   for (const item of state.projection.muxItems()) {
     muxItems += 1;
-    assert(isEqual(mux.get(muxItemKey(item)), item), `MUX item ${muxItemKey(item)} follows from the state`);
+    holds(isEqual(mux.get(muxItemKey(item)), item), () => `MUX item ${muxItemKey(item)} follows from the state`);
   }
   assert(muxItems === mux.size, "the MUX view is complete");
   assert(state.projection.muxDigest() === fresh.muxDigest(), "the digest of the MUX view is exact");
@@ -228,15 +244,15 @@ export function assertProjection(state: State): void {
     let hostItems = 0;
     for (const item of state.projection.hostItems(hostId)) {
       hostItems += 1;
-      assert(
+      holds(
         isEqual(host.get(hostItemKey(item)), item),
-        `item ${hostItemKey(item)} of host ${name} follows from the state`,
+        () => `item ${hostItemKey(item)} of host ${name} follows from the state`,
       );
     }
-    assert(hostItems === host.size, `the view of host ${name} is complete`);
-    assert(
+    holds(hostItems === host.size, () => `the view of host ${name} is complete`);
+    holds(
       state.projection.hostDigest(hostId) === fresh.hostDigest(hostId),
-      `the digest of the view of host ${name} is exact`,
+      () => `the digest of the view of host ${name} is exact`,
     );
   }
 }

@@ -2,7 +2,7 @@
  * A state machine with the clock and the log in the test's hand, and short ways to say what operators, agents and MUXes
  * say. Every command goes through its bytes, as in the real log.
  */
-import { expect } from "vitest";
+import { expect, vi } from "vitest";
 import { parseIpAddress } from "../../../core/address.js";
 import type { DipId, HostId, IpAddress, LogIndex, MuxId, Port } from "../../../core/brands.js";
 import { type HostItem, hostItemKey } from "../../../dataplane/host-items.js";
@@ -25,6 +25,9 @@ import {
 import { assertInvariants } from "../../../manager/state/invariants.js";
 import type { ObjectRef, PoolMember, VipRule, VipSpec } from "../../../manager/state/objects.js";
 import type { AppliedBatch, CommandResult, CommandValue } from "../../../manager/state/results.js";
+
+// Every step checks the whole state, which takes a moment when all ports of a VIP are owned.
+vi.setConfig({ testTimeout: 60_000 });
 
 export const HASH_KEY = "0123456789abcdef";
 
