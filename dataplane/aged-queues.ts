@@ -96,6 +96,12 @@ export class AgedQueues {
     return record === NIL ? NO_RECORD : record;
   }
 
+  /** The next newer record of the same queue, or `NO_RECORD`: to walk from `oldest` on. */
+  newer(record: number): number {
+    const newer = this.#previous[record]!;
+    return newer === NIL ? NO_RECORD : newer;
+  }
+
   isFree(record: number): boolean {
     return this.queueOf[record] === 255;
   }

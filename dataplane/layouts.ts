@@ -47,6 +47,8 @@ export const MUX_TIMEOUTS: MuxTimeouts = { untrustedMs: 10_000, trustedMs: 240_0
 
 export interface HostLayout {
   readonly dips: number;
+  /** VIPs whose traffic is counted. */
+  readonly vips: number;
   readonly endpoints: number;
   readonly outbounds: number;
   readonly ranges: number;
@@ -62,6 +64,7 @@ export interface HostLayout {
 
 export const HOST_LAYOUT: HostLayout = {
   dips: 1_024,
+  vips: 8_192,
   endpoints: 16_384,
   outbounds: 4_096,
   ranges: 32_768,

@@ -37,13 +37,18 @@ export interface TcpFields extends FlowFields {
   readonly window?: number;
   /** MSS option; only sensible on SYN. */
   readonly mss?: number | null;
+  /** Timestamps option (RFC 7323): the sender's value; the echo is 0. */
+  readonly timestamp?: number | null;
 }
 
 const MSS_OPTION_BYTES = 4;
+const TIMESTAMPS_OPTION_BYTES = 12; // with two NOPs in front
 const NO_PAYLOAD = new Uint8Array(0);
 
 const tcpHeaderBytes = (fields: TcpFields): number =>
-  TCP_HEADER_BYTES + (fields.mss === undefined || fields.mss === null ? 0 : MSS_OPTION_BYTES);
+  TCP_HEADER_BYTES +
+  (fields.mss === undefined || fields.mss === null ? 0 : MSS_OPTION_BYTES) +
+  (fields.timestamp === undefined || fields.timestamp === null ? 0 : TIMESTAMPS_OPTION_BYTES);
 
 /** Bytes that `writeTcpPacket` will need. */
 export const tcpPacketBytes = (fields: TcpFields): number =>
@@ -84,7 +89,16 @@ export function writeTcpPacket(bytes: Uint8Array, offset: number, fields: TcpFie
   view.setUint8(at + TCP_FLAGS, fields.flags);
   view.setUint16(at + TCP_WINDOW, fields.window ?? 65_535);
   view.setUint32(at + TCP_CHECKSUM, 0); // and the urgent pointer
-  if (headerBytes > TCP_HEADER_BYTES) view.setUint32(at + TCP_HEADER_BYTES, 0x0204_0000 | (fields.mss ?? 0));
+  let option = at + TCP_HEADER_BYTES;
+  if (fields.mss !== undefined && fields.mss !== null) {
+    view.setUint32(option, 0x0204_0000 | fields.mss);
+    option += MSS_OPTION_BYTES;
+  }
+  if (fields.timestamp !== undefined && fields.timestamp !== null) {
+    view.setUint32(option, 0x0101_080a);
+    view.setUint32(option + 4, fields.timestamp);
+    view.setUint32(option + 8, 0);
+  }
   bytes.set(payload, at + headerBytes);
   view.setUint16(at + TCP_CHECKSUM, transportChecksum(view, at, segmentBytes, fields, PROTOCOL_TCP));
   return IPV4_HEADER_BYTES + segmentBytes;

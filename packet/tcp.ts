@@ -39,6 +39,8 @@ const OPTION_END = 0;
 const OPTION_NOP = 1;
 const OPTION_MSS = 2;
 const OPTION_MSS_BYTES = 4;
+const OPTION_TIMESTAMPS = 8;
+const OPTION_TIMESTAMPS_BYTES = 10;
 
 /** Second half of parsing: `header` has the IP part. Fills ports, flags and where the payload starts. */
 export function parseTcp(view: DataView, header: PacketHeader): number {
@@ -55,55 +57,63 @@ export function parseTcp(view: DataView, header: PacketHeader): number {
 }
 
 /**
- * Lowers the MSS option to `mssMax` where it is larger, and updates the checksum. For SYN segments of a parsed packet.
- * Answers whether it changed anything. Options that make no sense end the search: the receiver judges them, not we.
- *
- * Some senders place the option at an odd offset (after one NOP); its bytes then straddle two words of the checksum,
- * and swapping them gives the same sum (RFC 1071 §2B).
+ * Where an option starts in the segment of a parsed packet, or -1. `bytes` is the length it must have. Options that make no
+ * sense end the search: the receiver judges them, not we.
  */
-export function clampMss(view: DataView, transportOffset: number, payloadOffset: number, mssMax: number): boolean {
+function findOption(
+  view: DataView,
+  transportOffset: number,
+  payloadOffset: number,
+  kind: number,
+  bytes: number,
+): number {
   let at = transportOffset + TCP_HEADER_BYTES;
   while (at < payloadOffset) {
-    const kind = view.getUint8(at);
-    if (kind === OPTION_END) return false;
-    if (kind === OPTION_NOP) {
+    const found = view.getUint8(at);
+    if (found === OPTION_END) return -1;
+    if (found === OPTION_NOP) {
       at++;
       continue;
     }
-    if (at + 1 >= payloadOffset) return false;
-    const bytes = view.getUint8(at + 1);
-    if (bytes < 2 || at + bytes > payloadOffset) return false;
-    if (kind === OPTION_MSS && bytes === OPTION_MSS_BYTES) {
-      const offered = view.getUint16(at + 2);
-      if (offered <= mssMax) return false;
-      view.setUint16(at + 2, mssMax);
-      const odd = ((at - transportOffset) & 1) === 1;
-      const sum = view.getUint16(transportOffset + TCP_CHECKSUM);
-      const updated = odd ? updateWord(sum, swapBytes(offered), swapBytes(mssMax)) : updateWord(sum, offered, mssMax);
-      view.setUint16(transportOffset + TCP_CHECKSUM, updated);
-      return true;
-    }
-    at += bytes;
+    if (at + 1 >= payloadOffset) return -1;
+    const length = view.getUint8(at + 1);
+    if (length < 2 || at + length > payloadOffset) return -1;
+    if (found === kind && length === bytes) return at;
+    at += length;
   }
-  return false;
+  return -1;
+}
+
+/**
+ * Lowers the MSS option of a SYN segment to `mssMax` where it is larger, and updates the checksum. Answers whether it
+ * changed anything.
+ *
+ * Some senders place the option at an odd offset (after one NOP); its bytes then straddle two words of the checksum, and
+ * swapping them gives the same sum (RFC 1071 §2B).
+ */
+export function clampMss(view: DataView, transportOffset: number, payloadOffset: number, mssMax: number): boolean {
+  const at = findOption(view, transportOffset, payloadOffset, OPTION_MSS, OPTION_MSS_BYTES);
+  if (at < 0) return false;
+  const offered = view.getUint16(at + 2);
+  if (offered <= mssMax) return false;
+  view.setUint16(at + 2, mssMax);
+  const isOdd = ((at - transportOffset) & 1) === 1;
+  const sum = view.getUint16(transportOffset + TCP_CHECKSUM);
+  const updated = isOdd ? updateWord(sum, swapBytes(offered), swapBytes(mssMax)) : updateWord(sum, offered, mssMax);
+  view.setUint16(transportOffset + TCP_CHECKSUM, updated);
+  return true;
 }
 
 const swapBytes = (word: number): number => ((word & 0xff) << 8) | (word >>> 8);
 
-/** MSS option of a parsed SYN segment, or null. */
-export function readMss(view: DataView, transportOffset: number, payloadOffset: number): number | null {
-  let at = transportOffset + TCP_HEADER_BYTES;
-  while (at + 1 < payloadOffset) {
-    const kind = view.getUint8(at);
-    if (kind === OPTION_END) return null;
-    if (kind === OPTION_NOP) {
-      at++;
-      continue;
-    }
-    const bytes = view.getUint8(at + 1);
-    if (bytes < 2 || at + bytes > payloadOffset) return null;
-    if (kind === OPTION_MSS && bytes === OPTION_MSS_BYTES) return view.getUint16(at + 2);
-    at += bytes;
-  }
-  return null;
+/** MSS option of a segment, or -1. */
+export function readMss(view: DataView, transportOffset: number, payloadOffset: number): number {
+  const at = findOption(view, transportOffset, payloadOffset, OPTION_MSS, OPTION_MSS_BYTES);
+  return at < 0 ? -1 : view.getUint16(at + 2);
+}
+
+/** Sender's value of the timestamps option (RFC 7323), unsigned 32 bits, or -1. */
+export function readTimestamp(view: DataView, transportOffset: number, payloadOffset: number): number {
+  const at = findOption(view, transportOffset, payloadOffset, OPTION_TIMESTAMPS, OPTION_TIMESTAMPS_BYTES);
+  return at < 0 ? -1 : view.getUint32(at + 2);
 }

@@ -1,0 +1,196 @@
+/**
+ * A Host Agent's data plane in TypeScript: the parts put together behind the contract of `dataplane/contract.ts`, and what
+ * the agent's control side asks of SNAT.
+ *
+ *     items --> HostTables --+--> SnatPorts
+ *                            +--> HostPipeline --> packets to VMs and to the router
+ *     packets ---------------+ <--> NatState, HeldPackets
+ *
+ * Giving a range back: `releasableRanges` says which have been unused, `stopRange` makes sure that no flow starts on one;
+ * only then may control ask the Manager to take it. The delta that removes it ends the matter; `resumeRange` takes the stop
+ * back if the Manager refuses.
+ */
+import { parseIpv4 } from "../../core/address.js";
+import type { DipId, IpAddress } from "../../core/brands.js";
+import type { Random } from "../../core/random.js";
+import type { FlowRecord, Flows, PacketProcessor, Tables, Telemetry } from "../../dataplane/contract.js";
+import { dropsByReason } from "../../dataplane/drop-reasons.js";
+import { EventRing } from "../../dataplane/event-ring.js";
+import type { HostChange, HostItem } from "../../dataplane/host-items.js";
+import {
+  FABRIC_MTU_BYTES,
+  HOST_LAYOUT,
+  NAT_TIMEOUTS,
+  type HostLayout,
+  type NatTimeouts,
+} from "../../dataplane/layouts.js";
+import type { PortProtocol } from "../../dataplane/mux-items.js";
+import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
+import { NOT_FOUND } from "../../dataplane/word-index.js";
+import type { FiveTuple } from "../../packet/five-tuple.js";
+import { OUTER_BYTES } from "../../packet/ip-in-ip.js";
+import { IPV4_HEADER_BYTES } from "../../packet/ipv4.js";
+import { TCP_HEADER_BYTES } from "../../packet/tcp.js";
+import { HostCounters } from "./counters.js";
+import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
+import { HeldPackets } from "./held-packets.js";
+import { NatState, OUTBOUND } from "./nat-state.js";
+import { HostPipeline } from "./pipeline.js";
+import { SnatPorts, type RangeRef, type SnatDemand } from "./snat-ports.js";
+import { HostTables } from "./tables.js";
+
+export interface AgentDataplaneOptions {
+  /** For ports and for the key of the NAT tables' hash. The data plane takes it over. */
+  readonly random: Random;
+  readonly layout?: Partial<HostLayout>;
+  readonly timeouts?: Partial<NatTimeouts>;
+  /** Default 1,500; the MSS is clamped to what fits with an outer header: 1,440. */
+  readonly fabricMtuBytes?: number;
+}
+
+export interface AgentDataplane extends PacketProcessor {
+  readonly tables: Tables<HostItem, HostChange>;
+  readonly flows: Flows;
+  readonly telemetry: Telemetry;
+  /** Every packet of the batch came from the wire. `process` tells sides apart by the packets' links instead. */
+  processFromWire(batch: PacketBatch, nowMs: number, out: PacketBatch): void;
+  /** Every packet of the batch came from the machine of this DIP. */
+  processFromVm(dipId: DipId, batch: PacketBatch, nowMs: number, out: PacketBatch): void;
+  /** Of every DIP that may leave by a VIP, for TCP and UDP. Call about once a second, and after a "snat-miss". */
+  snatDemand(nowMs: number): readonly SnatDemand[];
+  /** Ranges without a flow for `idleMs`, longest idle first. */
+  releasableRanges(nowMs: number, idleMs: number): readonly RangeRef[];
+  /** True when the range has no flow and will get none. */
+  stopRange(vip: IpAddress, protocol: PortProtocol, range: number): boolean;
+  resumeRange(vip: IpAddress, protocol: PortProtocol, range: number): void;
+  stoppedRanges(): readonly RangeRef[];
+  explain(tuple: FiveTuple, options: { readonly nowMs: number }): HostExplanation;
+}
+
+const PROTOCOLS: readonly PortProtocol[] = [6, 17];
+
+export function createAgentDataplane(options: AgentDataplaneOptions): AgentDataplane {
+  const layout: HostLayout = { ...HOST_LAYOUT, ...options.layout };
+  const timeouts: NatTimeouts = { ...NAT_TIMEOUTS, ...options.timeouts };
+  const { random } = options;
+  let lastMs = 0;
+  const hashKey = Uint8Array.from({ length: 8 }, () => random.below(256));
+  const nat = new NatState(layout.flows, timeouts, hashKey);
+  const ports = new SnatPorts(layout.ranges, layout.flows, random);
+  const counters = new HostCounters(layout.dips, layout.vips);
+  const events = new EventRing(layout.events);
+  const held = new HeldPackets(layout, timeouts.holdMs);
+  const tables: HostTables = new HostTables(
+    layout,
+    ports,
+    () => lastMs,
+    (dipSlots, ranges) => {
+      for (let entry = 0; entry < nat.capacity; entry++) {
+        if (!nat.isLive(entry)) continue;
+        const onGoneRange = nat.direction[entry] === OUTBOUND && ranges.has(nat.range[entry]!);
+        if (onGoneRange || dipSlots.has(nat.dipSlot(entry))) pipeline.endFlow(entry, lastMs);
+      }
+      for (let record = held.oldest(); record !== NOT_FOUND;) {
+        const next = held.newer(record);
+        if (dipSlots.has(held.dipSlot[record]!)) held.remove(record);
+        record = next;
+      }
+    },
+  );
+  const mssMax = (options.fabricMtuBytes ?? FABRIC_MTU_BYTES) - OUTER_BYTES - IPV4_HEADER_BYTES - TCP_HEADER_BYTES;
+  const pipeline = new HostPipeline({ tables, nat, ports, held, counters, events, mssMax });
+  const parts = { tables, nat, ports, counters };
+  const process = (batch: PacketBatch, link: number, nowMs: number, out: PacketBatch): void => {
+    lastMs = nowMs;
+    pipeline.process(batch, link, nowMs, out);
+  };
+
+  const flows: Flows = {
+    lookUp: (tuple, nowMs, answer) => {
+      const entry = findEntry(parts, tuple);
+      answer(entry === NOT_FOUND ? null : natRecord(parts, entry, nowMs));
+    },
+    list: (cursor, limit, nowMs, answer) => {
+      const records: FlowRecord[] = [];
+      let entry = cursor;
+      for (; entry < nat.capacity && records.length < limit; entry++) {
+        if (nat.isLive(entry)) records.push(natRecord(parts, entry, nowMs));
+      }
+      answer(records, entry < nat.capacity ? entry : null);
+    },
+    reset: (filter, answer) => {
+      let count = 0;
+      for (let entry = 0; entry < nat.capacity; entry++) {
+        if (!nat.isLive(entry)) continue;
+        const flow = natRecord(parts, entry, lastMs);
+        if (filter.vipId !== undefined && filter.vipId !== flow.vipId) continue;
+        if (filter.dipId !== undefined && filter.dipId !== flow.dipId) continue;
+        if (filter.protocol !== undefined && filter.protocol !== flow.tuple.protocol) continue;
+        pipeline.endFlow(entry, lastMs);
+        count++;
+      }
+      answer(count);
+    },
+  };
+
+  const telemetry: Telemetry = {
+    counters: () => ({
+      received: { packets: counters.receivedPackets, bytes: counters.receivedBytes },
+      sent: { packets: counters.sentPackets, bytes: counters.sentBytes },
+      drops: dropsByReason(counters.drops),
+      vips: counters.vipTraffic(),
+      dips: new Map(
+        tables
+          .dipSlots()
+          .map((slot) => [
+            tables.dipId(slot),
+            { packets: counters.dipPackets[slot]!, bytes: counters.dipBytes[slot]! },
+          ]),
+      ),
+      eventsLost: events.lost,
+    }),
+    gauges: () => ({
+      flows: nat.size,
+      flowCapacity: nat.capacity,
+      entries: {
+        "held-packets": held.size,
+        dips: tables.count("dip"),
+        endpoints: tables.count("endpoint"),
+        ranges: ports.rangeCount,
+      },
+    }),
+    drainEvents: (limit) => ({ events: events.drain(limit), lost: events.lost }),
+  };
+
+  return {
+    tables,
+    flows,
+    telemetry,
+    process: (batch, nowMs, out) => process(batch, -1, nowMs, out),
+    processFromWire: (batch, nowMs, out) => process(batch, WIRE_LINK, nowMs, out),
+    processFromVm: (dipId, batch, nowMs, out) => process(batch, dipId, nowMs, out),
+    tick: (nowMs, out) => {
+      lastMs = nowMs;
+      pipeline.tick(nowMs, out);
+    },
+    snatDemand: (nowMs) => {
+      const slots = tables.dipSlots().filter((slot) => tables.outboundVips(tables.dipId(slot)).length > 0);
+      const pairs = slots.flatMap((slot) => PROTOCOLS.map((protocol) => ({ dipId: tables.dipId(slot), protocol })));
+      return ports.demand(pairs, nowMs).map((demand) => ({
+        ...demand,
+        waiting: held.waiting(tables.findDip(demand.dipId), demand.protocol),
+      }));
+    },
+    releasableRanges: (nowMs, idleMs) => ports.releasable(nowMs, idleMs),
+    stopRange: (vip, protocol, range) => {
+      const address = parseIpv4(vip);
+      return address !== null && ports.stop(address, protocol, range);
+    },
+    resumeRange: (vip, protocol, range) => {
+      const address = parseIpv4(vip);
+      if (address !== null) ports.resume(address, protocol, range);
+    },
+    stoppedRanges: () => ports.stopped(),
+    explain: (tuple, { nowMs }) => explainHostFlow(parts, tuple, nowMs),
+  };
+}

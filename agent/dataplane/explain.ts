@@ -1,0 +1,163 @@
+/** What the agent would do with a packet of a flow, and why; changes nothing. */
+import { formatIpv4, parseIpv4 } from "../../core/address.js";
+import type { DipId, Ipv4, VipId } from "../../core/brands.js";
+import type { FlowRecord } from "../../dataplane/contract.js";
+import type { DropReason } from "../../dataplane/drop-reasons.js";
+import { RANGE_SHIFT } from "../../dataplane/layouts.js";
+import { NOT_FOUND } from "../../dataplane/word-index.js";
+import { ipv4FiveTuple, type FiveTuple } from "../../packet/five-tuple.js";
+import type { HostCounters } from "./counters.js";
+import { INBOUND, NAT_STATE_NAMES, type NatState } from "./nat-state.js";
+import type { SnatPorts } from "./snat-ports.js";
+import type { HostTables } from "./tables.js";
+
+export interface HostExplanation {
+  readonly tuple: FiveTuple;
+  /** "from-vm" when the source is a DIP of this host, else "from-wire" (as inside the MUX's outer header). */
+  readonly side: "from-vm" | "from-wire";
+  readonly dipId: DipId | null;
+  readonly flow: FlowRecord | null;
+  /** The tuple after translation; null when the packet does not get that far. */
+  readonly translated: FiveTuple | null;
+  readonly drop: DropReason | null;
+  /** One sentence. */
+  readonly why: string;
+}
+
+interface Parts {
+  readonly tables: HostTables;
+  readonly nat: NatState;
+  readonly ports: SnatPorts;
+  readonly counters: HostCounters;
+}
+
+/** Entry as people see it, in the direction of its first packet as the outside sees it. */
+export function natRecord({ tables, nat, counters }: Parts, entry: number, nowMs: number): FlowRecord {
+  const [remote, remotePort, vip, vipPort] = [
+    nat.remote(entry),
+    nat.remotePort(entry),
+    nat.vip(entry),
+    nat.vipPort(entry),
+  ];
+  const protocol = nat.protocol(entry);
+  return {
+    tuple:
+      nat.direction[entry] === INBOUND
+        ? ipv4FiveTuple(protocol, remote, remotePort, vip, vipPort)
+        : ipv4FiveTuple(protocol, vip, vipPort, remote, remotePort),
+    vipId: counters.vipId(nat.counter[entry]!),
+    dipId: tables.dipId(nat.dipSlot(entry)),
+    state: NAT_STATE_NAMES[nat.queues.queueOf[entry]!] ?? "free",
+    idleMs: nat.queues.idleMs(entry, nowMs),
+  };
+}
+
+/** Entry that a packet of this tuple would find, from whichever side, or `NOT_FOUND`. */
+export function findEntry({ tables, nat }: Parts, tuple: FiveTuple): number {
+  const source = parseIpv4(tuple.source);
+  const destination = parseIpv4(tuple.destination);
+  if (source === null || destination === null) return NOT_FOUND;
+  const { protocol, sourcePort, destinationPort } = tuple;
+  for (const slot of tables.dipSlots()) {
+    if (tables.address[slot] === source) {
+      const inside = nat.findInside(source, destination, sourcePort, destinationPort, protocol, slot);
+      if (inside !== NOT_FOUND) return inside;
+    }
+    const outside = nat.findOutside(source, destination, sourcePort, destinationPort, protocol, slot);
+    if (outside !== NOT_FOUND) return outside;
+    // A SNAT flow by the tuple that the outside sees.
+    const reverse = nat.findOutside(destination, source, destinationPort, sourcePort, protocol, slot);
+    if (reverse !== NOT_FOUND) return reverse;
+  }
+  return NOT_FOUND;
+}
+
+export function explainHostFlow(parts: Parts, tuple: FiveTuple, nowMs: number): HostExplanation {
+  const source = parseIpv4(tuple.source);
+  const destination = parseIpv4(tuple.destination);
+  const nothing = { tuple, side: "from-wire", dipId: null, flow: null, translated: null } as const;
+  if (source === null || destination === null) {
+    return { ...nothing, drop: "unsupported_family", why: "this agent handles IPv4 only" };
+  }
+  const slot = parts.tables.dipSlots().find((candidate) => parts.tables.address[candidate] === source);
+  return slot === undefined
+    ? explainFromWire(parts, tuple, source, destination, nowMs)
+    : explainFromVm(parts, tuple, slot, destination, nowMs);
+}
+
+function explainFromWire(
+  parts: Parts,
+  tuple: FiveTuple,
+  source: Ipv4,
+  destination: Ipv4,
+  nowMs: number,
+): HostExplanation {
+  const { tables, nat, ports } = parts;
+  const { protocol, sourcePort, destinationPort } = tuple;
+  const base = { tuple, side: "from-wire", flow: null, translated: null } as const;
+  const toDip = (slot: number, port: number): FiveTuple => ({
+    ...tuple,
+    destination: formatIpv4(tables.address[slot]! as Ipv4),
+    destinationPort: port,
+  });
+  for (const slot of tables.dipSlots()) {
+    const entry = nat.findOutside(source, destination, sourcePort, destinationPort, protocol, slot);
+    if (entry === NOT_FOUND) continue;
+    const flow = natRecord(parts, entry, nowMs);
+    const translated = toDip(slot, nat.dipPort(entry));
+    return { ...base, dipId: flow.dipId, flow, translated, drop: null, why: `NAT state has it: ${flow.state}` };
+  }
+  for (const slot of tables.dipSlots()) {
+    const dipId = tables.dipId(slot);
+    const endpoint = tables.endpoints.find(destination, protocol, destinationPort, dipId);
+    if (endpoint === NOT_FOUND) continue;
+    const translated = toDip(slot, tables.endpoints.dipPort(endpoint));
+    return {
+      ...base,
+      dipId,
+      translated,
+      drop: null,
+      why: `a new flow to an endpoint of DIP ${dipId}, if a MUX sends it here`,
+    };
+  }
+  const range = ports.findRange(destination, protocol, destinationPort >>> RANGE_SHIFT);
+  if (range === NOT_FOUND) {
+    return {
+      ...base,
+      dipId: null,
+      drop: "no_endpoint",
+      why: "no endpoint and no SNAT range of this host has the port",
+    };
+  }
+  const dipId = ports.ownerOf(range);
+  return { ...base, dipId, drop: "no_snat_flow", why: `DIP ${dipId} owns the port but has no flow with this remote` };
+}
+
+function explainFromVm(
+  parts: Parts,
+  tuple: FiveTuple,
+  slot: number,
+  destination: Ipv4,
+  nowMs: number,
+): HostExplanation {
+  const { tables, nat } = parts;
+  const dipId = tables.dipId(slot);
+  const { protocol, sourcePort, destinationPort } = tuple;
+  const base = { tuple, side: "from-vm", dipId, flow: null, translated: null } as const;
+  const entry = nat.findInside(tables.address[slot]!, destination, sourcePort, destinationPort, protocol, slot);
+  if (entry !== NOT_FOUND) {
+    const flow = natRecord(parts, entry, nowMs);
+    const translated = { ...tuple, source: formatIpv4(nat.vip(entry) as Ipv4), sourcePort: nat.vipPort(entry) };
+    return { ...base, flow, translated, drop: null, why: `NAT state has it: ${flow.state}` };
+  }
+  if (tables.internal.contains(destination)) {
+    return { ...base, translated: tuple, drop: null, why: "the destination is internal: not translated" };
+  }
+  const vips: readonly { readonly vipId: VipId }[] = tables.outboundVips(dipId);
+  if (vips.length === 0) return { ...base, drop: "no_outbound_vip", why: `DIP ${dipId} has no VIP to leave by` };
+  return {
+    ...base,
+    drop: null,
+    why: `a new flow: it gets a SNAT port of VIP ${vips.map((vip) => vip.vipId).join(" or ")}`,
+  };
+}

@@ -1,0 +1,92 @@
+/**
+ * First packets of flows that wait for a SNAT port: bounded in number, per DIP and in time (3 s). When ports come they are
+ * sent in the order of their arrival; when none comes, the machine is told (`answers.ts`), so that it does not wait longer
+ * than we do. One packet per flow: what the machine sends again meanwhile is the same SYN.
+ */
+import { AgedQueues, NO_RECORD } from "../../dataplane/aged-queues.js";
+import { mixWords } from "../../dataplane/flow-hash.js";
+import { HELD_PACKET_BYTES, type HostLayout } from "../../dataplane/layouts.js";
+import { PacketBatch } from "../../dataplane/packet-batch.js";
+import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
+import type { PacketHeader } from "../../packet/ipv4.js";
+
+export class HeldPackets {
+  /** Packet of record r at `offset(r)`, `lengths[r]` bytes: in the shape the pipeline reads. */
+  readonly store: PacketBatch;
+  readonly lengths: Uint32Array;
+  readonly dipSlot: Uint32Array;
+  readonly #queue: AgedQueues;
+  readonly #flows: WordIndex;
+  readonly #perDip: Uint32Array;
+  readonly #perDipMax: number;
+
+  constructor(layout: HostLayout, holdMs: number) {
+    this.#queue = new AgedQueues(layout.held, [holdMs]);
+    this.#flows = new WordIndex(layout.held);
+    this.store = new PacketBatch({ packets: 1, bytes: Math.max(1, layout.held) * HELD_PACKET_BYTES });
+    this.lengths = new Uint32Array(layout.held);
+    this.dipSlot = new Uint32Array(layout.held);
+    this.#perDip = new Uint32Array(layout.dips);
+    this.#perDipMax = layout.heldPerDip;
+  }
+
+  get size(): number {
+    return this.#queue.size;
+  }
+
+  /** Packets of a DIP and protocol that wait. Walks all that wait: for control, not for packets. */
+  waiting(dipSlot: number, protocol: number): number {
+    let count = 0;
+    for (let record = this.oldest(); record !== NOT_FOUND; record = this.newer(record)) {
+      if (this.dipSlot[record] === dipSlot && this.#flows.keys[record * 4 + 3]! >>> 24 === protocol) count++;
+    }
+    return count;
+  }
+
+  offset(record: number): number {
+    return record * HELD_PACKET_BYTES;
+  }
+
+  isHeld(header: PacketHeader, dipSlot: number): boolean {
+    const ports = (header.sourcePort << 16) | header.destinationPort;
+    const word = (header.protocol << 24) | dipSlot;
+    const hash = mixWords(header.source, header.destination, ports, word);
+    return this.#flows.find(hash, header.source, header.destination, ports, word) !== NOT_FOUND;
+  }
+
+  /** Keeps a copy of the packet, whose flow is not held yet. False: no room, or too long. */
+  hold(batch: PacketBatch, header: PacketHeader, dipSlot: number, nowMs: number): boolean {
+    if (header.totalBytes > HELD_PACKET_BYTES || this.#perDip[dipSlot]! >= this.#perDipMax) return false;
+    const record = this.#queue.add(0, nowMs);
+    if (record === NO_RECORD) return false;
+    const ports = (header.sourcePort << 16) | header.destinationPort;
+    const word = (header.protocol << 24) | dipSlot;
+    const hash = mixWords(header.source, header.destination, ports, word);
+    this.#flows.insert(record, hash, header.source, header.destination, ports, word);
+    this.store.copyIn(batch, header.offset, this.offset(record), header.totalBytes);
+    this.lengths[record] = header.totalBytes;
+    this.dipSlot[record] = dipSlot;
+    this.#perDip[dipSlot]!++;
+    return true;
+  }
+
+  /** The one that has waited longest, or `NOT_FOUND`; then the next newer. */
+  oldest(): number {
+    return this.#queue.oldest(0);
+  }
+
+  newer(record: number): number {
+    return this.#queue.newer(record);
+  }
+
+  /** The oldest if it has waited its time, or `NOT_FOUND`. */
+  expired(nowMs: number): number {
+    return this.#queue.expired(0, nowMs);
+  }
+
+  remove(record: number): void {
+    this.#flows.remove(record);
+    this.#queue.free(record);
+    this.#perDip[this.dipSlot[record]!]!--;
+  }
+}

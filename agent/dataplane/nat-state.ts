@@ -1,0 +1,231 @@
+/**
+ * The NAT state of a host: one entry per flow, found from either side.
+ *
+ *     inside   (DIP, remote, DIP port, remote port, protocol, DIP slot)    what the virtual machine's packets carry
+ *     outside  (remote, VIP, remote port, VIP port, protocol, DIP slot)    what packets from the MUXes carry
+ *
+ * Inbound entries come from a rule (VIP:port -> DIP:dipPort), outbound ones from a SNAT port. Both are translated the same
+ * way; they differ in how they begin and in what their end gives back. The DIP's slot is part of both keys: tenants may have
+ * the same addresses, and one flow may, over time, have been sent to two DIPs of one host.
+ *
+ * This state, not the MUX's flow table, is the truth about a flow (DATAPATH §2).
+ *
+ * Invariants
+ *  (N1) An entry is in the outside index; in the inside index, too, unless it was detached: then its outside tuple is still
+ *       kept from reuse, but the machine's packets start anew.
+ *  (N2) Two live flows never have the same outside tuple: port reuse is per destination.
+ */
+import { AgedQueues, NO_RECORD } from "../../dataplane/aged-queues.js";
+import { FlowHasher } from "../../dataplane/flow-hash.js";
+import type { NatTimeouts } from "../../dataplane/layouts.js";
+import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
+
+// Queues: what an entry waits for, each with a lifetime of its own.
+export const HALF_OPEN = 0;
+export const ESTABLISHED = 1;
+export const CLOSING = 2;
+export const HOLD_OWN = 3;
+export const HOLD_REMOTE = 4;
+export const HOLD_RESET = 5;
+export const UDP_ACTIVE = 6;
+export const UDP_ANSWERED = 7;
+
+export const NAT_STATE_NAMES = [
+  "half-open",
+  "established",
+  "closing",
+  "hold-closed-by-own-side",
+  "hold-closed-by-remote",
+  "hold-reset",
+  "udp",
+  "udp-answered",
+] as const;
+
+export const INBOUND = 0;
+export const OUTBOUND = 1;
+
+/** Entries that one `expire` removes at most. */
+const EXPIRE_MAX = 4_096;
+
+export class NatState {
+  readonly queues: AgedQueues;
+  /** `INBOUND` or `OUTBOUND`. */
+  readonly direction: Uint8Array;
+  /** Bits of `tcp-track.ts`. */
+  readonly tcpFlags: Uint8Array;
+  /** Acknowledgement number that covers the FIN of the machine, of the remote. */
+  readonly finInside: Uint32Array;
+  readonly finOutside: Uint32Array;
+  /** Newest timestamp of the machine that was looked at, for RFC 6191. */
+  readonly timestamp: Uint32Array;
+  /** Outbound: record of the port's range and of the destination's use, see `snat-ports.ts`. */
+  readonly range: Uint32Array;
+  readonly use: Uint32Array;
+  /** Place of the VIP's traffic counter, or `NO_COUNTER`. */
+  readonly counter: Uint32Array;
+  readonly #detached: Uint8Array;
+  readonly #inside: WordIndex;
+  readonly #outside: WordIndex;
+  readonly #hasher: FlowHasher;
+
+  constructor(capacity: number, timeouts: NatTimeouts, hashKey: Uint8Array) {
+    this.queues = new AgedQueues(capacity, [
+      timeouts.halfOpenMs,
+      timeouts.establishedMs,
+      timeouts.closingMs,
+      timeouts.closedByOwnMs,
+      timeouts.closedByRemoteMs,
+      timeouts.resetMs,
+      timeouts.udpMs,
+      timeouts.udpAnsweredMs,
+    ]);
+    this.direction = new Uint8Array(capacity);
+    this.tcpFlags = new Uint8Array(capacity);
+    this.finInside = new Uint32Array(capacity);
+    this.finOutside = new Uint32Array(capacity);
+    this.timestamp = new Uint32Array(capacity);
+    this.range = new Uint32Array(capacity);
+    this.use = new Uint32Array(capacity);
+    this.counter = new Uint32Array(capacity);
+    this.#detached = new Uint8Array(capacity);
+    this.#inside = new WordIndex(capacity);
+    this.#outside = new WordIndex(capacity);
+    this.#hasher = new FlowHasher(hashKey);
+  }
+
+  get size(): number {
+    return this.queues.size;
+  }
+
+  get capacity(): number {
+    return this.queues.capacity;
+  }
+
+  findInside(dip: number, remote: number, dipPort: number, remotePort: number, protocol: number, slot: number): number {
+    const ports = (dipPort << 16) | remotePort;
+    const hash = this.#hasher.ipv4(dip, remote, ports, protocol, 0);
+    return this.#inside.find(hash, dip, remote, ports, (protocol << 24) | slot);
+  }
+
+  findOutside(
+    remote: number,
+    vip: number,
+    remotePort: number,
+    vipPort: number,
+    protocol: number,
+    slot: number,
+  ): number {
+    const ports = (remotePort << 16) | vipPort;
+    const hash = this.#hasher.ipv4(remote, vip, ports, protocol, 0);
+    return this.#outside.find(hash, remote, vip, ports, (protocol << 24) | slot);
+  }
+
+  /** A new entry, or `NOT_FOUND` when the table is full. Neither tuple is in yet. */
+  create(
+    direction: number,
+    queue: number,
+    protocol: number,
+    slot: number,
+    dip: number,
+    dipPort: number,
+    remote: number,
+    remotePort: number,
+    vip: number,
+    vipPort: number,
+    nowMs: number,
+  ): number {
+    const entry = this.queues.add(queue, nowMs);
+    if (entry === NO_RECORD) return NOT_FOUND;
+    this.direction[entry] = direction;
+    this.tcpFlags[entry] = 0;
+    this.timestamp[entry] = 0;
+    this.#detached[entry] = 0;
+    const word = (protocol << 24) | slot;
+    const insidePorts = (dipPort << 16) | remotePort;
+    this.#inside.insert(
+      entry,
+      this.#hasher.ipv4(dip, remote, insidePorts, protocol, 0),
+      dip,
+      remote,
+      insidePorts,
+      word,
+    );
+    const outsidePorts = (remotePort << 16) | vipPort;
+    this.#outside.insert(
+      entry,
+      this.#hasher.ipv4(remote, vip, outsidePorts, protocol, 0),
+      remote,
+      vip,
+      outsidePorts,
+      word,
+    );
+    return entry;
+  }
+
+  /** The machine's packets do not find the entry any more (N1). */
+  detach(entry: number): void {
+    if (this.#detached[entry] === 1) return;
+    this.#inside.remove(entry);
+    this.#detached[entry] = 1;
+  }
+
+  /** What an outbound entry holds in `snat-ports.ts` is given back by the caller. */
+  remove(entry: number): void {
+    this.detach(entry);
+    this.#outside.remove(entry);
+    this.queues.free(entry);
+  }
+
+  /** An entry past its lifetime, or `NOT_FOUND`. */
+  nextExpired(nowMs: number): number {
+    for (let queue = HALF_OPEN; queue <= UDP_ANSWERED; queue++) {
+      const entry = this.queues.expired(queue, nowMs);
+      if (entry !== NO_RECORD) return entry;
+    }
+    return NOT_FOUND;
+  }
+
+  isLive(entry: number): boolean {
+    return !this.queues.isFree(entry);
+  }
+
+  /** True while the outside tuple is only kept from reuse: both sides have closed, or one has reset. */
+  isClosed(entry: number): boolean {
+    const queue = this.queues.queueOf[entry]!;
+    return queue >= HOLD_OWN && queue <= HOLD_RESET;
+  }
+
+  dip(entry: number): number {
+    return this.#inside.keys[entry * 4]!;
+  }
+
+  dipPort(entry: number): number {
+    return this.#inside.keys[entry * 4 + 2]! >>> 16;
+  }
+
+  remote(entry: number): number {
+    return this.#outside.keys[entry * 4]!;
+  }
+
+  remotePort(entry: number): number {
+    return this.#outside.keys[entry * 4 + 2]! >>> 16;
+  }
+
+  vip(entry: number): number {
+    return this.#outside.keys[entry * 4 + 1]!;
+  }
+
+  vipPort(entry: number): number {
+    return this.#outside.keys[entry * 4 + 2]! & 0xffff;
+  }
+
+  protocol(entry: number): number {
+    return this.#outside.keys[entry * 4 + 3]! >>> 24;
+  }
+
+  dipSlot(entry: number): number {
+    return this.#outside.keys[entry * 4 + 3]! & 0xff_ffff;
+  }
+
+  static readonly expireMax = EXPIRE_MAX;
+}

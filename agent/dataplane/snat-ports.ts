@@ -1,0 +1,302 @@
+/**
+ * SNAT ports of this host's DIPs: which ranges they own, which ports are in use towards whom, and which port a new flow gets.
+ *
+ *     port set  (DIP, VIP, protocol)          owns ranges of 8 ports
+ *     use       (port set, remote address and port) -> ports in use towards it
+ *
+ * One port serves many flows at a time as long as their destinations differ (Ananta §3.5.1); so "exhausted" is a property of
+ * one destination, known at once from its use count. Among the ports free for a destination a random one is taken: ports are
+ * then hard to guess (RFC 6056), and one just freed seldom comes back at once.
+ *
+ * Invariants
+ *  (S1) `flowsOf[range]` is the number of NAT entries on the range's ports; the count of a use the number towards it.
+ *  (S2) A stopped range has no flow, and none starts on it until it is resumed. Only stopped ranges are given back.
+ *  (S3) Ranges of a port set are in `usable` or stopped, never both.
+ */
+import type { DipId, IpAddress, Ipv4, VipId } from "../../core/brands.js";
+import { formatIpv4 } from "../../core/address.js";
+import type { Random } from "../../core/random.js";
+import { RANGE_PORTS, RANGE_SHIFT } from "../../dataplane/layouts.js";
+import type { PortProtocol } from "../../dataplane/mux-items.js";
+import { RecordTable } from "../../dataplane/record-table.js";
+import { NOT_FOUND } from "../../dataplane/word-index.js";
+import type { NatState } from "./nat-state.js";
+
+/** What control asks for: enough to tell how soon ports run out. */
+export interface SnatDemand {
+  readonly dipId: DipId;
+  readonly protocol: PortProtocol;
+  /** Ports that flows may use; those of stopped ranges do not count. */
+  readonly portsOwned: number;
+  /** Ports free for the destination that has the fewest left. */
+  readonly portsFree: number;
+  /** New flows, smoothed over about a second. */
+  readonly newFlowsPerSecond: number;
+  /** Flows whose first packet waits for a port now. */
+  readonly waiting: number;
+}
+
+interface PortDemand {
+  readonly dipId: DipId;
+  readonly protocol: PortProtocol;
+  portsOwned: number;
+  portsFree: number;
+  newFlowsPerSecond: number;
+}
+
+export interface RangeRef {
+  readonly vipId: VipId;
+  readonly vip: IpAddress;
+  readonly protocol: PortProtocol;
+  readonly range: number;
+  readonly dipId: DipId;
+}
+
+interface PortSet {
+  readonly dipId: DipId;
+  readonly vipId: VipId;
+  readonly vip: number;
+  readonly protocol: PortProtocol;
+  /** Records of ranges that new flows may use. */
+  readonly usable: number[];
+  /** Ranges in all, the stopped ones too. */
+  ranges: number;
+  newFlows: number;
+  newFlowsSampled: number;
+  sampledAtMs: number;
+  newFlowsPerSecond: number;
+}
+
+/** Random tries before the ports are walked: at half use, all eight fail once in 256 times. */
+const RANDOM_TRIES = 8;
+
+/** Smoothing of the rate: a second ago counts 37 %. */
+const RATE_TIME_MS = 1_000;
+
+export class SnatPorts {
+  /** Flows on each range (S1), by range record. */
+  readonly flowsOf: Uint32Array;
+  /** Range and use of the port that `allocate` answered. */
+  allocatedRange = 0;
+  allocatedUse = 0;
+  readonly #ranges: RecordTable;
+  readonly #dipId: Uint32Array;
+  readonly #setOf: Uint32Array;
+  readonly #stopped: Uint8Array;
+  readonly #lastUsedMs: Float64Array;
+  readonly #setTable: RecordTable;
+  readonly #sets: (PortSet | undefined)[] = [];
+  readonly #uses: RecordTable;
+  readonly #useCount: Uint32Array;
+  readonly #random: Random;
+
+  constructor(rangeCapacity: number, flowCapacity: number, random: Random) {
+    this.#ranges = new RecordTable(rangeCapacity);
+    this.flowsOf = new Uint32Array(rangeCapacity);
+    this.#dipId = new Uint32Array(rangeCapacity);
+    this.#setOf = new Uint32Array(rangeCapacity);
+    this.#stopped = new Uint8Array(rangeCapacity);
+    this.#lastUsedMs = new Float64Array(rangeCapacity);
+    this.#setTable = new RecordTable(rangeCapacity);
+    this.#uses = new RecordTable(flowCapacity);
+    this.#useCount = new Uint32Array(flowCapacity);
+    this.#random = random;
+  }
+
+  get rangeCount(): number {
+    return this.#ranges.size;
+  }
+
+  /** Record of the range that a port is in, or `NOT_FOUND`. */
+  findRange(vip: number, protocol: number, range: number): number {
+    return this.#ranges.find(vip, (protocol << 16) | range);
+  }
+
+  ownerOf(rangeRecord: number): DipId {
+    return this.#dipId[rangeRecord]! as DipId;
+  }
+
+  addRange(range: RangeRef, vip: number, nowMs: number): void {
+    const record = this.#ranges.upsert(vip, (range.protocol << 16) | range.range);
+    const set = this.#portSet(range, vip, nowMs);
+    this.flowsOf[record] = 0;
+    this.#dipId[record] = range.dipId;
+    this.#setOf[record] = set;
+    this.#stopped[record] = 0;
+    this.#lastUsedMs[record] = nowMs;
+    this.#sets[set]!.usable.push(record);
+    this.#sets[set]!.ranges++;
+  }
+
+  /** Its flows have been removed by the caller. */
+  removeRange(vip: number, protocol: number, range: number): void {
+    const record = this.findRange(vip, protocol, range);
+    if (record === NOT_FOUND) return;
+    this.#makeUnusable(record);
+    this.#ranges.remove(record);
+    const setRecord = this.#setOf[record]!;
+    if (--this.#sets[setRecord]!.ranges > 0) return;
+    this.#sets[setRecord] = undefined;
+    this.#setTable.remove(setRecord);
+  }
+
+  /**
+   * A port of (DIP, VIP, protocol) that is free towards the remote, or -1. Fills `allocatedRange` and `allocatedUse`, and
+   * counts the flow: the caller makes the entry, or gives back with `release`.
+   */
+  allocate(
+    nat: NatState,
+    dipId: number,
+    slot: number,
+    vip: number,
+    protocol: number,
+    remote: number,
+    remotePort: number,
+    nowMs: number,
+  ): number {
+    const setRecord = this.#setTable.find(dipId, vip, protocol);
+    if (setRecord === NOT_FOUND) return -1;
+    const set = this.#sets[setRecord]!;
+    const ports = set.usable.length * RANGE_PORTS;
+    const use = this.#uses.find(setRecord, remote, remotePort);
+    if (ports === 0 || (use !== NOT_FOUND && this.#useCount[use]! >= ports)) return -1;
+    let place = 0;
+    for (let tries = 0; tries < RANDOM_TRIES + ports; tries++) {
+      place = tries < RANDOM_TRIES ? this.#random.below(ports) : (place + 1) % ports;
+      const record = set.usable[place >>> RANGE_SHIFT]!; // place < ports
+      const port = ((this.#ranges.keyWord(record, 1) & 0xffff) << RANGE_SHIFT) | (place & (RANGE_PORTS - 1));
+      if (nat.findOutside(remote, vip, remotePort, port, protocol, slot) !== NOT_FOUND) continue;
+      const taken = this.#uses.upsert(setRecord, remote, remotePort);
+      if (taken === NOT_FOUND) return -1;
+      if (use === NOT_FOUND) this.#useCount[taken] = 0;
+      this.#useCount[taken]!++;
+      this.flowsOf[record]!++;
+      this.#lastUsedMs[record] = nowMs;
+      set.newFlows++;
+      this.allocatedRange = record;
+      this.allocatedUse = taken;
+      return port;
+    }
+    return -1;
+  }
+
+  /** A flow on the range has ended. */
+  release(rangeRecord: number, use: number, nowMs: number): void {
+    this.flowsOf[rangeRecord]!--;
+    this.#lastUsedMs[rangeRecord] = nowMs;
+    if (--this.#useCount[use]! === 0) this.#uses.remove(use);
+  }
+
+  /** Stops a range when it has no flow: true when it is stopped now (S2). */
+  stop(vip: number, protocol: number, range: number): boolean {
+    const record = this.findRange(vip, protocol, range);
+    if (record === NOT_FOUND || this.flowsOf[record] !== 0) return false;
+    this.#makeUnusable(record);
+    this.#stopped[record] = 1;
+    return true;
+  }
+
+  /** Takes back a stop: the range was not given back after all. */
+  resume(vip: number, protocol: number, range: number): void {
+    const record = this.findRange(vip, protocol, range);
+    if (record === NOT_FOUND || this.#stopped[record] === 0) return;
+    this.#stopped[record] = 0;
+    this.#sets[this.#setOf[record]!]!.usable.push(record);
+  }
+
+  /** Ranges without any flow for at least `idleMs`, longest idle first; stopped ones are not among them. */
+  releasable(nowMs: number, idleMs: number): readonly RangeRef[] {
+    const found: { readonly idle: number; readonly ref: RangeRef }[] = [];
+    for (let record = 0; record < this.#ranges.capacity; record++) {
+      if (!this.#ranges.isUsed(record) || this.flowsOf[record] !== 0 || this.#stopped[record] === 1) continue;
+      const idle = nowMs - this.#lastUsedMs[record]!;
+      if (idle >= idleMs) found.push({ idle, ref: this.#ref(record) });
+    }
+    return found.sort((a, b) => b.idle - a.idle).map(({ ref }) => ref);
+  }
+
+  stopped(): readonly RangeRef[] {
+    const found: RangeRef[] = [];
+    for (let record = 0; record < this.#ranges.capacity; record++) {
+      if (this.#ranges.isUsed(record) && this.#stopped[record] === 1) found.push(this.#ref(record));
+    }
+    return found;
+  }
+
+  /**
+   * Ports owned, ports free for the busiest destination, and rate, of each (DIP, protocol) over all its VIPs. One walk over
+   * the destinations in use, then one step per port set.
+   */
+  demand(pairs: readonly { readonly dipId: DipId; readonly protocol: PortProtocol }[], nowMs: number): PortDemand[] {
+    const busiest = new Uint32Array(this.#sets.length);
+    for (let use = 0; use < this.#uses.capacity; use++) {
+      if (!this.#uses.isUsed(use)) continue;
+      const set = this.#uses.keyWord(use, 0);
+      busiest[set] = Math.max(busiest[set]!, this.#useCount[use]!);
+    }
+    const byPair = new Map<string, PortDemand>();
+    for (const { dipId, protocol } of pairs) {
+      byPair.set(`${dipId}/${protocol}`, { dipId, protocol, portsOwned: 0, portsFree: 0, newFlowsPerSecond: 0 });
+    }
+    this.#sets.forEach((set, setRecord) => {
+      const demand = set && byPair.get(`${set.dipId}/${set.protocol}`);
+      if (!demand) return;
+      const ports = set.usable.length * RANGE_PORTS;
+      demand.portsOwned += ports;
+      demand.portsFree += Math.max(0, ports - busiest[setRecord]!);
+      demand.newFlowsPerSecond += sampleRate(set, nowMs);
+    });
+    return [...byPair.values()];
+  }
+
+  #portSet(range: RangeRef, vip: number, nowMs: number): number {
+    const found = this.#setTable.find(range.dipId, vip, range.protocol);
+    if (found !== NOT_FOUND) return found;
+    // A set has at least one range, so there is room wherever there is room for a range.
+    const record = this.#setTable.upsert(range.dipId, vip, range.protocol);
+    this.#sets[record] = {
+      dipId: range.dipId,
+      vipId: range.vipId,
+      vip,
+      protocol: range.protocol,
+      usable: [],
+      ranges: 0,
+      newFlows: 0,
+      newFlowsSampled: 0,
+      sampledAtMs: nowMs,
+      newFlowsPerSecond: 0,
+    };
+    return record;
+  }
+
+  #makeUnusable(record: number): void {
+    const { usable } = this.#sets[this.#setOf[record]!]!;
+    const place = usable.indexOf(record);
+    if (place < 0) return;
+    usable[place] = usable[usable.length - 1]!;
+    usable.pop();
+  }
+
+  #ref(record: number): RangeRef {
+    const set = this.#sets[this.#setOf[record]!]!;
+    return {
+      vipId: set.vipId,
+      vip: formatIpv4(set.vip as Ipv4),
+      protocol: set.protocol,
+      range: this.#ranges.keyWord(record, 1) & 0xffff,
+      dipId: set.dipId,
+    };
+  }
+}
+
+/** Exponentially smoothed rate, brought up to `nowMs`. */
+function sampleRate(set: PortSet, nowMs: number): number {
+  const elapsedMs = nowMs - set.sampledAtMs;
+  if (elapsedMs <= 0) return set.newFlowsPerSecond;
+  const rate = ((set.newFlows - set.newFlowsSampled) * 1_000) / elapsedMs;
+  const keep = Math.exp(-elapsedMs / RATE_TIME_MS);
+  set.newFlowsPerSecond = set.newFlowsPerSecond * keep + rate * (1 - keep);
+  set.newFlowsSampled = set.newFlows;
+  set.sampledAtMs = nowMs;
+  return set.newFlowsPerSecond;
+}

@@ -1,0 +1,246 @@
+/**
+ * The agent's side of `Tables`: items from the control plane into packed tables. As in the MUX, everything that could fail
+ * is checked on the plan first, so a delta is in force as a whole or not at all (D1).
+ *
+ * Flows outlive changes of rules: an endpoint that goes takes no new flows, and its flows end by themselves. Two things end
+ * flows at once: a DIP that leaves the host, and a port range that is no longer owned. `onGone` hears of them before they
+ * go.
+ */
+import { assertNever } from "../../core/assert.js";
+import { parseIpv4 } from "../../core/address.js";
+import type { DipId, LogIndex, VipId } from "../../core/brands.js";
+import { RecordTable } from "../../dataplane/record-table.js";
+import type { ApplyResult, TableDelta, Tables } from "../../dataplane/contract.js";
+import { mixWords } from "../../dataplane/flow-hash.js";
+import { hostItemKey, type HostChange, type HostDipItem, type HostItem } from "../../dataplane/host-items.js";
+import type { HostLayout } from "../../dataplane/layouts.js";
+import { ProjectionStore, type PlanStep } from "../../dataplane/projection-store.js";
+import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
+import { EndpointTable } from "./endpoint-table.js";
+import { parsePrefix, PrefixList } from "./prefix-list.js";
+import type { SnatPorts } from "./snat-ports.js";
+
+export interface OutboundVip {
+  readonly vipId: VipId;
+  readonly vip: number;
+}
+
+const NO_VIPS: readonly OutboundVip[] = [];
+
+/** Told before tables change: slots of DIPs and records of ranges that are about to go. */
+export type OnGone = (dipSlots: ReadonlySet<number>, rangeRecords: ReadonlySet<number>) => void;
+
+export class HostTables implements Tables<HostItem, HostChange> {
+  readonly endpoints: EndpointTable;
+  readonly internal = new PrefixList();
+  /** Address of each DIP, by slot. */
+  readonly address: Uint32Array;
+  readonly #layout: HostLayout;
+  readonly #store = new ProjectionStore<HostItem>(hostItemKey);
+  readonly #dips: RecordTable;
+  readonly #byLocator: WordIndex;
+  readonly #muxes: RecordTable;
+  /** Items with this address: a MUX that starts again has another id and the same address. */
+  readonly #muxCount: Uint32Array;
+  readonly #outbound = new Map<number, readonly OutboundVip[]>();
+  readonly #ports: SnatPorts;
+  readonly #onGone: OnGone;
+  readonly #nowMs: () => number;
+  #index = 0 as LogIndex;
+  #generation = 0;
+
+  constructor(layout: HostLayout, ports: SnatPorts, nowMs: () => number, onGone: OnGone) {
+    this.#layout = layout;
+    this.#ports = ports;
+    this.#nowMs = nowMs;
+    this.#onGone = onGone;
+    this.endpoints = new EndpointTable(layout.endpoints);
+    this.#dips = new RecordTable(layout.dips);
+    this.#byLocator = new WordIndex(layout.dips);
+    this.address = new Uint32Array(layout.dips);
+    this.#muxes = new RecordTable(layout.muxes);
+    this.#muxCount = new Uint32Array(layout.muxes);
+  }
+
+  // ---- what packets ask ----
+
+  /** Slot of a DIP of this host, or `NOT_FOUND`. */
+  findDip(dipId: number): number {
+    return this.#dips.find(dipId);
+  }
+
+  dipId(slot: number): DipId {
+    return this.#dips.keyWord(slot, 0) as DipId;
+  }
+
+  findLocator(locator: number): number {
+    return this.#byLocator.find(mixWords(locator, 0, 0, 0), locator, 0, 0, 0);
+  }
+
+  isMux(address: number): boolean {
+    return this.#muxes.find(address) !== NOT_FOUND;
+  }
+
+  /** VIPs that the DIP's flows may leave by, ascending by id. */
+  outboundVips(dipId: number): readonly OutboundVip[] {
+    return this.#outbound.get(dipId) ?? NO_VIPS;
+  }
+
+  dipSlots(): readonly number[] {
+    return Array.from({ length: this.#dips.capacity }, (_, slot) => slot).filter((slot) => this.#dips.isUsed(slot));
+  }
+
+  // ---- Tables ----
+
+  apply(delta: TableDelta<HostItem, HostChange>, index: LogIndex): ApplyResult {
+    const steps = this.#store.plan(delta);
+    if (!steps.every((step) => step.after === null || isSupported(step.after))) return "unsupported";
+    if (!this.#fits(steps)) return "full";
+    this.#announceGone(steps);
+    for (const { before, after } of steps) if (before !== null) this.#take(before, after);
+    for (const { after } of steps) if (after !== null) this.#put(after);
+    this.#store.commit(steps);
+    this.#index = index;
+    this.#generation++;
+    return "in-force";
+  }
+
+  #fits(steps: readonly PlanStep<HostItem>[]): boolean {
+    const count = (kind: HostItem["kind"]): number => this.#store.countAfter(kind, steps);
+    return (
+      count("dip") <= this.#layout.dips &&
+      count("endpoint") <= this.#layout.endpoints &&
+      count("outbound") <= this.#layout.outbounds &&
+      count("range") <= this.#layout.ranges &&
+      count("mux") <= this.#layout.muxes &&
+      count("internal") <= this.#layout.internalPrefixes
+    );
+  }
+
+  #announceGone(steps: readonly PlanStep<HostItem>[]): void {
+    const dipSlots = new Set<number>();
+    const ranges = new Set<number>();
+    for (const { before, after } of steps) {
+      if (before?.kind === "dip" && (after as HostDipItem | null)?.address !== before.address) {
+        dipSlots.add(this.findDip(before.dipId));
+      }
+      if (before?.kind === "range") {
+        ranges.add(this.#ports.findRange(parseIpv4(before.vip)!, before.protocol, before.range)); // was supported
+      }
+    }
+    if (dipSlots.size > 0 || ranges.size > 0) this.#onGone(dipSlots, ranges);
+  }
+
+  #take(before: HostItem, after: HostItem | null): void {
+    switch (before.kind) {
+      case "dip": {
+        const slot = this.findDip(before.dipId);
+        this.#byLocator.remove(slot);
+        if (after === null) this.#dips.remove(slot);
+        return;
+      }
+      case "endpoint":
+        this.endpoints.remove(before);
+        return;
+      case "outbound": {
+        const rest = this.outboundVips(before.dipId).filter(({ vipId }) => vipId !== before.vipId);
+        if (rest.length === 0) this.#outbound.delete(before.dipId);
+        else this.#outbound.set(before.dipId, rest);
+        return;
+      }
+      case "range":
+        this.#ports.removeRange(parseIpv4(before.vip)!, before.protocol, before.range);
+        return;
+      case "mux": {
+        const record = this.#muxes.find(parseIpv4(before.address)!);
+        if (--this.#muxCount[record]! === 0) this.#muxes.remove(record);
+        return;
+      }
+      case "internal":
+        this.internal.remove(before.prefix);
+        return;
+      case "site":
+        return;
+      default:
+        assertNever(before);
+    }
+  }
+
+  #put(item: HostItem): void {
+    switch (item.kind) {
+      case "dip": {
+        const slot = this.#dips.upsert(item.dipId);
+        const locator = parseIpv4(item.locator)!; // supported: IPv4, as all below
+        this.address[slot] = parseIpv4(item.address)!;
+        this.#byLocator.insert(slot, mixWords(locator, 0, 0, 0), locator, 0, 0, 0);
+        return;
+      }
+      case "endpoint":
+        this.endpoints.put(item);
+        return;
+      case "outbound": {
+        const added = { vipId: item.vipId, vip: parseIpv4(item.vip)! };
+        const vips = [...this.outboundVips(item.dipId), added].sort((a, b) => a.vipId - b.vipId);
+        this.#outbound.set(item.dipId, vips);
+        return;
+      }
+      case "range":
+        this.#ports.addRange(item, parseIpv4(item.vip)!, this.#nowMs());
+        return;
+      case "mux":
+        this.#muxCount[this.#muxes.upsert(parseIpv4(item.address)!)]!++;
+        return;
+      case "internal":
+        this.internal.add(item.prefix);
+        return;
+      case "site":
+        return; // hosts hash nothing by the site's key yet
+      default:
+        assertNever(item);
+    }
+  }
+
+  index(): LogIndex {
+    return this.#index;
+  }
+
+  generation(): number {
+    return this.#generation;
+  }
+
+  digest(): string {
+    return this.#store.digest();
+  }
+
+  items(): Iterable<HostItem> {
+    return this.#store.items();
+  }
+
+  count(kind: HostItem["kind"]): number {
+    return this.#store.countAfter(kind, []);
+  }
+
+  adopt(): { readonly index: LogIndex; readonly digest: string } {
+    return { index: this.#index, digest: this.#store.digest() };
+  }
+}
+
+/** IPv4 only, so far. */
+function isSupported(item: HostItem): boolean {
+  switch (item.kind) {
+    case "dip":
+      return parseIpv4(item.address) !== null && parseIpv4(item.locator) !== null;
+    case "endpoint":
+    case "outbound":
+    case "range":
+      return parseIpv4(item.vip) !== null;
+    case "mux":
+      return parseIpv4(item.address) !== null;
+    case "internal":
+      return parsePrefix(item.prefix) !== null;
+    case "site":
+      return item.hashKey.length === 8;
+    default:
+      return false; // of a newer version of the control plane
+  }
+}
