@@ -190,9 +190,8 @@ export class EmbeddedSite {
       return;
     }
     const stays = event.next === "stays-down";
-    say(
-      `${event.name} (pid ${event.pid}) ended: ${event.reason}; ${stays ? "it stays down" : "starting it again in 2 s"}`,
-    );
-    if (stays) say(`${event.name} is started by: ${this.supervisor.commandOf(event.name)}`);
+    const next = stays ? "it stays down; this starts it again:" : "starting it again in 2 s";
+    say(`${event.name} (pid ${event.pid}) ended: ${event.reason}; ${next}`);
+    if (stays) say(this.supervisor.commandOf(event.name)); // alone on its line, to be copied
   }
 }

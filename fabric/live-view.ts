@@ -65,7 +65,7 @@ export function renderView(view: ViewModel, size: ViewSize): readonly string[] {
   const palette = size.colour ? COLOURED : PLAIN;
   const { title, dim } = palette;
   const head = title(`ananta   up ${duration(view.elapsedMs)}   data in ${view.dataFolder}   Ctrl-C ends everything`);
-  const body = [
+  const sections = [
     [head],
     replicaLines(view, palette),
     muxLines(view, palette),
@@ -73,20 +73,34 @@ export function renderView(view: ViewModel, size: ViewSize): readonly string[] {
     vipLines(view, palette),
     trafficLines(view, palette),
   ];
-  const footer = [
+  const spaced = sections.flatMap((section) => [...section, ""]);
+  const roomy = spaced.length + COMMANDS.length + 5 <= size.rows;
+  const footer = roomy ? commandLines(size.columns, palette) : commandsInShort(palette);
+  const lines = roomy ? spaced : sections.flat();
+  const eventRoom = size.rows - footer.length - lines.length - (roomy ? 2 : 0);
+  // Two events are always worth a line of the body: one may be the command that starts a dead child.
+  const eventCount = Math.min(view.events.length, Math.max(2, Math.min(6, eventRoom)));
+  const events = view.events
+    .slice(view.events.length - eventCount)
+    .map((event) => `  ${dim(clockText(event.atMs))}  ${event.text}`);
+  const eventLines = roomy ? [title("Events"), ...events, ""] : events;
+  const body = lines.slice(0, Math.max(1, size.rows - footer.length - eventLines.length));
+  return [...body, ...eventLines, ...footer].slice(0, size.rows).map((line) => clip(line, size.columns));
+}
+
+function commandLines(columns: number, { title, dim }: Palette): readonly string[] {
+  const width = Math.max(...COMMANDS.map(([command]) => command.length));
+  const fits = (what: string): boolean => width + what.length + 5 <= columns;
+  return [
     title("Try next, in another terminal"),
-    ...COMMANDS.map((entry) => commandLine(entry, size.columns, palette)),
+    ...COMMANDS.map(([command, what]) => (fits(what) ? `  ${command.padEnd(width)}   ${dim(what)}` : `  ${command}`)),
   ];
-  const spaced = body.flatMap((section) => [...section, ""]);
-  const compact = spaced.length + footer.length > size.rows;
-  const lines = compact ? body.flat() : spaced;
-  const eventRoom = Math.min(6, view.events.length, size.rows - lines.length - footer.length - 2);
-  if (eventRoom > 0) {
-    const newest = view.events.slice(view.events.length - eventRoom);
-    lines.push(title("Events"), ...newest.map((event) => `  ${dim(clockText(event.atMs))}  ${event.text}`), "");
-  }
-  const room = Math.max(1, size.rows - footer.length);
-  return [...lines.slice(0, room), ...footer].slice(0, size.rows).map((line) => clip(line, size.columns));
+}
+
+/** All commands in two lines of at most 80 characters. */
+function commandsInShort({ title }: Palette): readonly string[] {
+  const commands = COMMANDS.map(([command]) => command);
+  return [`${title("Try")}  ${commands.slice(0, -1).join("; ")}`, `     ${commands.at(-1) ?? ""}`];
 }
 
 function replicaLines(view: ViewModel, { title, good, bad }: Palette): readonly string[] {
@@ -117,7 +131,9 @@ function muxLines(view: ViewModel, { title, bad }: Palette): readonly string[] {
       const drops = mux === undefined ? 0 : [...mux.drops.values()].reduce((sum, count) => sum + count, 0);
       const numbers = [mux?.packets ?? 0, mux?.flows ?? 0, drops].map((value) => count(value).padStart(9));
       const heard =
-        route === undefined ? "no routes" : `${route.vips.length} VIPs ${Math.round(route.heardMsAgo)} ms ago`;
+        route === undefined
+          ? "no routes"
+          : `${route.vips.length} VIP${route.vips.length === 1 ? "" : "s"}, ${Math.round(route.heardMsAgo)} ms ago`;
       return `  ${name.padEnd(11)} ${String(pid ?? "-").padStart(8)}  ${state}${numbers.join("")}   ${heard}`;
     });
   return [title("  MUX              pid  state      packets    flows    drops   routes announced"), ...rows];
@@ -164,11 +180,6 @@ function trafficLines(view: ViewModel, { title, bad }: Palette): readonly string
     row("outbound", view.outbound),
     `  wrong checksums ${view.badPackets}, repeated segments ${count(view.retransmissions)}, dropped by the router: ${dropped || "none"}`,
   ];
-}
-
-function commandLine([command, what]: readonly [string, string], columns: number, { dim }: Palette): string {
-  const line = `  ${command}`;
-  return line.length + what.length + 4 <= columns ? `${line}   ${dim(what)}` : line;
 }
 
 /** One line that says how things are, for logs. */

@@ -71,7 +71,7 @@ export interface VipView {
   readonly tenant: string;
   readonly address: string;
   readonly phase: string;
-  /** "80/tcp -> demo-pool:8080" */
+  /** "tcp 80 -> demo-pool:8080" */
   readonly rules: readonly string[];
   readonly ownedRanges: number;
   readonly freeRanges: number;
@@ -350,7 +350,7 @@ function vipView(object: ApiObject): VipView {
     phase: status?.phase ?? "",
     rules: (vip?.rules ?? []).map(
       (rule) =>
-        `${rule.port ?? 0}/${rule.protocol === 17 ? "udp" : "tcp"} -> ${rule.pool ?? ""}:${rule.backendPort ?? 0}`,
+        `${rule.protocol === 17 ? "udp" : "tcp"} ${rule.port ?? 0} -> ${rule.pool ?? ""}:${rule.backendPort ?? 0}`,
     ),
     ownedRanges: sum((usage) => usage.ownedRanges),
     freeRanges: sum((usage) => usage.freeRanges),

@@ -64,7 +64,7 @@ const view: ViewModel = {
         tenant: "default",
         address: "203.0.113.10",
         phase: "Ready",
-        rules: ["80/tcp -> demo-pool:8080", "53/udp -> demo-pool:5353"],
+        rules: ["tcp 80 -> demo-pool:8080", "udp 53 -> demo-pool:5353"],
         ownedRanges: 4,
         freeRanges: 8_050,
         quarantinedRanges: 1,
@@ -117,10 +117,10 @@ describe("live view", () => {
     const text = renderView(view, { columns: 100, rows: 60, colour: false });
     expect(text.find((line) => line.includes("manager-2"))).toMatch(/1002 +leader +3 +120 +118 +2/);
     expect(text.find((line) => line.includes("manager-3"))).toMatch(/- +down/);
-    expect(text.find((line) => line.includes("mux-1"))).toMatch(/live +12,345 +40 +2 +1 VIPs 80 ms ago/);
+    expect(text.find((line) => line.includes("mux-1"))).toMatch(/live +12,345 +40 +2 +1 VIP, 80 ms ago/);
     expect(text.find((line) => line.includes("host-1"))).toMatch(/connected +10\.1\.1\.1 32 +10\.1\.1\.2 16/);
     expect(text.find((line) => line.includes("203.0.113.10 ") && line.includes("Ready"))).toContain(
-      "80/tcp -> demo-pool:8080",
+      "tcp 80 -> demo-pool:8080",
     );
     expect(text.join("\n")).toContain("npx ananta flow explain tcp 198.51.100.10:40000 203.0.113.10:80");
     expect(text.join("\n")).toContain("event 19");
