@@ -3,7 +3,7 @@
  * by boot id. Third-party clients of the SNAT calls are hosts too (DESIGN §6).
  */
 import { assert } from "../../core/assert.js";
-import type { DipId, HostId } from "../../core/brands.js";
+import type { HostId } from "../../core/brands.js";
 import type { Host } from "./state-machine.js";
 
 export class HostTable {
@@ -35,12 +35,6 @@ export class HostTable {
     assert(host.hostId >= 1 && host.hostId <= this.nextId, "host ids are dense");
     this.hosts[host.hostId - 1] = host;
     this.byName.set(host.name, host.hostId);
-  }
-
-  /** The same host without this DIP. */
-  withoutDip(id: HostId, dip: DipId): void {
-    const host = this.must(id);
-    this.put({ ...host, dips: host.dips.filter((other) => other !== dip) });
   }
 
   /** In order of id. */

@@ -26,7 +26,10 @@ const DIPS = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.
 const ADDRESSES = ["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4", "10.0.0.6"];
 /** Few, and in ranges that SNAT might own. */
 const RULE_PORTS = [53, 80, 1024, 1030, 1040, 1100, 1200, 8080];
-const SESSIONS = ["0", "1", "2", "3"].map((digit) => digit.repeat(32));
+/** Clients that are at work at any time. */
+const CLIENTS = 4;
+
+const sessionName = (count: number): string => count.toString(16).padStart(32, "0");
 
 export class LogGenerator {
   private readonly random: Random;
@@ -34,6 +37,8 @@ export class LogGenerator {
   private clusterTimeMs = 0;
   private muxSafeIndex = 0;
   private readonly sequences = new Map<string, number>();
+  private readonly sessions = Array.from({ length: CLIENTS }, (_, client) => sessionName(client));
+  private sessionsMade = CLIENTS;
   private readonly sent: SubmittedCommand[] = [];
 
   /** `machine` is where the log is applied; read only. */
@@ -64,13 +69,23 @@ export class LogGenerator {
     if (old !== undefined && this.chance(0.1)) return old;
     const command = this.command();
     if (this.chance(0.4)) return { origin: null, command };
-    const session = this.pick(SESSIONS) ?? "";
+    const session = this.session();
     const next = (this.sequences.get(session) ?? 0) + 1 + (this.chance(0.1) ? this.random.below(70) : 0);
     this.sequences.set(session, next);
     const sequence = this.chance(0.1) ? Math.max(1, next - this.random.below(80)) : next;
     const submitted = { origin: { session, sequence }, command };
     if (this.chance(0.3)) this.sent.push(submitted);
     return submitted;
+  }
+
+  /** A client whose session has expired mostly notices it, and begins another. */
+  private session(): string {
+    const client = this.random.below(CLIENTS);
+    const session = this.sessions[client] ?? sessionName(client);
+    if (!this.sequences.has(session) || this.machine.hasSession(session) || this.chance(0.2)) return session;
+    const next = sessionName(this.sessionsMade++);
+    this.sessions[client] = next;
+    return next;
   }
 
   private command(): Command {
