@@ -2,7 +2,7 @@
  * The whole system on one machine: data folder, network, child processes, and a client of the public API. What `npm start` and
  * the demo share.
  *
- * Start, in order: lock the folder; look whether the ports are free; write the configurations; bind the network; start the
+ * Start, in order: look whether the ports are free; write the configurations; bind the network; start the
  * children; wait until a leader, both MUXes and all hosts are there. Stop in reverse.
  */
 import { join } from "node:path";
@@ -19,8 +19,8 @@ import { childPlans, planSite, portsOf, type SitePlan } from "./site.js";
 import { connectedHosts, leaderOf, muxesOf, SiteWatch, type SiteStatus } from "./site-status.js";
 
 export interface SiteOptions {
-  /** Absolute path. */
-  readonly dataFolder: string;
+  /** Locked by the caller. */
+  readonly folder: DataFolder;
   readonly portBase: number;
   /** Dead children are started again after 2 s. */
   readonly restart: boolean;
@@ -84,26 +84,20 @@ export class EmbeddedSite {
   /** Throws LauncherError with one clear line when the site cannot be started. */
   static async start(env: Env, options: SiteOptions): Promise<EmbeddedSite> {
     const plan = planSite(options.portBase);
-    const folder = new DataFolder(options.dataFolder);
-    folder.lock();
-    try {
-      const site = folder.site(() => hex(env.entropy(16)));
-      const taken = await firstPortInUse(portsOf(plan));
-      if (taken !== null) {
-        const { address, transport, usedBy } = taken.port;
-        const why = taken.code === "EADDRINUSE" ? "is in use" : `cannot be used (${taken.code})`;
-        throw new LauncherError(
-          `${transport.toUpperCase()} port ${address} (${usedBy}) ${why}: stop what uses it, or move all ports with --port-base`,
-        );
-      }
-      const fabric = await Fabric.start(env, plan, { ecmp: options.ecmp });
-      const started = new EmbeddedSite(env, options, { folder, site, plan, fabric });
-      started.supervisor.startAll();
-      return started;
-    } catch (caught) {
-      folder.unlock();
-      throw caught;
+    const { folder } = options;
+    const site = folder.site(() => hex(env.entropy(16)));
+    const taken = await firstPortInUse(portsOf(plan));
+    if (taken !== null) {
+      const { address, transport, usedBy } = taken.port;
+      const why = taken.code === "EADDRINUSE" ? "is in use" : `cannot be used (${taken.code})`;
+      throw new LauncherError(
+        `${transport.toUpperCase()} port ${address} (${usedBy}) ${why}: stop what uses it, or move all ports with --port-base`,
+      );
     }
+    const fabric = await Fabric.start(env, plan, { ecmp: options.ecmp });
+    const started = new EmbeddedSite(env, options, { folder, site, plan, fabric });
+    started.supervisor.startAll();
+    return started;
   }
 
   /** The cluster has been formed before: its VIPs are there already. */
@@ -166,7 +160,6 @@ export class EmbeddedSite {
     await this.supervisor.stop();
     this.api.close();
     this.fabric.stop();
-    this.folder.unlock();
   }
 
   private writeConfigs(): readonly {

@@ -244,11 +244,9 @@ function lastWord(logFile: string, from: number, otherwise: string): string {
 function plain(line: string): { readonly text: string; readonly grave: boolean } {
   if (!line.startsWith("{")) return { text: line.trim(), grave: true };
   try {
-    const record = JSON.parse(line) as { level?: number | string; msg?: string; error?: string; reason?: string };
-    const grave =
-      typeof record.level === "number" ? record.level >= 50 : record.level === "error" || record.level === "fatal";
-    const details = [record.msg, record.error ?? record.reason].filter((part) => part !== undefined && part !== "");
-    return { text: details.length === 0 ? line : details.join(": "), grave };
+    const { level, event, error, message } = JSON.parse(line) as Record<string, unknown>;
+    const details = [event, error ?? message].filter((part) => typeof part === "string" && part !== "");
+    return { text: details.length === 0 ? line : details.join(": "), grave: level === "error" };
   } catch {
     return { text: line, grave: false };
   }

@@ -1,0 +1,191 @@
+/**
+ * `npm start`: the whole site on this machine, with a live view, or the story of `--demo`. This process is the launcher, the
+ * router, the clients and the VMs; Managers, MUXes and Host Agents are its children.
+ *
+ * Exit codes: 0 ended as asked, 1 something failed (one line says what), 2 wrong arguments, 130 the demo was interrupted.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative, resolve } from "node:path";
+import type { Port } from "../core/brands.js";
+import { createNodeEnv } from "../runtime/node/env.js";
+import type { Env } from "../runtime/env.js";
+import { parseArguments, USAGE, type Arguments } from "./arguments.js";
+import { Demo } from "./demo.js";
+import { EmbeddedSite } from "./embedded-site.js";
+import { FlowGenerator } from "./flow-generator.js";
+import { DataFolder, LauncherError } from "./launcher/data-folder.js";
+import { LiveView, type SiteEvent, type ViewModel } from "./live-view.js";
+import { DEMO_VIP, exampleObjects, SERVER_PORT } from "./site.js";
+import { UdpProber } from "./udp-prober.js";
+
+/** A cold start on a busy two-core machine takes a few seconds; what takes this long does not come any more. */
+const READY_TIMEOUT_MS = 60_000;
+const EVENTS_KEPT = 50;
+const STATUS_INTERVAL_MS = 400;
+const HTTP = 80 as Port;
+const DNS = 53 as Port;
+
+type Signal = "SIGINT" | "SIGTERM" | "SIGHUP";
+
+/** Resolves with the first signal that asks this process to end; a second one ends it at once. */
+function interruption(): Promise<Signal> {
+  return new Promise((resolve) => {
+    let asked = false;
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+      process.on(signal, () => {
+        if (asked) process.exit(1); // children are tethered: they end with us
+        asked = true;
+        resolve(signal);
+      });
+    }
+  });
+}
+
+async function runDemo(env: Env, args: Arguments, folder: DataFolder, interrupted: Promise<Signal>): Promise<number> {
+  const startedMs = env.clock.nowMs();
+  const { portBase, ecmp } = args;
+  const site = await EmbeddedSite.start(env, { folder, portBase, restart: false, ecmp, onEvent: () => undefined });
+  const demo = new Demo(site, {
+    flows: args.flows,
+    print: (line) => process.stdout.write(`${line}\n`),
+    elapsedMs: () => env.clock.nowMs() - startedMs,
+  });
+  const passed = await Promise.race([demo.play(), interrupted.then(() => null)]);
+  await site.stop();
+  if (passed === null) return 130;
+  return passed ? 0 : 1;
+}
+
+async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupted: Promise<Signal>): Promise<number> {
+  const startedMs = env.clock.nowMs();
+  const events: SiteEvent[] = [];
+  let view: LiveView | null = null;
+  const onEvent = (text: string): void => {
+    const event = { atMs: env.clock.nowMs() - startedMs, text };
+    events.push(event);
+    if (events.length > EVENTS_KEPT) events.shift();
+    view?.event(event);
+  };
+  const { portBase, restart, ecmp } = args;
+  const site = await EmbeddedSite.start(env, { folder, portBase, restart, ecmp, onEvent });
+  const { fabric } = site;
+  const inbound = new FlowGenerator(
+    {
+      direction: "inbound",
+      flows: 40,
+      opensMax: null,
+      opensPerSecond: 5,
+      requestIntervalMs: 1_000,
+      lifetimeMs: 30_000,
+      sources: fabric.clients,
+      destinations: [{ address: DEMO_VIP, port: HTTP }],
+    },
+    env.random.fork(),
+  );
+  const outbound = new FlowGenerator(
+    {
+      direction: "outbound",
+      flows: 20,
+      opensMax: null,
+      opensPerSecond: 3,
+      requestIntervalMs: 1_000,
+      lifetimeMs: 30_000,
+      sources: fabric.vms,
+      destinations: fabric.servers.map(({ address }) => ({ address, port: SERVER_PORT })),
+    },
+    env.random.fork(),
+  );
+  const model = (): ViewModel => {
+    const counters = fabric.counters();
+    return {
+      elapsedMs: env.clock.nowMs() - startedMs,
+      status: site.watch.status,
+      children: site.supervisor.list(),
+      routes: fabric.router.routes(env.clock.nowMs()),
+      routerDrops: fabric.router.drops,
+      inbound: inbound.statistics(),
+      outbound: outbound.statistics(),
+      badPackets: [...counters.badPackets.values()].reduce((sum, count) => sum + count, counters.misdelivered),
+      retransmissions: counters.retransmissions,
+      events,
+      dataFolder: relative(process.cwd(), folder.path) || ".",
+    };
+  };
+  const colour = process.stdout.isTTY && (process.env["NO_COLOR"] ?? "") === "";
+  view = new LiveView(env.clock, process.stdout, { colour, view: model });
+  process.stdout.on("resize", () => view.redraw());
+  view.start();
+  let failure: Error | null = null;
+  try {
+    const begun = await Promise.race([begin(site, onEvent).then(() => true), interrupted.then(() => false)]);
+    if (begun) {
+      fabric.add(inbound);
+      fabric.add(outbound);
+      fabric.add(
+        new UdpProber({
+          sources: fabric.clients,
+          destination: { address: DEMO_VIP, port: DNS },
+          flows: 5,
+          intervalMs: 1_000,
+        }),
+      );
+      site.watch.start(STATUS_INTERVAL_MS);
+      await interrupted;
+    }
+  } catch (caught) {
+    failure = caught instanceof Error ? caught : new Error(String(caught));
+  }
+  view.stop();
+  process.stdout.write(failure === null ? "ananta: stopping\n" : "");
+  await site.stop();
+  if (failure !== null) throw failure;
+  return 0;
+}
+
+/** Until the site serves: ready, and the first time the example applied. */
+async function begin(site: EmbeddedSite, onEvent: (text: string) => void): Promise<void> {
+  await site.whenReady(READY_TIMEOUT_MS);
+  onEvent("a leader is elected, all MUXes are live, all hosts are connected");
+  if (site.formed) return;
+  const { changes, inForce } = await site.apply(exampleObjects(site.plan));
+  for (const change of changes) onEvent(`applied: ${change}`);
+  onEvent(inForce ? "in force on all MUXes" : "not yet in force on all MUXes");
+}
+
+async function main(): Promise<number> {
+  const args = parseArguments(process.argv.slice(2));
+  if (args === "help") {
+    process.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  if ("problem" in args) {
+    process.stderr.write(`ananta: ${args.problem}\n`);
+    return 2;
+  }
+  const interrupted = interruption();
+  const temporary = args.demo && args.dataFolder === null;
+  const path = temporary ? mkdtempSync(join(tmpdir(), "ananta-demo-")) : resolve(args.dataFolder ?? ".ananta");
+  const folder = new DataFolder(path);
+  folder.lock();
+  let code = 1;
+  try {
+    const env = createNodeEnv({ name: "fabric", dataFolder: path, logTo: folder.logPath("fabric") });
+    code = await (args.demo ? runDemo(env, args, folder, interrupted) : runSite(env, args, folder, interrupted));
+    return code;
+  } finally {
+    folder.unlock();
+    if (temporary && code === 0) rmSync(path, { recursive: true, force: true });
+    else if (args.demo) process.stderr.write(`ananta: logs and data are in ${path}\n`);
+  }
+}
+
+try {
+  process.exitCode = await main();
+} catch (caught) {
+  const known = caught instanceof LauncherError;
+  process.stderr.write(
+    `ananta: ${known ? caught.message : caught instanceof Error ? (caught.stack ?? caught.message) : String(caught)}\n`,
+  );
+  process.exitCode = 1;
+}
