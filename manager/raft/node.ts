@@ -140,7 +140,7 @@ class Node implements RaftNode {
         appendBytesMax: APPEND_BYTES_MAX,
         uncommittedBytesMax: this.#config.uncommittedBytesMax,
         random: this.#env.random.fork(),
-        readNonce: new DataView(this.#env.entropy(4).slice().buffer).getUint32(0),
+        readNonce: new DataView(new Uint8Array(this.#env.entropy(4)).buffer).getUint32(0),
         voting: opened.voting,
         observe: (level, event, facts) => this.#log[level](event, facts),
       },
@@ -447,7 +447,7 @@ class Node implements RaftNode {
     // A snapshot ahead of the own disk would leave a gap behind it if power failed now.
     if (index > log.stableIndex) return;
     const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership: core.state.membership };
-    const chunks = [...this.#stateMachine.snapshot()].map((chunk) => chunk.slice());
+    const chunks = [...this.#stateMachine.snapshot()].map((chunk) => new Uint8Array(chunk)); // the machine may use its buffer again
     if (chunks.length === 0) chunks.push(new Uint8Array(0));
     this.#snapshotting = this.#storeSnapshot(core, meta, chunks)
       .catch((error: unknown) => this.#fail(error))

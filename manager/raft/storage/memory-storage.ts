@@ -43,7 +43,7 @@ export class MemoryStorage implements RaftStorage {
       const base = this.#entries[0]?.index ?? (this.#snapshot?.stored.meta.index ?? 0) + 1;
       assert(first.index >= base && first.index <= base + this.#entries.length, "stored entries are contiguous");
       this.#entries.length = first.index - base;
-      for (const entry of batch.entries) this.#entries.push({ ...entry, payload: entry.payload.slice() });
+      for (const entry of batch.entries) this.#entries.push({ ...entry, payload: new Uint8Array(entry.payload) });
     }
     this.#commitIndex = batch.commitIndex;
   }
@@ -51,7 +51,7 @@ export class MemoryStorage implements RaftStorage {
   async writeSnapshotChunk(meta: SnapshotMeta, number: number, data: Uint8Array): Promise<void> {
     await this.#afterEachWrite();
     const chunks = this.#staged.get(meta.index) ?? [];
-    chunks[number] = data.slice();
+    chunks[number] = new Uint8Array(data);
     this.#staged.set(meta.index, chunks);
   }
 

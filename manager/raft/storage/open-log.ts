@@ -193,7 +193,7 @@ async function readBlocks(store: Store, snapshot: StoredSnapshot | null): Promis
   const found: FoundBlocks = { entries: [], blocks: [], commitIndex: snapshot?.meta.index ?? (0 as LogIndex), damage: null, cut: [] };
   for await (const [key, record] of store.iterator(BLOCK_RANGE)) {
     if (found.damage === null) found.damage = takeBlock(found, snapshot, key, record);
-    if (found.damage !== null) found.cut.push(key.slice());
+    if (found.damage !== null) found.cut.push(new Uint8Array(key));
   }
   const last = found.blocks.at(-1);
   if (snapshot !== null && last !== undefined && last.lastIndex < snapshot.meta.index) {
@@ -212,7 +212,7 @@ async function readBlocks(store: Store, snapshot: StoredSnapshot | null): Promis
 /** Returns why the block cannot follow those before it, or null when it does. */
 function takeBlock(found: FoundBlocks, snapshot: StoredSnapshot | null, key: Uint8Array, record: Uint8Array): string | null {
   try {
-    const block = decodeBlockRecord(record.slice());
+    const block = decodeBlockRecord(new Uint8Array(record));
     const first = block.entries[0];
     const previous = found.blocks.at(-1);
     if (first === undefined || first.index !== blockKeyIndex(key)) return "a block is not where it belongs";

@@ -113,6 +113,9 @@ function snapshotFromWire(snapshot: ananta.raft.v1.SnapshotMeta.$Properties | nu
   };
 }
 
+/** Not `slice`: protobufjs hands out Buffers, and a Buffer's `slice` is a view. */
+const copyOf = (bytes: Uint8Array | null | undefined): Uint8Array => (bytes ? new Uint8Array(bytes) : new Uint8Array(0));
+
 const ticks = (agePlusOne: number | null | undefined): number | null => (agePlusOne ? agePlusOne - 1 : null);
 
 const readId = (m: { nonce?: number | null; sequence?: number | null }): ReadId => ({ nonce: m.nonce ?? 0, sequence: m.sequence ?? 0 });
@@ -131,7 +134,7 @@ export function messageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
       prevTerm: term(m.prevTerm ?? 0),
       commitIndex: logIndex(m.commitIndex ?? 0),
       quorumAgeTicks: ticks(m.quorumAgeTicksPlusOne),
-      entries: decodeEntryBlock((m.entryBlock ?? new Uint8Array(0)).slice()), // (C2)
+      entries: decodeEntryBlock(copyOf(m.entryBlock)), // (C2)
     };
   }
   if (frame.appendResponse) {
@@ -204,7 +207,7 @@ function rareMessageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
   }
   if (frame.snapshotChunk) {
     const m = frame.snapshotChunk;
-    const data = (m.data ?? new Uint8Array(0)).slice(); // (C2)
+    const data = copyOf(m.data); // (C2)
     if (crc32(data) !== (m.crc ?? 0)) throw unreadable("a snapshot chunk was damaged on its way");
     return {
       kind: "snapshot-chunk",

@@ -1,0 +1,125 @@
+/** What every `RaftStorage` must do; run on all of them by `storage.test.ts`. */
+import { expect, test } from "vitest";
+import { nodeId, type LogIndex, type Term } from "../../core/brands.js";
+import { createRandom } from "../../core/random.js";
+import { simpleMembership } from "../../manager/raft/core/membership.js";
+import type { Entry, SnapshotMeta } from "../../manager/raft/core/types.js";
+import type { RaftStorage, StorageBatch } from "../../manager/raft/storage/storage.js";
+import { testSeed } from "../kit/virtual-world.js";
+
+export interface StorageUnderTest {
+  /** Opens nothing yet; a second call stands for the next process on the same disk, after a power loss. */
+  create(): RaftStorage;
+  /** Lets (virtual) time run until the promise settles. */
+  run<Result>(promise: Promise<Result>): Promise<Result>;
+}
+
+export const entry = (at: number, of: number, text = `e${at}.${of}`): Entry => ({ index: at as LogIndex, term: of as Term, payload: Buffer.from(text) });
+export const entries = (from: number, to: number, of: number): readonly Entry[] => Array.from({ length: to - from + 1 }, (_, at) => entry(from + at, of));
+export const meta = (at: number, of: number): SnapshotMeta => ({
+  index: at as LogIndex,
+  term: of as Term,
+  membership: simpleMembership([nodeId(1), nodeId(2), nodeId(3)]),
+});
+export const batch = (changes: Partial<StorageBatch>): StorageBatch => ({ hardState: null, entries: [], snapshot: null, commitIndex: 0 as LogIndex, ...changes });
+export const texts = (all: readonly Entry[]): readonly string[] => all.map((one) => `${one.index}:${one.term}:${Buffer.from(one.payload).toString()}`);
+
+const bound = (under: StorageUnderTest): StorageUnderTest => ({ create: () => under.create(), run: (promise) => under.run(promise) });
+
+export function storageContract(name: string, make: () => StorageUnderTest): void {
+  test(`${name}: a new storage is empty and has every right`, async () => {
+    const { create, run } = bound(make());
+    const opened = await run(create().open());
+    expect(opened).toMatchObject({ hardState: { term: 0, votedFor: null }, snapshot: null, entries: [], commitIndex: 0, voting: { kind: "full" } });
+  });
+
+  test(`${name}: what was persisted is there when it is opened again`, async () => {
+    const { create, run } = bound(make());
+    const storage = create();
+    await run(storage.open());
+    await run(storage.persist(batch({ hardState: { term: 3 as Term, votedFor: nodeId(2) } })));
+    await run(storage.persist(batch({ entries: entries(1, 5, 3), commitIndex: 2 as LogIndex })));
+    await run(storage.persist(batch({ hardState: { term: 4 as Term, votedFor: null }, entries: entries(6, 7, 4), commitIndex: 6 as LogIndex })));
+    const opened = await run(create().open());
+    expect(opened.hardState).toEqual({ term: 4, votedFor: null });
+    expect(texts(opened.entries)).toEqual(texts([...entries(1, 5, 3), ...entries(6, 7, 4)]));
+    expect(opened.commitIndex).toBeLessThanOrEqual(6);
+    expect(opened.voting.kind).toBe("full");
+  });
+
+  test(`${name}: entries replace everything from their first index on, also inside a block`, async () => {
+    const { create, run } = bound(make());
+    const storage = create();
+    await run(storage.open());
+    await run(storage.persist(batch({ entries: entries(1, 4, 1) })));
+    await run(storage.persist(batch({ entries: entries(5, 8, 1) })));
+    await run(storage.persist(batch({ entries: entries(9, 9, 1) })));
+    await run(storage.persist(batch({ entries: entries(7, 7, 2) })));
+    expect(texts((await run(create().open())).entries)).toEqual(texts([...entries(1, 6, 1), ...entries(7, 7, 2)]));
+  });
+
+  test(`${name}: a snapshot of its own state leaves the log, which then can be compacted`, async () => {
+    const { create, run } = bound(make());
+    const storage = create();
+    await run(storage.open());
+    for (let at = 1; at <= 10; at++) await run(storage.persist(batch({ entries: entries(at, at, 1) })));
+    await run(storage.writeSnapshotChunk(meta(8, 1), 0, Buffer.from("first ")));
+    await run(storage.writeSnapshotChunk(meta(8, 1), 1, Buffer.from("second")));
+    await run(storage.completeSnapshot({ meta: meta(8, 1), chunkCount: 2 }));
+    await run(storage.compactTo(5 as LogIndex));
+    await run(storage.persist(batch({ entries: entries(11, 11, 2) })));
+    const again = create();
+    const opened = await run(again.open());
+    expect(opened.snapshot).toEqual({ meta: meta(8, 1), chunkCount: 2 });
+    expect(Buffer.concat([await run(again.readSnapshotChunk(0)), await run(again.readSnapshotChunk(1))]).toString()).toBe("first second");
+    expect(texts(opened.entries)).toEqual(texts([...entries(6, 10, 1), entry(11, 2)]));
+    expect(opened.voting.kind).toBe("full");
+  });
+
+  test(`${name}: a received snapshot empties the log; entries go on behind it`, async () => {
+    const { create, run } = bound(make());
+    const storage = create();
+    await run(storage.open());
+    await run(storage.persist(batch({ entries: entries(1, 4, 1) })));
+    await run(storage.writeSnapshotChunk(meta(20, 2), 0, Buffer.from("state")));
+    await run(storage.persist(batch({ snapshot: { meta: meta(20, 2), chunkCount: 1 }, entries: entries(21, 22, 3), hardState: { term: 3 as Term, votedFor: null } })));
+    const opened = await run(create().open());
+    expect(opened.snapshot?.meta.index).toBe(20);
+    expect(texts(opened.entries)).toEqual(texts(entries(21, 22, 3)));
+    expect(opened.hardState.term).toBe(3);
+  });
+
+  test(`${name}: a snapshot that was staged and never switched to is not there`, async () => {
+    const { create, run } = bound(make());
+    const storage = create();
+    await run(storage.open());
+    await run(storage.persist(batch({ entries: entries(1, 3, 1) })));
+    await run(storage.writeSnapshotChunk(meta(20, 2), 0, Buffer.from("state")));
+    const opened = await run(create().open());
+    expect(opened.snapshot).toBeNull();
+    expect(opened.entries).toHaveLength(3);
+  });
+
+  test(`${name}: random batches, cuts and restarts leave what a plain array would hold`, async () => {
+    const { create, run } = bound(make());
+    const random = createRandom(testSeed("storage contract"));
+    let storage = create();
+    await run(storage.open());
+    let model: Entry[] = [];
+    let term = 1;
+    for (let step = 0; step < 120; step++) {
+      if (random.below(8) === 0) {
+        storage = create();
+        const opened = await run(storage.open());
+        expect(texts(opened.entries)).toEqual(texts(model));
+        expect(opened.voting.kind).toBe("full");
+        continue;
+      }
+      if (random.below(4) === 0) term++;
+      const from = model.length === 0 || random.below(3) > 0 ? model.length + 1 : 1 + random.below(model.length);
+      const added = entries(from, from + random.below(6), term);
+      model = [...model.slice(0, from - 1), ...added];
+      await run(storage.persist(batch({ entries: added, hardState: random.below(3) === 0 ? { term: term as Term, votedFor: null } : null })));
+    }
+  });
+}
