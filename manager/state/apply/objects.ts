@@ -7,8 +7,9 @@ import { type AnyStoredObject, type ObjectRef, objectKey } from "../objects.js";
 import { byText } from "../order.js";
 import type { CommandResult, ObjectOutcome } from "../results.js";
 import type { State } from "../state.js";
-import { isPool, isVip } from "../vip-map.js";
-import { type CheckedObject, checkObjects, displayName, namesPool } from "./object-checks.js";
+import { isPool, isVip, poolNames } from "../vip-map.js";
+import { checkObjects } from "./object-checks.js";
+import { type CheckedObject, displayName } from "./object-request.js";
 import { type ApplyContext, type Refusal, succeed } from "./outcome.js";
 import { Problems } from "./problems.js";
 
@@ -134,6 +135,8 @@ function usersThatStay(state: State, object: AnyStoredObject, requested: Readonl
   if (!isPool(object)) return [];
   return state.objects
     .usersOf(object.poolId)
-    .filter((vip) => !vip.deleting && !requested.has(objectKey(vip.ref)) && namesPool(vip.spec, object.ref.name))
+    .filter(
+      (vip) => !vip.deleting && !requested.has(objectKey(vip.ref)) && poolNames(vip.spec).includes(object.ref.name),
+    )
     .map((vip) => vip.ref);
 }
