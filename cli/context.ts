@@ -38,7 +38,6 @@ export class Context {
     if (this.#client !== null) return this.#client;
     const options = command.optsWithGlobals<GlobalOptions>();
     const { variables, env } = this.shell;
-    const startMs = env.clock.nowMs();
     this.#client = new ApiClient({
       env,
       endpoints: parseEndpoints(options.endpoints ?? variables["ANANTA_ENDPOINTS"]),
@@ -49,8 +48,7 @@ export class Context {
           return;
         }
         const reason = state.lastError === null ? "" : ` (${firstSentence(state.lastError.message)})`;
-        const seconds = ((env.clock.nowMs() - startMs) / 1_000).toFixed(0);
-        this.progress.show(`asking ${state.endpoint}, ${seconds} s${reason}`);
+        this.progress.show(`asking ${state.endpoint}${reason}`);
       },
     });
     return this.#client;

@@ -92,8 +92,12 @@ export function parseManifest(file: string, text: string, objects: ManifestObjec
   const documents = parseAllDocuments(text, { lineCounter, prettyErrors: false });
   if ("empty" in documents) return;
   for (const document of documents) {
-    for (const error of document.errors)
+    // After the first mistake in the form of a document, further ones are mostly its echoes.
+    const [first] = document.errors;
+    for (const error of document.errors) {
+      if (error !== first && error.code !== "DUPLICATE_KEY") continue;
       problems.push(`${formatPosition(at(error.pos[0]))}: ${plainYamlError(error.code, error.message)}`);
+    }
     if (document.errors.length > 0 || document.contents === null) continue;
     let value: unknown;
     try {

@@ -52,13 +52,17 @@ export function show(value: unknown): string {
   return text.length <= SHOWN_CHARACTERS_MAX ? text : `${text.slice(0, SHOWN_CHARACTERS_MAX - 4)}..."`;
 }
 
-/** The name that was probably meant, or null when none is near: at most two edits, and fewer than half of the letters. */
+/**
+ * The name that was probably meant, or null when none is near: at most two edits, and fewer than half of the letters. The
+ * beginning of a name, "prot", is as near as one edit.
+ */
 export function nearest(word: string, names: readonly string[]): string | null {
   const plain = (text: string): string => text.toLowerCase().replaceAll(/[-_ ]/g, "");
   let best: string | null = null;
   let bestEdits = Math.min(3, Math.ceil(plain(word).length / 2));
   for (const name of names) {
-    const edits = editDistance(plain(word), plain(name));
+    const isBeginning = word.length >= 3 && plain(name).startsWith(plain(word));
+    const edits = Math.min(isBeginning ? 1 : Infinity, editDistance(plain(word), plain(name)));
     if (edits < bestEdits) {
       best = name;
       bestEdits = edits;
