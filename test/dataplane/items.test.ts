@@ -1,0 +1,84 @@
+import { describe, expect, it } from "vitest";
+import type { DipId, IpAddress, PoolId, VipId } from "../../core/brands.js";
+import { createRandom } from "../../core/random.js";
+import { digestOf, EMPTY_DIGEST, formatDigest, sameItem, xorDigests } from "../../dataplane/digest.js";
+import { hostItemKey, type HostItem } from "../../dataplane/host-items.js";
+import { muxItemKey, type MuxItem } from "../../dataplane/mux-items.js";
+import { ProjectionStore } from "../../dataplane/projection-store.js";
+import { SEED } from "../packet/packet-kit.js";
+
+const vip = (vipId: number, address = `203.0.113.${vipId}`): MuxItem => ({
+  kind: "vip",
+  vipId: vipId as VipId,
+  address: address as IpAddress,
+  announced: true,
+});
+
+describe("keys of items", () => {
+  it("name kind and identity", () => {
+    const snat: MuxItem = { kind: "snat", vipId: 3 as VipId, protocol: 6, range: 1_290, dipId: 9 as DipId };
+    const range: HostItem = { ...snat, kind: "range", vip: "203.0.113.3" as IpAddress };
+    expect([vip(3), snat].map(muxItemKey)).toEqual(["vip/3", "snat/3/6/1290"]);
+    expect(hostItemKey(range)).toBe("range/3/6/1290");
+  });
+});
+
+describe("digests", () => {
+  it("do not depend on the order of items, fields or pool members", () => {
+    const [a, b] = [vip(1), vip(2)];
+    const digest = (items: readonly MuxItem[]): string =>
+      formatDigest(items.reduce((sum, item) => xorDigests(sum, digestOf(muxItemKey(item), item)), EMPTY_DIGEST));
+    expect(digest([a, b])).toBe(digest([b, a]));
+    const members = [1, 2, 10].map((dipId) => ({ dipId: dipId as DipId, weight: dipId }));
+    const pool: MuxItem = { kind: "pool", poolId: 1 as PoolId, maxMembers: 10, members };
+    const turned: MuxItem = { members: [...members].reverse(), maxMembers: 10, poolId: 1 as PoolId, kind: "pool" };
+    expect(digest([pool])).toBe(digest([turned]));
+    expect(sameItem(pool, turned)).toBe(true);
+    expect(digest([pool])).not.toBe(digest([{ ...pool, members: members.slice(1) }]));
+  });
+
+  it("differ for all of many similar items", () => {
+    const seen = new Set<string>();
+    for (let range = 128; range < 8_192; range++) {
+      const item: MuxItem = { kind: "snat", vipId: 3 as VipId, protocol: 6, range, dipId: (range % 7) as DipId };
+      seen.add(formatDigest(digestOf(muxItemKey(item), item)));
+    }
+    expect(seen.size).toBe(8_192 - 128);
+  });
+});
+
+describe("a projection store", () => {
+  it("holds what a Map would, by changes and by snapshots, with the same digest", () => {
+    const random = createRandom(SEED);
+    const store = new ProjectionStore<MuxItem>(muxItemKey);
+    const model = new Map<string, MuxItem>();
+    for (let round = 0; round < 300; round++) {
+      const some = Array.from({ length: random.below(6) }, () => vip(random.below(20), `10.0.0.${random.below(3)}`));
+      if (random.below(10) === 0) {
+        model.clear();
+        for (const item of some) model.set(muxItemKey(item), item);
+        store.commit(store.plan({ kind: "snapshot", items: some }));
+      } else {
+        const changes = some.map((item) =>
+          random.below(3) === 0
+            ? ({ op: "remove", key: muxItemKey(item) } as const)
+            : ({ op: "upsert", item } as const),
+        );
+        for (const change of changes) {
+          if (change.op === "remove") model.delete(change.key);
+          else model.set(muxItemKey(change.item), change.item);
+        }
+        store.commit(store.plan({ kind: "changes", changes }));
+      }
+      const digest = [...model].reduce((sum, [key, item]) => xorDigests(sum, digestOf(key, item)), EMPTY_DIGEST);
+      expect(store.digest(), `seed ${SEED} round ${round}`).toBe(formatDigest(digest));
+      expect(store.countAfter("vip", [])).toBe(model.size);
+    }
+  });
+
+  it("plans nothing for a snapshot that is already in force", () => {
+    const store = new ProjectionStore<MuxItem>(muxItemKey);
+    store.commit(store.plan({ kind: "snapshot", items: [vip(1), vip(2)] }));
+    expect(store.plan({ kind: "snapshot", items: [vip(2), vip(1)] })).toEqual([]);
+  });
+});
