@@ -159,7 +159,7 @@ describe("damage", () => {
 
   test("term and vote lost in the file means that this replica never votes again, also after the next start", async () => {
     const one = await new LevelUnderTest().filled();
-    one.world.disk(MACHINE).tamperFile("/raft/hard-state", () => new Uint8Array(5_000));
+    one.world.disk(MACHINE).tamperFile("/raft/hard-state", (content) => content.fill(0));
     expect((await one.open()).voting).toMatchObject({ kind: "never" });
     expect((await one.open()).voting).toMatchObject({ kind: "never" });
   });

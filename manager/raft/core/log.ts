@@ -90,7 +90,8 @@ export class RaftLog {
     let next = this.lastIndex + 1;
     let term = this.lastTerm;
     for (const entry of entries) {
-      assert(entry.index === next, `entries are contiguous: ${entry.index} follows ${next - 1}`);
+      // The message is made only when it is needed: this runs once per entry.
+      if (entry.index !== next) assert(false, `entries are contiguous: ${entry.index} follows ${next - 1}`);
       assert(entry.term >= term, "terms never fall along the log");
       this.#entries.push(entry);
       term = entry.term;
@@ -117,7 +118,7 @@ export class RaftLog {
    */
   slice(from: number, to: number, bytesMax: number): readonly Entry[] {
     if (from > to) return [];
-    assert(from > this.#baseIndex && to <= this.lastIndex, `[${from}, ${to}] lies in the log`);
+    assert(from > this.#baseIndex && to <= this.lastIndex, "the range lies in the log");
     let end = from;
     let bytes = 0;
     while (end <= to) {
@@ -142,7 +143,7 @@ export class RaftLog {
   /** Returns true when the commit index moved. */
   commitTo(index: LogIndex): boolean {
     if (index <= this.#commit) return false;
-    assert(index <= this.lastIndex, `commit ${index} lies within the log, which ends at ${this.lastIndex}`);
+    assert(index <= this.lastIndex, "the commit index lies within the log");
     this.#commit = index;
     return true;
   }

@@ -54,24 +54,26 @@ export function decodeSlot(bytes: Uint8Array): StoredHardState | null {
 export class HardStateFile {
   readonly #file: DiskFile;
   #newest: StoredHardState | null;
-  /** False: the file is new, nothing was ever written. */
-  readonly existed: boolean;
+  /** Nothing readable, and nothing but (at most) the first write ever made: it was interrupted, if it began. */
+  readonly unused: boolean;
 
-  private constructor(file: DiskFile, newest: StoredHardState | null, existed: boolean) {
+  private constructor(file: DiskFile, newest: StoredHardState | null, unused: boolean) {
     this.#file = file;
     this.#newest = newest;
-    this.existed = existed;
+    this.unused = unused;
   }
 
   static async open(disk: Disk, path: string): Promise<HardStateFile> {
     const file = await disk.openFile(path);
-    const existed = (await file.size()) > 0;
-    const slots = existed
-      ? [decodeSlot(await file.readAt(0, SLOT_BYTES)), decodeSlot(await file.readAt(SLOT_DISTANCE_BYTES, SLOT_BYTES))]
-      : [];
+    const slots = [await file.readAt(0, SLOT_BYTES), await file.readAt(SLOT_DISTANCE_BYTES, SLOT_BYTES)];
     let newest: StoredHardState | null = null;
-    for (const slot of slots) if (slot !== null && (newest === null || slot.generation > newest.generation)) newest = slot;
-    return new HardStateFile(file, newest, existed);
+    for (const bytes of slots) {
+      const slot = decodeSlot(bytes);
+      if (slot !== null && (newest === null || slot.generation > newest.generation)) newest = slot;
+    }
+    // Generation 1 goes to the second slot, so the first one is blank until the second write.
+    const unused = newest === null && (slots[0] ?? []).every((byte) => byte === 0);
+    return new HardStateFile(file, newest, unused);
   }
 
   /** Null: nothing readable. */

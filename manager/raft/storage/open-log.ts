@@ -91,7 +91,7 @@ function votingRight(meta: Meta): VotingRight {
 /** The store has no meta record: a new folder, an interrupted formatting, or a store that lost everything. */
 async function format(store: Store, file: HardStateFile, { owner, bootstrap }: Options): Promise<void> {
   const newest = file.newest;
-  const neverUsed = !file.existed || (newest !== null && newest.term === 0);
+  const neverUsed = file.unused || newest?.term === 0;
   const anything = await store.keys({ limit: 1 }).all();
   let lost: string | null = null;
   let damage: string | null = null;
@@ -99,7 +99,7 @@ async function format(store: Store, file: HardStateFile, { owner, bootstrap }: O
     if (!bootstrap) lost = "the data folder was empty and this replica was not told to bootstrap";
   } else damage = "the log's store lost its first record";
   const hardState: StoredHardState = newest ?? { generation: 1, term: 0 as Term, votedFor: null };
-  if (newest === null && !file.existed) await file.write(hardState);
+  if (file.unused) await file.write(hardState);
   const meta: Meta = { format: 1, ...owner, lost, damage };
   await store.batch(
     [
