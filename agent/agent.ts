@@ -1,0 +1,161 @@
+/**
+ * One Host Agent: everything built from an `Env`, started in order, stopped in reverse.
+ *
+ *     MUX -> router --packets--> io --+                       +--> io --> VM
+ *                                     +--> data plane --------+
+ *     VM  ------------packets--> io --+    ^          |       +--> io --> router
+ *                                          | deltas   | demand for ports
+ *     Managers --projection, answers--> manager client --requests--> Managers
+ */
+import type { DipId } from "../core/brands.js";
+import { AnantaError } from "../core/errors.js";
+import type { CounterSnapshot, GaugeSnapshot } from "../dataplane/contract.js";
+import { PacketBatch } from "../dataplane/packet-batch.js";
+import type { Env, Timer } from "../runtime/env.js";
+import type { AgentConfig } from "./config.js";
+import { HeldRanges } from "./control/held-ranges.js";
+import { hex, ManagerClient, type ManagerClientStatus } from "./control/manager-client.js";
+import { createAgentDataplane, type AgentDataplane } from "./dataplane/agent-dataplane.js";
+import { FabricIo } from "./io/fabric-io.js";
+
+/** The data plane's contract: at least every 100 ms. Held packets leave with it, so it is finer. */
+const TICK_MS = 20;
+const EVENTS_PER_TURN = 256;
+/** A packet may become several (fragments later), and held ones leave with it. */
+const OUT_PACKETS = 1_024;
+
+export interface Agent {
+  /** Rejects with FAILED_PRECONDITION (a port is taken), STORAGE_LOCKED, STORAGE_DAMAGED or STORAGE_FAILED. */
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  status(): AgentStatus;
+  readonly dataplane: AgentDataplane;
+}
+
+export interface AgentStatus extends ManagerClientStatus {
+  readonly name: string;
+  readonly bootId: string;
+  readonly counters: CounterSnapshot;
+  readonly gauges: GaugeSnapshot;
+  readonly badFrames: number;
+  readonly unknownNic: number;
+  /** Connections whose first packet had to wait for a port, and those that found one. */
+  readonly snatWaited: number;
+  readonly snatServedLocally: number;
+}
+
+export interface AgentOutside {
+  /** The durable record of ranges cannot be written: the process must end. */
+  readonly failed: (error: AnantaError) => void;
+}
+
+export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside): Agent {
+  const { clock, log } = env;
+  const bootId = hex(env.entropy(16));
+  const dataplane = createAgentDataplane({ random: env.random.fork() });
+  const io = new FabricIo(clock, env.datagrams, config.io);
+  const out = new PacketBatch({ packets: OUT_PACKETS });
+  const nics = new Map(config.dips.map((dip) => [`${dip.tenant}/${dip.address}`, dip.nic]));
+  let client: ManagerClient | null = null;
+  let held: HeldRanges | null = null;
+  let tick: Timer | null = null;
+  let snatWaited = 0;
+
+  function forward(batch: PacketBatch): void {
+    dataplane.process(batch, clock.nowMs(), out);
+    finishTurn();
+  }
+
+  /** Sends what came out, and hears what the data plane has to tell. */
+  function finishTurn(): void {
+    if (out.count > 0) {
+      io.send(out);
+      out.clear();
+    }
+    let needsPorts = false;
+    for (const event of dataplane.telemetry.drainEvents(EVENTS_PER_TURN).events) {
+      if (event.kind !== "snat-miss") continue;
+      snatWaited++;
+      needsPorts = true;
+    }
+    if (needsPorts) client?.reserveNow();
+  }
+
+  function scheduleTick(): void {
+    tick = clock.setTimer(TICK_MS, () => {
+      scheduleTick();
+      dataplane.tick(clock.nowMs(), out);
+      finishTurn();
+    });
+  }
+
+  function dipsKnown(dips: readonly { readonly tenant: string; readonly address: string; readonly dipId: DipId }[]): void {
+    for (const { tenant, address, dipId } of dips) {
+      const nic = nics.get(`${tenant}/${address}`);
+      if (nic !== undefined) io.connect(nic, dipId);
+    }
+  }
+
+  const aboveZero = (counts: Readonly<Record<string, number>>): Record<string, number> =>
+    Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
+
+  return {
+    dataplane,
+
+    async start() {
+      held = await HeldRanges.open(env.disk, config.dataFolder, log);
+      log.info("held ranges read", { agent: config.name, ranges: held.size });
+      try {
+        await io.start(forward);
+      } catch (caught) {
+        await held.close();
+        throw caught;
+      }
+      client = new ManagerClient({
+        env,
+        config,
+        bootId,
+        dataplane,
+        held,
+        counters: () => {
+          const { received, sent, drops } = dataplane.telemetry.counters();
+          return {
+            packetsIn: received.packets,
+            packetsOut: sent.packets,
+            flows: dataplane.telemetry.gauges().flows,
+            drops: aboveZero(drops),
+            snatServedLocally: 0,
+            snatWaited,
+          };
+        },
+        dipsKnown,
+        failed: outside.failed,
+      });
+      scheduleTick();
+      client.start();
+      log.info("agent started", { agent: config.name, listen: config.io.listen, dips: config.dips.length, bootId });
+    },
+
+    async stop() {
+      tick?.cancel();
+      await client?.stop();
+      io.stop();
+      await held?.close();
+      log.info("agent stopped", { agent: config.name });
+    },
+
+    status() {
+      if (client === null) throw new AnantaError("FAILED_PRECONDITION", "the agent is not started");
+      return {
+        ...client.status(),
+        name: config.name,
+        bootId,
+        counters: dataplane.telemetry.counters(),
+        gauges: dataplane.telemetry.gauges(),
+        ...io.counters,
+        snatWaited,
+        snatServedLocally: 0,
+      };
+    },
+  };
+}

@@ -1,0 +1,138 @@
+/**
+ * [pure] The requests of an agent that have no final answer yet. Each is named by (session, sequence) for ever, so it can be
+ * sent as often as need be, over any replica, and is done once (DESIGN §1).
+ *
+ *     add --> waits for its turn --> sent on the active stream --300 ms--> also on the other one --> answered
+ *                                       ^-- again after a switch, or when the answer was "not known, not done"
+ *
+ *  (Q1) A request keeps its origin until it is answered for good. A new question is a new origin.
+ *  (Q2) Sequences in use span less than 64: Managers remember so many answers of a session.
+ *  (Q3) A session that may have expired is not used again. Answers name only the sequence, so a new session begins when
+ *       nothing is open, or after all streams were given up.
+ */
+import type { DipId } from "../../core/brands.js";
+import type { PortProtocol } from "../../dataplane/mux-items.js";
+import type { HeldRange } from "./held-range.js";
+
+/** Part of the Managers' contract. */
+const SESSION_WINDOW = 64;
+/** Half of the time after which a Manager forgets an unused session, by a clock that may differ. */
+const SESSION_REST_MS = 300_000;
+
+export type RequestBody =
+  | { readonly kind: "allocate"; readonly ports: number }
+  /** `ranges` were stopped, and removed from the durable record. */
+  | { readonly kind: "release"; readonly ranges: readonly HeldRange[] };
+
+export interface OpenRequest {
+  readonly session: string;
+  readonly sequence: number;
+  readonly dipId: DipId;
+  readonly protocol: PortProtocol;
+  readonly body: RequestBody;
+  /** First sending since the last change of stream; null: it has to be sent. */
+  readonly sentAtMs: number | null;
+  readonly copiedAtMs: number | null;
+  readonly sendAtMs: number;
+}
+
+type Waiting = Pick<OpenRequest, "dipId" | "protocol" | "body">;
+
+export class OpenRequests {
+  private readonly unansweredMs: number;
+  private readonly newSession: () => string;
+  private readonly waiting: Waiting[] = [];
+  private readonly open = new Map<number, OpenRequest>();
+  private session: string;
+  private nextSequence = 1;
+  private usedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(unansweredMs: number, newSession: () => string) {
+    this.unansweredMs = unansweredMs;
+    this.newSession = newSession;
+    this.session = newSession();
+  }
+
+  get size(): number {
+    return this.open.size + this.waiting.length;
+  }
+
+  add(request: Waiting): void {
+    this.waiting.push(request);
+  }
+
+  /** What to send on which stream now; counts as sent. */
+  due(nowMs: number): { readonly onActive: readonly OpenRequest[]; readonly onStandby: readonly OpenRequest[] } {
+    this.number(nowMs);
+    const onActive: OpenRequest[] = [];
+    const onStandby: OpenRequest[] = [];
+    for (const request of this.open.values()) {
+      if (request.sentAtMs === null && nowMs >= request.sendAtMs) {
+        onActive.push(this.update(request, { sentAtMs: nowMs }));
+      } else if (request.sentAtMs !== null && request.copiedAtMs === null && nowMs - request.sentAtMs >= this.unansweredMs) {
+        onStandby.push(this.update(request, { copiedAtMs: nowMs }));
+      }
+    }
+    if (onActive.length + onStandby.length > 0) this.usedAtMs = nowMs;
+    return { onActive, onStandby };
+  }
+
+  find(sequence: number): OpenRequest | null {
+    return this.open.get(sequence) ?? null;
+  }
+
+  /** Answered for good: forgets it. */
+  settle(sequence: number): void {
+    this.open.delete(sequence);
+  }
+
+  /** The same request once more, not before `atMs`. */
+  again(sequence: number, atMs: number): void {
+    const request = this.open.get(sequence);
+    if (request !== undefined) this.update(request, { sentAtMs: null, copiedAtMs: null, sendAtMs: atMs });
+  }
+
+  /** Another stream is active: everything is sent again, with the same origins. */
+  streamChanged(): void {
+    for (const request of this.open.values()) this.update(request, { sentAtMs: null, copiedAtMs: null });
+  }
+
+  /** The session has expired: answers what was open, whose outcome is not known, and begins another (Q3). */
+  expire(): readonly OpenRequest[] {
+    const unknown = [...this.open.values()];
+    this.open.clear();
+    this.begin();
+    return unknown;
+  }
+
+  /** Sent first so long ago, to both replicas, and still without an answer: the longest. */
+  longestOpenMs(nowMs: number): number {
+    let longest = 0;
+    for (const { copiedAtMs } of this.open.values()) if (copiedAtMs !== null) longest = Math.max(longest, nowMs - copiedAtMs);
+    return longest;
+  }
+
+  /** Gives sequences to those that wait, as far as the window allows (Q2). */
+  private number(nowMs: number): void {
+    if (this.waiting.length === 0) return;
+    if (this.open.size === 0 && nowMs - this.usedAtMs >= SESSION_REST_MS) this.begin();
+    const [oldest] = this.open.keys(); // in order of sequence
+    while (this.waiting.length > 0 && this.nextSequence < (oldest ?? this.nextSequence) + SESSION_WINDOW && this.open.size < SESSION_WINDOW) {
+      const request = this.waiting.shift()!; // not empty
+      const { session } = this;
+      const sequence = this.nextSequence++;
+      this.open.set(sequence, { ...request, session, sequence, sentAtMs: null, copiedAtMs: null, sendAtMs: nowMs });
+    }
+  }
+
+  private update(request: OpenRequest, change: Partial<OpenRequest>): OpenRequest {
+    const updated = { ...request, ...change };
+    this.open.set(request.sequence, updated);
+    return updated;
+  }
+
+  private begin(): void {
+    this.session = this.newSession();
+    this.nextSequence = 1;
+  }
+}
