@@ -93,7 +93,7 @@ export class ApiClient {
         asked.add(endpoint);
         open++;
         void this.channel(endpoint)
-          .call(CLUSTER_STATUS, {}, { deadlineMs })
+          .call(CLUSTER_STATUS, { digest: true }, { deadlineMs })
           .then(
             (answer) => {
               found.set(endpoint, { endpoint, answer, error: null });

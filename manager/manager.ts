@@ -233,16 +233,11 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           agentStreams,
           replicas,
           explainFlow: new ExplainFlow(replica, muxStreams),
-          clusterStatus: () =>
-            clusterStatus({
-              replica,
-              pipeline,
-              muxStreams,
-              agentStreams,
-              acknowledgements,
-              version: outside.version,
-              pid: outside.pid,
-            }),
+          clusterStatus: (request) =>
+            clusterStatus(
+              { replica, pipeline, muxStreams, agentStreams, acknowledgements, version: outside.version, pid: outside.pid },
+              request,
+            ),
         }),
         { publicServices: PUBLIC_SERVICES },
       );

@@ -17,7 +17,10 @@ export interface ClusterStatusOptions {
   readonly pid: number;
 }
 
-export function clusterStatus(options: ClusterStatusOptions): ananta.v1.ClusterStatusResponse.$Properties {
+export function clusterStatus(
+  options: ClusterStatusOptions,
+  request: ananta.v1.ClusterStatusRequest.$Properties,
+): ananta.v1.ClusterStatusResponse.$Properties {
   const { replica, pipeline, acknowledgements } = options;
   const { state, config } = replica;
   const raft = replica.raft().status();
@@ -68,7 +71,7 @@ export function clusterStatus(options: ClusterStatusOptions): ananta.v1.ClusterS
       dips: host.dips.map((id) => state.dip(id)?.address ?? ""),
       connectedHere: options.agentStreams.isConnected(host.hostId),
     })),
-    digest: state.digest(),
+    digest: request.digest === true ? state.digest() : "",
     vips: state.objects("Vip", null).length,
     stages: pipeline.counters().map(({ name, queued, handled, refused }) => ({ name, queued, handled, refused })),
   };

@@ -18,7 +18,7 @@ export interface Services {
   readonly agentStreams: AgentStreams;
   readonly replicas: ReplicaService;
   readonly explainFlow: ExplainFlow;
-  readonly clusterStatus: () => ananta.v1.ClusterStatusResponse.$Properties;
+  readonly clusterStatus: (request: ananta.v1.ClusterStatusRequest.$Properties) => ananta.v1.ClusterStatusResponse.$Properties;
 }
 
 export function handlers(services: Services): readonly Handler[] {
@@ -29,7 +29,7 @@ export function handlers(services: Services): readonly Handler[] {
     unary(methods.OPERATOR_LIST, (request, call) => operator.list(request, call)),
     unary(methods.OPERATOR_DELETE, (request, call) => operator.delete(request, call)),
     serverStream(methods.OPERATOR_WATCH, (request, stream) => watches.open(request, stream)),
-    unary(methods.OPERATOR_CLUSTER_STATUS, () => Promise.resolve(clusterStatus())),
+    unary(methods.OPERATOR_CLUSTER_STATUS, (request) => Promise.resolve(clusterStatus(request))),
     unary(methods.OPERATOR_EXPLAIN_FLOW, (request) => explainFlow.explain(request)),
     unary(methods.SNAT_REGISTER, (request, call) => snat.register(request, call)),
     unary(methods.SNAT_ALLOCATE, (request, call) => snat.allocate(request, call)),

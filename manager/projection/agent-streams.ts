@@ -179,6 +179,7 @@ class AgentSession {
   #sendBeat(): void {
     const { replica } = this.#options;
     this.#beat = replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
+    this.#feed?.askForDigest();
     this.#feed?.pump(); // progress, so that acknowledgements of an idle host advance
     this.#stream.send({ beat: { appliedIndex: replica.state.appliedIndex } });
   }

@@ -25,6 +25,8 @@ export type MuxStream = MessageStream<ToMux, FromMux>;
 
 /** Tens of MUXes: a beat each 100 ms lets them notice a silent replica in 300 ms (DESIGN §1). */
 const BEAT_MS = 100;
+/** Views are compared by digest about every 5 s. */
+const BEATS_PER_DIGEST = 50;
 /** Joining retries with the same origin, so a short deadline is harmless. */
 const JOIN_DEADLINE_MS = 3_000;
 const FLOW_ANSWER_MS = 500;
@@ -87,6 +89,7 @@ class MuxSession {
   #hello: MuxHello | null = null;
   #feed: ScopeFeed<MuxItem, MuxChange> | null = null;
   #beat: Timer | null = null;
+  #beats = 0;
   #questions = 0;
   readonly #asked = new Map<number, (answer: ananta.v1.MuxFlowAnswer.$Properties | null) => void>();
   counters: ananta.v1.MuxCounters.$Properties | null = null;
@@ -167,6 +170,7 @@ class MuxSession {
     const hello = this.#hello;
     if (hello === null) return;
     this.#beat = replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
+    if (++this.#beats % BEATS_PER_DIGEST === 0) this.#feed?.askForDigest();
     this.#stream.send({
       beat: {
         appliedIndex: replica.state.appliedIndex,

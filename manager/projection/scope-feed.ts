@@ -32,6 +32,7 @@ export class ScopeFeed<Item, Change> {
   /** A view that was cut above the limit and waits for it. */
   #prepared: { readonly index: LogIndex; readonly updates: WireUpdate[] } | null = null;
   #paused = false;
+  #digestDue = false;
 
   /** `held`: what the receiver says it has in force; 0 when nothing (or of another epoch). */
   constructor(source: ScopeSource<Item, Change>, held: LogIndex, send: (update: WireUpdate) => boolean) {
@@ -42,6 +43,11 @@ export class ScopeFeed<Item, Change> {
 
   get sentIndex(): LogIndex {
     return this.#sent ?? (0 as LogIndex);
+  }
+
+  /** The next delta carries the view's digest. Not every one does: a hash per item costs more than the item. */
+  askForDigest(): void {
+    this.#digestDue = true;
   }
 
   resume(): void {
@@ -61,7 +67,9 @@ export class ScopeFeed<Item, Change> {
     if (limit <= this.#sent) return; // (I1); also when this replica is behind the receiver: it waits
     const changes = this.#source.changes(this.#sent, limit);
     if (changes.length === 0 && !progress) return;
-    const digest = limit === this.#source.appliedIndex() ? this.#source.digest() : "";
+    const withDigest = this.#digestDue && limit === this.#source.appliedIndex();
+    if (withDigest) this.#digestDue = false;
+    const digest = withDigest ? this.#source.digest() : "";
     this.#sent = limit;
     this.#paused = !this.#send(
       deltaUpdate(this.#source.codec, changes, { clusterEpoch: this.#source.clusterEpoch(), index: limit, digest }),

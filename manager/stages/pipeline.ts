@@ -291,7 +291,7 @@ export class Pipeline {
     this.#muxPool.check(HOUSEKEEPING_MS);
     this.#snat.expire(this.#clock.nowMs());
     this.#routes.consider();
-    const dueMs = this.#state.nextTickDueMs();
+    const dueMs = this.#state.nextTickDueMs(this.#muxSafeIndex.value);
     if (dueMs !== null && dueMs <= this.#clusterTimeMs() && !this.#tickAsked) {
       this.#tickAsked = true;
       this.submit({

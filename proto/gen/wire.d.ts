@@ -8545,6 +8545,9 @@ export namespace ananta {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
+            /** Asks for the state digest, which walks the whole state. */
+            digest: boolean;
+
             /**
              * Creates a new ClusterStatusRequest instance using the specified properties.
              * @param [properties] Properties to set
@@ -8604,6 +8607,9 @@ export namespace ananta {
 
             /** Properties of a ClusterStatusRequest. */
             interface $Properties {
+
+                /** Asks for the state digest, which walks the whole state. */
+                digest?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -8674,7 +8680,7 @@ export namespace ananta {
             /** ClusterStatusResponse hosts. */
             hosts: ananta.v1.HostStatus.$Properties[];
 
-            /** State digest at applied_index. */
+            /** State digest at applied_index; empty unless asked for. Replicas at one index have one digest. */
             digest: string;
 
             /** ClusterStatusResponse vips. */
@@ -8785,7 +8791,7 @@ export namespace ananta {
                 /** ClusterStatusResponse hosts */
                 hosts?: (ananta.v1.HostStatus.$Properties[]|null);
 
-                /** State digest at applied_index. */
+                /** State digest at applied_index; empty unless asked for. Replicas at one index have one digest. */
                 digest?: (string|null);
 
                 /** ClusterStatusResponse vips */

@@ -16142,6 +16142,8 @@ export const ananta = $root.ananta = (() => {
                             this[keys[i]] = properties[keys[i]];
             };
 
+            ClusterStatusRequest.prototype.digest = false;
+
             ClusterStatusRequest.create = function(properties) {
                 return new ClusterStatusRequest(properties);
             };
@@ -16153,6 +16155,8 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
+                if (message.digest != null && $Object.hasOwnProperty.call(message, "digest") && message.digest !== false)
+                    writer.uint32(/* id 1, wireType 0 =*/8).bool(message.digest);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -16166,7 +16170,7 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $Reader.recursionLimit)
                     throw $Error("max depth exceeded");
-                let end, message;
+                let end, message, value;
                 if (length === $undefined)
                     end = reader.len;
                 else {
@@ -16184,7 +16188,19 @@ export const ananta = $root.ananta = (() => {
                         _end = $undefined;
                         break;
                     }
-                    reader.skipType(tag & 7, _depth, tag);
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.digest = value;
+                            else
+                                delete message.digest;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
                         $util.makeProp(message, "$unknowns", false);
                         (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
@@ -16207,6 +16223,9 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     return "max depth exceeded";
+                if (message.digest != null && $Object.hasOwnProperty.call(message, "digest"))
+                    if (typeof message.digest !== "boolean")
+                        return "digest: boolean expected";
                 return null;
             };
 
@@ -16219,11 +16238,26 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
-                return new $root.ananta.v1.ClusterStatusRequest();
+                let message = new $root.ananta.v1.ClusterStatusRequest();
+                if (object.digest != null)
+                    if (object.digest)
+                        message.digest = $Boolean(object.digest);
+                return message;
             };
 
-            ClusterStatusRequest.toObject = function () {
-                return {};
+            ClusterStatusRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults)
+                    object.digest = false;
+                if (message.digest != null && $Object.hasOwnProperty.call(message, "digest"))
+                    object.digest = message.digest;
+                return object;
             };
 
             ClusterStatusRequest.prototype.toJSON = function() {
