@@ -15,7 +15,6 @@ export interface Flow {
 const EXAMPLE = "tcp 198.51.100.10:40000 203.0.113.10:80";
 
 export function parseFlow(words: readonly string[]): Flow {
-  // "tcp:A:P->B:Q", "tcp A:P -> B:Q" and "tcp A:P B:Q" alike.
   const parts = words
     .join(" ")
     .replaceAll(/->|→/g, " ")

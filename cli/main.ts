@@ -50,7 +50,7 @@ function terminal(stream: NodeJS.WriteStream): Terminal {
     if (error.code === "EPIPE") process.exit(0);
     throw error;
   });
-  return { write: (text) => void stream.write(text), isTty: stream.isTTY === true };
+  return { write: (text) => void stream.write(text), isTty: stream.isTTY };
 }
 
 const interrupt = new AbortController();

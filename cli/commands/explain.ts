@@ -44,7 +44,7 @@ function fieldText(context: Context, title: string, field: Field): string {
 }
 
 const defaultText = ({ isRequired, defaultValue }: Field): string =>
-  isRequired ? "required" : (defaultValue ?? "absent");
+  isRequired ? "required" : (defaultValue ?? "none");
 
 function unknownPath(
   schema: typeof VIP_SCHEMA | typeof BACKEND_POOL_SCHEMA,

@@ -7,11 +7,9 @@ import { runCli } from "../../cli/program.js";
 import { AnantaError } from "../../core/errors.js";
 import { objectsFromWire, wireApplyObject } from "../../manager/api/wire-objects.js";
 import type { ApplyObject } from "../../manager/state/commands.js";
-import { ananta } from "../../proto/gen/wire.js";
+import type { ananta } from "../../proto/gen/wire.js";
 import { serverStream, unary, type Handler, type Method } from "../../runtime/env.js";
 import { VirtualWorld, testSeed } from "../kit/virtual-world.js";
-
-const { WatchEvent: WireEvent } = ananta.v1;
 
 type V1 = typeof ananta.v1;
 type Response<Name extends keyof V1> = V1[Name] extends { decode(bytes: Uint8Array): infer Message } ? Message : never;
@@ -135,6 +133,12 @@ export class FakeSite {
     };
   }
 
+  #keys(kind: string | null | undefined, tenant: string | null | undefined): readonly string[] {
+    return [...this.stored.keys()]
+      .filter((key) => key.startsWith(`${kind ?? ""}/${tenant ? `${tenant}/` : ""}`))
+      .sort();
+  }
+
   #store(object: ApplyObject): "created" | "configured" {
     const key = keyOf(object.ref);
     const before = this.stored.get(key);
@@ -201,23 +205,23 @@ export class FakeSite {
       }),
       handle(GET, (request) => ({ object: this.wire(keyOf(request.ref ?? {})), ...read })),
       handle(LIST, ({ kind, tenant }) => {
-        const keys = [...this.stored.keys()].filter((key) =>
-          key.startsWith(`${kind ?? ""}/${tenant ? `${tenant}/` : ""}`),
-        );
-        return { objects: keys.sort().map((key) => this.wire(key)), ...read };
+        return { objects: this.#keys(kind, tenant).map((key) => this.wire(key)), ...read };
       }),
       handle(LIST_SNAT, () => ({ blocks: this.blocks, ...read })),
       handle(EXPLAIN_FLOW, () => this.explanation),
       handle(CLUSTER_STATUS, () => this.#status(node)),
-      serverStream(WATCH, ({ fromIndex }, stream) => {
-        const send = (event: ananta.v1.WatchEvent.$Properties): boolean => stream.send(WireEvent.create(event));
-        if (!fromIndex)
-          for (const key of [...this.stored.keys()].sort())
-            send({ type: "added", object: this.wire(key), index: this.index });
-        send({ type: "progress", index: this.index });
-        this.watchers.push(send);
-        stream.listen({ message: () => {}, closed: () => void this.watchers.splice(this.watchers.indexOf(send), 1) });
-      }),
+      serverStream(
+        WATCH as Method<ananta.v1.WatchRequest.$Properties, ananta.v1.WatchEvent.$Properties>,
+        ({ fromIndex, kind, tenant }, stream) => {
+          const send = (event: ananta.v1.WatchEvent.$Properties): boolean => stream.send(event);
+          if (!fromIndex)
+            for (const key of this.#keys(kind, tenant))
+              send({ type: "added", object: this.wire(key), index: this.index });
+          send({ type: "progress", index: this.index });
+          this.watchers.push(send);
+          stream.listen({ message: () => {}, closed: () => void this.watchers.splice(this.watchers.indexOf(send), 1) });
+        },
+      ),
     ];
   }
 
