@@ -38,7 +38,7 @@ type Work =
 
 export interface InForceEvents {
   /** The tables show `position` now: it may be acknowledged. */
-  inForce(position: Position): void;
+  inForce(position: Position, isWholeView: boolean): void;
   /** Nothing more is waiting. */
   settled(): void;
   /** Only a whole view helps. */
@@ -211,7 +211,7 @@ export class InForce {
       this.#events.outOfStep("digest differs");
       return false;
     }
-    this.#events.inForce(position);
+    this.#events.inForce(position, delta.kind === "snapshot");
     return true;
   }
 

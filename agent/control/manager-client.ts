@@ -117,6 +117,8 @@ export class ManagerClient {
   #grants = 0;
   #refusals = 0;
   #resyncs = 0;
+  /** The tables may differ from the Managers' view: nothing is acknowledged until a whole view is in force. */
+  #isOutOfStep = false;
   #lastResyncMs = Number.NEGATIVE_INFINITY;
   #lastExchangeMs = 0;
   #lastCounters = "";
@@ -142,7 +144,7 @@ export class ManagerClient {
       held,
       log: env.log,
       events: {
-        inForce: (position) => this.#nowInForce(position),
+        inForce: (position, isWholeView) => this.#nowInForce(position, isWholeView),
         settled: () => this.#settled(),
         outOfStep: (reason) => this.#askForView(reason),
         failed: options.failed,
@@ -258,8 +260,9 @@ export class ManagerClient {
     else if (received.kind === "older") this.#log.debug("older than what is in force: not applied", { index: update.index ?? 0, epoch: update.clusterEpoch ?? 0 });
   }
 
-  #nowInForce(position: Position): void {
+  #nowInForce(position: Position, isWholeView: boolean): void {
     this.#receiver.inForce(position);
+    if (isWholeView) this.#isOutOfStep = false;
     this.#clusterEpoch = Math.max(this.#clusterEpoch, position.clusterEpoch);
     this.#options.dipsKnown([...this.#inForce.view.allDips()]);
     this.#ackSoon();
@@ -446,13 +449,14 @@ export class ManagerClient {
       this.#ack = null;
       const { active } = this.#streams;
       const { clusterEpoch, index } = this.#receiver.inForcePosition;
-      if (active !== null && !active.isBlocked && index > 0 && this.#resync === null) active.send({ ack: { clusterEpoch, index } });
+      if (active !== null && !active.isBlocked && index > 0 && !this.#isOutOfStep) active.send({ ack: { clusterEpoch, index } });
     });
   }
 
   #askForView(reason: string): void {
     const { clock } = this.#options.env;
     this.#receiver.expectView();
+    this.#isOutOfStep = true;
     if (this.#resync !== null || this.#isStopped) return;
     const waitMs = Math.max(0, this.#lastResyncMs + RESYNC_MS - clock.nowMs());
     this.#resync = clock.setTimer(waitMs, () => {

@@ -113,6 +113,8 @@ export class ManagerClient {
   #catchUpTo = 0 as LogIndex;
   #appliedSomewhere = 0 as LogIndex;
   #clusterEpoch = 0;
+  /** The tables may differ from the Managers' view: nothing is acknowledged until a whole view is in force. */
+  #isOutOfStep = false;
   #lastAckMs = Number.NEGATIVE_INFINITY;
   #behindSinceMs: number | null = null;
   #lastExchangeMs = Number.NEGATIVE_INFINITY;
@@ -237,6 +239,7 @@ export class ManagerClient {
       return;
     }
     this.#receiver.inForce(position);
+    if (delta.kind === "snapshot") this.#isOutOfStep = false;
     if (position.clusterEpoch > this.#clusterEpoch) this.#newEpoch(position);
     this.#watched.follow(delta);
     if (digest !== "" && tables.digest() !== digest) {
@@ -336,7 +339,7 @@ export class ManagerClient {
     const nowMs = this.#options.env.clock.nowMs();
     const { active } = this.#streams;
     const { clusterEpoch, index } = this.#receiver.inForcePosition; // (C1)
-    if (active === null || active.isBlocked || index === 0 || this.#resync !== null) return;
+    if (active === null || active.isBlocked || index === 0 || this.#isOutOfStep) return;
     if (!this.#lease.mayRenew(nowMs)) return;
     this.#lastAckMs = nowMs;
     active.send({ ack: { clusterEpoch, index, renewal: this.#lease.renew(nowMs) } });
@@ -346,6 +349,7 @@ export class ManagerClient {
   #askForView(reason: string): void {
     const { clock } = this.#options.env;
     this.#receiver.expectView();
+    this.#isOutOfStep = true;
     if (this.#resync !== null) return;
     const waitMs = Math.max(0, this.#lastResyncMs + RESYNC_MS - clock.nowMs());
     this.#resync = clock.setTimer(waitMs, () => {
@@ -387,7 +391,7 @@ export class ManagerClient {
     const action = this.#membership.step(
       {
         inForce,
-        caughtUp: inForce > 0 && inForce >= this.#catchUpTo && this.#resync === null,
+        caughtUp: inForce > 0 && inForce >= this.#catchUpTo && !this.#isOutOfStep,
         self: this.#watched.peerNamed(config.name),
         lease: this.#lease.state(nowMs),
       },

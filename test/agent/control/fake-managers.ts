@@ -164,6 +164,10 @@ export class FakeReplica {
     cluster.replicas.push(this);
   }
 
+  get machine(): string {
+    return this.address.slice(0, this.address.indexOf(":"));
+  }
+
   async start(): Promise<void> {
     this.#server = await this.env.network.serve(this.address, [bidi(AGENT_FOLLOW, (stream) => this.#open(stream))]);
   }

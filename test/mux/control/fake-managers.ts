@@ -68,11 +68,15 @@ export class FakeCluster {
     this.#incarnations.set(name, incarnation);
     const muxId = ([...this.#incarnations.keys()].indexOf(name) + 1) as MuxId;
     const joinedIndex = (this.index + 1) as LogIndex;
-    this.commit({ op: "upsert", item: { kind: "mux", muxId, name, incarnation, address: address as never, bootId, joinedIndex } });
+    this.commit({
+      op: "upsert",
+      item: { kind: "mux", muxId, name, incarnation, address: address as never, bootId, joinedIndex },
+    });
   }
 
   leave(name: string, bootId: string): void {
-    for (const [key, item] of this.items) if (item.kind === "mux" && item.name === name && item.bootId === bootId) this.commit({ op: "remove", key });
+    for (const [key, item] of this.items)
+      if (item.kind === "mux" && item.name === name && item.bootId === bootId) this.commit({ op: "remove", key });
   }
 }
 
@@ -162,7 +166,12 @@ export class FakeReplica {
       session.bootId = message.hello.identity?.bootId ?? "";
       session.address = message.hello.address ?? "";
       if (this.isSilent) return;
-      session.stream.send({ welcome: { identity: { clusterId: CLUSTER_ID, clusterEpoch: cluster.epoch, node: "1" }, appliedIndex: this.applied } });
+      session.stream.send({
+        welcome: {
+          identity: { clusterId: CLUSTER_ID, clusterEpoch: cluster.epoch, node: "1" },
+          appliedIndex: this.applied,
+        },
+      });
       this.#beat(session);
     } else if (message.activate) {
       const held = message.activate.clusterEpoch === cluster.epoch ? (message.activate.index ?? 0) : 0;
@@ -176,7 +185,12 @@ export class FakeReplica {
   #request(session: Session, { join, leave }: FromMux): void {
     const { cluster } = this;
     const origin = (join ?? leave)?.origin ?? {};
-    cluster.requests.push({ kind: join ? "join" : "leave", session: origin.session ?? "", sequence: origin.sequence ?? 0, replica: this.address });
+    cluster.requests.push({
+      kind: join ? "join" : "leave",
+      session: origin.session ?? "",
+      sequence: origin.sequence ?? 0,
+      replica: this.address,
+    });
     if (cluster.refusal !== null) session.stream.send({ refused: cluster.refusal });
     else if (!cluster.commitsRequests) return;
     else if (join) cluster.join(session.name, session.bootId, session.address, origin);
@@ -217,7 +231,9 @@ export class FakeReplica {
       const muxItems = changes.flatMap((change) => (change.op === "upsert" ? [wireMuxItem(change.item)] : []));
       const removedKeys = changes.flatMap((change) => (change.op === "remove" ? [change.key] : []));
       const digest = index === cluster.index ? cluster.digest() : "";
-      session.stream.send({ projection: { clusterEpoch: cluster.epoch, index, snapshot: false, last: true, muxItems, removedKeys, digest } });
+      session.stream.send({
+        projection: { clusterEpoch: cluster.epoch, index, snapshot: false, last: true, muxItems, removedKeys, digest },
+      });
     }
   }
 }

@@ -10,8 +10,17 @@ import { CLUSTER_ID, FakeCluster, FakeReplica } from "./fake-managers.js";
 export const ip = (text: string): IpAddress => text as IpAddress;
 export const VIP = ip("203.0.113.10");
 
-export const vipItem = (vipId: number, address: string, announced = true): MuxItem => ({ kind: "vip", vipId: vipId as VipId, address: ip(address), announced });
-export const dipItem = (dipId: number, locator: string): MuxItem => ({ kind: "dip", dipId: dipId as DipId, locator: ip(locator) });
+export const vipItem = (vipId: number, address: string, announced = true): MuxItem => ({
+  kind: "vip",
+  vipId: vipId as VipId,
+  address: ip(address),
+  announced,
+});
+export const dipItem = (dipId: number, locator: string): MuxItem => ({
+  kind: "dip",
+  dipId: dipId as DipId,
+  locator: ip(locator),
+});
 export const snatItem = (vipId: number, range: number, dipId: number): MuxItem => ({
   kind: "snat",
   vipId: vipId as VipId,
@@ -38,7 +47,10 @@ export interface MuxWorld {
   standby(): FakeReplica;
 }
 
-export async function managers(title: string, count = 3): Promise<{ world: VirtualWorld; cluster: FakeCluster; replicas: readonly FakeReplica[] }> {
+export async function managers(
+  title: string,
+  count = 3,
+): Promise<{ world: VirtualWorld; cluster: FakeCluster; replicas: readonly FakeReplica[] }> {
   const world = new VirtualWorld({ seed: testSeed(title) });
   const cluster = new FakeCluster();
   const replicas: FakeReplica[] = [];
@@ -51,7 +63,11 @@ export async function managers(title: string, count = 3): Promise<{ world: Virtu
   return { world, cluster, replicas };
 }
 
-export function makeMux(world: VirtualWorld, machine: string, options: { name?: string; timings?: Partial<MuxTimings>; managers?: readonly string[] } = {}): { mux: Mux; routes: RecordingAnnouncer } {
+export function makeMux(
+  world: VirtualWorld,
+  machine: string,
+  options: { name?: string; timings?: Partial<MuxTimings>; managers?: readonly string[] } = {},
+): { mux: Mux; routes: RecordingAnnouncer } {
   const env = world.env(machine);
   const routes = new RecordingAnnouncer(env.clock);
   const config = muxConfig({
@@ -75,7 +91,15 @@ export async function startMux(title: string, timings: Partial<MuxTimings> = {})
     if (found === undefined) throw new Error(`no replica at ${String(address)}`);
     return found;
   };
-  return { world, cluster, replicas, mux, routes, active: () => at(mux.status().activeReplica), standby: () => at(mux.status().standbyReplica) };
+  return {
+    world,
+    cluster,
+    replicas,
+    mux,
+    routes,
+    active: () => at(mux.status().activeReplica),
+    standby: () => at(mux.status().standbyReplica),
+  };
 }
 
 /** Until the MUX announces its VIP. */
