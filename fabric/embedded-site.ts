@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import type { Env } from "../runtime/env.js";
 import { hex, ManagerApi, type ApiObject } from "./control/manager-api.js";
 import { Fabric } from "./fabric.js";
-import { DataFolder, LauncherError, type Site } from "./launcher/data-folder.js";
+import { type DataFolder, LauncherError, type Site } from "./launcher/data-folder.js";
 import { firstPortInUse } from "./launcher/ports.js";
 import { Supervisor, type ChildEvent } from "./launcher/supervisor.js";
 import { routerEventText } from "./live-view.js";
@@ -45,6 +45,7 @@ export class EmbeddedSite {
   /** Why the start failed; a child said so. */
   private failure: LauncherError | null = null;
   private starting = true;
+  private stopping = false;
 
   private constructor(
     env: Env,
@@ -139,6 +140,7 @@ export class EmbeddedSite {
     const endMs = clock.nowMs() + timeoutMs;
     for (;;) {
       if (this.failure !== null && this.starting) throw this.failure;
+      if (this.stopping) return new Promise(() => undefined); // whoever waits is not gone on with
       const still = await missing();
       if (still === null) return;
       if (clock.nowMs() >= endMs)
@@ -156,6 +158,7 @@ export class EmbeddedSite {
   }
 
   async stop(): Promise<void> {
+    this.stopping = true;
     this.watch.stop();
     await this.supervisor.stop();
     this.api.close();
@@ -182,6 +185,7 @@ export class EmbeddedSite {
       say(`${event.name} started, pid ${event.pid}`);
       return;
     }
+    if (this.failure !== null) return; // told as the reason why the start failed
     const stays = event.next === "stays-down";
     const next = stays ? "it stays down; this starts it again:" : "starting it again in 2 s";
     say(`${event.name} (pid ${event.pid}) ended: ${event.reason}; ${next}`);

@@ -114,6 +114,7 @@ async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupte
   };
   const colour = process.stdout.isTTY && (process.env["NO_COLOR"] ?? "") === "";
   view = new LiveView(env.clock, process.stdout, { colour, view: model });
+  for (const event of events) view.event(event);
   process.stdout.on("resize", () => view.redraw());
   view.start();
   let failure: Error | null = null;
@@ -181,11 +182,12 @@ async function main(): Promise<number> {
 }
 
 try {
-  process.exitCode = await main();
+  // At once: what an interrupted start still waits for shall not keep the process.
+  process.exit(await main());
 } catch (caught) {
   const known = caught instanceof LauncherError;
   process.stderr.write(
     `ananta: ${known ? caught.message : caught instanceof Error ? (caught.stack ?? caught.message) : String(caught)}\n`,
   );
-  process.exitCode = 1;
+  process.exit(1);
 }
