@@ -54,7 +54,11 @@ export function decodeEntryBlock(bytes: Uint8Array): readonly Entry[] {
     const term = getUint64(view, at);
     const end = at + ENTRY_HEADER_BYTES + view.getUint32(at + 8);
     if (end > bytes.length) throw malformed("a payload is cut off");
-    entries.push({ index: (first + i) as LogIndex, term: term as Term, payload: bytes.subarray(at + ENTRY_HEADER_BYTES, end) });
+    entries.push({
+      index: (first + i) as LogIndex,
+      term: term as Term,
+      payload: bytes.subarray(at + ENTRY_HEADER_BYTES, end),
+    });
     at = end;
   }
   if (at !== bytes.length) throw malformed("bytes follow the last entry");
@@ -72,4 +76,5 @@ export function getUint64(view: DataView, at: number): number {
   return value;
 }
 
-const malformed = (why: string): AnantaError => new AnantaError("STORAGE_DAMAGED", `An entry block cannot be read: ${why}.`);
+const malformed = (why: string): AnantaError =>
+  new AnantaError("STORAGE_DAMAGED", `An entry block cannot be read: ${why}.`);

@@ -5,5 +5,13 @@
  * them (`node.ts`). The replicated state machine is handed in; it sees committed entries in order, exactly once per
  * process life after a restore from the newest snapshot.
  */
-export type { RaftNode, RaftNodeConfig, RaftStatus, ReplicatedStateMachine, CommittedEntry, Proposal, RaftEvents } from "./raft-node.js";
+export type {
+  RaftNode,
+  RaftNodeConfig,
+  RaftStatus,
+  ReplicatedStateMachine,
+  CommittedEntry,
+  Proposal,
+  RaftEvents,
+} from "./raft-node.js";
 export { createRaftNode } from "./node.js";

@@ -11,21 +11,27 @@
  *
  * (N1) A failed write, a broken invariant, or an exception of the state machine ends the node: `failed`, then nothing.
  */
-import { nodeId, type LogIndex, type NodeId, type Term } from "../../core/brands.js";
+import type { LogIndex, NodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Env, Log, Timer } from "../../runtime/env.js";
-import type { InstallSnapshot } from "./core/messages.js";
 import { simpleMembership } from "./core/membership.js";
 import { RaftCore } from "./core/raft.js";
 import type { PersistBatch, SendNow } from "./core/ready.js";
-import type { Entry, SnapshotMeta } from "./core/types.js";
+import type { Entry } from "./core/types.js";
 import { PendingProposals } from "./pending-proposals.js";
 import { PendingReads } from "./pending-reads.js";
-import type { Proposal, RaftEvents, RaftNode, RaftNodeConfig, RaftStatus, ReplicatedStateMachine } from "./raft-node.js";
-import { SnapshotReceiver } from "./snapshot-receiver.js";
-import { SnapshotSender } from "./snapshot-sender.js";
+import type {
+  Proposal,
+  RaftEvents,
+  RaftNode,
+  RaftNodeConfig,
+  RaftStatus,
+  ReplicatedStateMachine,
+} from "./raft-node.js";
+import { Snapshots } from "./snapshots.js";
+import { notStarted, statusOf } from "./status.js";
 import { LevelStorage } from "./storage/level-storage.js";
-import type { RaftStorage, StoredSnapshot } from "./storage/storage.js";
+import type { RaftStorage } from "./storage/storage.js";
 import { Ticker } from "./ticker.js";
 import { GrpcTransport } from "./transport/grpc-transport.js";
 import type { PeerMessage, RaftTransport, TransportListener } from "./transport/transport.js";
@@ -69,13 +75,9 @@ class Node implements RaftNode {
   readonly #ticker: Ticker;
   readonly #proposals = new PendingProposals();
   readonly #reads: PendingReads;
-  readonly #receiver: SnapshotReceiver;
-  readonly #senders = new Map<NodeId, SnapshotSender>();
+  readonly #snapshots: Snapshots;
   #lifecycle: "new" | "running" | "ended" = "new";
   #core: RaftCore | null = null;
-  #snapshot: StoredSnapshot | null = null;
-  /** A snapshot of our own being written; resolves when it is done with. */
-  #snapshotting: Promise<void> | null = null;
   #runPending: Timer | null = null;
   #reserveTimer: Timer | null = null;
   #reserveReached = false;
@@ -113,8 +115,19 @@ class Node implements RaftNode {
         redialMaxMs: config.electionTimeoutMinMs,
       });
     this.#reads = new PendingReads(env.clock);
-    const failed = (error: unknown): void => this.#fail(error);
-    this.#receiver = new SnapshotReceiver({ id: config.id, storage: this.#storage, transport: this.#transport, failed });
+    this.#snapshots = new Snapshots({
+      env,
+      log: this.#log,
+      config,
+      storage: this.#storage,
+      transport: this.#transport,
+      stateMachine: this.#stateMachine,
+      failed: (error) => this.#fail(error),
+      sent: (to, delivered) => {
+        this.#guarded((core) => core.snapshotFinished(to, delivered));
+        this.#schedule();
+      },
+    });
     this.#ticker = new Ticker({ clock: env.clock, tickMs: config.tickMs, tick: (elapsed) => this.#tick(elapsed) });
   }
 
@@ -123,9 +136,9 @@ class Node implements RaftNode {
   async start(): Promise<void> {
     if (this.#lifecycle !== "new") throw new AnantaError("FAILED_PRECONDITION", "A raft node is started once.");
     const opened = await this.#storage.open();
-    this.#snapshot = opened.snapshot;
-    if (opened.snapshot !== null) await this.#restore(opened.snapshot);
-    if (opened.voting.kind !== "full") this.#log.warn("this replica does not vote", { until: opened.voting.kind, reason: opened.voting.reason });
+    if (opened.snapshot !== null) await this.#snapshots.restore(opened.snapshot);
+    if (opened.voting.kind !== "full")
+      this.#log.warn("this replica does not vote", { until: opened.voting.kind, reason: opened.voting.reason });
     const ticks = (ms: number): number => Math.max(1, Math.round(ms / this.#config.tickMs));
     this.#core = new RaftCore(
       {
@@ -144,7 +157,12 @@ class Node implements RaftNode {
         voting: opened.voting,
         observe: (level, event, facts) => this.#log[level](event, facts),
       },
-      { hardState: opened.hardState, snapshot: opened.snapshot?.meta ?? null, entries: opened.entries, commitIndex: opened.commitIndex },
+      {
+        hardState: opened.hardState,
+        snapshot: opened.snapshot?.meta ?? null,
+        entries: opened.entries,
+        commitIndex: opened.commitIndex,
+      },
     );
     this.#lifecycle = "running";
     await this.#transport.start(this.#listener());
@@ -158,7 +176,7 @@ class Node implements RaftNode {
     this.#end("the node was stopped");
     if (wasRunning) await this.#transport.stop();
     await this.#persisting.catch(() => undefined);
-    await this.#snapshotting?.catch(() => undefined);
+    await this.#snapshots.idle();
     await this.#storage.close();
   }
 
@@ -169,7 +187,7 @@ class Node implements RaftNode {
     this.#ticker.stop();
     this.#runPending?.cancel();
     this.#reserveTimer?.cancel();
-    for (const sender of this.#senders.values()) sender.abort();
+    this.#snapshots.stop();
     this.#proposals.abandon(reason);
     this.#reads.abandon(new AnantaError("UNAVAILABLE", `No read index: ${reason}.`));
     this.#transfer?.reject(new AnantaError("CANCELLED", `The transfer was not finished: ${reason}.`));
@@ -180,7 +198,10 @@ class Node implements RaftNode {
   #fail(caught: unknown): void {
     if (this.#lifecycle === "ended") return;
     const error = caught instanceof Error ? caught : AnantaError.from(caught);
-    this.#log.error("raft node failed", { reason: error.message, cause: error.cause instanceof Error ? error.cause.message : undefined });
+    this.#log.error("raft node failed", {
+      reason: error.message,
+      cause: error.cause instanceof Error ? error.cause.message : undefined,
+    });
     this.#end("the node failed");
     void this.#transport.stop();
     this.#events.failed?.(error);
@@ -190,9 +211,13 @@ class Node implements RaftNode {
 
   propose(payload: Uint8Array): Proposal {
     const core = this.#running();
-    if (this.#reserveReached) throw new AnantaError("STORAGE_RESERVE_REACHED", "Free disk space is below the reserve; nothing is appended.");
+    if (this.#reserveReached)
+      throw new AnantaError("STORAGE_RESERVE_REACHED", "Free disk space is below the reserve; nothing is appended.");
     if (payload.length === 0 || payload.length > PAYLOAD_BYTES_MAX) {
-      throw new AnantaError("INVALID_ARGUMENT", `A proposal has 1 to ${PAYLOAD_BYTES_MAX} bytes, not ${payload.length}.`);
+      throw new AnantaError(
+        "INVALID_ARGUMENT",
+        `A proposal has 1 to ${PAYLOAD_BYTES_MAX} bytes, not ${payload.length}.`,
+      );
     }
     const result = core.propose(payload);
     switch (result.kind) {
@@ -202,7 +227,9 @@ class Node implements RaftNode {
       case "not-leader":
         throw new AnantaError("NOT_LEADER", "This replica does not lead.", { leaderHint: result.leader ?? undefined });
       case "overloaded":
-        throw new AnantaError("STAGE_OVERLOADED", "Too much is proposed and not yet committed.", { uncommittedBytes: result.uncommittedBytes });
+        throw new AnantaError("STAGE_OVERLOADED", "Too much is proposed and not yet committed.", {
+          uncommittedBytes: result.uncommittedBytes,
+        });
       case "transferring":
         throw new AnantaError("NOT_LEADER", "This replica is handing leadership over.", { leaderHint: result.target });
     }
@@ -223,7 +250,9 @@ class Node implements RaftNode {
       case "already-leader":
         return;
       case "not-leader":
-        throw new AnantaError("NOT_LEADER", "This replica does not lead.", { leaderHint: core.state.leader ?? undefined });
+        throw new AnantaError("NOT_LEADER", "This replica does not lead.", {
+          leaderHint: core.state.leader ?? undefined,
+        });
       case "not-a-voter":
         throw new AnantaError("INVALID_ARGUMENT", `Node ${target} is no voter of this cluster.`);
       case "another-under-way":
@@ -239,28 +268,7 @@ class Node implements RaftNode {
   }
 
   status(): RaftStatus {
-    const s = this.#core?.state;
-    if (s === undefined) return notStarted(this.#config);
-    const peers = s.role.kind === "leader" ? [...s.role.peers.values()] : [];
-    return {
-      id: s.id,
-      role: s.role.kind,
-      term: s.term,
-      leader: s.leader,
-      commitIndex: s.log.commitIndex,
-      appliedIndex: s.log.appliedIndex,
-      lastIndex: s.log.lastIndex,
-      firstIndex: s.log.firstIndex,
-      snapshotIndex: s.snapshot?.index ?? (0 as LogIndex),
-      voters: s.membership.voters,
-      peers: peers.map((peer) => ({
-        id: peer.id,
-        state: peer.state,
-        matchIndex: peer.matchIndex,
-        lastHeardMsAgo: peer.lastHeardTick === null ? null : (s.tick - peer.lastHeardTick) * this.#config.tickMs,
-      })),
-      notVoting: s.voting.kind === "full" ? null : s.voting.reason,
-    };
+    return this.#core === null ? notStarted(this.#config) : statusOf(this.#core.state, this.#config.tickMs);
   }
 
   quorumSeenAtMs(): number {
@@ -285,7 +293,7 @@ class Node implements RaftNode {
       received: (message) => told((core) => this.#received(core, message)),
       dropped: (peer) => {
         told((core) => core.peerUnreachable(peer));
-        this.#senders.get(peer)?.abort();
+        this.#snapshots.abortSending(peer);
       },
       gone: (peer) => told((core) => core.leaderUnreachable(peer)),
       restarted: (peer) => told((core) => core.peerRestarted(peer)),
@@ -296,16 +304,16 @@ class Node implements RaftNode {
     switch (message.kind) {
       case "snapshot-chunk": {
         if (message.term < core.state.term) return;
-        this.#receiver.receive(message, message.snapshot.index <= core.state.log.commitIndex);
+        this.#snapshots.receive(message, message.snapshot.index <= core.state.log.commitIndex);
         return;
       }
       case "snapshot-chunk-ack":
-        this.#senders.get(message.from)?.acknowledged(message);
+        this.#snapshots.acknowledged(message);
         return;
       case "install-snapshot": {
         const { index, term } = message.snapshot;
         const held = index <= core.state.log.commitIndex || core.state.log.termAt(index) === term;
-        if (!held && this.#receiver.complete(message.snapshot) === null) return; // its chunks are not all here
+        if (!held && this.#snapshots.received(message.snapshot) === null) return; // its chunks are not all here
         core.step(message);
         return;
       }
@@ -350,23 +358,29 @@ class Node implements RaftNode {
       if (ready.statusChanged) this.#statusChanged(core);
       this.#tellEstablished(core);
     }
-    this.#snapshotWhenDue(core);
+    this.#snapshots.takeWhenDue(core);
   }
 
   #send(outgoing: SendNow): void {
-    if (outgoing.message.kind === "install-snapshot") this.#sendSnapshot(outgoing.to, outgoing.message);
+    if (outgoing.message.kind === "install-snapshot") this.#snapshots.send(outgoing.to, outgoing.message);
     else this.#transport.send(outgoing);
   }
 
   async #persist(core: RaftCore, batch: PersistBatch): Promise<void> {
     try {
-      const snapshot = batch.snapshot === null ? null : this.#receiver.complete(batch.snapshot);
+      const snapshot = batch.snapshot === null ? null : this.#snapshots.received(batch.snapshot);
       if (batch.snapshot !== null) {
-        if (snapshot === null) throw new AnantaError("INTERNAL", "A snapshot is installed whose chunks are not all here.");
-        await this.#snapshotting; // two switches of the snapshot must not cross
+        if (snapshot === null)
+          throw new AnantaError("INTERNAL", "A snapshot is installed whose chunks are not all here.");
+        await this.#snapshots.idle(); // two switches of the snapshot must not cross
       }
-      await this.#storage.persist({ hardState: batch.hardState, entries: batch.entries, commitIndex: batch.commitIndex, snapshot });
-      if (snapshot !== null) await this.#restore(snapshot);
+      await this.#storage.persist({
+        hardState: batch.hardState,
+        entries: batch.entries,
+        commitIndex: batch.commitIndex,
+        snapshot,
+      });
+      if (snapshot !== null) await this.#snapshots.restore(snapshot);
     } catch (error) {
       this.#fail(error);
       return;
@@ -378,7 +392,9 @@ class Node implements RaftNode {
   }
 
   #apply(committed: readonly Entry[]): void {
-    const shown = committed.some((entry) => entry.payload.length === 0) ? committed.filter((entry) => entry.payload.length > 0) : committed;
+    const shown = committed.some((entry) => entry.payload.length === 0)
+      ? committed.filter((entry) => entry.payload.length > 0)
+      : committed;
     if (shown.length > 0) this.#stateMachine.apply(shown);
     this.#proposals.applied(committed);
   }
@@ -388,7 +404,7 @@ class Node implements RaftNode {
     const leads = s.role.kind === "leader";
     if (this.#ledTerm !== 0 && (!leads || s.term !== this.#ledTerm)) {
       this.#proposals.abandon("this replica leads no more");
-      for (const sender of [...this.#senders.values()]) sender.abort();
+      this.#snapshots.abortSending();
     }
     this.#ledTerm = leads ? s.term : 0;
     this.#settleTransfer(core);
@@ -409,9 +425,15 @@ class Node implements RaftNode {
     const { role, leader } = core.state;
     if (leader === transfer.target) transfer.resolve();
     else if (role.kind === "leader" && role.transfer === null) {
-      transfer.reject(new AnantaError("UNAVAILABLE", `Node ${transfer.target} did not take over in time; this replica still leads.`));
+      transfer.reject(
+        new AnantaError("UNAVAILABLE", `Node ${transfer.target} did not take over in time; this replica still leads.`),
+      );
     } else if (leader !== null && leader !== core.state.id) {
-      transfer.reject(new AnantaError("UNAVAILABLE", `Node ${leader} leads instead of node ${transfer.target}.`, { leaderHint: leader }));
+      transfer.reject(
+        new AnantaError("UNAVAILABLE", `Node ${leader} leads instead of node ${transfer.target}.`, {
+          leaderHint: leader,
+        }),
+      );
     } else return;
     this.#transfer = null;
   }
@@ -425,104 +447,20 @@ class Node implements RaftNode {
   #watchReserve(): void {
     if (this.#lifecycle !== "running") return;
     const again = (): void => {
-      if (this.#lifecycle === "running") this.#reserveTimer = this.#env.clock.setTimer(STORAGE_RESERVE_CHECK_MS, () => this.#watchReserve());
+      if (this.#lifecycle === "running")
+        this.#reserveTimer = this.#env.clock.setTimer(STORAGE_RESERVE_CHECK_MS, () => this.#watchReserve());
     };
     this.#storage.freeBytes().then(
       (free) => {
         const reached = free < STORAGE_RESERVE_BYTES;
-        if (reached !== this.#reserveReached) this.#log.warn(reached ? "free disk is below the reserve" : "free disk is above the reserve again", { free });
+        if (reached !== this.#reserveReached)
+          this.#log.warn(reached ? "free disk is below the reserve" : "free disk is above the reserve again", { free });
         this.#reserveReached = reached;
         again();
       },
       () => again(), // not knowing is no reason to stop; a full disk shows in the writes
     );
   }
-
-  // ---- snapshots ----
-
-  #snapshotWhenDue(core: RaftCore): void {
-    const { log, snapshot } = core.state;
-    const index = log.appliedIndex;
-    if (this.#snapshotting !== null || this.#senders.size > 0 || index - (snapshot?.index ?? 0) < this.#config.snapshotEveryEntries) return;
-    // A snapshot ahead of the own disk would leave a gap behind it if power failed now.
-    if (index > log.stableIndex) return;
-    const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership: core.state.membership };
-    const chunks = [...this.#stateMachine.snapshot()].map((chunk) => new Uint8Array(chunk)); // the machine may use its buffer again
-    if (chunks.length === 0) chunks.push(new Uint8Array(0));
-    this.#snapshotting = this.#storeSnapshot(core, meta, chunks)
-      .catch((error: unknown) => this.#fail(error))
-      .finally(() => {
-        this.#snapshotting = null;
-      });
-  }
-
-  async #storeSnapshot(core: RaftCore, meta: SnapshotMeta, chunks: readonly Uint8Array[]): Promise<void> {
-    const overtaken = (): boolean => this.#lifecycle !== "running" || (core.state.snapshot?.index ?? 0) >= meta.index;
-    for (const [number, chunk] of chunks.entries()) {
-      if (overtaken()) return;
-      await this.#storage.writeSnapshotChunk(meta, number, chunk);
-    }
-    if (overtaken()) return;
-    const stored: StoredSnapshot = { meta, chunkCount: chunks.length };
-    await this.#storage.completeSnapshot(stored);
-    if (overtaken()) return;
-    this.#snapshot = stored;
-    core.snapshotTaken(meta, Math.max(0, meta.index - this.#config.trailingEntries) as LogIndex);
-    await this.#storage.compactTo((core.state.log.firstIndex - 1) as LogIndex);
-  }
-
-  async #restore(snapshot: StoredSnapshot): Promise<void> {
-    const chunks: Uint8Array[] = [];
-    for (let number = 0; number < snapshot.chunkCount; number++) chunks.push(await this.#storage.readSnapshotChunk(number));
-    this.#stateMachine.restore(chunks, snapshot.meta.index);
-    this.#snapshot = snapshot;
-    this.#log.info("state restored from a snapshot", { index: snapshot.meta.index, chunks: chunks.length });
-  }
-
-  #sendSnapshot(to: NodeId, message: InstallSnapshot): void {
-    const snapshot = this.#snapshot;
-    const finish = (delivered: boolean): void => {
-      if (this.#senders.get(to) !== sender) return;
-      this.#senders.delete(to);
-      this.#guarded((core) => core.snapshotFinished(to, delivered));
-      this.#schedule();
-    };
-    if (snapshot === null) {
-      this.#fail(new AnantaError("INTERNAL", "A snapshot is to be sent and there is none."));
-      return;
-    }
-    this.#senders.get(to)?.abort();
-    const sender = new SnapshotSender({
-      to,
-      message,
-      snapshot,
-      storage: this.#storage,
-      transport: this.#transport,
-      clock: this.#env.clock,
-      finished: finish,
-      failed: (error) => this.#fail(error),
-    });
-    this.#senders.set(to, sender);
-    sender.start();
-  }
 }
 
 const notRunning = (): AnantaError => new AnantaError("UNAVAILABLE", "This raft node is not running.");
-
-function notStarted(config: RaftNodeConfig): RaftStatus {
-  const zero = 0 as LogIndex;
-  return {
-    id: nodeId(config.id),
-    role: "follower",
-    term: 0 as Term,
-    leader: null,
-    commitIndex: zero,
-    appliedIndex: zero,
-    lastIndex: zero,
-    firstIndex: zero,
-    snapshotIndex: zero,
-    voters: [...config.voters.keys()],
-    peers: [],
-    notVoting: "not started",
-  };
-}

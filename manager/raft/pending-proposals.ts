@@ -39,7 +39,8 @@ export class PendingProposals {
       if (waiting.index > last.index) break;
       this.#head++;
       const entry = entries[waiting.index - first.index];
-      if (entry?.term === waiting.term) waiting.resolve(); // (W1)
+      if (entry?.term === waiting.term)
+        waiting.resolve(); // (W1)
       else waiting.reject(lost("another entry took its place"));
     }
     if (this.#head === this.#waiting.length || this.#head > 4_096) {

@@ -55,7 +55,12 @@ export interface RaftStatus {
   readonly snapshotIndex: LogIndex;
   readonly voters: readonly NodeId[];
   /** Leader only: per peer the replication state; empty elsewhere. */
-  readonly peers: readonly { readonly id: NodeId; readonly state: "probe" | "replicate" | "snapshot"; readonly matchIndex: LogIndex; readonly lastHeardMsAgo: number | null }[];
+  readonly peers: readonly {
+    readonly id: NodeId;
+    readonly state: "probe" | "replicate" | "snapshot";
+    readonly matchIndex: LogIndex;
+    readonly lastHeardMsAgo: number | null;
+  }[];
   /** Why this node does not vote, or null when it does. */
   readonly notVoting: string | null;
 }

@@ -27,7 +27,7 @@ export class SnapshotReceiver {
     readonly id: NodeId;
     readonly storage: Pick<RaftStorage, "writeSnapshotChunk">;
     readonly transport: Pick<RaftTransport, "sendTransfer">;
-    failed(error: unknown): void;
+    readonly failed: (error: unknown) => void;
   }) {
     this.#id = options.id;
     this.#storage = options.storage;
@@ -43,7 +43,12 @@ export class SnapshotReceiver {
     }
     let staging = this.#staging;
     if (staging?.writing === true) return; // its acknowledgement is on the way
-    if (staging === null || staging.from !== chunk.from || staging.meta.index !== chunk.snapshot.index || staging.count !== chunk.count) {
+    if (
+      staging === null ||
+      staging.from !== chunk.from ||
+      staging.meta.index !== chunk.snapshot.index ||
+      staging.count !== chunk.count
+    ) {
       staging = { from: chunk.from, meta: chunk.snapshot, count: chunk.count, next: 0, writing: false };
       this.#staging = staging;
     }
@@ -68,6 +73,12 @@ export class SnapshotReceiver {
   }
 
   #acknowledge(chunk: SnapshotChunk, next: number): void {
-    this.#transport.sendTransfer(chunk.from, { kind: "snapshot-chunk-ack", from: this.#id, term: chunk.term, index: chunk.snapshot.index, next });
+    this.#transport.sendTransfer(chunk.from, {
+      kind: "snapshot-chunk-ack",
+      from: this.#id,
+      term: chunk.term,
+      index: chunk.snapshot.index,
+      next,
+    });
   }
 }

@@ -20,9 +20,9 @@ export interface SnapshotSenderOptions {
   readonly storage: Pick<RaftStorage, "readSnapshotChunk">;
   readonly transport: Pick<RaftTransport, "send" | "sendTransfer">;
   readonly clock: Clock;
-  finished(delivered: boolean): void;
+  readonly finished: (delivered: boolean) => void;
   /** Storage could not be read: fail-stop. */
-  failed(error: unknown): void;
+  readonly failed: (error: unknown) => void;
 }
 
 export class SnapshotSender {
@@ -63,7 +63,15 @@ export class SnapshotSender {
     storage.readSnapshotChunk(number).then((data) => {
       if (this.#over || number !== this.#wanted) return;
       const { from, term } = message;
-      transport.sendTransfer(to, { kind: "snapshot-chunk", from, term, snapshot: snapshot.meta, number, count: snapshot.chunkCount, data });
+      transport.sendTransfer(to, {
+        kind: "snapshot-chunk",
+        from,
+        term,
+        snapshot: snapshot.meta,
+        number,
+        count: snapshot.chunkCount,
+        data,
+      });
     }, failed);
   }
 

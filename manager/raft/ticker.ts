@@ -15,7 +15,11 @@ export class Ticker {
   #timer: Timer | null = null;
   #lastMs = 0;
 
-  constructor(options: { readonly clock: Clock; readonly tickMs: number; tick(elapsedTicks: number): void }) {
+  constructor(options: {
+    readonly clock: Clock;
+    readonly tickMs: number;
+    readonly tick: (elapsedTicks: number) => void;
+  }) {
     this.#clock = options.clock;
     this.#tickMs = options.tickMs;
     this.#tick = options.tick;

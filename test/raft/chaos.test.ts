@@ -41,7 +41,10 @@ async function runWorld(seed: number): Promise<void> {
     switch (random.below(7)) {
       case 0:
         if (down.has(id) || down.size >= 3) break;
-        cluster.crash(id, { disk: random.below(2) === 0 ? "process" : "power-loss", sockets: random.below(3) === 0 ? "silent" : "close" });
+        cluster.crash(id, {
+          disk: random.below(2) === 0 ? "process" : "power-loss",
+          sockets: random.below(3) === 0 ? "silent" : "close",
+        });
         down.add(id);
         paused.delete(id);
         break;

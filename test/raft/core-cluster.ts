@@ -70,7 +70,16 @@ export class CoreCluster {
     this.traceDebug = options.traceDebug ?? false;
     for (let at = 1; at <= options.size; at++) {
       const disk: Disk = { hardState: { term: 0 as Term, votedFor: null }, entries: [], snapshot: null };
-      const member: Member = { id: nodeId(at), disk, core: null, life: 0, applied: [], diskStalled: false, stalledBatch: null, reads: [] };
+      const member: Member = {
+        id: nodeId(at),
+        disk,
+        core: null,
+        life: 0,
+        applied: [],
+        diskStalled: false,
+        stalledBatch: null,
+        reads: [],
+      };
       this.members.set(member.id, member);
     }
   }
@@ -108,7 +117,12 @@ export class CoreCluster {
         },
         ...config,
       },
-      { hardState: member.disk.hardState, snapshot: member.disk.snapshot, entries: member.disk.entries, commitIndex: 0 as LogIndex },
+      {
+        hardState: member.disk.hardState,
+        snapshot: member.disk.snapshot,
+        entries: member.disk.entries,
+        commitIndex: 0 as LogIndex,
+      },
     );
     this.#work(member);
   }
@@ -116,7 +130,11 @@ export class CoreCluster {
   /** Writes a log before the node's first start: one entry per term given. */
   prepare(id: NodeId, terms: readonly number[], hardTerm?: number): void {
     const { disk } = this.member(id);
-    disk.entries = terms.map((term, at) => ({ index: (at + 1) as LogIndex, term: term as Term, payload: Buffer.from(`t${term}i${at + 1}`) }));
+    disk.entries = terms.map((term, at) => ({
+      index: (at + 1) as LogIndex,
+      term: term as Term,
+      payload: Buffer.from(`t${term}i${at + 1}`),
+    }));
     disk.hardState = { term: (hardTerm ?? terms.at(-1) ?? 0) as Term, votedFor: null };
   }
 
@@ -290,7 +308,8 @@ export class CoreCluster {
         member.applied = this.#stateAt(batch.snapshot.index);
       }
       const first = batch.entries[0];
-      if (first !== undefined) disk.entries = [...disk.entries.filter((entry) => entry.index < first.index), ...batch.entries];
+      if (first !== undefined)
+        disk.entries = [...disk.entries.filter((entry) => entry.index < first.index), ...batch.entries];
       this.act(member.id, (core) => core.appended(batch.token));
     };
     this.#schedule(SYNC_MS, done);
@@ -303,11 +322,13 @@ export class CoreCluster {
     this.#schedule(LINK_MS, () => {
       const target = this.member(to);
       if (target.core === null || this.cuts.has(`${member.id}>${to}`)) {
-        if (message.kind === "install-snapshot" && member.core !== null) this.act(member.id, (core) => core.snapshotFinished(to, false));
+        if (message.kind === "install-snapshot" && member.core !== null)
+          this.act(member.id, (core) => core.snapshotFinished(to, false));
         return;
       }
       this.act(to, (core) => core.step(copy));
-      if (message.kind === "install-snapshot" && member.core !== null) this.act(member.id, (core) => core.snapshotFinished(to, true));
+      if (message.kind === "install-snapshot" && member.core !== null)
+        this.act(member.id, (core) => core.snapshotFinished(to, true));
     });
   }
 
@@ -317,8 +338,12 @@ export class CoreCluster {
     const text = `${entry.term}:${Buffer.from(entry.payload).toString()}`;
     const known = this.#committed.get(entry.index);
     if (known === undefined) this.#committed.set(entry.index, text);
-    else if (known !== text) throw new Error(`State Machine Safety: at ${entry.index} node ${member.id} applies ${text}, another applied ${known}`);
-    if (member.applied.length !== entry.index - 1) throw new Error(`node ${member.id} applies ${entry.index} after ${member.applied.length}`);
+    else if (known !== text)
+      throw new Error(
+        `State Machine Safety: at ${entry.index} node ${member.id} applies ${text}, another applied ${known}`,
+      );
+    if (member.applied.length !== entry.index - 1)
+      throw new Error(`node ${member.id} applies ${entry.index} after ${member.applied.length}`);
     member.applied.push(text);
   }
 
@@ -351,7 +376,7 @@ export class CoreCluster {
       if (core === null) return `${id} is down`;
       const { role, term, log, leader, voting } = core.state;
       const runs: string[] = [];
-      for (let index: number = log.firstIndex; index <= log.lastIndex; ) {
+      for (let index: number = log.firstIndex; index <= log.lastIndex;) {
         const runTerm = log.termAt(index)!;
         let end = index;
         while (end < log.lastIndex && log.termAt(end + 1) === runTerm) end++;

@@ -40,7 +40,7 @@ test("five cores in memory commit far more entries than any disk could take", ()
     ]),
   );
   const pump = (): void => {
-    for (let busy = true; busy; ) {
+    for (let busy = true; busy;) {
       busy = false;
       for (const [id, core] of cores) {
         while (core.hasReady()) {
@@ -61,13 +61,18 @@ test("five cores in memory commit far more entries than any disk could take", ()
   for (let at = 0; at < 25; at++) leader.tick();
   pump();
   const payload = new Uint8Array(64).fill(7);
-  const began = process.hrtime.bigint();
+  const began = process.hrtime.bigint(); // eslint-disable-line no-restricted-syntax -- a measurement, not a decision
   for (let at = 0; at < ENTRIES; at += BATCH) {
     for (let one = 0; one < BATCH; one++) expect1(leader.propose(payload).kind === "accepted");
     pump();
-    if (at % 20_000 === 0) for (const core of cores.values()) core.snapshotTaken({ index: core.state.log.appliedIndex, term: core.state.term, membership: core.state.membership }, core.state.log.appliedIndex);
+    if (at % 20_000 === 0)
+      for (const core of cores.values())
+        core.snapshotTaken(
+          { index: core.state.log.appliedIndex, term: core.state.term, membership: core.state.membership },
+          core.state.log.appliedIndex,
+        );
   }
-  const seconds = Number(process.hrtime.bigint() - began) / 1e9;
+  const seconds = Number(process.hrtime.bigint() - began) / 1e9; // eslint-disable-line no-restricted-syntax -- as above
   const rate = Math.round(ENTRIES / seconds);
   console.log(`${rate.toLocaleString("en")} entries/s committed and applied by five cores (Node ${process.version})`);
   for (const one of applied.values()) expect(one).toEqual(applied.get(nodeId(1)));

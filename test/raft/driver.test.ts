@@ -45,11 +45,17 @@ test("a leader cut off from its quorum steps down, and callers learn that the ou
   const old = await cluster.awaitLeader();
   await cluster.write("a");
   const others = cluster.live.filter((replica) => replica !== old);
-  cluster.world.partition([old.machine], others.map((replica) => replica.machine));
+  cluster.world.partition(
+    [old.machine],
+    others.map((replica) => replica.machine),
+  );
   const lost = old.node.propose(bytes("never acknowledged"));
   await cluster.world.runUntil(() => others.some((replica) => replica.node.status().role === "leader"), 2_000);
   await cluster.world.runUntil(() => old.node.status().role !== "leader", 1_000);
-  await expect(cluster.world.run(lost.applied)).rejects.toMatchObject({ code: "LEADERSHIP_LOST", outcomeUnknown: true });
+  await expect(cluster.world.run(lost.applied)).rejects.toMatchObject({
+    code: "LEADERSHIP_LOST",
+    outcomeUnknown: true,
+  });
   await cluster.write("b");
   cluster.world.heal();
   await cluster.converge();
@@ -75,7 +81,10 @@ test("after a power loss of all five, everything acknowledged is there again", a
 });
 
 test("a replica that was away too long gets a snapshot in chunks and then the log", async () => {
-  const cluster = await new RaftCluster({ seed: testSeed("snapshot") }, { config: { snapshotEveryEntries: 50, trailingEntries: 10 } }).start();
+  const cluster = await new RaftCluster(
+    { seed: testSeed("snapshot") },
+    { config: { snapshotEveryEntries: 50, trailingEntries: 10 } },
+  ).start();
   const leader = await cluster.awaitLeader();
   const away = cluster.live.find((replica) => replica !== leader)!;
   cluster.crash(away.id);
@@ -118,7 +127,10 @@ test("a read index asked on any replica covers every write answered before", asy
     expect(replica.state.texts).toContain(`w${at}`);
   }
   const leader = cluster.leader!;
-  cluster.world.partition([leader.machine], cluster.live.filter((replica) => replica !== leader).map((replica) => replica.machine));
+  cluster.world.partition(
+    [leader.machine],
+    cluster.live.filter((replica) => replica !== leader).map((replica) => replica.machine),
+  );
   await expect(cluster.world.run(leader.node.readIndex(400))).rejects.toMatchObject({ code: "UNAVAILABLE" });
   cluster.world.heal();
   await cluster.stop();
@@ -173,7 +185,12 @@ test("followers know when a quorum last worked", async () => {
   await cluster.world.advance(200);
   for (const replica of cluster.live) expect(cluster.world.nowMs - replica.node.quorumSeenAtMs()).toBeLessThan(150);
   const others = cluster.live.filter((replica) => replica !== leader);
-  cluster.world.partition([leader.machine, others[0]!.machine], [others[1]!.machine], [others[2]!.machine], [others[3]!.machine]);
+  cluster.world.partition(
+    [leader.machine, others[0]!.machine],
+    [others[1]!.machine],
+    [others[2]!.machine],
+    [others[3]!.machine],
+  );
   const cutAt = cluster.world.nowMs;
   await cluster.world.advance(3_000);
   for (const replica of cluster.live) expect(replica.node.quorumSeenAtMs()).toBeLessThanOrEqual(cutAt + 10);

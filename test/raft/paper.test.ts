@@ -16,7 +16,11 @@ const OTHER = nodeId(2);
 const THIRD = nodeId(3);
 const index = (value: number): LogIndex => value as LogIndex;
 const term = (value: number): Term => value as Term;
-const entry = (at: number, of: number, text = "x"): Entry => ({ index: index(at), term: term(of), payload: Buffer.from(text) });
+const entry = (at: number, of: number, text = "x"): Entry => ({
+  index: index(at),
+  term: term(of),
+  payload: Buffer.from(text),
+});
 
 interface Setup {
   readonly size?: number;
@@ -107,9 +111,11 @@ class One {
   /** Campaigns and gets everybody's votes. */
   lead(): void {
     this.timeOut();
-    for (const voter of this.#others()) this.core.step({ kind: "pre-vote-response", from: voter, term: term(this.core.state.term + 1), granted: true });
+    for (const voter of this.#others())
+      this.core.step({ kind: "pre-vote-response", from: voter, term: term(this.core.state.term + 1), granted: true });
     this.sync();
-    for (const voter of this.#others()) this.core.step({ kind: "vote-response", from: voter, term: this.core.state.term, granted: true });
+    for (const voter of this.#others())
+      this.core.step({ kind: "vote-response", from: voter, term: this.core.state.term, granted: true });
     this.sync();
     expect(this.core.state.role.kind).toBe("leader");
     this.sent.length = 0;
@@ -124,7 +130,12 @@ class One {
   }
 }
 
-const append = (of: number, prev: readonly [at: number, of: number], entries: readonly Entry[], commit = 0): Message => ({
+const append = (
+  of: number,
+  prev: readonly [at: number, of: number],
+  entries: readonly Entry[],
+  commit = 0,
+): Message => ({
   kind: "append-request",
   from: OTHER,
   term: term(of),
@@ -161,7 +172,16 @@ describe("terms", () => {
 
   test("terms are durable before anybody hears of them (§5.1, Figure 2)", () => {
     const one = new One({ term: 1 });
-    expect(one.step({ kind: "heartbeat", from: OTHER, term: term(7), round: 3, commitIndex: index(0), quorumAgeTicks: null })).toEqual([]);
+    expect(
+      one.step({
+        kind: "heartbeat",
+        from: OTHER,
+        term: term(7),
+        round: 3,
+        commitIndex: index(0),
+        quorumAgeTicks: null,
+      }),
+    ).toEqual([]);
     one.sync();
     expect(one.sent[0]?.message).toMatchObject({ kind: "heartbeat-response", term: 7, round: 3 });
   });
@@ -172,7 +192,14 @@ describe("elections", () => {
     const one = new One();
     for (let at = 0; at < 100; at++) {
       one.tick(10);
-      one.step({ kind: "heartbeat", from: OTHER, term: term(1), round: at + 1, commitIndex: index(0), quorumAgeTicks: null });
+      one.step({
+        kind: "heartbeat",
+        from: OTHER,
+        term: term(1),
+        round: at + 1,
+        commitIndex: index(0),
+        quorumAgeTicks: null,
+      });
       one.sync();
     }
     expect(one.core.state.role.kind).toBe("follower");
@@ -207,16 +234,19 @@ describe("elections", () => {
   ] as const)("of %i servers a candidate with %i votes besides its own becomes %s (§5.2)", (size, granted, role) => {
     const one = new One({ size });
     one.timeOut();
-    for (let voter = 2; voter <= size; voter++) one.step({ kind: "pre-vote-response", from: nodeId(voter), term: term(1), granted: true });
+    for (let voter = 2; voter <= size; voter++)
+      one.step({ kind: "pre-vote-response", from: nodeId(voter), term: term(1), granted: true });
     one.sync();
-    for (let voter = 2; voter < 2 + granted; voter++) one.step({ kind: "vote-response", from: nodeId(voter), term: term(1), granted: true });
+    for (let voter = 2; voter < 2 + granted; voter++)
+      one.step({ kind: "vote-response", from: nodeId(voter), term: term(1), granted: true });
     expect(one.core.state.role.kind).toBe(role);
   });
 
   test("a vote counted twice counts once (§5.2)", () => {
     const one = new One({ size: 5 });
     one.timeOut();
-    for (const voter of [OTHER, THIRD]) one.step({ kind: "pre-vote-response", from: voter, term: term(1), granted: true });
+    for (const voter of [OTHER, THIRD])
+      one.step({ kind: "pre-vote-response", from: voter, term: term(1), granted: true });
     one.sync();
     for (let at = 0; at < 3; at++) one.step({ kind: "vote-response", from: OTHER, term: term(1), granted: true });
     expect(one.core.state.role.kind).toBe("candidate");
@@ -288,15 +318,19 @@ describe("replication", () => {
     { size: 3, acks: 1, committed: true },
     { size: 5, acks: 1, committed: false },
     { size: 5, acks: 2, committed: true },
-  ])("of $size servers, $acks acknowledgements besides the leader's disk commit: $committed (§5.3)", ({ size, acks, committed }) => {
-    const one = new One({ size });
-    one.lead();
-    one.core.propose(Buffer.from("a"));
-    one.sync();
-    for (let peer = 2; peer < 2 + acks; peer++) one.step({ kind: "append-response", from: nodeId(peer), term: term(1), matchIndex: index(2), counts: true });
-    expect(one.core.state.log.commitIndex).toBe(committed ? 2 : 0);
-    expect(one.applied.includes("a")).toBe(committed);
-  });
+  ])(
+    "of $size servers, $acks acknowledgements besides the leader's disk commit: $committed (§5.3)",
+    ({ size, acks, committed }) => {
+      const one = new One({ size });
+      one.lead();
+      one.core.propose(Buffer.from("a"));
+      one.sync();
+      for (let peer = 2; peer < 2 + acks; peer++)
+        one.step({ kind: "append-response", from: nodeId(peer), term: term(1), matchIndex: index(2), counts: true });
+      expect(one.core.state.log.commitIndex).toBe(committed ? 2 : 0);
+      expect(one.applied.includes("a")).toBe(committed);
+    },
+  );
 
   test("the leader does not count itself before its own disk has the entry (dissertation §10.2.1)", () => {
     const one = new One();
@@ -319,7 +353,8 @@ describe("replication", () => {
   test("entries of earlier terms are never committed by counting (§5.4.2, Figure 8)", () => {
     const one = new One({ terms: [1, 2, 2] });
     one.lead(); // term 3; the no-op is entry 4
-    for (const peer of [OTHER, THIRD]) one.step({ kind: "append-response", from: peer, term: term(3), matchIndex: index(3), counts: true });
+    for (const peer of [OTHER, THIRD])
+      one.step({ kind: "append-response", from: peer, term: term(3), matchIndex: index(3), counts: true });
     expect(one.core.state.log.commitIndex).toBe(0);
   });
 
@@ -341,11 +376,19 @@ describe("replication", () => {
     { terms: [1, 1], prev: [3, 1], hint: [2, 1], what: "a missing entry" },
     { terms: [1, 2, 2, 2], prev: [4, 3], hint: [4, 2], what: "another term" },
     { terms: [1, 4, 4, 4], prev: [4, 3], hint: [1, 1], what: "a later term" },
-  ] as const)("a follower refuses an append after $what, with a hint where the logs may agree (§5.3)", ({ terms, prev, hint }) => {
-    const one = new One({ terms, term: 5 });
-    const [answer] = one.step(append(5, prev, [entry(prev[0] + 1, 5)]));
-    expect(answer?.message).toMatchObject({ kind: "append-rejection", rejectedIndex: prev[0], hintIndex: hint[0], hintTerm: hint[1] });
-  });
+  ] as const)(
+    "a follower refuses an append after $what, with a hint where the logs may agree (§5.3)",
+    ({ terms, prev, hint }) => {
+      const one = new One({ terms, term: 5 });
+      const [answer] = one.step(append(5, prev, [entry(prev[0] + 1, 5)]));
+      expect(answer?.message).toMatchObject({
+        kind: "append-rejection",
+        rejectedIndex: prev[0],
+        hintIndex: hint[0],
+        hintTerm: hint[1],
+      });
+    },
+  );
 
   test("an acknowledgement waits until the entries are durable (§5.3, Figure 2)", () => {
     const one = new One();
@@ -356,16 +399,46 @@ describe("replication", () => {
 
   test.each([
     { terms: [1, 1, 1], sent: [[2, 2]], becomes: [1, 2] },
-    { terms: [1, 1, 1], sent: [[2, 1], [3, 1]], becomes: [1, 1, 1] },
+    {
+      terms: [1, 1, 1],
+      sent: [
+        [2, 1],
+        [3, 1],
+      ],
+      becomes: [1, 1, 1],
+    },
     { terms: [1, 1, 1], sent: [[2, 1]], becomes: [1, 1, 1] },
-    { terms: [1], sent: [[2, 2], [3, 2]], becomes: [1, 2, 2] },
-    { terms: [1, 2, 2, 2], sent: [[2, 2], [3, 3]], becomes: [1, 2, 3] },
-  ] as const)("a follower with terms $terms that is sent $sent ends with $becomes: only conflicts are cut off (§5.3, Figure 7)", ({ terms, sent, becomes }) => {
-    const one = new One({ terms, term: 4 });
-    one.step(append(4, [1, 1], sent.map(([at, of]) => entry(at, of))));
-    const { log } = one.core.state;
-    expect(Array.from({ length: log.lastIndex }, (_, at) => log.termAt(at + 1))).toEqual(becomes);
-  });
+    {
+      terms: [1],
+      sent: [
+        [2, 2],
+        [3, 2],
+      ],
+      becomes: [1, 2, 2],
+    },
+    {
+      terms: [1, 2, 2, 2],
+      sent: [
+        [2, 2],
+        [3, 3],
+      ],
+      becomes: [1, 2, 3],
+    },
+  ] as const)(
+    "a follower with terms $terms that is sent $sent ends with $becomes: only conflicts are cut off (§5.3, Figure 7)",
+    ({ terms, sent, becomes }) => {
+      const one = new One({ terms, term: 4 });
+      one.step(
+        append(
+          4,
+          [1, 1],
+          sent.map(([at, of]) => entry(at, of)),
+        ),
+      );
+      const { log } = one.core.state;
+      expect(Array.from({ length: log.lastIndex }, (_, at) => log.termAt(at + 1))).toEqual(becomes);
+    },
+  );
 
   test("a leader never overwrites its own log (§5.3)", () => {
     const one = new One({ terms: [1, 1] });
@@ -422,13 +495,26 @@ describe("safety", () => {
     const asked = one.sent.flatMap(({ message }) => (message.kind === "read-request" ? [message.id] : []));
     for (let at = 0; at < 8; at++) {
       one.tick(2);
-      one.step({ kind: "heartbeat", from: OTHER, term: term(1), round: at + 2, commitIndex: index(0), quorumAgeTicks: null });
+      one.step({
+        kind: "heartbeat",
+        from: OTHER,
+        term: term(1),
+        round: at + 2,
+        commitIndex: index(0),
+        quorumAgeTicks: null,
+      });
     }
     one.core.step({ kind: "read-response", from: OTHER, term: term(1), id: asked[0]!, index: index(0) });
     one.work();
     expect(one.reads).toEqual([]);
     expect(one.core.state.reads.asked?.id).not.toEqual(asked[0]);
-    one.core.step({ kind: "read-response", from: OTHER, term: term(1), id: one.core.state.reads.asked!.id, index: index(0) });
+    one.core.step({
+      kind: "read-response",
+      from: OTHER,
+      term: term(1),
+      id: one.core.state.reads.asked!.id,
+      index: index(0),
+    });
     one.work();
     expect(one.reads).toEqual([0]);
   });

@@ -17,7 +17,9 @@ const seed = testSeed("raft properties") | 0;
 const index = (value: number): LogIndex => value as LogIndex;
 const term = (value: number): Term => value as Term;
 
-const ids = fc.uniqueArray(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 7 }).map((all) => all.map(nodeId));
+const ids = fc
+  .uniqueArray(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 7 })
+  .map((all) => all.map(nodeId));
 const memberships: fc.Arbitrary<Membership> = fc.record({
   voters: ids,
   outgoing: fc.oneof(fc.constant([] as NodeId[]), ids),
@@ -45,17 +47,23 @@ describe("quorums", () => {
 
   test("an election is won, lost or open exactly as the votes still out allow", () => {
     fc.assert(
-      fc.property(memberships, fc.array(fc.option(fc.boolean()), { minLength: 10, maxLength: 10 }), (membership, cast) => {
-        const votes = new Map<NodeId, boolean>();
-        for (const voter of new Set([...membership.voters, ...membership.outgoing])) {
-          const vote = cast[voter];
-          if (vote !== null && vote !== undefined) votes.set(voter, vote);
-        }
-        const wins = (open: boolean): boolean =>
-          [membership.voters, membership.outgoing].every((half) => majority(half, (voter) => votes.get(voter) ?? open));
-        const naive = wins(false) ? "won" : wins(true) ? "pending" : "lost";
-        expect(voteOutcome(membership, votes)).toBe(naive);
-      }),
+      fc.property(
+        memberships,
+        fc.array(fc.option(fc.boolean()), { minLength: 10, maxLength: 10 }),
+        (membership, cast) => {
+          const votes = new Map<NodeId, boolean>();
+          for (const voter of new Set([...membership.voters, ...membership.outgoing])) {
+            const vote = cast[voter];
+            if (vote !== null && vote !== undefined) votes.set(voter, vote);
+          }
+          const wins = (open: boolean): boolean =>
+            [membership.voters, membership.outgoing].every((half) =>
+              majority(half, (voter) => votes.get(voter) ?? open),
+            );
+          const naive = wins(false) ? "won" : wins(true) ? "pending" : "lost";
+          expect(voteOutcome(membership, votes)).toBe(naive);
+        },
+      ),
       { seed, numRuns: 2_000 },
     );
   });
@@ -64,7 +72,10 @@ describe("quorums", () => {
     fc.assert(
       fc.property(memberships, fc.array(fc.boolean(), { minLength: 10, maxLength: 10 }), (membership, side) => {
         const outcome = (wanted: boolean): string =>
-          voteOutcome(membership, new Map([...membership.voters, ...membership.outgoing].map((voter) => [voter, side[voter] === wanted])));
+          voteOutcome(
+            membership,
+            new Map([...membership.voters, ...membership.outgoing].map((voter) => [voter, side[voter] === wanted])),
+          );
         expect(outcome(true) === "won" && outcome(false) === "won").toBe(false);
       }),
       { seed, numRuns: 1_000 },
@@ -80,7 +91,11 @@ describe("the log", () => {
     | { readonly kind: "restore"; readonly ahead: number };
   const steps: fc.Arbitrary<Step> = fc.oneof(
     fc.record({ kind: fc.constant("append" as const), count: fc.integer({ min: 1, max: 4 }), rise: fc.nat(2) }),
-    fc.record({ kind: fc.constantFrom("truncate" as const, "commit" as const, "compact" as const, "hint" as const), at: fc.nat(99), of: fc.nat(12) }),
+    fc.record({
+      kind: fc.constantFrom("truncate" as const, "commit" as const, "compact" as const, "hint" as const),
+      at: fc.nat(99),
+      of: fc.nat(12),
+    }),
     fc.record({ kind: fc.constantFrom("hand-over" as const, "stable" as const, "apply" as const) }),
     fc.record({ kind: fc.constant("restore" as const), ahead: fc.integer({ min: 1, max: 5 }) }),
   );
@@ -92,13 +107,18 @@ describe("the log", () => {
         /** terms[i] is the term of entry i; terms[0] stands for "before the log". */
         let terms = [0];
         const marks = { base: 0, applied: 0, commit: 0, handed: 0, stable: 0, underWay: null as number | null };
-        const pick = (at: number, lo: number, hi: number): number | null => (hi < lo ? null : lo + (at % (hi - lo + 1)));
+        const pick = (at: number, lo: number, hi: number): number | null =>
+          hi < lo ? null : lo + (at % (hi - lo + 1));
         for (const step of program) {
           const last = terms.length - 1;
           switch (step.kind) {
             case "append": {
               const of = terms[last]! + step.rise;
-              const entries = Array.from({ length: step.count }, (_, at): Entry => ({ index: index(last + 1 + at), term: term(of), payload: new Uint8Array(3) }));
+              const entries = Array.from({ length: step.count }, (_, at): Entry => ({
+                index: index(last + 1 + at),
+                term: term(of),
+                payload: new Uint8Array(3),
+              }));
               log.append(entries);
               terms.push(...entries.map((entry) => entry.term));
               break;
@@ -120,7 +140,9 @@ describe("the log", () => {
             }
             case "apply": {
               const taken = log.takeCommitted().map((entry) => entry.index);
-              expect(taken).toEqual(Array.from({ length: marks.commit - marks.applied }, (_, at) => marks.applied + 1 + at));
+              expect(taken).toEqual(
+                Array.from({ length: marks.commit - marks.applied }, (_, at) => marks.applied + 1 + at),
+              );
               marks.applied = marks.commit;
               break;
             }
@@ -147,7 +169,14 @@ describe("the log", () => {
               const at = last + step.ahead;
               log.restore(index(at), term(terms[last]! + 1));
               terms = Array.from({ length: at + 1 }, (_, one) => (one === at ? terms[last]! + 1 : 0));
-              Object.assign(marks, { base: at, applied: at, commit: at, handed: at, stable: at, underWay: marks.underWay === null ? null : at });
+              Object.assign(marks, {
+                base: at,
+                applied: at,
+                commit: at,
+                handed: at,
+                stable: at,
+                underWay: marks.underWay === null ? null : at,
+              });
               break;
             }
             case "hint": {
@@ -158,10 +187,16 @@ describe("the log", () => {
               break;
             }
           }
-          expect([log.firstIndex - 1, log.appliedIndex, log.commitIndex, log.handedIndex, log.stableIndex, log.lastIndex]).toEqual([
-            marks.base, marks.applied, marks.commit, marks.handed, marks.stable, terms.length - 1,
-          ]);
-          for (let at = marks.base; at < terms.length + 2; at++) if (log.termAt(at) !== (terms[at] ?? null)) throw new Error(`the term at ${at} is ${log.termAt(at)}`);
+          expect([
+            log.firstIndex - 1,
+            log.appliedIndex,
+            log.commitIndex,
+            log.handedIndex,
+            log.stableIndex,
+            log.lastIndex,
+          ]).toEqual([marks.base, marks.applied, marks.commit, marks.handed, marks.stable, terms.length - 1]);
+          for (let at = marks.base; at < terms.length + 2; at++)
+            if (log.termAt(at) !== (terms[at] ?? null)) throw new Error(`the term at ${at} is ${log.termAt(at)}`);
           const slice = log.slice(marks.base + 1, terms.length - 1, 60);
           expect(slice.map((entry) => entry.term)).toEqual(terms.slice(marks.base + 1, marks.base + 1 + slice.length));
           if (marks.base < terms.length - 1) expect(slice.length).toBeGreaterThan(0);
@@ -191,7 +226,11 @@ describe("the log", () => {
             model.push({ at: last, bytes });
           }
           const sum = model.reduce((total, one) => total + one.bytes, 0);
-          expect([window.count, window.bytes, window.full]).toEqual([model.length, sum, model.length === 8 || sum >= 1_000]);
+          expect([window.count, window.bytes, window.full]).toEqual([
+            model.length,
+            sum,
+            model.length === 8 || sum >= 1_000,
+          ]);
         }
       }),
       { seed, numRuns: 500 },
@@ -204,8 +243,13 @@ describe("on the wire and on disk", () => {
   const from = nodeId(3);
   const age = fc.oneof(fc.constant(null), fc.nat(10_000));
   const entries = fc
-    .tuple(fc.integer({ min: 1, max: 2 ** 40 }), fc.array(fc.tuple(safe, fc.uint8Array({ maxLength: 40 })), { maxLength: 6 }))
-    .map(([first, all]) => all.map(([of, payload], at): Entry => ({ index: index(first + at), term: term(of), payload })));
+    .tuple(
+      fc.integer({ min: 1, max: 2 ** 40 }),
+      fc.array(fc.tuple(safe, fc.uint8Array({ maxLength: 40 })), { maxLength: 6 }),
+    )
+    .map(([first, all]) =>
+      all.map(([of, payload], at): Entry => ({ index: index(first + at), term: term(of), payload })),
+    );
   const snapshot = fc.record({ index: safe.map(index), term: safe.map(term), membership: memberships });
   const readId = fc.record({ nonce: fc.integer({ min: 0, max: 0xffff_ffff }), sequence: safe });
   const common = { from: fc.constant(from), term: safe.map(term) };
@@ -213,18 +257,46 @@ describe("on the wire and on disk", () => {
   const messages: fc.Arbitrary<PeerMessage> = fc.oneof(
     fc.record({ kind: kind("pre-vote-request"), ...common, lastIndex: safe.map(index), lastTerm: safe.map(term) }),
     fc.record({ kind: kind("pre-vote-response"), ...common, granted: fc.boolean() }),
-    fc.record({ kind: kind("vote-request"), ...common, lastIndex: safe.map(index), lastTerm: safe.map(term), force: fc.boolean() }),
+    fc.record({
+      kind: kind("vote-request"),
+      ...common,
+      lastIndex: safe.map(index),
+      lastTerm: safe.map(term),
+      force: fc.boolean(),
+    }),
     fc.record({ kind: kind("vote-response"), ...common, granted: fc.boolean() }),
-    fc.record({ kind: kind("append-request"), ...common, prevIndex: safe.map(index), prevTerm: safe.map(term), entries, commitIndex: safe.map(index), quorumAgeTicks: age }),
+    fc.record({
+      kind: kind("append-request"),
+      ...common,
+      prevIndex: safe.map(index),
+      prevTerm: safe.map(term),
+      entries,
+      commitIndex: safe.map(index),
+      quorumAgeTicks: age,
+    }),
     fc.record({ kind: kind("append-response"), ...common, matchIndex: safe.map(index), counts: fc.boolean() }),
-    fc.record({ kind: kind("append-rejection"), ...common, rejectedIndex: safe.map(index), hintIndex: safe.map(index), hintTerm: safe.map(term), counts: fc.boolean() }),
+    fc.record({
+      kind: kind("append-rejection"),
+      ...common,
+      rejectedIndex: safe.map(index),
+      hintIndex: safe.map(index),
+      hintTerm: safe.map(term),
+      counts: fc.boolean(),
+    }),
     fc.record({ kind: kind("heartbeat"), ...common, round: safe, commitIndex: safe.map(index), quorumAgeTicks: age }),
     fc.record({ kind: kind("heartbeat-response"), ...common, round: safe, counts: fc.boolean() }),
     fc.record({ kind: kind("install-snapshot"), ...common, snapshot }),
     fc.record({ kind: kind("timeout-now"), ...common }),
     fc.record({ kind: kind("read-request"), ...common, id: readId }),
     fc.record({ kind: kind("read-response"), ...common, id: readId, index: safe.map(index) }),
-    fc.record({ kind: kind("snapshot-chunk"), ...common, snapshot, number: fc.nat(), count: fc.nat(), data: fc.uint8Array({ maxLength: 50 }) }),
+    fc.record({
+      kind: kind("snapshot-chunk"),
+      ...common,
+      snapshot,
+      number: fc.nat(),
+      count: fc.nat(),
+      data: fc.uint8Array({ maxLength: 50 }),
+    }),
     fc.record({ kind: kind("snapshot-chunk-ack"), ...common, index: safe.map(index), next: fc.nat() }),
   );
 
@@ -243,14 +315,26 @@ describe("on the wire and on disk", () => {
 
   test("one message is encoded once, and so is one array of entries", () => {
     const shared: readonly Entry[] = [{ index: index(1), term: term(1), payload: new Uint8Array(5) }];
-    const message: Message = { kind: "append-request", from, term: term(1), prevIndex: index(0), prevTerm: term(0), entries: shared, commitIndex: index(0), quorumAgeTicks: null };
+    const message: Message = {
+      kind: "append-request",
+      from,
+      term: term(1),
+      prevIndex: index(0),
+      prevTerm: term(0),
+      entries: shared,
+      commitIndex: index(0),
+      quorumAgeTicks: null,
+    };
     expect(encodeMessage(message)).toBe(encodeMessage(message));
     expect(encodeEntryBlock(shared)).toBe(encodeEntryBlock(shared));
   });
 
   test("a block of entries that is cut off anywhere is refused, never read as something else", () => {
-    const block = encodeEntryBlock([1, 2, 3].map((at): Entry => ({ index: index(at), term: term(at), payload: Buffer.from(`payload ${at}`) })));
-    for (let length = 1; length < block.length; length++) expect(() => decodeEntryBlock(block.subarray(0, length))).toThrow("entry block");
+    const block = encodeEntryBlock(
+      [1, 2, 3].map((at): Entry => ({ index: index(at), term: term(at), payload: Buffer.from(`payload ${at}`) })),
+    );
+    for (let length = 1; length < block.length; length++)
+      expect(() => decodeEntryBlock(block.subarray(0, length))).toThrow("entry block");
     expect(decodeEntryBlock(block)).toHaveLength(3);
   });
 });

@@ -3,7 +3,13 @@
  * state is a list of texts; every node's list must be a prefix of the longest (checked by `assertAgreement`).
  */
 import { nodeId, type LogIndex, type NodeId, type Term } from "../../core/brands.js";
-import { createRaftNode, type CommittedEntry, type RaftNode, type RaftNodeConfig, type ReplicatedStateMachine } from "../../manager/raft/index.js";
+import {
+  createRaftNode,
+  type CommittedEntry,
+  type RaftNode,
+  type RaftNodeConfig,
+  type ReplicatedStateMachine,
+} from "../../manager/raft/index.js";
 import { VirtualWorld, type CrashOptions, type WorldOptions } from "../kit/virtual-world.js";
 
 export class TextList implements ReplicatedStateMachine {
@@ -149,10 +155,13 @@ export class RaftCluster {
 
   /** State Machine Safety, as a client sees it. */
   assertAgreement(): void {
-    const longest = [...this.replicas.values()].map((replica) => replica.state.texts).reduce((a, b) => (a.length >= b.length ? a : b));
+    const longest = [...this.replicas.values()]
+      .map((replica) => replica.state.texts)
+      .reduce((a, b) => (a.length >= b.length ? a : b));
     for (const { id, state } of this.replicas.values()) {
       state.texts.forEach((text, at) => {
-        if (text !== longest[at]) throw new Error(`replica ${id} has ${text} at ${at}, another has ${longest[at] ?? "nothing"}`);
+        if (text !== longest[at])
+          throw new Error(`replica ${id} has ${text} at ${at}, another has ${longest[at] ?? "nothing"}`);
       });
     }
   }

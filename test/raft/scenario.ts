@@ -32,18 +32,25 @@ export class Scenario {
   #size = 5;
   #seed = 1;
   #debug = false;
-  readonly #prepared: { readonly id: NodeId; readonly terms: readonly number[]; readonly term: number | undefined }[] = [];
+  readonly #prepared: { readonly id: NodeId; readonly terms: readonly number[]; readonly term: number | undefined }[] =
+    [];
 
   /** Runs the commands; the lines they made. */
   run(commands: readonly string[]): readonly string[] {
     this.#lines = [];
-    for (const line of commands) for (const command of line.split(";")) if (command.trim() !== "") this.#command(command.trim());
+    for (const line of commands)
+      for (const command of line.split(";")) if (command.trim() !== "") this.#command(command.trim());
     return this.#lines;
   }
 
   get #running(): CoreCluster {
     if (this.#cluster === null) {
-      this.#cluster = new CoreCluster({ size: this.#size, seed: this.#seed, trace: (line) => this.#lines.push(line), traceDebug: this.#debug });
+      this.#cluster = new CoreCluster({
+        size: this.#size,
+        seed: this.#seed,
+        trace: (line) => this.#lines.push(line),
+        traceDebug: this.#debug,
+      });
       for (const { id, terms, term } of this.#prepared) this.#cluster.prepare(id, terms, term);
       this.#cluster.start();
     }
@@ -72,8 +79,10 @@ export class Scenario {
         this.#prepared.push({ id: nodeId(id), terms, term: numberAfter("term") });
         return;
       }
-      case "start":
-        return this.#running.start();
+      case "start": {
+        this.#running.start();
+        return;
+      }
       case "elect": {
         const before = this.#lines.length;
         this.#running.campaign(id);
@@ -82,36 +91,64 @@ export class Scenario {
         if (this.#running.leader !== id) throw new Error(`node ${id} was not elected`);
         return;
       }
-      case "campaign":
-        return this.#running.campaign(id);
+      case "campaign": {
+        this.#running.campaign(id);
+        return;
+      }
       case "propose": {
         const times = numberAfter("*") ?? 1;
         for (let at = 1; at <= times; at++) this.#running.propose(id, times === 1 ? words[1]! : `${words[1]!}${at}`);
         return;
       }
-      case "read":
-        return this.#running.read(id);
-      case "transfer":
-        return this.#running.act(id, (core) => {
+      case "read": {
+        this.#running.read(id);
+        return;
+      }
+      case "transfer": {
+        this.#running.act(id, (core) => {
           const result = core.transferLeadership(nodeId(Number(words[1])));
           if (result !== "started") this.#running.note(`${id} > transfer refused: ${result}`);
         });
-      case "crash":
-        return this.#running.crash(id);
-      case "restart":
-        return this.#restart(id, words.slice(1), numberAfter("keep"));
-      case "gone":
-        for (const member of this.#running.running) if (member.id !== id) this.#running.act(member.id, (core) => core.leaderUnreachable(nodeId(id)));
         return;
-      case "snapshot":
-        return this.#running.snapshot(id, numberAfter("keep"));
+      }
+      case "crash": {
+        this.#running.crash(id);
+        return;
+      }
+      case "restart": {
+        this.#restart(id, words.slice(1), numberAfter("keep"));
+        return;
+      }
+      case "gone":
+        for (const member of this.#running.running)
+          if (member.id !== id) this.#running.act(member.id, (core) => core.leaderUnreachable(nodeId(id)));
+        return;
+      case "snapshot": {
+        this.#running.snapshot(id, numberAfter("keep"));
+        return;
+      }
       case "stall":
-        if (words[0] === "disk") return this.#running.stallDisk(Number(words[1]));
-        return this.#stall(id, parseInt(words[1]!, 10));
-      case "free":
-        return this.#running.freeDisk(Number(words[1]));
-      case "partition":
-        return this.#running.partition(words.join(" ").split("|").map((group) => group.trim().split(/\s+/).map(Number)));
+        if (words[0] === "disk") {
+          this.#running.stallDisk(Number(words[1]));
+          return;
+        }
+        {
+          this.#stall(id, parseInt(words[1]!, 10));
+          return;
+        }
+      case "free": {
+        this.#running.freeDisk(Number(words[1]));
+        return;
+      }
+      case "partition": {
+        this.#running.partition(
+          words
+            .join(" ")
+            .split("|")
+            .map((group) => group.trim().split(/\s+/).map(Number)),
+        );
+        return;
+      }
       case "cut":
         this.#running.cuts.add(`${words[0]!}>${words[2]!}`);
         return;
@@ -123,13 +160,19 @@ export class Scenario {
         const from = numberAfter("from");
         const to = numberAfter("to");
         this.#running.drop =
-          kind === "nothing" ? null : (a, b, m) => m.kind === kind && (from === undefined || a === from) && (to === undefined || b === to);
+          kind === "nothing"
+            ? null
+            : (a, b, m) => m.kind === kind && (from === undefined || a === from) && (to === undefined || b === to);
         return;
       }
-      case "settle":
-        return this.#running.settle();
-      case "elapse":
-        return this.#running.elapse(parseInt(words[0]!, 10));
+      case "settle": {
+        this.#running.settle();
+        return;
+      }
+      case "elapse": {
+        this.#running.elapse(parseInt(words[0]!, 10));
+        return;
+      }
       case "status":
         for (const line of this.#running.describe()) this.#running.note(line);
         return;
@@ -150,7 +193,8 @@ export class Scenario {
       this.#running.boot(nodeId(id), { kind: "until-caught-up", reason: "damaged" });
     } else this.#running.boot(nodeId(id));
     // Leaders learn it from the new boot id.
-    for (const member of this.#running.running) if (member.id !== id) this.#running.act(member.id, (core) => core.peerRestarted(nodeId(id)));
+    for (const member of this.#running.running)
+      if (member.id !== id) this.#running.act(member.id, (core) => core.peerRestarted(nodeId(id)));
   }
 
   /** The others' time passes while `id` sees nothing; then its waiting input is handled before it hears of the time. */
@@ -160,7 +204,8 @@ export class Scenario {
     const core = member.core;
     const others = cluster.running.filter((one) => one !== member).map((one) => one.id);
     const held: string[] = [];
-    for (const other of others) for (const cut of [`${id}>${other}`, `${other}>${id}`]) if (!cluster.cuts.has(cut)) held.push(cut);
+    for (const other of others)
+      for (const cut of [`${id}>${other}`, `${other}>${id}`]) if (!cluster.cuts.has(cut)) held.push(cut);
     for (const cut of held) cluster.cuts.add(cut);
     member.core = null;
     cluster.elapse(ms);

@@ -14,23 +14,44 @@ export interface StorageUnderTest {
   run<Result>(promise: Promise<Result>): Promise<Result>;
 }
 
-export const entry = (at: number, of: number, text = `e${at}.${of}`): Entry => ({ index: at as LogIndex, term: of as Term, payload: Buffer.from(text) });
-export const entries = (from: number, to: number, of: number): readonly Entry[] => Array.from({ length: to - from + 1 }, (_, at) => entry(from + at, of));
+export const entry = (at: number, of: number, text = `e${at}.${of}`): Entry => ({
+  index: at as LogIndex,
+  term: of as Term,
+  payload: Buffer.from(text),
+});
+export const entries = (from: number, to: number, of: number): readonly Entry[] =>
+  Array.from({ length: to - from + 1 }, (_, at) => entry(from + at, of));
 export const meta = (at: number, of: number): SnapshotMeta => ({
   index: at as LogIndex,
   term: of as Term,
   membership: simpleMembership([nodeId(1), nodeId(2), nodeId(3)]),
 });
-export const batch = (changes: Partial<StorageBatch>): StorageBatch => ({ hardState: null, entries: [], snapshot: null, commitIndex: 0 as LogIndex, ...changes });
-export const texts = (all: readonly Entry[]): readonly string[] => all.map((one) => `${one.index}:${one.term}:${Buffer.from(one.payload).toString()}`);
+export const batch = (changes: Partial<StorageBatch>): StorageBatch => ({
+  hardState: null,
+  entries: [],
+  snapshot: null,
+  commitIndex: 0 as LogIndex,
+  ...changes,
+});
+export const texts = (all: readonly Entry[]): readonly string[] =>
+  all.map((one) => `${one.index}:${one.term}:${Buffer.from(one.payload).toString()}`);
 
-const bound = (under: StorageUnderTest): StorageUnderTest => ({ create: () => under.create(), run: (promise) => under.run(promise) });
+const bound = (under: StorageUnderTest): StorageUnderTest => ({
+  create: () => under.create(),
+  run: (promise) => under.run(promise),
+});
 
 export function storageContract(name: string, make: () => StorageUnderTest): void {
   test(`${name}: a new storage is empty and has every right`, async () => {
     const { create, run } = bound(make());
     const opened = await run(create().open());
-    expect(opened).toMatchObject({ hardState: { term: 0, votedFor: null }, snapshot: null, entries: [], commitIndex: 0, voting: { kind: "full" } });
+    expect(opened).toMatchObject({
+      hardState: { term: 0, votedFor: null },
+      snapshot: null,
+      entries: [],
+      commitIndex: 0,
+      voting: { kind: "full" },
+    });
   });
 
   test(`${name}: what was persisted is there when it is opened again`, async () => {
@@ -39,7 +60,15 @@ export function storageContract(name: string, make: () => StorageUnderTest): voi
     await run(storage.open());
     await run(storage.persist(batch({ hardState: { term: 3 as Term, votedFor: nodeId(2) } })));
     await run(storage.persist(batch({ entries: entries(1, 5, 3), commitIndex: 2 as LogIndex })));
-    await run(storage.persist(batch({ hardState: { term: 4 as Term, votedFor: null }, entries: entries(6, 7, 4), commitIndex: 6 as LogIndex })));
+    await run(
+      storage.persist(
+        batch({
+          hardState: { term: 4 as Term, votedFor: null },
+          entries: entries(6, 7, 4),
+          commitIndex: 6 as LogIndex,
+        }),
+      ),
+    );
     const opened = await run(create().open());
     expect(opened.hardState).toEqual({ term: 4, votedFor: null });
     expect(texts(opened.entries)).toEqual(texts([...entries(1, 5, 3), ...entries(6, 7, 4)]));
@@ -71,7 +100,9 @@ export function storageContract(name: string, make: () => StorageUnderTest): voi
     const again = create();
     const opened = await run(again.open());
     expect(opened.snapshot).toEqual({ meta: meta(8, 1), chunkCount: 2 });
-    expect(Buffer.concat([await run(again.readSnapshotChunk(0)), await run(again.readSnapshotChunk(1))]).toString()).toBe("first second");
+    expect(
+      Buffer.concat([await run(again.readSnapshotChunk(0)), await run(again.readSnapshotChunk(1))]).toString(),
+    ).toBe("first second");
     expect(texts(opened.entries)).toEqual(texts([...entries(6, 10, 1), entry(11, 2)]));
     expect(opened.voting.kind).toBe("full");
   });
@@ -82,7 +113,15 @@ export function storageContract(name: string, make: () => StorageUnderTest): voi
     await run(storage.open());
     await run(storage.persist(batch({ entries: entries(1, 4, 1) })));
     await run(storage.writeSnapshotChunk(meta(20, 2), 0, Buffer.from("state")));
-    await run(storage.persist(batch({ snapshot: { meta: meta(20, 2), chunkCount: 1 }, entries: entries(21, 22, 3), hardState: { term: 3 as Term, votedFor: null } })));
+    await run(
+      storage.persist(
+        batch({
+          snapshot: { meta: meta(20, 2), chunkCount: 1 },
+          entries: entries(21, 22, 3),
+          hardState: { term: 3 as Term, votedFor: null },
+        }),
+      ),
+    );
     const opened = await run(create().open());
     expect(opened.snapshot?.meta.index).toBe(20);
     expect(texts(opened.entries)).toEqual(texts(entries(21, 22, 3)));
@@ -119,7 +158,11 @@ export function storageContract(name: string, make: () => StorageUnderTest): voi
       const from = model.length === 0 || random.below(3) > 0 ? model.length + 1 : 1 + random.below(model.length);
       const added = entries(from, from + random.below(6), term);
       model = [...model.slice(0, from - 1), ...added];
-      await run(storage.persist(batch({ entries: added, hardState: random.below(3) === 0 ? { term: term as Term, votedFor: null } : null })));
+      await run(
+        storage.persist(
+          batch({ entries: added, hardState: random.below(3) === 0 ? { term: term as Term, votedFor: null } : null }),
+        ),
+      );
     }
   });
 }

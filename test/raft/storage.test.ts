@@ -31,10 +31,15 @@ class LevelUnderTest implements StorageUnderTest {
     const storage = this.create();
     await this.run(storage.open());
     await this.run(storage.persist(batch({ hardState: { term: 2 as Term, votedFor: nodeId(1) } })));
-    for (let at = 0; at < 5; at++) await this.run(storage.persist(batch({ entries: entries(at * 3 + 1, at * 3 + 3, 2), commitIndex: (at * 3) as LogIndex })));
+    for (let at = 0; at < 5; at++)
+      await this.run(
+        storage.persist(batch({ entries: entries(at * 3 + 1, at * 3 + 3, 2), commitIndex: (at * 3) as LogIndex })),
+      );
     await this.run(storage.writeSnapshotChunk(meta(4, 2), 0, Buffer.from("the state")));
     await this.run(storage.completeSnapshot({ meta: meta(4, 2), chunkCount: 1 }));
-    await this.run(storage.persist(batch({ hardState: { term: 5 as Term, votedFor: nodeId(3) }, entries: entries(16, 18, 5) })));
+    await this.run(
+      storage.persist(batch({ hardState: { term: 5 as Term, votedFor: nodeId(3) }, entries: entries(16, 18, 5) })),
+    );
     await this.run(storage.compactTo(4 as LogIndex));
     await this.run(storage.persist(batch({ entries: entries(19, 19, 5) })));
     this.world.crash(MACHINE);
@@ -55,7 +60,11 @@ storageContract("level storage on the simulated disk", () => new LevelUnderTest(
 
 /** memory-level below the same code: nothing here depends on what our own simulated store does. */
 storageContract("level storage on memory-level", () => {
-  const store = new MemoryLevel<Uint8Array, Uint8Array>({ keyEncoding: "view", valueEncoding: "view", storeEncoding: "view" });
+  const store = new MemoryLevel<Uint8Array, Uint8Array>({
+    keyEncoding: "view",
+    valueEncoding: "view",
+    storeEncoding: "view",
+  });
   let content = new Uint8Array(0);
   const file: DiskFile = {
     size: () => Promise.resolve(content.length),
@@ -78,7 +87,10 @@ storageContract("level storage on memory-level", () => {
     remove: () => Promise.resolve(),
     freeBytes: () => Promise.resolve(1e12),
   };
-  return { create: () => new LevelStorage({ disk, folder: "/raft", owner: OWNER, bootstrap: true }), run: (promise) => promise };
+  return {
+    create: () => new LevelStorage({ disk, folder: "/raft", owner: OWNER, bootstrap: true }),
+    run: (promise) => promise,
+  };
 });
 
 describe("damage", () => {
@@ -130,7 +142,10 @@ describe("damage", () => {
     const storage = one.create();
     await one.run(storage.open());
     await one.run(storage.persist(batch({ entries: entries(1, 3, 1) })));
-    const old = one.world.disk(MACHINE).storeEntries(logFolder).filter((record) => record.key[0] === "B".charCodeAt(0));
+    const old = one.world
+      .disk(MACHINE)
+      .storeEntries(logFolder)
+      .filter((record) => record.key[0] === "B".charCodeAt(0));
     await one.run(storage.persist(batch({ entries: entries(1, 3, 2) })));
     await one.run(storage.persist(batch({ entries: entries(4, 6, 2) })));
     one.world.crash(MACHINE);
@@ -169,7 +184,8 @@ describe("damage", () => {
     const early = [...one.world.disk(MACHINE).storeEntries(logFolder)];
     const storage = one.create();
     await one.run(storage.open());
-    for (let term = 6; term < 9; term++) await one.run(storage.persist(batch({ hardState: { term: term as Term, votedFor: null } })));
+    for (let term = 6; term < 9; term++)
+      await one.run(storage.persist(batch({ hardState: { term: term as Term, votedFor: null } })));
     one.world.crash(MACHINE);
     one.world.disk(MACHINE).tamperStore(logFolder, early);
     const opened = await one.open();
@@ -179,7 +195,10 @@ describe("damage", () => {
 
   test("a repaired log has its rights back after the next start", async () => {
     const one = await new LevelUnderTest().filled();
-    const block = one.world.disk(MACHINE).storeEntries(logFolder).find((record) => record.key[0] === "B".charCodeAt(0))!;
+    const block = one.world
+      .disk(MACHINE)
+      .storeEntries(logFolder)
+      .find((record) => record.key[0] === "B".charCodeAt(0))!;
     one.world.disk(MACHINE).tamperStore(logFolder, [{ key: block.key, value: null }]);
     const storage = one.create();
     const opened = await one.run(storage.open());
@@ -193,8 +212,12 @@ describe("damage", () => {
     const storage = one.create();
     await one.run(storage.open());
     one.world.disk(MACHINE).failNextSync();
-    await expect(one.run(storage.persist(batch({ entries: entries(1, 1, 1) })))).rejects.toMatchObject({ code: "STORAGE_FAILED" });
-    await expect(one.run(storage.persist(batch({ entries: entries(1, 1, 1) })))).rejects.toMatchObject({ code: "STORAGE_FAILED" });
+    await expect(one.run(storage.persist(batch({ entries: entries(1, 1, 1) })))).rejects.toMatchObject({
+      code: "STORAGE_FAILED",
+    });
+    await expect(one.run(storage.persist(batch({ entries: entries(1, 1, 1) })))).rejects.toMatchObject({
+      code: "STORAGE_FAILED",
+    });
   });
 });
 
@@ -205,10 +228,13 @@ describe("whose folder", () => {
     expect((await one.open({ bootstrap: true })).voting).toMatchObject({ kind: "never" });
   });
 
-  test.each([{ clusterId: "other" }, { clusterEpoch: 2 }, { nodeId: 2 }])("a folder of another owner is refused: %o", async (changes) => {
-    const one = await new LevelUnderTest().filled();
-    await expect(one.open({ owner: { ...OWNER, ...changes } })).rejects.toMatchObject({ code: "WRONG_CLUSTER" });
-  });
+  test.each([{ clusterId: "other" }, { clusterEpoch: 2 }, { nodeId: 2 }])(
+    "a folder of another owner is refused: %o",
+    async (changes) => {
+      const one = await new LevelUnderTest().filled();
+      await expect(one.open({ owner: { ...OWNER, ...changes } })).rejects.toMatchObject({ code: "WRONG_CLUSTER" });
+    },
+  );
 
   test("formatting that was interrupted by a power loss is done again", async () => {
     for (let ms = 0.1; ms < 2; ms += 0.1) {

@@ -15,7 +15,7 @@ import { isVoter, membersOf } from "./membership.js";
 import { Progress } from "./progress.js";
 import { forgetAskedRead } from "./read-index.js";
 import { voteOutcome } from "./quorum.js";
-import { drawElectionTimeout, leaderIsFresh, note, send, sendAfterDurable, type State } from "./state.js";
+import { drawElectionTimeout, isInstalling, leaderIsFresh, note, send, sendAfterDurable, type State } from "./state.js";
 import { entryBytes } from "./types.js";
 
 function raiseTerm(s: State, term: Term): void {
@@ -55,8 +55,7 @@ export function leaderHeard(s: State, leader: NodeId): void {
   s.electionElapsed = 0;
 }
 
-const mayCampaign = (s: State): boolean =>
-  s.voting.kind === "full" && isVoter(s.membership, s.id) && s.snapshotToPersist === null && s.persisting?.snapshot == null;
+const mayCampaign = (s: State): boolean => s.voting.kind === "full" && isVoter(s.membership, s.id) && !isInstalling(s);
 
 /** The election timer ran out, or the leader is known to be dead. */
 export function startPreVote(s: State, reason: string): void {
@@ -74,7 +73,12 @@ export function startPreVote(s: State, reason: string): void {
   forgetAskedRead(s);
   const votes = new Map<NodeId, boolean>([[s.id, true]]);
   s.role = { kind: "pre-candidate", votes };
-  note(s, "info", "asking for pre-votes", { term: s.term, lastIndex: s.log.lastIndex, lastTerm: s.log.lastTerm, reason });
+  note(s, "info", "asking for pre-votes", {
+    term: s.term,
+    lastIndex: s.log.lastIndex,
+    lastTerm: s.log.lastTerm,
+    reason,
+  });
   const request: PreVoteRequest = {
     kind: "pre-vote-request",
     from: s.id,
@@ -95,7 +99,12 @@ function startElection(s: State, force: boolean): void {
   s.statusChanged = true;
   restartElectionTimer(s);
   forgetAskedRead(s);
-  note(s, "info", "became candidate", { term: s.term, lastIndex: s.log.lastIndex, lastTerm: s.log.lastTerm, transfer: force });
+  note(s, "info", "became candidate", {
+    term: s.term,
+    lastIndex: s.log.lastIndex,
+    lastTerm: s.log.lastTerm,
+    transfer: force,
+  });
   const request: VoteRequest = {
     kind: "vote-request",
     from: s.id,
@@ -169,7 +178,10 @@ export function handlePreVoteRequest(s: State, m: PreVoteRequest): void {
   }
 }
 
-function refusal(s: State, why: { readonly fresh: boolean; readonly upToDate: boolean; readonly free: boolean }): string {
+function refusal(
+  s: State,
+  why: { readonly fresh: boolean; readonly upToDate: boolean; readonly free: boolean },
+): string {
   if (s.voting.kind !== "full") return "not voting";
   if (why.fresh) return "leader is fresh";
   if (!why.upToDate) return "its log is behind";

@@ -9,11 +9,25 @@ import type { LogIndex, NodeId } from "../../../core/brands.js";
 import { leaderHeard } from "./election.js";
 import { noteQuorumAge } from "./heartbeat.js";
 import type { AppendRequest, Heartbeat, InstallSnapshot } from "./messages.js";
-import { countsTowardsQuorum, hardStateSettled, note, send, sendAfterDurable, type State } from "./state.js";
+import {
+  countsTowardsQuorum,
+  hardStateSettled,
+  isInstalling,
+  note,
+  send,
+  sendAfterDurable,
+  type State,
+} from "./state.js";
 
 function acknowledge(s: State, leader: NodeId, matchIndex: LogIndex): void {
-  const response = { kind: "append-response", from: s.id, term: s.term, matchIndex, counts: countsTowardsQuorum(s) } as const;
-  if (matchIndex <= s.log.stableIndex && s.snapshotToPersist === null && s.persisting?.snapshot == null && hardStateSettled(s)) {
+  const response = {
+    kind: "append-response",
+    from: s.id,
+    term: s.term,
+    matchIndex,
+    counts: countsTowardsQuorum(s),
+  } as const;
+  if (matchIndex <= s.log.stableIndex && !isInstalling(s) && hardStateSettled(s)) {
     send(s, leader, response);
   } else sendAfterDurable(s, leader, response); // (F1)
 }
@@ -54,7 +68,11 @@ export function handleAppend(s: State, m: AppendRequest): void {
   const firstNew = fresh[0];
   if (firstNew !== undefined) {
     if (firstNew.index <= s.log.lastIndex) {
-      note(s, "info", "replaced conflicting entries", { from: firstNew.index, to: s.log.lastIndex, term: firstNew.term });
+      note(s, "info", "replaced conflicting entries", {
+        from: firstNew.index,
+        to: s.log.lastIndex,
+        term: firstNew.term,
+      });
       s.log.truncateFrom(firstNew.index); // (F2)
     }
     s.log.append(fresh);
@@ -70,7 +88,13 @@ export function handleHeartbeat(s: State, m: Heartbeat): void {
   if (m.commitIndex <= s.log.lastIndex) commitTo(s, m.commitIndex);
   else note(s, "info", "leader believes that more was acknowledged", { commit: m.commitIndex, last: s.log.lastIndex });
   if (m.round !== 0) {
-    send(s, m.from, { kind: "heartbeat-response", from: s.id, term: s.term, round: m.round, counts: countsTowardsQuorum(s) });
+    send(s, m.from, {
+      kind: "heartbeat-response",
+      from: s.id,
+      term: s.term,
+      round: m.round,
+      counts: countsTowardsQuorum(s),
+    });
   }
 }
 

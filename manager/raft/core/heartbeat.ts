@@ -42,7 +42,8 @@ export function sendHeartbeat(s: State, leader: LeaderRole, peer: Progress, roun
   const commitIndex = Math.min(peer.matchIndex, s.log.commitIndex) as typeof peer.matchIndex;
   const age = quorumAgeTicks(s);
   const last = leader.lastHeartbeat;
-  const reusable = last !== null && last.round === round && last.commitIndex === commitIndex && last.quorumAgeTicks === age;
+  const reusable =
+    last !== null && last.round === round && last.commitIndex === commitIndex && last.quorumAgeTicks === age;
   const message: Heartbeat = reusable
     ? last
     : { kind: "heartbeat", from: s.id, term: s.term, round, commitIndex, quorumAgeTicks: age };
@@ -89,7 +90,10 @@ export function leaderTick(s: State, leader: LeaderRole): void {
     becomeFollower(s, s.term, null, "no quorum answers");
     return;
   }
-  if (leader.transfer !== null && s.activeTick - leader.transfer.startedActiveTick >= s.config.electionTimeoutMaxTicks) {
+  if (
+    leader.transfer !== null &&
+    s.activeTick - leader.transfer.startedActiveTick >= s.config.electionTimeoutMaxTicks
+  ) {
     note(s, "info", "transfer given up", { target: leader.transfer.target, term: s.term });
     leader.transfer = null;
     s.statusChanged = true;

@@ -57,7 +57,10 @@ export class Inflights {
     this.#bytes -= this.#size[this.#start]!; // start < capacity
     this.#start = (this.#start + 1) % this.#capacity;
     this.#count--;
-    assert(this.#bytes >= 0 && (this.#count > 0 || this.#bytes === 0), "the window's bytes are the sum over its appends"); // (I5)
+    assert(
+      this.#bytes >= 0 && (this.#count > 0 || this.#bytes === 0),
+      "the window's bytes are the sum over its appends",
+    ); // (I5)
   }
 
   clear(): void {

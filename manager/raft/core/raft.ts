@@ -7,16 +7,23 @@
  * Ongaro's dissertation (2014), cited as such; the Ready contract follows the idea of etcd-io/raft's `node.go`.
  */
 import { assertNever } from "../../../core/assert.js";
-import type { LogIndex, NodeId, Term } from "../../../core/brands.js";
+import type { LogIndex, NodeId } from "../../../core/brands.js";
 import * as election from "./election.js";
 import { handleAppend, handleHeartbeat, handleInstallSnapshot } from "./follower.js";
 import { handleHeartbeatResponse, leaderTick, quorumAgeTicks } from "./heartbeat.js";
 import { checkInvariants } from "./invariants.js";
 import type { Message } from "./messages.js";
-import { askForReads, cancelRead, handleReadRequest, handleReadResponse, readIndex, startReadRound } from "./read-index.js";
+import {
+  askForReads,
+  cancelRead,
+  handleReadRequest,
+  handleReadResponse,
+  readIndex,
+  startReadRound,
+} from "./read-index.js";
 import type { PersistBatch, PersistToken, ProposeResult, Ready } from "./ready.js";
 import * as replication from "./replication.js";
-import { createState, hardStateSettled, leaderIsFresh, note, send, type State } from "./state.js";
+import { createState, hardStateSettled, isInstalling, leaderIsFresh, note, send, type State } from "./state.js";
 import { startTransfer, type TransferResult } from "./transfer.js";
 import type { CoreConfig, InitialState, SnapshotMeta } from "./types.js";
 
@@ -134,7 +141,8 @@ export class RaftCore {
       s.statusChanged ||
       s.reads.confirmed.length > 0 ||
       (s.reads.waiting.length > 0 && s.reads.asked === null && s.leader !== null) ||
-      (s.role.kind === "leader" && (s.role.commitNoticeDue || (s.role.nextReads.length > 0 && s.role.roundReads.length === 0))) ||
+      (s.role.kind === "leader" &&
+        (s.role.commitNoticeDue || (s.role.nextReads.length > 0 && s.role.roundReads.length === 0))) ||
       (!isInstalling(s) && s.log.appliedIndex < s.log.commitIndex) ||
       (s.persisting === null && (isDirty(s) || s.afterDurable.length > 0))
     );
@@ -154,7 +162,13 @@ export class RaftCore {
       s.afterDurable = [];
     }
     const committed = isInstalling(s) ? [] : s.log.takeCommitted();
-    const ready: Ready = { persist, sendNow: s.now, committed, reads: s.reads.confirmed, statusChanged: s.statusChanged };
+    const ready: Ready = {
+      persist,
+      sendNow: s.now,
+      committed,
+      reads: s.reads.confirmed,
+      statusChanged: s.statusChanged,
+    };
     s.now = [];
     s.reads.confirmed = [];
     s.statusChanged = false;
@@ -230,55 +244,83 @@ function answerOldTerm(s: State, m: Message): void {
 
 function dispatch(s: State, m: Message): void {
   switch (m.kind) {
-    case "pre-vote-request":
-      return election.handlePreVoteRequest(s, m);
-    case "pre-vote-response":
-      return election.handlePreVoteResponse(s, m);
-    case "vote-request":
-      return election.handleVoteRequest(s, m);
-    case "vote-response":
-      return election.handleVoteResponse(s, m);
-    case "append-request":
-      return handleAppend(s, m);
-    case "heartbeat":
-      return handleHeartbeat(s, m);
-    case "install-snapshot":
-      return handleInstallSnapshot(s, m);
-    case "timeout-now":
-      return election.handleTimeoutNow(s, m);
-    case "read-response":
-      return handleReadResponse(s, m);
+    case "pre-vote-request": {
+      election.handlePreVoteRequest(s, m);
+      return;
+    }
+    case "pre-vote-response": {
+      election.handlePreVoteResponse(s, m);
+      return;
+    }
+    case "vote-request": {
+      election.handleVoteRequest(s, m);
+      return;
+    }
+    case "vote-response": {
+      election.handleVoteResponse(s, m);
+      return;
+    }
+    case "append-request": {
+      handleAppend(s, m);
+      return;
+    }
+    case "heartbeat": {
+      handleHeartbeat(s, m);
+      return;
+    }
+    case "install-snapshot": {
+      handleInstallSnapshot(s, m);
+      return;
+    }
+    case "timeout-now": {
+      election.handleTimeoutNow(s, m);
+      return;
+    }
+    case "read-response": {
+      handleReadResponse(s, m);
+      return;
+    }
     case "append-response":
     case "append-rejection":
     case "heartbeat-response":
-    case "read-request":
-      return dispatchToLeader(s, m);
+    case "read-request": {
+      dispatchToLeader(s, m);
+      return;
+    }
     default:
       return assertNever(m);
   }
 }
 
-function dispatchToLeader(s: State, m: Extract<Message, { kind: "append-response" | "append-rejection" | "heartbeat-response" | "read-request" }>): void {
+function dispatchToLeader(
+  s: State,
+  m: Extract<Message, { kind: "append-response" | "append-rejection" | "heartbeat-response" | "read-request" }>,
+): void {
   const leader = s.role;
   if (leader.kind !== "leader") return;
   const peer = leader.peers.get(m.from);
   if (peer === undefined) return;
   switch (m.kind) {
-    case "append-response":
-      return replication.handleAppendResponse(s, leader, peer, m);
-    case "append-rejection":
-      return replication.handleAppendRejection(s, leader, peer, m);
-    case "heartbeat-response":
-      return handleHeartbeatResponse(s, leader, peer, m);
-    case "read-request":
-      return handleReadRequest(s, leader, m);
+    case "append-response": {
+      replication.handleAppendResponse(s, leader, peer, m);
+      return;
+    }
+    case "append-rejection": {
+      replication.handleAppendRejection(s, leader, peer, m);
+      return;
+    }
+    case "heartbeat-response": {
+      handleHeartbeatResponse(s, leader, peer, m);
+      return;
+    }
+    case "read-request": {
+      handleReadRequest(s, leader, m);
+      return;
+    }
     default:
       return assertNever(m);
   }
 }
-
-/** A snapshot is being made durable and restored: nothing is applied meanwhile. */
-const isInstalling = (s: State): boolean => s.snapshotToPersist !== null || s.persisting?.snapshot != null;
 
 /** Something is not yet handed to storage. */
 const isDirty = (s: State): boolean =>
@@ -290,7 +332,7 @@ function takeBatch(s: State): PersistBatch | null {
   const all = s.log.handedIndex + entries.length === s.log.lastIndex;
   s.lastPersistSequence++;
   const batch: PersistBatch = {
-    token: { sequence: s.lastPersistSequence, term: s.term as Term },
+    token: { sequence: s.lastPersistSequence, term: s.term },
     hardState: hardStateSettled(s) ? null : { term: s.term, votedFor: s.votedFor },
     entries,
     snapshot: s.snapshotToPersist,

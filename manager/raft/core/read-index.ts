@@ -38,7 +38,10 @@ export function askForReads(s: State): void {
   const { reads } = s;
   const patienceTicks = s.config.electionTimeoutMinTicks;
   if (reads.asked !== null) {
-    const stale = reads.asked.leader !== s.leader || reads.asked.term !== s.term || s.activeTick - reads.asked.activeTick >= patienceTicks;
+    const stale =
+      reads.asked.leader !== s.leader ||
+      reads.asked.term !== s.term ||
+      s.activeTick - reads.asked.activeTick >= patienceTicks;
     if (stale) forgetAskedRead(s);
   }
   if (reads.asked !== null || reads.waiting.length === 0 || s.leader === null) return;
@@ -51,7 +54,8 @@ export function askForReads(s: State): void {
 }
 
 function takeQuestion(s: State, leader: LeaderRole, from: NodeId, id: ReadId): void {
-  if (s.log.commitIndex < leader.noOpIndex) leader.earlyReads.push({ from, id }); // (Q2)
+  if (s.log.commitIndex < leader.noOpIndex)
+    leader.earlyReads.push({ from, id }); // (Q2)
   else leader.nextReads.push({ from, id, index: s.log.commitIndex });
 }
 

@@ -55,7 +55,12 @@ function appendWhileRoom(s: State, leader: LeaderRole, peer: Progress): void {
 }
 
 /** Sends one append if the window allows and there is something to send. Returns whether it did. */
-export function appendIfWanted(s: State, leader: LeaderRole, peer: Progress, options: { readonly evenEmpty: boolean }): boolean {
+export function appendIfWanted(
+  s: State,
+  leader: LeaderRole,
+  peer: Progress,
+  options: { readonly evenEmpty: boolean },
+): boolean {
   if (peer.paused) return false;
   const prevIndex = (peer.nextIndex - 1) as LogIndex;
   const prevTerm = s.log.termAt(prevIndex);
@@ -75,13 +80,25 @@ export function appendIfWanted(s: State, leader: LeaderRole, peer: Progress, opt
     last.quorumAgeTicks === age;
   const message: AppendRequest = reusable
     ? last
-    : { kind: "append-request", from: s.id, term: s.term, prevIndex, prevTerm, entries, commitIndex: s.log.commitIndex, quorumAgeTicks: age };
+    : {
+        kind: "append-request",
+        from: s.id,
+        term: s.term,
+        prevIndex,
+        prevTerm,
+        entries,
+        commitIndex: s.log.commitIndex,
+        quorumAgeTicks: age,
+      };
   leader.lastAppend = message;
   send(s, peer.id, message);
   const lastSent = (prevIndex + entries.length) as LogIndex;
   const told = Math.min(s.log.commitIndex, lastSent) as LogIndex;
   if (told > peer.toldCommitIndex) peer.toldCommitIndex = told;
-  peer.sent(lastSent, entries.reduce((sum, entry) => sum + entryBytes(entry), 0));
+  peer.sent(
+    lastSent,
+    entries.reduce((sum, entry) => sum + entryBytes(entry), 0),
+  );
   return true;
 }
 
@@ -100,7 +117,11 @@ export function handleAppendResponse(s: State, leader: LeaderRole, peer: Progres
   peer.counts = m.counts;
   const news = peer.acknowledged(m.matchIndex);
   if (peer.state === "probe" && (news || m.matchIndex === peer.matchIndex)) peer.becomeReplicate();
-  else if (peer.state === "snapshot" && s.log.termAt(peer.matchIndex) !== null && peer.matchIndex >= peer.snapshotIndex) {
+  else if (
+    peer.state === "snapshot" &&
+    s.log.termAt(peer.matchIndex) !== null &&
+    peer.matchIndex >= peer.snapshotIndex
+  ) {
     peer.becomeReplicate();
     note(s, "info", "snapshot arrived", { at: peer.id, index: peer.matchIndex });
   }
@@ -118,7 +139,13 @@ export function handleAppendRejection(s: State, leader: LeaderRole, peer: Progre
   peer.counts = m.counts;
   const agreeIndex = s.log.lastIndexWithTermAtMost(m.hintIndex, m.hintTerm);
   if (!peer.rejected(m.rejectedIndex, agreeIndex)) return;
-  note(s, "debug", "append was rejected", { by: peer.id, at: m.rejectedIndex, hint: m.hintIndex, hintTerm: m.hintTerm, next: peer.nextIndex });
+  note(s, "debug", "append was rejected", {
+    by: peer.id,
+    at: m.rejectedIndex,
+    hint: m.hintIndex,
+    hintTerm: m.hintTerm,
+    next: peer.nextIndex,
+  });
   appendIfWanted(s, leader, peer, { evenEmpty: true });
 }
 

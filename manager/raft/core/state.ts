@@ -67,7 +67,13 @@ export interface LocalReads {
   lastRead: number;
   lastSequence: number;
   waiting: number[];
-  asked: { readonly id: ReadId; readonly reads: readonly number[]; readonly leader: NodeId; readonly term: Term; readonly activeTick: number } | null;
+  asked: {
+    readonly id: ReadId;
+    readonly reads: readonly number[];
+    readonly leader: NodeId;
+    readonly term: Term;
+    readonly activeTick: number;
+  } | null;
   confirmed: ConfirmedRead[];
 }
 
@@ -152,6 +158,10 @@ export function drawElectionTimeout(config: CoreConfig): number {
 /** Term and vote are on disk as they are in memory. */
 export const hardStateSettled = (s: State): boolean => s.durable.term === s.term && s.durable.votedFor === s.votedFor;
 
+/** A snapshot is being made durable and restored: nothing is applied, promised or campaigned for meanwhile. */
+export const isInstalling = (s: State): boolean =>
+  s.snapshotToPersist !== null || (s.persisting !== null && s.persisting.snapshot !== null);
+
 /** Sends at once, unless that would reveal a term that is not on disk yet (I1). */
 export function send(s: State, to: NodeId, message: Message): void {
   if (hardStateSettled(s)) s.now.push({ order: "now", to, message });
@@ -163,7 +173,12 @@ export function sendAfterDurable(s: State, to: NodeId, message: Message): void {
   s.afterDurable.push({ order: "after-durable", to, message });
 }
 
-export function note(s: State, level: "debug" | "info", event: string, facts: Readonly<Record<string, string | number | boolean | null>> = {}): void {
+export function note(
+  s: State,
+  level: "debug" | "info",
+  event: string,
+  facts: Readonly<Record<string, string | number | boolean | null>> = {},
+): void {
   s.config.observe?.(level, event, facts);
 }
 

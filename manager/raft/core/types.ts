@@ -56,7 +56,11 @@ export interface ReadId {
 }
 
 /** A short constant sentence and its facts: the core's own log lines, which are also the traces of the scenario tests. */
-export type Observe = (level: "debug" | "info", event: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+export type Observe = (
+  level: "debug" | "info",
+  event: string,
+  facts: Readonly<Record<string, string | number | boolean | null>>,
+) => void;
 
 export interface CoreConfig {
   readonly id: NodeId;

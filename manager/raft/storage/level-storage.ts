@@ -30,7 +30,9 @@ export interface LevelStorageOptions {
   readonly bootstrap: boolean;
 }
 
-type Operation = { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array } | { readonly type: "del"; readonly key: Uint8Array };
+type Operation =
+  | { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
+  | { readonly type: "del"; readonly key: Uint8Array };
 
 export class LevelStorage implements RaftStorage {
   readonly #options: LevelStorageOptions;
@@ -139,7 +141,10 @@ export class LevelStorage implements RaftStorage {
     await this.#cutFrom(operations, first.index, commitIndex);
     const lastBlock = this.#blocks.at(-1);
     const expected = lastBlock !== undefined ? lastBlock.lastIndex + 1 : (this.#snapshot?.meta.index ?? 0) + 1;
-    assert(first.index === expected || (lastBlock === undefined && first.index <= expected), "stored entries are contiguous");
+    assert(
+      first.index === expected || (lastBlock === undefined && first.index <= expected),
+      "stored entries are contiguous",
+    );
     const { record, chain } = encodeBlockRecord(entries, { previousChain: lastBlock?.chain ?? 0, commitIndex });
     operations.push({ type: "put", key: blockKey(first.index), value: record });
     this.#blocks.push({ firstIndex: first.index, lastIndex: (first.index + entries.length - 1) as LogIndex, chain });
@@ -164,7 +169,11 @@ export class LevelStorage implements RaftStorage {
     }
   }
 
-  async #switchSnapshot(operations: Operation[], snapshot: StoredSnapshot, options: { readonly emptyLog: boolean }): Promise<void> {
+  async #switchSnapshot(
+    operations: Operation[],
+    snapshot: StoredSnapshot,
+    options: { readonly emptyLog: boolean },
+  ): Promise<void> {
     for (let number = 0; number < snapshot.chunkCount; number++) {
       const record = await this.#opened().get(chunkKey(snapshot.meta.index, number));
       if (record === undefined) throw new AnantaError("STORAGE_DAMAGED", `Snapshot chunk ${number} is missing.`);
@@ -189,7 +198,12 @@ export class LevelStorage implements RaftStorage {
     try {
       return await work();
     } catch (cause) {
-      this.#failure = new AnantaError("STORAGE_FAILED", "A write to durable storage failed; the process must end.", {}, { cause });
+      this.#failure = new AnantaError(
+        "STORAGE_FAILED",
+        "A write to durable storage failed; the process must end.",
+        {},
+        { cause },
+      );
       throw this.#failure;
     }
   }

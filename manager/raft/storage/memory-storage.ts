@@ -86,7 +86,10 @@ export class MemoryStorage implements RaftStorage {
 
   #takeStaged(stored: StoredSnapshot): void {
     const chunks = (this.#staged.get(stored.meta.index) ?? []).slice(0, stored.chunkCount);
-    assert(chunks.length === stored.chunkCount && !chunks.includes(undefined as never), "every chunk of the snapshot was written");
+    assert(
+      chunks.length === stored.chunkCount && !chunks.includes(undefined as never),
+      "every chunk of the snapshot was written",
+    );
     this.#snapshot = { stored, chunks };
     this.#staged.clear();
   }

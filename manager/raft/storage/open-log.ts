@@ -17,7 +17,17 @@ import { AnantaError } from "../../../core/errors.js";
 import type { Store } from "../../../runtime/env.js";
 import type { Entry, VotingRight } from "../core/types.js";
 import type { HardStateFile, StoredHardState } from "./hard-state-file.js";
-import { blockKey, BLOCK_RANGE, blockKeyIndex, chunkKey, CHUNK_RANGE, chunkRangeOf, HARD_STATE_KEY, META_KEY, SNAPSHOT_KEY } from "./keys.js";
+import {
+  blockKey,
+  BLOCK_RANGE,
+  blockKeyIndex,
+  chunkKey,
+  CHUNK_RANGE,
+  chunkRangeOf,
+  HARD_STATE_KEY,
+  META_KEY,
+  SNAPSHOT_KEY,
+} from "./keys.js";
 import type { LevelStorageOptions } from "./level-storage.js";
 import { decodeBlockRecord, sealFacts, unseal, unsealFacts } from "./records.js";
 import type { OpenedStorage, StoredSnapshot } from "./storage.js";
@@ -118,7 +128,11 @@ async function readFacts(
   let damage: string | null = null;
   try {
     meta = unsealFacts<Meta>((await store.get(META_KEY))!); // written by `format` at the latest
-    if (meta.clusterId !== owner.clusterId || meta.clusterEpoch !== owner.clusterEpoch || meta.nodeId !== owner.nodeId) {
+    if (
+      meta.clusterId !== owner.clusterId ||
+      meta.clusterEpoch !== owner.clusterEpoch ||
+      meta.nodeId !== owner.nodeId
+    ) {
       throw new AnantaError(
         "WRONG_CLUSTER",
         `The data folder belongs to node ${meta.nodeId} of cluster ${meta.clusterId} (epoch ${meta.clusterEpoch}), ` +
@@ -159,11 +173,14 @@ function judgeHardState(
     return { hardState: own, lost: same ? null : "term and vote differ from their copy", damage: null };
   }
   if (ahead < -1) return { hardState: copy, lost: "the file with term and vote is older than its copy", damage: null };
-  if (ahead > 1) return { hardState: own, lost: null, damage: "the log's store is older than the file with term and vote" };
+  if (ahead > 1)
+    return { hardState: own, lost: null, damage: "the log's store is older than the file with term and vote" };
   return { hardState: ahead > 0 ? own : copy, lost: null, damage: null };
 }
 
-async function readSnapshot(store: Store): Promise<{ readonly present: StoredSnapshot | null; readonly damage: string | null }> {
+async function readSnapshot(
+  store: Store,
+): Promise<{ readonly present: StoredSnapshot | null; readonly damage: string | null }> {
   const record = await store.get(SNAPSHOT_KEY);
   if (record === undefined) return { present: null, damage: null };
   try {
@@ -190,7 +207,13 @@ interface FoundBlocks {
 
 /** The contiguity scan: from the first block on, as far as checksums, chain and indexes hold. */
 async function readBlocks(store: Store, snapshot: StoredSnapshot | null): Promise<FoundBlocks> {
-  const found: FoundBlocks = { entries: [], blocks: [], commitIndex: snapshot?.meta.index ?? (0 as LogIndex), damage: null, cut: [] };
+  const found: FoundBlocks = {
+    entries: [],
+    blocks: [],
+    commitIndex: snapshot?.meta.index ?? (0 as LogIndex),
+    damage: null,
+    cut: [],
+  };
   for await (const [key, record] of store.iterator(BLOCK_RANGE)) {
     if (found.damage === null) found.damage = takeBlock(found, snapshot, key, record);
     if (found.damage !== null) found.cut.push(new Uint8Array(key));
@@ -210,7 +233,12 @@ async function readBlocks(store: Store, snapshot: StoredSnapshot | null): Promis
 }
 
 /** Returns why the block cannot follow those before it, or null when it does. */
-function takeBlock(found: FoundBlocks, snapshot: StoredSnapshot | null, key: Uint8Array, record: Uint8Array): string | null {
+function takeBlock(
+  found: FoundBlocks,
+  snapshot: StoredSnapshot | null,
+  key: Uint8Array,
+  record: Uint8Array,
+): string | null {
   try {
     const block = decodeBlockRecord(new Uint8Array(record));
     const first = block.entries[0];
@@ -218,8 +246,13 @@ function takeBlock(found: FoundBlocks, snapshot: StoredSnapshot | null, key: Uin
     if (first === undefined || first.index !== blockKeyIndex(key)) return "a block is not where it belongs";
     if (previous === undefined) {
       if (first.index > (snapshot?.meta.index ?? 0) + 1) return "the log does not begin where its snapshot ends";
-    } else if (first.index !== previous.lastIndex + 1 || block.previousChain !== previous.chain) return "a block is missing or out of date";
-    found.blocks.push({ firstIndex: first.index, lastIndex: (first.index + block.entries.length - 1) as LogIndex, chain: block.chain });
+    } else if (first.index !== previous.lastIndex + 1 || block.previousChain !== previous.chain)
+      return "a block is missing or out of date";
+    found.blocks.push({
+      firstIndex: first.index,
+      lastIndex: (first.index + block.entries.length - 1) as LogIndex,
+      chain: block.chain,
+    });
     for (const entry of block.entries) found.entries.push(entry);
     if (block.commitIndex > found.commitIndex) found.commitIndex = block.commitIndex;
     return null;

@@ -21,7 +21,8 @@ const BLOCK_HEADER_BYTES = 17;
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-const damaged = (why: string): AnantaError => new AnantaError("STORAGE_DAMAGED", `A stored record cannot be read: ${why}.`);
+const damaged = (why: string): AnantaError =>
+  new AnantaError("STORAGE_DAMAGED", `A stored record cannot be read: ${why}.`);
 
 export function seal(content: Uint8Array): Uint8Array {
   const record = new Uint8Array(SEAL_BYTES + content.length);
@@ -36,14 +37,16 @@ export function unseal(record: Uint8Array): Uint8Array {
   if (record.length < SEAL_BYTES) throw damaged("it is too short");
   if (record[0] !== VERSION) throw damaged(`its version is ${String(record[0])}, not ${VERSION}`);
   const content = record.subarray(SEAL_BYTES);
-  if (viewOf(record).getUint32(1) !== crc32(content, crc32(VERSION_BYTES))) throw damaged("its checksum does not match");
+  if (viewOf(record).getUint32(1) !== crc32(content, crc32(VERSION_BYTES)))
+    throw damaged("its checksum does not match");
   return content;
 }
 
 export const sealFacts = (facts: unknown): Uint8Array => seal(new TextEncoder().encode(JSON.stringify(facts)));
 
 /** The caller knows the type: it is ours, and the checksum says that it is as it was written. */
-export const unsealFacts = <Facts>(record: Uint8Array): Facts => JSON.parse(new TextDecoder().decode(unseal(record))) as Facts;
+export const unsealFacts = <Facts>(record: Uint8Array): Facts =>
+  JSON.parse(new TextDecoder().decode(unseal(record))) as Facts;
 
 export interface BlockRecord {
   readonly previousChain: number;

@@ -63,7 +63,14 @@ function toWire(m: PeerMessage): WireFrame {
         },
       };
     case "heartbeat":
-      return { heartbeat: { term: m.term, round: m.round, commitIndex: m.commitIndex, quorumAgeTicksPlusOne: age(m.quorumAgeTicks) } };
+      return {
+        heartbeat: {
+          term: m.term,
+          round: m.round,
+          commitIndex: m.commitIndex,
+          quorumAgeTicksPlusOne: age(m.quorumAgeTicks),
+        },
+      };
     case "heartbeat-response":
       return { heartbeatResponse: { term: m.term, round: m.round, doesNotCount: !m.counts } };
     case "install-snapshot":
@@ -101,7 +108,7 @@ const snapshotToWire = (snapshot: SnapshotMeta): ananta.raft.v1.SnapshotMeta.$Pr
 });
 
 function snapshotFromWire(snapshot: ananta.raft.v1.SnapshotMeta.$Properties | null | undefined): SnapshotMeta {
-  if (snapshot == null) throw unreadable("a snapshot's description is missing");
+  if (!snapshot) throw unreadable("a snapshot's description is missing");
   return {
     index: logIndex(snapshot.index ?? 0),
     term: term(snapshot.term ?? 0),
@@ -114,13 +121,18 @@ function snapshotFromWire(snapshot: ananta.raft.v1.SnapshotMeta.$Properties | nu
 }
 
 /** Not `slice`: protobufjs hands out Buffers, and a Buffer's `slice` is a view. */
-const copyOf = (bytes: Uint8Array | null | undefined): Uint8Array => (bytes ? new Uint8Array(bytes) : new Uint8Array(0));
+const copyOf = (bytes: Uint8Array | null | undefined): Uint8Array =>
+  bytes ? new Uint8Array(bytes) : new Uint8Array(0);
 
 const ticks = (agePlusOne: number | null | undefined): number | null => (agePlusOne ? agePlusOne - 1 : null);
 
-const readId = (m: { nonce?: number | null; sequence?: number | null }): ReadId => ({ nonce: m.nonce ?? 0, sequence: m.sequence ?? 0 });
+const readId = (m: { nonce?: number | null; sequence?: number | null }): ReadId => ({
+  nonce: m.nonce ?? 0,
+  sequence: m.sequence ?? 0,
+});
 
-const unreadable = (why: string): AnantaError => new AnantaError("INVALID_ARGUMENT", `A frame of a replica cannot be read: ${why}.`);
+const unreadable = (why: string): AnantaError =>
+  new AnantaError("INVALID_ARGUMENT", `A frame of a replica cannot be read: ${why}.`);
 
 /** Throws INVALID_ARGUMENT on a frame that is no message. */
 export function messageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
@@ -139,7 +151,13 @@ export function messageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
   }
   if (frame.appendResponse) {
     const m = frame.appendResponse;
-    return { kind: "append-response", from, term: term(m.term ?? 0), matchIndex: logIndex(m.matchIndex ?? 0), counts: m.doesNotCount !== true };
+    return {
+      kind: "append-response",
+      from,
+      term: term(m.term ?? 0),
+      matchIndex: logIndex(m.matchIndex ?? 0),
+      counts: m.doesNotCount !== true,
+    };
   }
   if (frame.heartbeat) {
     const m = frame.heartbeat;
@@ -154,7 +172,13 @@ export function messageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
   }
   if (frame.heartbeatResponse) {
     const m = frame.heartbeatResponse;
-    return { kind: "heartbeat-response", from, term: term(m.term ?? 0), round: m.round ?? 0, counts: m.doesNotCount !== true };
+    return {
+      kind: "heartbeat-response",
+      from,
+      term: term(m.term ?? 0),
+      round: m.round ?? 0,
+      counts: m.doesNotCount !== true,
+    };
   }
   return rareMessageFromWire(frame, from);
 }
@@ -174,7 +198,13 @@ function rareMessageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
   }
   if (frame.preVoteRequest) {
     const m = frame.preVoteRequest;
-    return { kind: "pre-vote-request", from, term: term(m.term ?? 0), lastIndex: logIndex(m.lastIndex ?? 0), lastTerm: term(m.lastTerm ?? 0) };
+    return {
+      kind: "pre-vote-request",
+      from,
+      term: term(m.term ?? 0),
+      lastIndex: logIndex(m.lastIndex ?? 0),
+      lastTerm: term(m.lastTerm ?? 0),
+    };
   }
   if (frame.preVoteResponse) {
     const m = frame.preVoteResponse;
@@ -195,7 +225,8 @@ function rareMessageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
     const m = frame.voteResponse;
     return { kind: "vote-response", from, term: term(m.term ?? 0), granted: m.granted === true };
   }
-  if (frame.readRequest) return { kind: "read-request", from, term: term(frame.readRequest.term ?? 0), id: readId(frame.readRequest) };
+  if (frame.readRequest)
+    return { kind: "read-request", from, term: term(frame.readRequest.term ?? 0), id: readId(frame.readRequest) };
   if (frame.readResponse) {
     const m = frame.readResponse;
     return { kind: "read-response", from, term: term(m.term ?? 0), id: readId(m), index: logIndex(m.index ?? 0) };
@@ -221,7 +252,13 @@ function rareMessageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
   }
   if (frame.snapshotChunkAck) {
     const m = frame.snapshotChunkAck;
-    return { kind: "snapshot-chunk-ack", from, term: term(m.term ?? 0), index: logIndex(m.index ?? 0), next: m.next ?? 0 };
+    return {
+      kind: "snapshot-chunk-ack",
+      from,
+      term: term(m.term ?? 0),
+      index: logIndex(m.index ?? 0),
+      next: m.next ?? 0,
+    };
   }
   throw unreadable("it holds no message known here");
 }

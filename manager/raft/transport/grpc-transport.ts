@@ -17,7 +17,15 @@ import type { SendNow } from "../core/ready.js";
 import { encodeMessage, messageFromWire } from "./codec.js";
 import { METHODS, type RaftFrame, type WireWelcome } from "./methods.js";
 import { PeerLane } from "./peer-lane.js";
-import { expectsAnswer, laneOf, type Lane, type PeerMessage, type RaftTransport, type TransferMessage, type TransportListener } from "./transport.js";
+import {
+  expectsAnswer,
+  laneOf,
+  type Lane,
+  type PeerMessage,
+  type RaftTransport,
+  type TransferMessage,
+  type TransportListener,
+} from "./transport.js";
 
 const PROTOCOL_VERSION = 1;
 const LANES: readonly Lane[] = ["control", "bulk"];
@@ -79,7 +87,8 @@ export class GrpcTransport implements RaftTransport {
     this.#listener = listener;
     const { env, id, addresses } = this.#options;
     const address = addresses.get(id);
-    if (address === undefined) throw new AnantaError("INVALID_ARGUMENT", `No raft address is configured for this node, ${id}.`);
+    if (address === undefined)
+      throw new AnantaError("INVALID_ARGUMENT", `No raft address is configured for this node, ${id}.`);
     for (const peerId of addresses.keys()) if (peerId !== id) this.#peers.set(peerId, this.#createPeer(peerId));
     this.#server = await env.network.serve(
       address,
@@ -160,7 +169,10 @@ export class GrpcTransport implements RaftTransport {
 
   #welcomed(peer: Peer, lane: Lane, welcome: WireWelcome): void {
     if (welcome.nodeId !== peer.id) {
-      this.#options.log.warn("another node answers at a replica's address", { peer: peer.id, answered: welcome.nodeId ?? 0 });
+      this.#options.log.warn("another node answers at a replica's address", {
+        peer: peer.id,
+        answered: welcome.nodeId ?? 0,
+      });
       peer.lanes[lane].redial("another node answers here");
       return;
     }
@@ -199,7 +211,8 @@ export class GrpcTransport implements RaftTransport {
       stream.end(new AnantaError("STALE_INCARNATION", "Another process of this node has said hello."));
     }
     // Streams to the old process are dead, whether or not its machine had the time to say so.
-    for (const lane of LANES) if (peer.lanes[lane].open && peer.laneBootIds[lane] !== bootId) peer.lanes[lane].redial("the peer was restarted");
+    for (const lane of LANES)
+      if (peer.lanes[lane].open && peer.laneBootIds[lane] !== bootId) peer.lanes[lane].redial("the peer was restarted");
   }
 
   /** (P2) */

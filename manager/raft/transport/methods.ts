@@ -10,7 +10,8 @@ import type { Lane } from "./transport.js";
 
 const wire = ananta.raft.v1;
 
-export type RaftFrame = { readonly kind: "encoded"; readonly bytes: Uint8Array } | { readonly kind: "decoded"; readonly frame: WireFrame };
+export type RaftFrame =
+  { readonly kind: "encoded"; readonly bytes: Uint8Array } | { readonly kind: "decoded"; readonly frame: WireFrame };
 export type WireWelcome = ananta.raft.v1.Welcome.$Properties;
 
 const frameCodec: Codec<RaftFrame> = {
@@ -30,6 +31,11 @@ const welcomeCodec: Codec<WireWelcome> = {
 };
 
 export const METHODS: Readonly<Record<Lane, Method<RaftFrame, WireWelcome>>> = {
-  control: { path: wire.RaftTransport.prototype.control.path, kind: "bidi", request: frameCodec, response: welcomeCodec },
+  control: {
+    path: wire.RaftTransport.prototype.control.path,
+    kind: "bidi",
+    request: frameCodec,
+    response: welcomeCodec,
+  },
   bulk: { path: wire.RaftTransport.prototype.bulk.path, kind: "bidi", request: frameCodec, response: welcomeCodec },
 };

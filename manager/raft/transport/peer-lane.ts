@@ -78,7 +78,9 @@ export class PeerLane {
       if (!state.stream.send({ kind: "encoded", bytes })) state.paused = true;
       return;
     }
-    const fits = this.#outbox.length < this.#options.outboxMessagesMax && this.#outboxBytes + bytes.length <= this.#options.outboxBytesMax;
+    const fits =
+      this.#outbox.length < this.#options.outboxMessagesMax &&
+      this.#outboxBytes + bytes.length <= this.#options.outboxBytesMax;
     if (state.kind === "waiting" || state.kind === "stopped" || !fits) {
       this.#options.dropped(); // (P1)
       return;
@@ -144,7 +146,8 @@ export class PeerLane {
     const hadMessages = this.#outbox.length > 0 || state.kind === "open";
     this.#clearOutbox();
     // After a working stream the first attempt is immediate: whether it is refused tells a dead process from a bad moment.
-    const pauseMs = this.#failures === 0 ? 0 : Math.min(this.#options.redialMaxMs, REDIAL_MIN_MS * 2 ** (this.#failures - 1));
+    const pauseMs =
+      this.#failures === 0 ? 0 : Math.min(this.#options.redialMaxMs, REDIAL_MIN_MS * 2 ** (this.#failures - 1));
     this.#failures = Math.min(this.#failures + 1, 16);
     const jittered = pauseMs * (0.5 + this.#options.random.nextFloat() / 2);
     this.#state = {

@@ -1,0 +1,45 @@
+/** The core's state as `RaftStatus` shows it. */
+import type { LogIndex, Term } from "../../core/brands.js";
+import type { State } from "./core/state.js";
+import type { RaftNodeConfig, RaftStatus } from "./raft-node.js";
+
+export function statusOf(s: Readonly<State>, tickMs: number): RaftStatus {
+  const peers = s.role.kind === "leader" ? [...s.role.peers.values()] : [];
+  return {
+    id: s.id,
+    role: s.role.kind,
+    term: s.term,
+    leader: s.leader,
+    commitIndex: s.log.commitIndex,
+    appliedIndex: s.log.appliedIndex,
+    lastIndex: s.log.lastIndex,
+    firstIndex: s.log.firstIndex,
+    snapshotIndex: s.snapshot?.index ?? (0 as LogIndex),
+    voters: s.membership.voters,
+    peers: peers.map((peer) => ({
+      id: peer.id,
+      state: peer.state,
+      matchIndex: peer.matchIndex,
+      lastHeardMsAgo: peer.lastHeardTick === null ? null : (s.tick - peer.lastHeardTick) * tickMs,
+    })),
+    notVoting: s.voting.kind === "full" ? null : s.voting.reason,
+  };
+}
+
+export function notStarted(config: RaftNodeConfig): RaftStatus {
+  const zero = 0 as LogIndex;
+  return {
+    id: config.id,
+    role: "follower",
+    term: 0 as Term,
+    leader: null,
+    commitIndex: zero,
+    appliedIndex: zero,
+    lastIndex: zero,
+    firstIndex: zero,
+    snapshotIndex: zero,
+    voters: [...config.voters.keys()],
+    peers: [],
+    notVoting: "not started",
+  };
+}
