@@ -1,0 +1,103 @@
+/**
+ * Settings of a process: flag > environment (ANANTA_*) > file (`--config FILE`, JSON) > default. Every value is checked by
+ * one schema; an unknown key is an error that names the nearest known one, and all problems are told at once.
+ */
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { AnantaError } from "../core/errors.js";
+
+export interface SettingsSource {
+  /** Arguments after the program's name: `--config FILE`, `--key value`, `--key=value`. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** Throws INVALID_ARGUMENT: one line per problem, each with the key, what is wrong and where it came from. */
+export function readSettings<Schema extends z.ZodObject>(schema: Schema, { argv, env }: SettingsSource): z.infer<Schema> {
+  const flags = parseFlags(argv);
+  const file = flags.get("config") ?? env["ANANTA_CONFIG"];
+  flags.delete("config");
+  const origin = new Map<string, string>();
+  const values: Record<string, unknown> = {};
+  const put = (key: string, value: unknown, from: string): void => {
+    values[key] = value;
+    origin.set(key, from);
+  };
+  if (file !== undefined) for (const [key, value] of Object.entries(readJson(file))) put(key, value, file);
+  for (const key of Object.keys(schema.shape)) {
+    const name = `ANANTA_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+    const text = env[name];
+    if (text !== undefined) put(key, fromText(text), name);
+  }
+  for (const [key, text] of flags) put(key, fromText(text), `--${key}`);
+
+  const checked = schema.strict().safeParse(values);
+  if (checked.success) return checked.data as z.infer<Schema>;
+  const known = Object.keys(schema.shape);
+  const problems = checked.error.issues.flatMap((issue) => {
+    if (issue.code === "unrecognized_keys") {
+      const at = issue.path.length === 0 ? "" : `${issue.path.join(".")}.`;
+      return issue.keys.map((key) => `${at}${key}: unknown setting${at === "" ? hint(key, known) : ""} (${origin.get(key) ?? file ?? "settings"})`);
+    }
+    const key = String(issue.path[0] ?? "");
+    return [`${issue.path.join(".")}: ${issue.message} (${origin.get(key) ?? "missing"})`];
+  });
+  throw new AnantaError("INVALID_ARGUMENT", problems.join("\n"));
+}
+
+function parseFlags(argv: readonly string[]): Map<string, string> {
+  const flags = new Map<string, string>();
+  for (let at = 0; at < argv.length; at++) {
+    const match = /^--([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$/s.exec(argv[at] ?? "");
+    if (match === null) throw new AnantaError("INVALID_ARGUMENT", `"${argv[at] ?? ""}" is not a flag; use --key value or --config FILE`);
+    const [, dashed = "", inline] = match;
+    const key = dashed.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+    const value = inline ?? argv[++at];
+    if (value === undefined) throw new AnantaError("INVALID_ARGUMENT", `--${dashed} needs a value`);
+    flags.set(key, value);
+  }
+  return flags;
+}
+
+/** Text that is JSON (a number, true, a list) is taken as such; anything else is a string. */
+function fromText(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}
+
+function readJson(file: string): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (caught) {
+    throw new AnantaError("INVALID_ARGUMENT", `cannot read the settings file ${file}: ${caught instanceof Error ? caught.message : String(caught)}`);
+  }
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  } catch (caught) {
+    throw new AnantaError("INVALID_ARGUMENT", `${file} is not JSON: ${caught instanceof Error ? caught.message : String(caught)}`);
+  }
+  throw new AnantaError("INVALID_ARGUMENT", `${file} holds no JSON object`);
+}
+
+function hint(key: string, known: readonly string[]): string {
+  const nearest = known.map((name) => ({ name, distance: editDistance(key, name) })).sort((a, b) => a.distance - b.distance)[0];
+  return nearest !== undefined && nearest.distance <= 3 ? `; did you mean ${nearest.name}?` : `; known are ${known.join(", ")}`;
+}
+
+/** Levenshtein, for words. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min((next[j - 1] ?? 0) + 1, (row[j] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
