@@ -1,7 +1,5 @@
 /** Every setting of a MUX, with unit and default. */
-import { parseIpAddress } from "../core/address.js";
 import type { IpAddress } from "../core/brands.js";
-import { AnantaError } from "../core/errors.js";
 import { MUX_LAYOUT } from "../dataplane/layouts.js";
 
 export interface MuxConfig {
@@ -77,50 +75,4 @@ export function muxConfig(options: MuxOptions): MuxConfig {
     opsAddress: options.opsAddress ?? null,
     timings: { ...MUX_TIMINGS, ...options.timings },
   };
-}
-
-const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
-const HEX_128 = /^[0-9a-f]{32}$/;
-const HOST_PORT = /^.+:[0-9]{1,5}$/;
-
-/** Checks what came from a file or the command line. Throws INVALID_ARGUMENT naming the setting. */
-export function parseMuxConfig(raw: Readonly<Record<string, unknown>>): MuxConfig {
-  const refuse = (setting: string, want: string): never => {
-    throw new AnantaError("INVALID_ARGUMENT", `${setting}: ${JSON.stringify(raw[setting]) ?? "missing"}; it is ${want}`, { setting });
-  };
-  const text = (setting: string, form: RegExp, want: string): string => {
-    const value = raw[setting];
-    return typeof value === "string" && form.test(value) ? value : refuse(setting, want);
-  };
-  const name = text("name", NAME, `1 to 63 of a-z, 0-9 and "-"`);
-  const clusterId = text("clusterId", HEX_128, "32 hex digits, as on the Managers");
-  const managers = raw["managers"];
-  if (!Array.isArray(managers) || managers.length === 0 || !managers.every((one) => typeof one === "string" && HOST_PORT.test(one))) {
-    return refuse("managers", `a list of "host:port", the Managers' API addresses`);
-  }
-  const address = parseIpAddress(text("address", /./, "the outer source address, IPv4"));
-  if (address === null || address.includes(":")) return refuse("address", "the outer source address, IPv4");
-  const io = raw["io"] as Partial<FabricIoConfig> | undefined;
-  if (io?.kind !== "fabric" || !HOST_PORT.test(io.listen ?? "") || !HOST_PORT.test(io.router ?? "")) {
-    return refuse("io", `{"kind": "fabric", "listen": "host:port", "router": "host:port"}`);
-  }
-  const opsAddress = raw["opsAddress"] ?? null;
-  if (opsAddress !== null && (typeof opsAddress !== "string" || !HOST_PORT.test(opsAddress))) return refuse("opsAddress", `"host:port"`);
-  return muxConfig({
-    name,
-    clusterId,
-    managers: managers as string[],
-    address,
-    io: io as FabricIoConfig,
-    opsAddress,
-    capacity: counts(raw["capacity"], "capacity", refuse),
-    timings: counts(raw["timings"], "timings", refuse),
-  });
-}
-
-function counts(value: unknown, setting: string, refuse: (setting: string, want: string) => never): Record<string, number> {
-  if (value === undefined) return {};
-  if (typeof value !== "object" || value === null) return refuse(setting, "an object of numbers above 0");
-  for (const part of Object.values(value)) if (typeof part !== "number" || !(part > 0)) return refuse(setting, "an object of numbers above 0");
-  return value as Record<string, number>;
 }

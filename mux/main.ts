@@ -1,0 +1,76 @@
+/** The process around one MUX: settings, signals, metrics over HTTP. SIGTERM withdraws the routes and leaves the pool first. */
+import { z } from "zod";
+import { parseIpv4, formatIpv4 } from "../core/address.js";
+import { fail, runProcess } from "../runtime/lifecycle.js";
+import { Metrics } from "../runtime/metrics.js";
+import { createNodeEnv } from "../runtime/node/env.js";
+import { OpsServer } from "../runtime/ops-http.js";
+import { readSettings } from "../runtime/settings.js";
+import { MUX_TIMINGS, muxConfig } from "./config.js";
+import { muxMetrics } from "./metrics.js";
+import { createMux } from "./mux.js";
+
+const address = z.string().regex(/^\S+:\d{1,5}$/, "is not an address of the form host:port");
+const ipv4 = z.string().transform((text, context) => {
+  const parsed = parseIpv4(text);
+  if (parsed !== null) return formatIpv4(parsed);
+  context.addIssue({ code: "custom", message: `"${text}" is not an IPv4 address` });
+  return z.NEVER;
+});
+const milliseconds = z.number().min(1).max(600_000);
+const timings = z.object({
+  leaseMs: milliseconds,
+  withdrawMs: milliseconds,
+  silenceMs: milliseconds,
+  ackIntervalMs: milliseconds,
+  repeatMs: milliseconds,
+  openMs: milliseconds,
+  retryMinMs: milliseconds,
+  retryMaxMs: milliseconds,
+  stopGraceMs: milliseconds,
+  leaveMs: milliseconds,
+} satisfies Record<keyof typeof MUX_TIMINGS, z.ZodNumber>);
+const entries = z.number().int().min(1).max(16_777_216);
+const settingsSchema = z.object({
+  name: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'is not 1 to 63 of a-z, 0-9 and "-"'),
+  clusterId: z.string().regex(/^[0-9a-f]{32}$/, "is not 32 hex digits"),
+  managers: z.array(address).min(1).max(9),
+  address: ipv4,
+  io: z.strictObject({ kind: z.literal("fabric"), listen: address, router: address }),
+  capacity: z.strictObject({ rules: entries, snatRanges: entries }).optional(),
+  timings: timings.partial().strict().default({}),
+  opsAddress: address.nullable().default(null),
+  logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
+});
+
+await runProcess(async () => {
+  const { logLevel, capacity, timings: given, ...settings } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
+  const env = createNodeEnv({ name: settings.name, logLevel });
+  const config = muxConfig({ ...settings, timings: { ...MUX_TIMINGS, ...defined(given) }, ...(capacity === undefined ? {} : { capacity }) });
+  const mux = createMux(env, config);
+  const metrics = new Metrics(muxMetrics(mux));
+  const ops = new OpsServer({
+    metrics: () => metrics.text(),
+    ready: () => {
+      const { activeReplica, inForce, membership } = mux.status();
+      return [
+        { name: "follows a replica", ok: activeReplica !== null },
+        { name: "tables in force", ok: inForce.index > 0 },
+        { name: "live member", ok: membership === "announcing" },
+      ];
+    },
+  });
+  await mux.start();
+  if (config.opsAddress !== null) await ops.listen(config.opsAddress);
+  return {
+    stop: async () => {
+      await ops.stop();
+      await mux.stop().catch(fail);
+    },
+  };
+});
+
+/** Without the keys that were not given. */
+function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [Key in keyof T]?: Exclude<T[Key], undefined> };
+}
