@@ -42,7 +42,8 @@ async function openStore(folder: string): Promise<Store> {
         { cause },
       );
     }
-    if (code === "LEVEL_IO_ERROR") {
+    // A file of the store that is missing is damage; no permission, or a disk that does not answer, is not.
+    if (code === "LEVEL_IO_ERROR" && !reason.includes("No such file")) {
       throw new AnantaError("STORAGE_FAILED", `cannot open the store in ${folder}: ${reason}`, { folder }, { cause });
     }
     throw new AnantaError(

@@ -193,7 +193,9 @@ class ClientStream<Out, In> implements MessageStream<Out, In> {
     this.#call.on("end", () => {
       const status = this.#status;
       this.#inbox.close(
-        status === null ? new AnantaError("UNAVAILABLE", `connection to ${this.peer} lost`) : errorOf(status, this.peer),
+        status === null
+          ? new AnantaError("UNAVAILABLE", `connection to ${this.peer} lost`)
+          : errorOf(status, this.peer),
       );
     });
   }

@@ -26,8 +26,7 @@ export class GrpcNetwork implements Network {
     const wanted = checkListenAddress(address, insecure);
     const names = options.publicServices ?? [];
     // Loaded on demand: Host Agents and MUXes serve nothing, and start faster without it.
-    const publicServices =
-      names.length === 0 ? null : (await import("./public-services.js")).loadPublicServices(names);
+    const publicServices = names.length === 0 ? null : (await import("./public-services.js")).loadPublicServices(names);
     const server = new GrpcServer({ clock, log, handlers, publicServices });
     await server.bind(wanted);
     return server;

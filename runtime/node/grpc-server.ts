@@ -1,5 +1,6 @@
 /** The serving side over grpc-js. Every call ends: whatever a handler does, its caller gets an answer or a typed error. */
 import {
+  Metadata,
   Server as GrpcJsServer,
   type ServerDuplexStream,
   type ServerUnaryCall,
@@ -281,9 +282,14 @@ class ServerStream implements MessageStream<unknown, unknown> {
       }
       this.#inbox.message(message);
     });
+    // A call that was cancelled ends its reading side too. Sending makes grpc-js look, and say "cancelled" in this turn.
     call.on("end", () => {
-      this.#inbox.close(null);
-      if (!this.#isOver) this.#halfCloseTimer = this.#clock.setTimer(HALF_CLOSE_GRACE_MS, () => this.end());
+      call.sendMetadata(new Metadata());
+      this.#clock.nextTurn(() => {
+        if (this.#isOver) return;
+        this.#inbox.close(null);
+        if (!this.#isOver) this.#halfCloseTimer = this.#clock.setTimer(HALF_CLOSE_GRACE_MS, () => this.end());
+      });
     });
   }
 

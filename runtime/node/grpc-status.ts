@@ -156,7 +156,7 @@ function factsOf(metadata: Metadata): ErrorFacts {
     if (typeof parsed !== "object" || parsed === null) return {};
     return Object.fromEntries(
       Object.entries(parsed).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value)),
-    ) as ErrorFacts;
+    );
   } catch {
     return {}; // a peer that is not ours
   }

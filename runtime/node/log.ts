@@ -10,7 +10,7 @@ export interface NodeLog extends Log {
 }
 
 export interface NodeLogOptions {
-  readonly name: string;
+  readonly name?: string;
   readonly level: LogLevel;
   /** A file to append to, or a stream; stdout when absent. */
   readonly to?: string | DestinationStream;
@@ -20,7 +20,7 @@ export function createNodeLog({ name, level, to }: NodeLogOptions): NodeLog {
   const target = typeof to === "string" ? destination({ dest: to, mkdir: true, sync: true }) : to;
   const options = {
     level: "debug",
-    base: { name },
+    base: name === undefined ? {} : { name },
     messageKey: "event",
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },

@@ -2,10 +2,11 @@
 import { mkdtemp, readdir, rm, unlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { createNodeEnv } from "../../runtime/node/env.js";
+import { createNodeEnv, nodeClock } from "../../runtime/node/env.js";
 import { diskContract } from "../kit/disk-contract.js";
 import { networkContract } from "../kit/network-contract.js";
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => void nodeClock.setTimer(ms, resolve));
 
 networkContract("grpc-js on loopback", () => {
   const env = createNodeEnv({ name: "test", dataFolder: "", logLevel: "silent" });

@@ -86,7 +86,7 @@ describe("the real environment", () => {
       Status.RESOURCE_EXHAUSTED,
       Status.UNAVAILABLE,
       Status.UNAVAILABLE,
-      Status.UNKNOWN,
+      Status.ABORTED,
     ]);
     await expect(caller.bidi(CHAT.path, Buffer.from("x"))).rejects.toMatchObject({ code: Status.FAILED_PRECONDITION });
     caller.close();
