@@ -60,7 +60,7 @@ process.once("SIGINT", () => {
 });
 
 const shell: Shell = {
-  env: createNodeEnv({ name: "ananta", dataFolder: process.cwd(), logLevel: "error", logStream: process.stderr }),
+  env: createNodeEnv({ name: "ananta", logLevel: "silent" }),
   variables: process.env,
   out: terminal(process.stdout),
   err: terminal(process.stderr),

@@ -111,10 +111,11 @@ export class HostPipeline {
       if (entry === NOT_FOUND) break;
       this.endFlow(entry, nowMs);
     }
-    this.#retryHeld(nowMs, out);
+    // What has waited its time is given up, even if a port came free just now: its sender has counted on the answer.
     for (let held = this.#held.expired(nowMs); held !== NOT_FOUND; held = this.#held.expired(nowMs)) {
       this.#giveUp(held, out);
     }
+    this.#retryHeld(nowMs, out);
   }
 
   /** Removes a NAT entry, and gives back its port. */
@@ -191,6 +192,7 @@ export class HostPipeline {
     const { destination, destinationPort, protocol } = this.#header;
     const range = this.#ports.findRange(destination, protocol, destinationPort >>> RANGE_SHIFT);
     if (range !== NOT_FOUND && this.#ports.ownerOf(range) === dipId) return DROP.no_snat_flow;
+    if (destinationPort <= WELL_KNOWN_PORT_MAX) return DROP.no_endpoint; // never a SNAT port
     for (const { vip } of this.#tables.outboundVips(dipId)) if (vip === destination) return DROP.not_owned_port;
     return DROP.no_endpoint;
   }
