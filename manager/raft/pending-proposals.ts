@@ -11,8 +11,9 @@ import type { Entry } from "./core/types.js";
 interface Waiting {
   readonly index: LogIndex;
   readonly term: Term;
-  resolve(): void;
-  reject(error: AnantaError): void;
+  readonly promise: Promise<void>;
+  readonly resolve: () => void;
+  readonly reject: (error: AnantaError) => void;
 }
 
 export class PendingProposals {
@@ -21,12 +22,14 @@ export class PendingProposals {
 
   /** `index` ascends from call to call within a term. */
   add(index: LogIndex, term: Term): Promise<void> {
-    const applied = new Promise<void>((resolve, reject) => {
-      this.#waiting.push({ index, term, resolve, reject });
+    let resolve: () => void = ignore;
+    let reject: (error: AnantaError) => void = ignore;
+    const promise = new Promise<void>((onResolve, onReject) => {
+      resolve = onResolve;
+      reject = onReject;
     });
-    // A caller that does not look at the outcome must not end the process.
-    applied.catch(ignore);
-    return applied;
+    this.#waiting.push({ index, term, promise, resolve, reject });
+    return promise;
   }
 
   /** These entries have just been applied. */
@@ -41,7 +44,7 @@ export class PendingProposals {
       const entry = entries[waiting.index - first.index];
       if (entry?.term === waiting.term)
         waiting.resolve(); // (W1)
-      else waiting.reject(lost("another entry took its place"));
+      else lose(waiting, "another entry took its place");
     }
     if (this.#head === this.#waiting.length || this.#head > 4_096) {
       this.#waiting = this.#waiting.slice(this.#head);
@@ -54,7 +57,7 @@ export class PendingProposals {
     const left = this.#waiting.slice(this.#head);
     this.#waiting = [];
     this.#head = 0;
-    for (const waiting of left) waiting.reject(lost(reason)); // (W2)
+    for (const waiting of left) lose(waiting, reason); // (W2)
   }
 
   get count(): number {
@@ -66,5 +69,9 @@ function ignore(): void {
   // The caller's own handlers, if any, see the rejection.
 }
 
-const lost = (reason: string): AnantaError =>
-  new AnantaError("LEADERSHIP_LOST", `The outcome of the proposal is unknown: ${reason}. It may still be committed.`);
+function lose(waiting: Waiting, reason: string): void {
+  waiting.promise.catch(ignore); // a caller that does not look at the outcome must not end the process
+  waiting.reject(
+    new AnantaError("LEADERSHIP_LOST", `The outcome of the proposal is unknown: ${reason}. It may still be committed.`),
+  );
+}

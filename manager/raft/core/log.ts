@@ -118,6 +118,7 @@ export class RaftLog {
    */
   slice(from: number, to: number, bytesMax: number): readonly Entry[] {
     if (from > to) return [];
+    if (this.#memo !== null && this.#memo.from === from && this.#memo.to === to + 1) return this.#memo.entries;
     assert(from > this.#baseIndex && to <= this.lastIndex, "the range lies in the log");
     let end = from;
     let bytes = 0;

@@ -74,32 +74,28 @@ export function appendIfWanted(
   const last = leader.lastAppend;
   const reusable =
     last !== null &&
-    last.prevIndex === prevIndex &&
-    last.entries === entries &&
-    last.commitIndex === s.log.commitIndex &&
-    last.quorumAgeTicks === age;
-  const message: AppendRequest = reusable
-    ? last
-    : {
-        kind: "append-request",
-        from: s.id,
-        term: s.term,
-        prevIndex,
-        prevTerm,
-        entries,
-        commitIndex: s.log.commitIndex,
-        quorumAgeTicks: age,
-      };
-  leader.lastAppend = message;
-  send(s, peer.id, message);
+    last.message.prevIndex === prevIndex &&
+    last.message.entries === entries &&
+    last.message.commitIndex === s.log.commitIndex &&
+    last.message.quorumAgeTicks === age;
+  const append = reusable ? last : newAppend(s, { prevIndex, prevTerm, entries, quorumAgeTicks: age });
+  leader.lastAppend = append;
+  send(s, peer.id, append.message);
   const lastSent = (prevIndex + entries.length) as LogIndex;
   const told = Math.min(s.log.commitIndex, lastSent) as LogIndex;
   if (told > peer.toldCommitIndex) peer.toldCommitIndex = told;
-  peer.sent(
-    lastSent,
-    entries.reduce((sum, entry) => sum + entryBytes(entry), 0),
-  );
+  peer.sent(lastSent, append.bytes);
   return true;
+}
+
+function newAppend(
+  s: State,
+  parts: Pick<AppendRequest, "prevIndex" | "prevTerm" | "entries" | "quorumAgeTicks">,
+): { readonly message: AppendRequest; readonly bytes: number } {
+  return {
+    message: { kind: "append-request", from: s.id, term: s.term, commitIndex: s.log.commitIndex, ...parts },
+    bytes: parts.entries.reduce((sum, entry) => sum + entryBytes(entry), 0),
+  };
 }
 
 function sendSnapshot(s: State, peer: Progress): void {

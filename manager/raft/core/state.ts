@@ -56,7 +56,8 @@ export interface LeaderRole {
   uncommittedBytes: number;
   /** A follower holds entries that are committed and may not know it. */
   commitNoticeDue: boolean;
-  lastAppend: AppendRequest | null;
+  /** The append sent last, and its bytes: the next follower most often gets the very same one. */
+  lastAppend: { readonly message: AppendRequest; readonly bytes: number } | null;
   lastHeartbeat: Heartbeat | null;
 }
 
