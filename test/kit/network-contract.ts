@@ -192,11 +192,12 @@ export function networkContract(name: string, create: () => Promise<NetworkFixtu
     });
 
     it("ends a call at its deadline and tells the handler", async () => {
-      const error = await failure(SILENT, "x", 60);
+      await call(ECHO, "warm"); // connecting takes its time on a busy machine
+      const error = await failure(SILENT, "x", 250);
       expect(error.code).toBe("DEADLINE_EXCEEDED");
       expect(error.outcomeUnknown).toBe(true);
       expect(calls).toHaveLength(1);
-      expect(calls[0]?.deadlineMs).toBeLessThanOrEqual(60);
+      expect(calls[0]?.deadlineMs).toBeLessThanOrEqual(250);
       expect(calls[0]?.peer).toMatch(/:\d+$/);
       await fixture.until(() => calls[0]?.signal.aborted === true);
     });
