@@ -66,7 +66,7 @@ export interface ReadPacket {
   readonly dontFragment: boolean;
   /** "198.51.100.7:40000 > 203.0.113.10:80", without ports for other protocols. */
   readonly flow: string;
-  /** Letters of the TCP flags, in the order SAFRP; empty for others. */
+  /** Letters of the TCP flags, in the order SFRPA; empty for others. */
   readonly flags: string;
   readonly mss: number | null;
   /** What follows the IP header. */
@@ -104,7 +104,7 @@ export function read(packet: Uint8Array): ReadPacket {
   let flags = "";
   let mss: number | null = null;
   if (protocol === 6) {
-    for (const letter of "SAFRP") if ((body[13]! & FLAGS[letter]!) !== 0) flags += letter;
+    for (const letter of "SFRPA") if ((body[13]! & FLAGS[letter]!) !== 0) flags += letter;
     for (let at = 20; at < (body[12]! >> 4) * 4;) {
       if (body[at] === 0) break;
       if (body[at] === 2) mss = body[at + 2]! * 256 + body[at + 3]!;

@@ -83,6 +83,7 @@ export class MuxBench {
   readonly mux: MuxDataplane;
   nowMs = 1_000;
   #index = 0;
+  readonly #out = new PacketBatch();
 
   constructor(items: readonly MuxItem[] = SITE, options: Partial<MuxDataplaneOptions> = {}) {
     this.mux = createMuxDataplane({ address: MUX_ADDRESS as IpAddress, layout: SMALL_LAYOUT, ...options });
@@ -98,9 +99,9 @@ export class MuxBench {
   }
 
   send(...packets: readonly Uint8Array[]): Uint8Array[] {
-    const out = new PacketBatch();
-    this.mux.process(batchOf(...packets), this.nowMs, out);
-    return packetsOf(out);
+    this.#out.clear();
+    this.mux.process(batchOf(...packets), this.nowMs, this.#out);
+    return packetsOf(this.#out);
   }
 
   elapse(ms: number): void {
