@@ -9,7 +9,7 @@ import type { ApplyObject, Command } from "../state/commands.js";
 import type { ObjectKind, ObjectRef } from "../state/objects.js";
 import type { CommandResult, ObjectOutcome } from "../state/results.js";
 import { whenInForce } from "./in-force.js";
-import { objectsFromWire, wireObject } from "./wire-objects.js";
+import { objectsFromWire, wireObject, wireObjects } from "./wire-objects.js";
 import { readPoint } from "./read-state.js";
 
 /** Part of the caller's deadline kept back, so that the answer still reaches it. */
@@ -65,11 +65,7 @@ export class OperatorService {
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
     const tenant = (request.tenant ?? "") === "" ? null : (request.tenant ?? null);
     const objects = this.#replica.state.objects(kind, tenant);
-    return {
-      objects: objects.map((object) => wireObject(object, this.#replica.state, this.#replica.muxSafeIndex.value)),
-      index,
-      ageMs,
-    };
+    return { objects: [...wireObjects(objects, this.#replica.state, this.#replica.muxSafeIndex.value)], index, ageMs };
   }
 
   async #change(change: {
