@@ -18,7 +18,9 @@ export interface Services {
   readonly agentStreams: AgentStreams;
   readonly replicas: ReplicaService;
   readonly explainFlow: ExplainFlow;
-  readonly clusterStatus: (request: ananta.v1.ClusterStatusRequest.$Properties) => ananta.v1.ClusterStatusResponse.$Properties;
+  readonly clusterStatus: (
+    request: ananta.v1.ClusterStatusRequest.$Properties,
+  ) => ananta.v1.ClusterStatusResponse.$Properties;
 }
 
 export function handlers(services: Services): readonly Handler[] {
