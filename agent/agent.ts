@@ -89,7 +89,9 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
     });
   }
 
-  function dipsKnown(dips: readonly { readonly tenant: string; readonly address: string; readonly dipId: DipId }[]): void {
+  function dipsKnown(
+    dips: readonly { readonly tenant: string; readonly address: string; readonly dipId: DipId }[],
+  ): void {
     for (const { tenant, address, dipId } of dips) {
       const nic = nics.get(`${tenant}/${address}`);
       if (nic !== undefined) io.connect(nic, dipId);

@@ -66,7 +66,10 @@ export const AGENT_TIMINGS: AgentTimings = {
 };
 
 export type AgentOptions = Omit<AgentConfig, "opsAddress" | "timings" | "dips"> & {
-  readonly dips: readonly (Omit<DipConfig, "locator" | "tenant"> & { readonly locator?: IpAddress; readonly tenant?: string })[];
+  readonly dips: readonly (Omit<DipConfig, "locator" | "tenant"> & {
+    readonly locator?: IpAddress;
+    readonly tenant?: string;
+  })[];
   readonly opsAddress?: string | null;
   readonly timings?: Partial<AgentTimings>;
 };

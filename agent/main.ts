@@ -36,7 +36,16 @@ const settingsSchema = z.object({
   clusterId: z.string().regex(/^[0-9a-f]{32}$/, "is not 32 hex digits"),
   managers: z.array(address).min(1).max(9),
   dataFolder: z.string().min(1),
-  dips: z.array(z.strictObject({ tenant: z.string().min(1).default("default"), address: ip, locator: ip.optional(), nic: address })).max(DIPS_MAX),
+  dips: z
+    .array(
+      z.strictObject({
+        tenant: z.string().min(1).default("default"),
+        address: ip,
+        locator: ip.optional(),
+        nic: address,
+      }),
+    )
+    .max(DIPS_MAX),
   io: z.strictObject({ kind: z.literal("fabric"), listen: address, router: address, vmListen: address }),
   timings: timings.partial().strict().default({}),
   opsAddress: address.nullable().default(null),
@@ -44,11 +53,21 @@ const settingsSchema = z.object({
 });
 
 await runProcess(async () => {
-  const { logLevel, timings: given, dips, ...settings } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
+  const {
+    logLevel,
+    timings: given,
+    dips,
+    ...settings
+  } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
   const env = createNodeEnv({ name: settings.name, logLevel });
   const config = agentConfig({
     ...settings,
-    dips: dips.map(({ tenant, address: dip, locator, nic }) => ({ tenant, address: dip, locator: locator ?? dip, nic })),
+    dips: dips.map(({ tenant, address: dip, locator, nic }) => ({
+      tenant,
+      address: dip,
+      locator: locator ?? dip,
+      nic,
+    })),
     timings: { ...AGENT_TIMINGS, ...defined(given) },
   });
   const agent = createAgent(env, config, { failed: fail });
@@ -75,5 +94,7 @@ await runProcess(async () => {
 
 /** Without the keys that were not given. */
 function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [Key in keyof T]?: Exclude<T[Key], undefined> };
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [Key in keyof T]?: Exclude<T[Key], undefined>;
+  };
 }

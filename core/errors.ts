@@ -19,7 +19,8 @@ export type ErrorCode =
   | "UNIMPLEMENTED"
   /** This replica does not lead; `facts.leaderHint` names who does, if known. */
   | "NOT_LEADER"
-  /** No leader is known, or the peer cannot be reached; nothing was done. */
+  /** No leader is known, or the peer cannot be reached; nothing was done, unless `facts.lost` says that the connection
+   * broke while a call was under way. */
   | "UNAVAILABLE"
   /** A queue is full; `facts.retryAfterMs` says when to come back. */
   | "STAGE_OVERLOADED"
@@ -71,7 +72,7 @@ export class AnantaError extends Error {
 
   /** True when the request may have taken effect: retry with the same session and sequence, or read the state. */
   get outcomeUnknown(): boolean {
-    return OUTCOME_UNKNOWN_CODES.has(this.code);
+    return OUTCOME_UNKNOWN_CODES.has(this.code) || this.facts["lost"] === true;
   }
 
   /** Any caught value as an `AnantaError`; what is not one already becomes INTERNAL with the value as its cause. */

@@ -40,7 +40,7 @@ const GRANT_POOL = "grant-pool";
 const GRANT_DIPS: readonly string[] = Array.from({ length: 16 }, (_, n) => `10.9.0.${n + 1}`);
 /** Flows are opened at this pace per direction: a thousand in five seconds. */
 const OPENS_PER_SECOND = 200;
-const REQUEST_INTERVAL_MS = 3_000;
+const REQUEST_INTERVAL_MS = 4_000;
 /** How long the grants are watched after a kill: far beyond the gap that is looked for. */
 const LEADER_WATCH_MS = 4_000;
 const MUX_WATCH_MS = 4_000;

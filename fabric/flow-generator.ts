@@ -75,6 +75,8 @@ interface Flow {
   ending: boolean;
 }
 
+/** Flows that wait for their first answer: on a machine that cannot follow, more of them would only make it worse. */
+const OPENING_MAX = 100;
 /** Enough to see a pattern; a broken network under steady traffic must not fill the memory. */
 const BROKEN_KEPT = 1_000;
 
@@ -112,6 +114,7 @@ export class FlowGenerator {
     this.budget += (Math.min(elapsedMs, 200) * this.plan.opensPerSecond) / 1_000;
     const opensMax = this.plan.opensMax ?? Number.POSITIVE_INFINITY;
     while (this.budget >= 1 && !this.finishing && this.flows.size < this.plan.flows && this.opened < opensMax) {
+      if (this.opened - this.answeredOnce - this.brokenCount >= OPENING_MAX) break;
       this.budget--;
       this.open();
     }

@@ -11,6 +11,7 @@
  * host routes), and for a VIP choose among the MUXes that announce it by a hash of the five-tuple.
  *
  *  (R1) A MUX that is not heard for its hold time loses all its routes: that is how a dead MUX is noticed (Ananta §3.3.4).
+ *       Time in which the router itself stood still does not count: what the MUXes said then is still unread.
  *  (R2) All packets of a five-tuple take the same MUX as long as the set of next hops stands.
  *  (R3) Fragments carry no ports, except the first; so every fragment, the first too, is hashed without ports, as real
  *       routers do, or they would arrive at different MUXes.
@@ -61,6 +62,8 @@ interface Peer {
   port: RouterPort & { readonly kind: "mux" };
   vips: ReadonlySet<Ipv4>;
   heardMs: number;
+  /** The same by `ranMs`. */
+  heardRanMs: number;
   holdTimeMs: number;
   sequence: number;
   packets: number;
@@ -68,8 +71,8 @@ interface Peer {
 
 /** More than any MUX pool here, and a multiple of small counts; with 8 next hops their shares differ by under 1 %. */
 const RESILIENT_BUCKETS = 840;
-/** A tick this late means that our own loop stood still: announcements may be waiting unread. */
-const LATE_TICK_MS = 250;
+/** Time between two ticks beyond this does not count as silence of a MUX: we stood still, and may not have read. */
+const TICK_COUNTS_MAX_MS = 100;
 /** Datagrams on one machine overtake each other by far less, and a MUX takes longer to start. */
 const OVERTAKEN_MS = 100;
 const NO_VIPS: ReadonlySet<Ipv4> = new Set();
@@ -87,7 +90,9 @@ export class RouterModel {
   private readonly nextHops = new Map<Ipv4, EcmpGroup>();
   /** VIPs that were once announced: a drop then says "withdrawn" and not "no route". */
   private readonly known = new Set<Ipv4>();
-  private lastTickMs = Number.NEGATIVE_INFINITY;
+  private lastTickMs: number | null = null;
+  /** Time in which this router ran: hold timers are measured by it. */
+  private ranMs = 0;
 
   constructor(config: RouterConfig) {
     this.config = config;
@@ -106,6 +111,7 @@ export class RouterModel {
       port: { kind: "mux", name: mux, address: wire },
       vips: NO_VIPS,
       heardMs: 0,
+      heardRanMs: 0,
       holdTimeMs: 0,
       sequence: 0,
       packets: 0,
@@ -115,6 +121,7 @@ export class RouterModel {
     if (peer.port.address !== wire) peer.port = { kind: "mux", name: mux, address: wire };
     peer.vips = new Set(announcement.vips);
     peer.heardMs = nowMs;
+    peer.heardRanMs = this.ranMs;
     peer.holdTimeMs = Math.min(announcement.holdTimeMs, this.config.holdTimeMs);
     peer.sequence = announcement.sequence;
     if (peer.vips.size > 0) this.peers.set(mux, peer);
@@ -128,12 +135,11 @@ export class RouterModel {
 
   /** Expires silent MUXes (R1). Call several times per hold time. */
   tick(nowMs: number): readonly RouterEvent[] {
-    const late = nowMs - this.lastTickMs > LATE_TICK_MS;
+    this.ranMs += Math.min(TICK_COUNTS_MAX_MS, this.lastTickMs === null ? 0 : nowMs - this.lastTickMs);
     this.lastTickMs = nowMs;
-    if (late) return [];
     const events: RouterEvent[] = [];
     for (const peer of this.peers.values()) {
-      if (nowMs - peer.heardMs < peer.holdTimeMs) continue;
+      if (this.ranMs - peer.heardRanMs < peer.holdTimeMs) continue;
       this.peers.delete(peer.mux);
       events.push({ kind: "hold-expired", mux: peer.mux, routes: peer.vips.size });
       for (const vip of peer.vips) this.rebuild(vip);

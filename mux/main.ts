@@ -44,9 +44,18 @@ const settingsSchema = z.object({
 });
 
 await runProcess(async () => {
-  const { logLevel, capacity, timings: given, ...settings } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
+  const {
+    logLevel,
+    capacity,
+    timings: given,
+    ...settings
+  } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
   const env = createNodeEnv({ name: settings.name, logLevel });
-  const config = muxConfig({ ...settings, timings: { ...MUX_TIMINGS, ...defined(given) }, ...(capacity === undefined ? {} : { capacity }) });
+  const config = muxConfig({
+    ...settings,
+    timings: { ...MUX_TIMINGS, ...defined(given) },
+    ...(capacity === undefined ? {} : { capacity }),
+  });
   const mux = createMux(env, config);
   const metrics = new Metrics(muxMetrics(mux));
   const ops = new OpsServer({
@@ -72,5 +81,7 @@ await runProcess(async () => {
 
 /** Without the keys that were not given. */
 function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [Key in keyof T]?: Exclude<T[Key], undefined> };
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [Key in keyof T]?: Exclude<T[Key], undefined>;
+  };
 }

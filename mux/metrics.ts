@@ -2,18 +2,48 @@
 import type { Metric } from "../runtime/metrics.js";
 import type { Mux, MuxStatus } from "./mux.js";
 
-const MEMBERSHIP = ["catching-up", "joining", "joined", "announcing", "withdrawn", "leaving", "replaced", "stopped"] as const;
+const MEMBERSHIP = [
+  "catching-up",
+  "joining",
+  "joined",
+  "announcing",
+  "withdrawn",
+  "leaving",
+  "replaced",
+  "stopped",
+] as const;
 
 export function muxMetrics(mux: Mux): readonly Metric[] {
   const one = (read: (status: MuxStatus) => number): (() => { value: number }[]) => {
     return () => [{ value: read(mux.status()) }];
   };
-  const traffic = (pick: (counters: MuxStatus["counters"]) => number): (() => { value: number }[]) => one(({ counters }) => pick(counters));
+  const traffic = (pick: (counters: MuxStatus["counters"]) => number): (() => { value: number }[]) =>
+    one(({ counters }) => pick(counters));
   return [
-    { name: "ananta_mux_received_packets_total", help: "Packets that arrived.", type: "counter", read: traffic(({ received }) => received.packets) },
-    { name: "ananta_mux_received_bytes_total", help: "Bytes that arrived.", type: "counter", read: traffic(({ received }) => received.bytes) },
-    { name: "ananta_mux_sent_packets_total", help: "Encapsulated packets that left.", type: "counter", read: traffic(({ sent }) => sent.packets) },
-    { name: "ananta_mux_sent_bytes_total", help: "Bytes that left, with outer headers.", type: "counter", read: traffic(({ sent }) => sent.bytes) },
+    {
+      name: "ananta_mux_received_packets_total",
+      help: "Packets that arrived.",
+      type: "counter",
+      read: traffic(({ received }) => received.packets),
+    },
+    {
+      name: "ananta_mux_received_bytes_total",
+      help: "Bytes that arrived.",
+      type: "counter",
+      read: traffic(({ received }) => received.bytes),
+    },
+    {
+      name: "ananta_mux_sent_packets_total",
+      help: "Encapsulated packets that left.",
+      type: "counter",
+      read: traffic(({ sent }) => sent.packets),
+    },
+    {
+      name: "ananta_mux_sent_bytes_total",
+      help: "Bytes that left, with outer headers.",
+      type: "counter",
+      read: traffic(({ sent }) => sent.bytes),
+    },
     {
       name: "ananta_mux_packet_drop_total",
       help: "Packets dropped, by reason.",
@@ -21,10 +51,30 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       labels: ["reason"],
       read: () => Object.entries(mux.status().counters.drops).map(([reason, value]) => ({ labels: { reason }, value })),
     },
-    { name: "ananta_mux_bad_frames_total", help: "Datagrams that were no packets.", type: "counter", read: one(({ badFrames }) => badFrames) },
-    { name: "ananta_mux_events_lost_total", help: "Events that found the ring full.", type: "counter", read: traffic(({ eventsLost }) => eventsLost) },
-    { name: "ananta_mux_flows", help: "Entries of the flow table.", type: "gauge", read: one(({ gauges }) => gauges.flows) },
-    { name: "ananta_mux_flow_capacity", help: "Entries that the flow table holds.", type: "gauge", read: one(({ gauges }) => gauges.flowCapacity) },
+    {
+      name: "ananta_mux_bad_frames_total",
+      help: "Datagrams that were no packets.",
+      type: "counter",
+      read: one(({ badFrames }) => badFrames),
+    },
+    {
+      name: "ananta_mux_events_lost_total",
+      help: "Events that found the ring full.",
+      type: "counter",
+      read: traffic(({ eventsLost }) => eventsLost),
+    },
+    {
+      name: "ananta_mux_flows",
+      help: "Entries of the flow table.",
+      type: "gauge",
+      read: one(({ gauges }) => gauges.flows),
+    },
+    {
+      name: "ananta_mux_flow_capacity",
+      help: "Entries that the flow table holds.",
+      type: "gauge",
+      read: one(({ gauges }) => gauges.flowCapacity),
+    },
     {
       name: "ananta_mux_table_entries",
       help: "Entries in use, by table.",
@@ -32,11 +82,36 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       labels: ["table"],
       read: () => Object.entries(mux.status().gauges.entries).map(([table, value]) => ({ labels: { table }, value })),
     },
-    { name: "ananta_mux_in_force_index", help: "Log index in force in the tables.", type: "gauge", read: one(({ inForce }) => inForce.index) },
-    { name: "ananta_mux_vips_announced", help: "VIPs that routers were told of.", type: "gauge", read: one(({ announced }) => announced.length) },
-    { name: "ananta_mux_lease_left_seconds", help: "What is left of the lease by this MUX's own count.", type: "gauge", read: one(({ leaseLeftMs }) => leaseLeftMs / 1_000) },
-    { name: "ananta_mux_stream_switches_total", help: "Times the other replica became the active one.", type: "counter", read: one(({ switches }) => switches) },
-    { name: "ananta_mux_resyncs_total", help: "Whole views asked for because the tables were out of step.", type: "counter", read: one(({ resyncs }) => resyncs) },
+    {
+      name: "ananta_mux_in_force_index",
+      help: "Log index in force in the tables.",
+      type: "gauge",
+      read: one(({ inForce }) => inForce.index),
+    },
+    {
+      name: "ananta_mux_vips_announced",
+      help: "VIPs that routers were told of.",
+      type: "gauge",
+      read: one(({ announced }) => announced.length),
+    },
+    {
+      name: "ananta_mux_lease_left_seconds",
+      help: "What is left of the lease by this MUX's own count.",
+      type: "gauge",
+      read: one(({ leaseLeftMs }) => leaseLeftMs / 1_000),
+    },
+    {
+      name: "ananta_mux_stream_switches_total",
+      help: "Times the other replica became the active one.",
+      type: "counter",
+      read: one(({ switches }) => switches),
+    },
+    {
+      name: "ananta_mux_resyncs_total",
+      help: "Whole views asked for because the tables were out of step.",
+      type: "counter",
+      read: one(({ resyncs }) => resyncs),
+    },
     {
       name: "ananta_mux_membership",
       help: "1 for the present state of membership.",

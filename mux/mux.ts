@@ -68,7 +68,12 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
     announcer,
     counters: () => {
       const { received, drops } = dataplane.telemetry.counters();
-      return { packets: received.packets, bytes: received.bytes, flows: dataplane.telemetry.gauges().flows, drops: aboveZero(drops) };
+      return {
+        packets: received.packets,
+        bytes: received.bytes,
+        flows: dataplane.telemetry.gauges().flows,
+        drops: aboveZero(drops),
+      };
     },
     explain: (flow) => explain(dataplane, flow, clock.nowMs()),
   });
@@ -137,7 +142,8 @@ interface AskedFlow {
 function explain(dataplane: MuxDataplane, flow: AskedFlow, nowMs: number): FlowAnswer {
   const source = parseIpAddress(flow.source ?? "");
   const destination = parseIpAddress(flow.destination ?? "");
-  if (source === null || destination === null) return { inFlowTable: false, dip: "", reason: "source or destination is not an IP address" };
+  if (source === null || destination === null)
+    return { inFlowTable: false, dip: "", reason: "source or destination is not an IP address" };
   const tuple: FiveTuple = {
     protocol: flow.protocol ?? 0,
     source,

@@ -21,7 +21,8 @@ export class OpsServer {
   constructor(content: OpsContent) {
     this.#server = createServer((request, response) => {
       const url = new URL(request.url ?? "/", "http://localhost");
-      const send = (status: number, text: string): void => void response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(text);
+      const send = (status: number, text: string): void =>
+        void response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(text);
       switch (url.pathname) {
         case "/metrics":
           content.metrics().then(
@@ -37,7 +38,10 @@ export class OpsServer {
           const checks = content.ready();
           const ready = checks.every(({ ok }) => ok);
           const lines = checks.map(({ name, ok }) => `[${ok ? "+" : "-"}] ${name}\n`).join("");
-          send(ready ? 200 : 503, `${url.searchParams.has("verbose") || !ready ? lines : ""}${ready ? "ok" : "not ready"}\n`);
+          send(
+            ready ? 200 : 503,
+            `${url.searchParams.has("verbose") || !ready ? lines : ""}${ready ? "ok" : "not ready"}\n`,
+          );
           return;
         }
         default:

@@ -13,7 +13,10 @@ export interface SettingsSource {
 }
 
 /** Throws INVALID_ARGUMENT: one line per problem, each with the key, what is wrong and where it came from. */
-export function readSettings<Schema extends z.ZodObject>(schema: Schema, { argv, env }: SettingsSource): z.infer<Schema> {
+export function readSettings<Schema extends z.ZodObject>(
+  schema: Schema,
+  { argv, env }: SettingsSource,
+): z.infer<Schema> {
   const flags = parseFlags(argv);
   const file = flags.get("config") ?? env["ANANTA_CONFIG"];
   flags.delete("config");
@@ -37,7 +40,10 @@ export function readSettings<Schema extends z.ZodObject>(schema: Schema, { argv,
   const problems = checked.error.issues.flatMap((issue) => {
     if (issue.code === "unrecognized_keys") {
       const at = issue.path.length === 0 ? "" : `${issue.path.join(".")}.`;
-      return issue.keys.map((key) => `${at}${key}: unknown setting${at === "" ? hint(key, known) : ""} (${origin.get(key) ?? file ?? "settings"})`);
+      return issue.keys.map(
+        (key) =>
+          `${at}${key}: unknown setting${at === "" ? hint(key, known) : ""} (${origin.get(key) ?? file ?? "settings"})`,
+      );
     }
     const key = String(issue.path[0] ?? "");
     return [`${issue.path.join(".")}: ${issue.message} (${origin.get(key) ?? "missing"})`];
@@ -49,7 +55,8 @@ function parseFlags(argv: readonly string[]): Map<string, string> {
   const flags = new Map<string, string>();
   for (let at = 0; at < argv.length; at++) {
     const match = /^--([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$/s.exec(argv[at] ?? "");
-    if (match === null) throw new AnantaError("INVALID_ARGUMENT", `"${argv[at] ?? ""}" is not a flag; use --key value or --config FILE`);
+    if (match === null)
+      throw new AnantaError("INVALID_ARGUMENT", `"${argv[at] ?? ""}" is not a flag; use --key value or --config FILE`);
     const [, dashed = "", inline] = match;
     const key = dashed.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
     const value = inline ?? argv[++at];
@@ -73,20 +80,30 @@ function readJson(file: string): Record<string, unknown> {
   try {
     text = readFileSync(file, "utf8");
   } catch (caught) {
-    throw new AnantaError("INVALID_ARGUMENT", `cannot read the settings file ${file}: ${caught instanceof Error ? caught.message : String(caught)}`);
+    throw new AnantaError(
+      "INVALID_ARGUMENT",
+      `cannot read the settings file ${file}: ${caught instanceof Error ? caught.message : String(caught)}`,
+    );
   }
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   } catch (caught) {
-    throw new AnantaError("INVALID_ARGUMENT", `${file} is not JSON: ${caught instanceof Error ? caught.message : String(caught)}`);
+    throw new AnantaError(
+      "INVALID_ARGUMENT",
+      `${file} is not JSON: ${caught instanceof Error ? caught.message : String(caught)}`,
+    );
   }
   throw new AnantaError("INVALID_ARGUMENT", `${file} holds no JSON object`);
 }
 
 function hint(key: string, known: readonly string[]): string {
-  const nearest = known.map((name) => ({ name, distance: editDistance(key, name) })).sort((a, b) => a.distance - b.distance)[0];
-  return nearest !== undefined && nearest.distance <= 3 ? `; did you mean ${nearest.name}?` : `; known are ${known.join(", ")}`;
+  const nearest = known
+    .map((name) => ({ name, distance: editDistance(key, name) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  return nearest !== undefined && nearest.distance <= 3
+    ? `; did you mean ${nearest.name}?`
+    : `; known are ${known.join(", ")}`;
 }
 
 /** Levenshtein, for words. */
@@ -95,7 +112,9 @@ function editDistance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min((next[j - 1] ?? 0) + 1, (row[j] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)));
+      next.push(
+        Math.min((next[j - 1] ?? 0) + 1, (row[j] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
+      );
     }
     row = next;
   }

@@ -17,7 +17,8 @@ export interface HeldBlock extends HeldRange {
 }
 
 /** A range has one owner, so (VIP, protocol, range) names it. */
-export const rangeName = ({ vip, protocol, range }: Pick<HeldRange, "vip" | "protocol" | "range">): string => `${vip}/${protocol}/${range}`;
+export const rangeName = ({ vip, protocol, range }: Pick<HeldRange, "vip" | "protocol" | "range">): string =>
+  `${vip}/${protocol}/${range}`;
 
 /** Neighbours joined; sorted. */
 export function heldBlocks(ranges: Iterable<HeldRange>): readonly HeldBlock[] {

@@ -25,7 +25,9 @@ const CRC_BYTES = 4;
 /** abstract-level leaves the option to its implementations; all of ours know it. */
 const SYNCED: { readonly sync: true } & AbstractBatchOptions<Uint8Array, Uint8Array> = { sync: true };
 
-type Write = { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array } | { readonly type: "del"; readonly key: Uint8Array };
+type Write =
+  | { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
+  | { readonly type: "del"; readonly key: Uint8Array };
 
 export class HeldRanges {
   readonly #store: Store;
@@ -47,7 +49,9 @@ export class HeldRanges {
       else held.#held.set(rangeName(range), range);
     }
     if (damaged.length > 0) {
-      log.error("damaged records of held ranges: dropped, their ranges will rest in quarantine", { records: damaged.length });
+      log.error("damaged records of held ranges: dropped, their ranges will rest in quarantine", {
+        records: damaged.length,
+      });
       await store.batch(
         damaged.map((key) => ({ type: "del" as const, key })),
         SYNCED,

@@ -11,7 +11,13 @@
 import type { DipId, IpAddress, LogIndex, VipId } from "../../core/brands.js";
 import type { TableDelta } from "../../dataplane/contract.js";
 import { digestOf, EMPTY_DIGEST, formatDigest, xorDigests, type Digest } from "../../dataplane/digest.js";
-import { hostItemKey, type HostChange, type HostDipItem, type HostItem, type HostRangeItem } from "../../dataplane/host-items.js";
+import {
+  hostItemKey,
+  type HostChange,
+  type HostDipItem,
+  type HostItem,
+  type HostRangeItem,
+} from "../../dataplane/host-items.js";
 import type { ReceivedDelta } from "../../dataplane/projection-receiver.js";
 import { rangeName, type HeldRange } from "./held-range.js";
 

@@ -94,7 +94,10 @@ export class InForce {
   /** Stops the idle ones among `ranges`, and takes them off the record. Resolves with those that may be given back. */
   async giveUp(ranges: readonly HeldRange[]): Promise<readonly HeldRange[]> {
     const stopped = ranges.filter(
-      (range) => !this.#releasing.has(rangeName(range)) && this.#held.has(range) && this.#stops.stopRange(range.vip, range.protocol, range.range),
+      (range) =>
+        !this.#releasing.has(rangeName(range)) &&
+        this.#held.has(range) &&
+        this.#stops.stopRange(range.vip, range.protocol, range.range),
     );
     for (const range of stopped) this.#releasing.add(rangeName(range));
     try {
@@ -160,7 +163,10 @@ export class InForce {
       else if (work.kind === "resume") resumed.push(...work.ranges);
       if (work.kind !== "update") continue;
       const { delta } = work.received;
-      const items = delta.kind === "snapshot" ? delta.items : delta.changes.flatMap((change) => (change.op === "upsert" ? [change.item] : []));
+      const items =
+        delta.kind === "snapshot"
+          ? delta.items
+          : delta.changes.flatMap((change) => (change.op === "upsert" ? [change.item] : []));
       for (const item of items) {
         if (item.kind === "dip") dips.set(item.dipId, item);
         else if (item.kind === "range") wanted.push(item);
@@ -170,8 +176,16 @@ export class InForce {
     for (const item of wanted) {
       const dip = dips.get(item.dipId);
       if (this.#releasing.has(rangeName(item)) || this.#held.has(item)) continue; // (F3)
-      if (dip === undefined) this.#log.error("a range of a DIP that is not known here", { dip: item.dipId, vip: item.vip });
-      else toHold.push({ vip: item.vip, protocol: item.protocol, range: item.range, tenant: dip.tenant, dip: dip.address });
+      if (dip === undefined)
+        this.#log.error("a range of a DIP that is not known here", { dip: item.dipId, vip: item.vip });
+      else
+        toHold.push({
+          vip: item.vip,
+          protocol: item.protocol,
+          range: item.range,
+          tenant: dip.tenant,
+          dip: dip.address,
+        });
     }
     return toHold;
   }
@@ -215,7 +229,10 @@ export class InForce {
     return true;
   }
 
-  #putEarly({ items, index }: { readonly items: readonly HostRangeItem[]; readonly index: LogIndex }, candidates: RangeName[]): void {
+  #putEarly(
+    { items, index }: { readonly items: readonly HostRangeItem[]; readonly index: LogIndex },
+    candidates: RangeName[],
+  ): void {
     if (index <= this.#position.index) {
       candidates.push(...items); // the view is as new as the grant: it shows what is still ours
       return;
@@ -228,14 +245,18 @@ export class InForce {
     else this.#log.error("the tables have no room for granted ranges", { result, ranges: early.length });
   }
 
-  #takeOut({ ranges, position }: { readonly ranges: readonly RangeName[]; readonly position: Position }, candidates: RangeName[]): void {
+  #takeOut(
+    { ranges, position }: { readonly ranges: readonly RangeName[]; readonly position: Position },
+    candidates: RangeName[],
+  ): void {
     const isNewer = this.#position.clusterEpoch === position.clusterEpoch && this.#position.index >= position.index;
     candidates.push(...ranges);
     if (isNewer) return; // the view tells better what is ours
     const keys = ranges.map((range) => this.view.keyOfRange(range)).filter((key) => key !== null);
     if (keys.length === 0) return;
     const changes = keys.map((key): HostChange => ({ op: "remove", key }));
-    if (this.#tables.apply({ kind: "changes", changes }, tableIndexOf(this.#position)) === "in-force") this.view.takeOut(keys);
+    if (this.#tables.apply({ kind: "changes", changes }, tableIndexOf(this.#position)) === "in-force")
+      this.view.takeOut(keys);
   }
 
   #takeBack(ranges: readonly HeldRange[], candidates: RangeName[]): void {

@@ -80,7 +80,9 @@ export interface ManagerClientOptions {
   readonly held: HeldRanges;
   readonly counters: () => AgentCounterValues;
   /** The DIPs of this host have ids now, or others than before. */
-  readonly dipsKnown: (dips: readonly { readonly tenant: string; readonly address: string; readonly dipId: DipId }[]) => void;
+  readonly dipsKnown: (
+    dips: readonly { readonly tenant: string; readonly address: string; readonly dipId: DipId }[],
+  ) => void;
   /** The durable record cannot be written: the process must end. */
   readonly failed: (error: AnantaError) => void;
 }
@@ -180,7 +182,15 @@ export class ManagerClient {
 
   async stop(): Promise<void> {
     this.#isStopped = true;
-    for (const timer of [this.#ack, this.#resync, this.#flush, this.#requestCheck, this.#reserveCheck, this.#countersTimer]) timer?.cancel();
+    for (const timer of [
+      this.#ack,
+      this.#resync,
+      this.#flush,
+      this.#requestCheck,
+      this.#reserveCheck,
+      this.#countersTimer,
+    ])
+      timer?.cancel();
     this.#streams.stop();
     await this.#inForce.stop();
   }
@@ -215,10 +225,16 @@ export class ManagerClient {
     if (!message.welcome) return false;
     const { clusterId, clusterEpoch } = message.welcome.identity ?? {};
     if (clusterId !== this.#options.config.clusterId) {
-      throw new AnantaError("WRONG_CLUSTER", `the replica is of cluster "${clusterId ?? ""}", not of "${this.#options.config.clusterId}"`);
+      throw new AnantaError(
+        "WRONG_CLUSTER",
+        `the replica is of cluster "${clusterId ?? ""}", not of "${this.#options.config.clusterId}"`,
+      );
     }
     if ((clusterEpoch ?? 0) < this.#clusterEpoch) {
-      throw new AnantaError("WRONG_CLUSTER", `the replica is of epoch ${clusterEpoch ?? 0}, before a restore; this agent follows ${this.#clusterEpoch}`);
+      throw new AnantaError(
+        "WRONG_CLUSTER",
+        `the replica is of epoch ${clusterEpoch ?? 0}, before a restore; this agent follows ${this.#clusterEpoch}`,
+      );
     }
     return true;
   }
@@ -229,7 +245,11 @@ export class ManagerClient {
     } else if (message.projection) {
       if (isActive) this.#project(message.projection, stream);
     } else if (message.welcome) this.#welcome(message.welcome);
-    else if (message.refused) this.#log.warn("refused by the Managers", { code: message.refused.code ?? "", reason: message.refused.reason ?? "" });
+    else if (message.refused)
+      this.#log.warn("refused by the Managers", {
+        code: message.refused.code ?? "",
+        reason: message.refused.reason ?? "",
+      });
     this.#heardAtMs.set(stream, this.#options.env.clock.nowMs());
   }
 
@@ -237,11 +257,18 @@ export class ManagerClient {
     this.#hostId = welcome.hostId ?? 0;
     this.#incarnation = welcome.incarnation ?? 0;
     this.#options.dipsKnown(
-      (welcome.dips ?? []).map((dip) => ({ tenant: dip.tenant ?? "", address: dip.address ?? "", dipId: (dip.dipId ?? 0) as DipId })),
+      (welcome.dips ?? []).map((dip) => ({
+        tenant: dip.tenant ?? "",
+        address: dip.address ?? "",
+        dipId: (dip.dipId ?? 0) as DipId,
+      })),
     );
     const refused = (welcome.refusedRanges ?? []).flatMap(({ block }) => rangesOf(block) ?? []);
     if (refused.length === 0) return;
-    this.#log.warn("ranges that were held are not ours: stopped", { ranges: refused.length, index: welcome.index ?? 0 });
+    this.#log.warn("ranges that were held are not ours: stopped", {
+      ranges: refused.length,
+      index: welcome.index ?? 0,
+    });
     const position = { clusterEpoch: welcome.identity?.clusterEpoch ?? 0, index: (welcome.index ?? 0) as LogIndex };
     this.#inForce.refused(refused, position);
   }
@@ -251,13 +278,20 @@ export class ManagerClient {
     try {
       received = this.#receiver.receive(hostStep(update));
     } catch (caught) {
-      this.#log.error("a projection update is wrong", { replica: stream.address, reason: AnantaError.from(caught).message });
+      this.#log.error("a projection update is wrong", {
+        replica: stream.address,
+        reason: AnantaError.from(caught).message,
+      });
       this.#streams.replace(stream, "sent a wrong update");
       return;
     }
     if (received.kind === "delta") this.#inForce.update(received);
     else if (received.kind === "out-of-step") this.#askForView("deltas without the view they change");
-    else if (received.kind === "older") this.#log.debug("older than what is in force: not applied", { index: update.index ?? 0, epoch: update.clusterEpoch ?? 0 });
+    else if (received.kind === "older")
+      this.#log.debug("older than what is in force: not applied", {
+        index: update.index ?? 0,
+        epoch: update.clusterEpoch ?? 0,
+      });
   }
 
   #nowInForce(position: Position, isWholeView: boolean): void {
@@ -334,13 +368,16 @@ export class ManagerClient {
     const { active } = this.#streams;
     if (active === null || request.sentAtMs === null) return;
     const heardAtMs = this.#heardAtMs.get(active) ?? Number.NEGATIVE_INFINITY;
-    if (heardAtMs < request.sentAtMs && request.copiedAtMs !== null) this.#streams.switchOver("the active replica does not answer");
+    if (heardAtMs < request.sentAtMs && request.copiedAtMs !== null)
+      this.#streams.switchOver("the active replica does not answer");
   }
 
   /** (A3) */
   #sessionExpired(): void {
     const unknown = this.#requests.expire();
-    this.#log.warn("the session of our requests has expired: their outcome is what the projection shows", { requests: unknown.length });
+    this.#log.warn("the session of our requests has expired: their outcome is what the projection shows", {
+      requests: unknown.length,
+    });
     for (const { dipId, protocol, body } of unknown) {
       this.#reserve.abandoned(dipId, protocol);
       if (body.kind === "release") this.#inForce.resume(body.ranges);
@@ -362,7 +399,11 @@ export class ManagerClient {
     if (this.#inForce.position.index === 0) return; // nobody knows yet what this host owns
     const { env, dataplane, config } = this.#options;
     const nowMs = env.clock.nowMs();
-    const actions = this.#reserve.step(dataplane.snatDemand(nowMs), dataplane.releasableRanges(nowMs, config.timings.idleReleaseMs), nowMs);
+    const actions = this.#reserve.step(
+      dataplane.snatDemand(nowMs),
+      dataplane.releasableRanges(nowMs, config.timings.idleReleaseMs),
+      nowMs,
+    );
     for (const action of actions) this.#act(action);
     if (actions.length > 0) this.#flushSoon();
   }
@@ -373,7 +414,9 @@ export class ManagerClient {
       this.#requests.add({ dipId, protocol, body: { kind: "allocate", ports: action.ports } });
       return;
     }
-    const held = action.ranges.map((range) => this.#options.held.get(range)).filter((range): range is HeldRange => range !== null);
+    const held = action.ranges
+      .map((range) => this.#options.held.get(range))
+      .filter((range): range is HeldRange => range !== null);
     void this.#inForce.giveUp(held).then((ranges) => {
       if (this.#isStopped) return;
       if (ranges.length === 0) this.#reserve.abandoned(dipId, protocol);
@@ -406,7 +449,12 @@ export class ManagerClient {
     const { onActive, onStandby } = this.#requests.due(nowMs);
     if (onActive.length > 0) active.send({ requests: { requests: onActive.map(wireRequest) } });
     if (onStandby.length > 0 && standby !== null) standby.send({ requests: { requests: onStandby.map(wireRequest) } }); // (A2)
-    if (standby === null || this.#requests.longestOpenMs(nowMs) < EXCHANGE_MS || nowMs - this.#lastExchangeMs < EXCHANGE_MS) return;
+    if (
+      standby === null ||
+      this.#requests.longestOpenMs(nowMs) < EXCHANGE_MS ||
+      nowMs - this.#lastExchangeMs < EXCHANGE_MS
+    )
+      return;
     this.#lastExchangeMs = nowMs;
     this.#streams.replace(standby, "neither replica answers");
   }
@@ -449,7 +497,8 @@ export class ManagerClient {
       this.#ack = null;
       const { active } = this.#streams;
       const { clusterEpoch, index } = this.#receiver.inForcePosition;
-      if (active !== null && !active.isBlocked && index > 0 && !this.#isOutOfStep) active.send({ ack: { clusterEpoch, index } });
+      if (active !== null && !active.isBlocked && index > 0 && !this.#isOutOfStep)
+        active.send({ ack: { clusterEpoch, index } });
     });
   }
 

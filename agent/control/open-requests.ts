@@ -69,7 +69,11 @@ export class OpenRequests {
     for (const request of this.open.values()) {
       if (request.sentAtMs === null && nowMs >= request.sendAtMs) {
         onActive.push(this.update(request, { sentAtMs: nowMs }));
-      } else if (request.sentAtMs !== null && request.copiedAtMs === null && nowMs - request.sentAtMs >= this.unansweredMs) {
+      } else if (
+        request.sentAtMs !== null &&
+        request.copiedAtMs === null &&
+        nowMs - request.sentAtMs >= this.unansweredMs
+      ) {
         onStandby.push(this.update(request, { copiedAtMs: nowMs }));
       }
     }
@@ -108,7 +112,8 @@ export class OpenRequests {
   /** Sent first so long ago, to both replicas, and still without an answer: the longest. */
   longestOpenMs(nowMs: number): number {
     let longest = 0;
-    for (const { copiedAtMs } of this.open.values()) if (copiedAtMs !== null) longest = Math.max(longest, nowMs - copiedAtMs);
+    for (const { copiedAtMs } of this.open.values())
+      if (copiedAtMs !== null) longest = Math.max(longest, nowMs - copiedAtMs);
     return longest;
   }
 
@@ -117,7 +122,11 @@ export class OpenRequests {
     if (this.waiting.length === 0) return;
     if (this.open.size === 0 && nowMs - this.usedAtMs >= SESSION_REST_MS) this.begin();
     const [oldest] = this.open.keys(); // in order of sequence
-    while (this.waiting.length > 0 && this.nextSequence < (oldest ?? this.nextSequence) + SESSION_WINDOW && this.open.size < SESSION_WINDOW) {
+    while (
+      this.waiting.length > 0 &&
+      this.nextSequence < (oldest ?? this.nextSequence) + SESSION_WINDOW &&
+      this.open.size < SESSION_WINDOW
+    ) {
       const request = this.waiting.shift()!; // not empty
       const { session } = this;
       const sequence = this.nextSequence++;

@@ -35,7 +35,12 @@ export interface IdleRange {
 
 export type ReserveAction<Range extends IdleRange> =
   | { readonly kind: "allocate"; readonly dipId: DipId; readonly protocol: PortProtocol; readonly ports: number }
-  | { readonly kind: "release"; readonly dipId: DipId; readonly protocol: PortProtocol; readonly ranges: readonly Range[] };
+  | {
+      readonly kind: "release";
+      readonly dipId: DipId;
+      readonly protocol: PortProtocol;
+      readonly ranges: readonly Range[];
+    };
 
 export interface ReservePolicy {
   readonly aheadMs: number;
@@ -76,12 +81,17 @@ export class PortReserve {
   }
 
   /** `demands`: one per outbound DIP and protocol. `idle`: ranges that may be given back, longest idle first. */
-  step<Range extends IdleRange>(demands: readonly PortDemand[], idle: readonly Range[], nowMs: number): readonly ReserveAction<Range>[] {
+  step<Range extends IdleRange>(
+    demands: readonly PortDemand[],
+    idle: readonly Range[],
+    nowMs: number,
+  ): readonly ReserveAction<Range>[] {
     const actions: ReserveAction<Range>[] = [];
     for (const demand of demands) {
       const account = this.account(demand.dipId, demand.protocol);
       if (account.open) continue; // (R1)
-      const action: ReserveAction<Range> | null = this.ask<Range>(demand, account, nowMs) ?? this.giveBack(demand, idle);
+      const action: ReserveAction<Range> | null =
+        this.ask<Range>(demand, account, nowMs) ?? this.giveBack(demand, idle);
       if (action === null) continue;
       account.open = true;
       actions.push(action);
@@ -115,7 +125,11 @@ export class PortReserve {
     return open;
   }
 
-  private ask<Range extends IdleRange>(demand: PortDemand, account: Account, nowMs: number): ReserveAction<Range> | null {
+  private ask<Range extends IdleRange>(
+    demand: PortDemand,
+    account: Account,
+    nowMs: number,
+  ): ReserveAction<Range> | null {
     const { portsPerRange, askMax } = this.policy;
     const { dipId, protocol, portsFree, waiting } = demand;
     const need = this.need(demand) + waiting;
@@ -129,7 +143,9 @@ export class PortReserve {
     const { dipId, protocol, portsFree } = demand;
     const spare = Math.floor((portsFree - 2 * this.need(demand)) / portsPerRange);
     if (spare < 1) return null;
-    const ranges = idle.filter((range) => range.dipId === dipId && range.protocol === protocol).slice(0, Math.min(spare, RELEASE_MAX));
+    const ranges = idle
+      .filter((range) => range.dipId === dipId && range.protocol === protocol)
+      .slice(0, Math.min(spare, RELEASE_MAX));
     return ranges.length === 0 ? null : { kind: "release", dipId, protocol, ranges };
   }
 

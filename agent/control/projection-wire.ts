@@ -25,10 +25,23 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
   const { dip, endpoint, outbound, range, mux, internal, site } = wire;
   if (range) {
     const { vipId, vip, protocol: number, range: at, dipId } = range;
-    return { kind: "range", vipId: id(vipId), vip: address(vip), protocol: protocol(number), range: at ?? 0, dipId: id(dipId) };
+    return {
+      kind: "range",
+      vipId: id(vipId),
+      vip: address(vip),
+      protocol: protocol(number),
+      range: at ?? 0,
+      dipId: id(dipId),
+    };
   }
   if (dip) {
-    return { kind: "dip", dipId: id(dip.dipId), address: address(dip.address), locator: address(dip.locator), tenant: dip.tenant ?? "" };
+    return {
+      kind: "dip",
+      dipId: id(dip.dipId),
+      address: address(dip.address),
+      locator: address(dip.locator),
+      tenant: dip.tenant ?? "",
+    };
   }
   if (endpoint) {
     return {
@@ -41,12 +54,16 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
       dipPort: endpoint.dipPort ?? 0,
     };
   }
-  if (outbound) return { kind: "outbound", dipId: id(outbound.dipId), vipId: id(outbound.vipId), vip: address(outbound.vip) };
+  if (outbound)
+    return { kind: "outbound", dipId: id(outbound.dipId), vipId: id(outbound.vipId), vip: address(outbound.vip) };
   if (mux) return { kind: "mux", muxId: id(mux.muxId), address: address(mux.address) };
   if (internal) return { kind: "internal", prefix: internal.prefix ?? "" };
   // The wire's bytes are a view on a buffer that is used again.
   if (site) return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []) };
-  throw new AnantaError("INVALID_ARGUMENT", "host_items: an item of an unknown kind; this agent is too old for its Managers");
+  throw new AnantaError(
+    "INVALID_ARGUMENT",
+    "host_items: an item of an unknown kind; this agent is too old for its Managers",
+  );
 }
 
 /** Ranges of a block, one by one. Null when the block is not what the schema says. */
@@ -61,14 +78,25 @@ export function rangesOf(
   return Array.from({ length: count }, (_, offset) => ({ vip, protocol: number, range: first + offset }));
 }
 
-export const wireBlocks = (ranges: Iterable<HeldRange>): ananta.v1.RangeBlock.$Properties[] => heldBlocks(ranges).map(wireBlock);
+export const wireBlocks = (ranges: Iterable<HeldRange>): ananta.v1.RangeBlock.$Properties[] =>
+  heldBlocks(ranges).map(wireBlock);
 
-export const wireOwnedBlock = (held: HeldBlock): ananta.v1.OwnedBlock.$Properties => ({ block: wireBlock(held), tenant: held.tenant, dip: held.dip });
+export const wireOwnedBlock = (held: HeldBlock): ananta.v1.OwnedBlock.$Properties => ({
+  block: wireBlock(held),
+  tenant: held.tenant,
+  dip: held.dip,
+});
 
-const wireBlock = ({ vip, protocol: number, range, count }: HeldBlock): ananta.v1.RangeBlock.$Properties => ({ vip, protocol: number, range, count });
+const wireBlock = ({ vip, protocol: number, range, count }: HeldBlock): ananta.v1.RangeBlock.$Properties => ({
+  vip,
+  protocol: number,
+  range,
+  count,
+});
 
 function id<Id extends VipId | DipId | MuxId>(value: number | null | undefined): Id {
-  if (value === null || value === undefined || value < 1) throw new AnantaError("INVALID_ARGUMENT", "host_items: ids count from 1");
+  if (value === null || value === undefined || value < 1)
+    throw new AnantaError("INVALID_ARGUMENT", "host_items: ids count from 1");
   return value as Id;
 }
 

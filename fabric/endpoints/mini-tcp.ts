@@ -76,7 +76,12 @@ export interface TcpConnection {
   unacked: Uint8Array;
   finQueued: boolean;
   ackPending: boolean;
+  /** Retransmission time-out now: from the estimate, doubled with each repetition. */
   rtoMs: number;
+  /** Smoothed round trip and its variation (RFC 6298 §2); null before the first sample. */
+  rtt: { smoothedMs: number; variationMs: number } | null;
+  /** The one segment that is timed: its end and when it left; null when none is, or it was repeated (Karn). */
+  timed: { readonly end: number; readonly sentMs: number } | null;
   /** When `tick` has work, or null. */
   deadlineMs: number | null;
   /** When something became outstanding, or was last acknowledged. */
@@ -84,7 +89,7 @@ export interface TcpConnection {
   retransmissions: number;
 }
 
-/** RFC 6298 starts at 1 s; the path here is one machine, and a lost packet shall not hide a slow failover. */
+/** First value and lower bound. RFC 6298 says 1 s; here the path is one machine, and a lost packet shall not hide a failover. */
 export const RTO_INITIAL_MS = 200;
 /** Keeps the probe of a path that comes back after seconds within a few seconds. */
 const RTO_MAX_MS = 5_000;
@@ -116,6 +121,8 @@ function newConnection(state: TcpState, iss: number, nowMs: number): TcpConnecti
     finQueued: false,
     ackPending: false,
     rtoMs: RTO_INITIAL_MS,
+    rtt: null,
+    timed: null,
     deadlineMs: null,
     progressMs: nowMs,
     retransmissions: 0,
@@ -302,9 +309,29 @@ const isSynUnacked = (connection: TcpConnection): boolean => connection.sndUna =
 function progress(connection: TcpConnection, ack: number, nowMs: number): void {
   connection.sndUna = ack;
   if (distance(connection.sndNxt, ack) < 0) connection.sndNxt = ack;
-  connection.rtoMs = RTO_INITIAL_MS;
+  sampleRoundTrip(connection, ack, nowMs);
   connection.progressMs = nowMs;
   connection.deadlineMs = connection.sndUna === connection.sndMax ? null : nowMs + connection.rtoMs;
+}
+
+/**
+ * RFC 6298 §2 and §3: only a segment that was sent once is a sample, and a time-out that was doubled stays until there is
+ * one. On a machine that is too busy, answers take long; without this each of them would be asked for again and again.
+ */
+function sampleRoundTrip(connection: TcpConnection, ack: number, nowMs: number): void {
+  const { timed, rtt } = connection;
+  if (timed === null || distance(ack, timed.end) < 0) return;
+  connection.timed = null;
+  const sampleMs = nowMs - timed.sentMs;
+  const next =
+    rtt === null
+      ? { smoothedMs: sampleMs, variationMs: sampleMs / 2 }
+      : {
+          smoothedMs: rtt.smoothedMs + (sampleMs - rtt.smoothedMs) / 8,
+          variationMs: rtt.variationMs + (Math.abs(sampleMs - rtt.smoothedMs) - rtt.variationMs) / 4,
+        };
+  connection.rtt = next;
+  connection.rtoMs = Math.min(RTO_MAX_MS, Math.max(RTO_INITIAL_MS, next.smoothedMs + 4 * next.variationMs));
 }
 
 /** Payload and FIN, in order only (T2). */
@@ -365,6 +392,7 @@ export function tick(connection: TcpConnection, nowMs: number, events: TcpEvent[
     return;
   }
   connection.sndNxt = connection.sndUna;
+  connection.timed = null;
   connection.rtoMs = Math.min(connection.rtoMs * 2, RTO_MAX_MS);
   connection.retransmissions++;
 }
@@ -384,6 +412,9 @@ export function flush(connection: TcpConnection, nowMs: number, emit: (segment: 
       payload,
     });
     connection.sndNxt = plus(connection.sndNxt, length);
+    if (connection.timed === null && connection.sndNxt === plus(connection.sndMax, length)) {
+      connection.timed = { end: connection.sndNxt, sentMs: nowMs };
+    }
     if (distance(connection.sndNxt, connection.sndMax) > 0) connection.sndMax = connection.sndNxt;
     connection.ackPending = false;
   };

@@ -13,7 +13,12 @@ import type { LogIndex } from "../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../core/errors.js";
 import type { Tables } from "../../dataplane/contract.js";
 import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
-import { ProjectionReceiver, tableIndexOf, type Position, type ReceivedDelta } from "../../dataplane/projection-receiver.js";
+import {
+  ProjectionReceiver,
+  tableIndexOf,
+  type Position,
+  type ReceivedDelta,
+} from "../../dataplane/projection-receiver.js";
 import { ananta } from "../../proto/gen/wire.js";
 import { DualStream, type ReplicaStream } from "../../runtime/dual-stream.js";
 import type { Env, Log, Method, Timer } from "../../runtime/env.js";
@@ -199,10 +204,16 @@ export class ManagerClient {
     if (!message.welcome) return false;
     const { clusterId, clusterEpoch } = message.welcome.identity ?? {};
     if (clusterId !== this.#options.config.clusterId) {
-      throw new AnantaError("WRONG_CLUSTER", `the replica is of cluster "${clusterId ?? ""}", not of "${this.#options.config.clusterId}"`);
+      throw new AnantaError(
+        "WRONG_CLUSTER",
+        `the replica is of cluster "${clusterId ?? ""}", not of "${this.#options.config.clusterId}"`,
+      );
     }
     if ((clusterEpoch ?? 0) < this.#clusterEpoch) {
-      throw new AnantaError("WRONG_CLUSTER", `the replica is of epoch ${clusterEpoch ?? 0}, before a restore; this MUX follows ${this.#clusterEpoch}`);
+      throw new AnantaError(
+        "WRONG_CLUSTER",
+        `the replica is of epoch ${clusterEpoch ?? 0}, before a restore; this MUX follows ${this.#clusterEpoch}`,
+      );
     }
     return true;
   }
@@ -221,13 +232,20 @@ export class ManagerClient {
     try {
       received = this.#receiver.receive(muxStep(update));
     } catch (caught) {
-      this.#log.error("a projection update is wrong", { replica: stream.address, reason: AnantaError.from(caught).message });
+      this.#log.error("a projection update is wrong", {
+        replica: stream.address,
+        reason: AnantaError.from(caught).message,
+      });
       this.#streams.replace(stream, "sent a wrong update");
       return;
     }
     if (received.kind === "delta") this.#apply(received);
     else if (received.kind === "out-of-step") this.#askForView("deltas without the view they change");
-    else if (received.kind === "older") this.#log.debug("older than what is in force: not applied", { index: update.index ?? 0, epoch: update.clusterEpoch ?? 0 });
+    else if (received.kind === "older")
+      this.#log.debug("older than what is in force: not applied", {
+        index: update.index ?? 0,
+        epoch: update.clusterEpoch ?? 0,
+      });
   }
 
   #apply({ delta, position, digest }: ReceivedDelta<MuxItem>): void {
@@ -243,7 +261,11 @@ export class ManagerClient {
     if (position.clusterEpoch > this.#clusterEpoch) this.#newEpoch(position);
     this.#watched.follow(delta);
     if (digest !== "" && tables.digest() !== digest) {
-      this.#log.error("digest differs from the Manager's", { index: position.index, ours: tables.digest(), theirs: digest });
+      this.#log.error("digest differs from the Manager's", {
+        index: position.index,
+        ours: tables.digest(),
+        theirs: digest,
+      });
       this.#askForView("digest differs");
       return;
     }
@@ -282,7 +304,12 @@ export class ManagerClient {
     const own = this.#progress.get(active);
     const other = standby === null ? undefined : this.#progress.get(standby);
     if (own === undefined) return;
-    if (other !== undefined && other.applied > own.applied && own.quorumAgeMs > BEHIND_MS && other.quorumAgeMs < own.quorumAgeMs) {
+    if (
+      other !== undefined &&
+      other.applied > own.applied &&
+      own.quorumAgeMs > BEHIND_MS &&
+      other.quorumAgeMs < own.quorumAgeMs
+    ) {
       this.#behindSinceMs ??= nowMs;
       if (nowMs - this.#behindSinceMs >= BEHIND_MS) {
         this.#streams.switchOver("the active replica is behind and without a quorum");
@@ -309,7 +336,13 @@ export class ManagerClient {
 
   #hello(): ToManager {
     const { config, bootId, capacity } = this.#options;
-    const identity = { clusterId: config.clusterId, clusterEpoch: this.#clusterEpoch, node: config.name, incarnation: 0, bootId };
+    const identity = {
+      clusterId: config.clusterId,
+      clusterEpoch: this.#clusterEpoch,
+      node: config.name,
+      incarnation: 0,
+      bootId,
+    };
     return { hello: { identity, address: config.address, capacity } };
   }
 
@@ -407,7 +440,11 @@ export class ManagerClient {
 
   #changed(before: MembershipState["kind"], state: MembershipState): void {
     const fields = { from: before, to: state.kind, index: this.#receiver.inForcePosition.index };
-    if (state.kind === "replaced") this.#log.error("another process has taken over this MUX's name: announcing nothing more", { ...fields, by: state.by });
+    if (state.kind === "replaced")
+      this.#log.error("another process has taken over this MUX's name: announcing nothing more", {
+        ...fields,
+        by: state.by,
+      });
     else if (state.kind === "withdrawn") this.#log.warn("membership changed: routes withdrawn", fields);
     else this.#log.info("membership changed", fields);
     if (state.kind === "catching-up") this.#catchUpTo = this.#appliedSomewhere;
@@ -416,7 +453,10 @@ export class ManagerClient {
   #request({ kind, origin }: MembershipAction): void {
     const { active } = this.#streams;
     if (active === null) return; // asked for again on the next stream
-    this.#log.debug(kind === "join" ? "asking to join" : "asking to leave", { session: origin.session, replica: active.address });
+    this.#log.debug(kind === "join" ? "asking to join" : "asking to leave", {
+      session: origin.session,
+      replica: active.address,
+    });
     active.send(kind === "join" ? { join: { origin } } : { leave: { origin } });
   }
 

@@ -74,7 +74,7 @@ export class Membership {
   /** Call after every change of the facts and at least every 100 ms. Answers what to send, or null. */
   step(facts: MembershipFacts, nowMs: number): MembershipAction | null {
     // Several transitions may be due at once; none leads back to where this began.
-    for (let before: MembershipState | null = null; before !== this.state; ) {
+    for (let before: MembershipState | null = null; before !== this.state;) {
       before = this.state;
       this.state = this.next(before, facts, nowMs);
     }
@@ -92,13 +92,15 @@ export class Membership {
   /** A join or leave was refused for good: what comes next is a new request (M3). */
   refused(retryAtMs: number): void {
     const { state } = this;
-    if (state.kind === "joining" || state.kind === "leaving") this.state = { ...state, origin: this.nextOrigin(), askAtMs: retryAtMs };
+    if (state.kind === "joining" || state.kind === "leaving")
+      this.state = { ...state, origin: this.nextOrigin(), askAtMs: retryAtMs };
   }
 
   /** The stream has changed: what is under way is asked for again at once. */
   streamChanged(nowMs: number): void {
     const { state } = this;
-    if (state.kind === "joining" || state.kind === "leaving") this.state = { ...state, askAtMs: Math.min(state.askAtMs, nowMs) };
+    if (state.kind === "joining" || state.kind === "leaving")
+      this.state = { ...state, askAtMs: Math.min(state.askAtMs, nowMs) };
   }
 
   private next(state: MembershipState, facts: MembershipFacts, nowMs: number): MembershipState {
@@ -112,7 +114,9 @@ export class Membership {
       case "joined":
         if (!isOurs) return this.gone(self);
         if (lease === "lost") return { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs };
-        return lease === "held" && facts.inForce >= state.joinedIndex ? { kind: "announcing", incarnation: state.incarnation } : state;
+        return lease === "held" && facts.inForce >= state.joinedIndex
+          ? { kind: "announcing", incarnation: state.incarnation }
+          : state;
       case "announcing":
         if (!isOurs) return this.gone(self);
         return lease === "lost" ? { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs } : state;

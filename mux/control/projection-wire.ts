@@ -22,14 +22,30 @@ export function muxStep(update: ananta.v1.ProjectionUpdate.$Properties): Project
 function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
   const { vip, rule, pool, dip, snat, mux, site } = wire;
   if (snat) {
-    return { kind: "snat", vipId: id(snat.vipId), protocol: protocol(snat.protocol), range: snat.range ?? 0, dipId: id(snat.dipId) };
+    return {
+      kind: "snat",
+      vipId: id(snat.vipId),
+      protocol: protocol(snat.protocol),
+      range: snat.range ?? 0,
+      dipId: id(snat.dipId),
+    };
   }
-  if (vip) return { kind: "vip", vipId: id(vip.vipId), address: address(vip.address), announced: vip.announced ?? false };
+  if (vip)
+    return { kind: "vip", vipId: id(vip.vipId), address: address(vip.address), announced: vip.announced ?? false };
   if (rule) {
-    return { kind: "rule", vipId: id(rule.vipId), protocol: protocol(rule.protocol), port: rule.port ?? 0, poolId: id(rule.poolId) };
+    return {
+      kind: "rule",
+      vipId: id(rule.vipId),
+      protocol: protocol(rule.protocol),
+      port: rule.port ?? 0,
+      poolId: id(rule.poolId),
+    };
   }
   if (pool) {
-    const members = (pool.members ?? []).map((member) => ({ dipId: id<DipId>(member.dipId), weight: member.weight ?? 0 }));
+    const members = (pool.members ?? []).map((member) => ({
+      dipId: id<DipId>(member.dipId),
+      weight: member.weight ?? 0,
+    }));
     return { kind: "pool", poolId: id<PoolId>(pool.poolId), maxMembers: pool.maxMembers ?? 0, members };
   }
   if (dip) return { kind: "dip", dipId: id(dip.dipId), locator: address(dip.locator) };
@@ -46,11 +62,15 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
   }
   // The wire's bytes are a view on a buffer that is used again.
   if (site) return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []) };
-  throw new AnantaError("INVALID_ARGUMENT", "mux_items: an item of an unknown kind; this MUX is too old for its Managers");
+  throw new AnantaError(
+    "INVALID_ARGUMENT",
+    "mux_items: an item of an unknown kind; this MUX is too old for its Managers",
+  );
 }
 
 function id<Id extends VipId | DipId | PoolId | MuxId>(value: number | null | undefined): Id {
-  if (value === null || value === undefined || value < 1) throw new AnantaError("INVALID_ARGUMENT", "mux_items: ids count from 1");
+  if (value === null || value === undefined || value < 1)
+    throw new AnantaError("INVALID_ARGUMENT", "mux_items: ids count from 1");
   return value as Id;
 }
 

@@ -4,7 +4,13 @@
  */
 import type { IpAddress, MuxId, VipId } from "../../core/brands.js";
 import type { TableDelta } from "../../dataplane/contract.js";
-import { muxItemKey, type MuxChange, type MuxItem, type MuxPeerItem, type MuxVipItem } from "../../dataplane/mux-items.js";
+import {
+  muxItemKey,
+  type MuxChange,
+  type MuxItem,
+  type MuxPeerItem,
+  type MuxVipItem,
+} from "../../dataplane/mux-items.js";
 
 export class WatchedItems {
   private readonly vips = new Map<VipId, MuxVipItem>();

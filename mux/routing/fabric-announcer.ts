@@ -101,7 +101,13 @@ export class FabricAnnouncer implements RouteAnnouncer {
       const route = parseIpv4(vip);
       if (route !== null) routes.push(route); // the embedded site is IPv4
     }
-    const frame = encodeAnnouncement({ mux: name, address, vips: routes, holdTimeMs: HOLD_TIME_MS, sequence: ++this.#sequence });
+    const frame = encodeAnnouncement({
+      mux: name,
+      address,
+      vips: routes,
+      holdTimeMs: HOLD_TIME_MS,
+      sequence: ++this.#sequence,
+    });
     if (frame === null) log.error("too many VIPs for one announcement: not announced", { vips: routes.length });
     else send(frame);
   }

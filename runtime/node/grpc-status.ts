@@ -130,7 +130,7 @@ function transportError({ code, details }: StatusObject, address: string): Anant
   }
   // What grpc-js says of a connection that was cut, in its several ways (subchannel-call.js).
   if (code === Status.UNAVAILABLE || /^(Received RST_STREAM with code [0-28]|Call cancelled$)/.test(details)) {
-    return new AnantaError("UNAVAILABLE", `connection to ${address} lost: ${details}`, { address });
+    return new AnantaError("UNAVAILABLE", `connection to ${address} lost: ${details}`, { address, lost: true });
   }
   return new AnantaError(CODE_OF[code] ?? "INTERNAL", `${address}: ${details}`, { address });
 }

@@ -81,6 +81,14 @@ describe("router model", () => {
     expect(model.forward(flow(1))?.name).toBe("mux-1");
   });
 
+  it("still notices a dead MUX when it runs slowly, only later", () => {
+    const model = router("plain");
+    announce(model, 1, 0);
+    const expiredMs = [];
+    for (let nowMs = 0; nowMs <= 5_000; nowMs += 300) if (model.tick(nowMs).length > 0) expiredMs.push(nowMs);
+    expect(expiredMs).toEqual([3_000]);
+  });
+
   it("takes back single routes, and all of them on an empty announcement", () => {
     const model = router("plain");
     const other = address("203.0.113.20");

@@ -97,6 +97,7 @@ export class FakeChannel implements Channel, Endpoint {
   lost(reason: string): void {
     if (this.#state.kind === "closed") return;
     const error = new AnantaError("UNAVAILABLE", `connection to ${this.address} lost: ${reason}`, {
+      lost: true,
       address: this.address,
     });
     this.#state = { kind: "idle", notBeforeMs: 0, error };

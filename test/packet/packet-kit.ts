@@ -41,7 +41,7 @@ export function tcp(from: string, to: string, flags: string, options: TcpOptions
     destination: destination.address,
     sourcePort: source.port,
     destinationPort: destination.port,
-    flags: [...flags].reduce((bits, letter) => bits | FLAGS[letter]!, 0),
+    flags: Array.from(flags).reduce((bits, letter) => bits | FLAGS[letter]!, 0),
     ...options,
   });
 }

@@ -17,7 +17,10 @@ export interface AgentWorld {
   standby(): FakeReplica;
 }
 
-export async function managers(title: string, count = 3): Promise<{ world: VirtualWorld; cluster: FakeCluster; replicas: readonly FakeReplica[] }> {
+export async function managers(
+  title: string,
+  count = 3,
+): Promise<{ world: VirtualWorld; cluster: FakeCluster; replicas: readonly FakeReplica[] }> {
   const world = new VirtualWorld({ seed: testSeed(title) });
   const cluster = new FakeCluster();
   const replicas: FakeReplica[] = [];
@@ -35,7 +38,11 @@ export interface MakeAgent {
   readonly timings?: Partial<AgentTimings>;
 }
 
-export function makeAgent(env: Env, machine: string, { name = machine, dip = "10.1.1.1", timings = {} }: MakeAgent = {}): { agent: Agent; failures: AnantaError[] } {
+export function makeAgent(
+  env: Env,
+  machine: string,
+  { name = machine, dip = "10.1.1.1", timings = {} }: MakeAgent = {},
+): { agent: Agent; failures: AnantaError[] } {
   const failures: AnantaError[] = [];
   const config = agentConfig({
     name,
@@ -58,9 +65,21 @@ export async function startAgent(title: string, options: MakeAgent = {}): Promis
     if (found === undefined) throw new Error(`no replica at ${String(address)}`);
     return found;
   };
-  return { world, cluster, replicas, agent, failures, active: () => at(agent.status().activeReplica), standby: () => at(agent.status().standbyReplica) };
+  return {
+    world,
+    cluster,
+    replicas,
+    agent,
+    failures,
+    active: () => at(agent.status().activeReplica),
+    standby: () => at(agent.status().standbyReplica),
+  };
 }
 
 /** Until the base reserve of TCP and UDP is in force. */
 export const hasReserve = ({ world, agent }: Pick<AgentWorld, "world" | "agent">): Promise<number> =>
-  world.runUntil(() => agent.status().rangesInForce >= 8 && agent.status().openRequests === 0, 5_000, "the base reserve");
+  world.runUntil(
+    () => agent.status().rangesInForce >= 8 && agent.status().openRequests === 0,
+    5_000,
+    "the base reserve",
+  );

@@ -81,7 +81,14 @@ export class FakeCluster {
     const bootId = hello.identity?.bootId ?? "";
     const known = this.hosts.get(name);
     if (known?.bootId === bootId) return known;
-    const host: Host = known ?? { hostId: (this.hosts.size + 1) as HostId, name, incarnation: 0, bootId, items: new Map(), log: [] };
+    const host: Host = known ?? {
+      hostId: (this.hosts.size + 1) as HostId,
+      name,
+      incarnation: 0,
+      bootId,
+      items: new Map(),
+      log: [],
+    };
     this.hosts.set(name, host);
     host.incarnation++;
     host.bootId = bootId;
@@ -93,11 +100,15 @@ export class FakeCluster {
       const dipId = this.#dips.get(dip.address ?? "") ?? ((this.#dips.size + 1) as DipId);
       this.#dips.set(dip.address ?? "", dipId);
       const address = dip.address as IpAddress;
-      changes.push({ op: "upsert", item: { kind: "dip", dipId, address, locator: (dip.locator ?? address) as IpAddress, tenant: dip.tenant ?? "" } });
+      changes.push({
+        op: "upsert",
+        item: { kind: "dip", dipId, address, locator: (dip.locator ?? address) as IpAddress, tenant: dip.tenant ?? "" },
+      });
       changes.push({ op: "upsert", item: { kind: "outbound", dipId, vipId: VIP_ID, vip: VIP } });
     }
     const declared = new Set((hello.heldRanges ?? []).flatMap(({ block }) => each(block)));
-    for (const [key, item] of host.items) if (item.kind === "range" && !declared.has(`${item.protocol}/${item.range}`)) changes.push({ op: "remove", key });
+    for (const [key, item] of host.items)
+      if (item.kind === "range" && !declared.has(`${item.protocol}/${item.range}`)) changes.push({ op: "remove", key });
     this.commit(host, ...changes);
     return host;
   }
@@ -115,9 +126,15 @@ export class FakeCluster {
       const count = Math.ceil((request.allocate.ports ?? 0) / 8);
       const range = this.#nextRange;
       this.#nextRange += count;
-      answer = { sequence, index: this.grant(host, dipId, protocol, range, count), blocks: [{ vip: VIP, protocol, range, count }] };
+      answer = {
+        sequence,
+        index: this.grant(host, dipId, protocol, range, count),
+        blocks: [{ vip: VIP, protocol, range, count }],
+      };
     } else {
-      const keys = (request.release?.blocks ?? []).flatMap((block) => each(block).map((one) => `range/${VIP_ID}/${one}`));
+      const keys = (request.release?.blocks ?? []).flatMap((block) =>
+        each(block).map((one) => `range/${VIP_ID}/${one}`),
+      );
       for (const one of keys) this.owners.delete(one);
       answer = { sequence, index: this.commit(host, ...keys.map((one): HostChange => ({ op: "remove", key: one }))) };
     }
@@ -126,7 +143,14 @@ export class FakeCluster {
   }
 
   grant(host: Host, dipId: DipId, protocol: 6 | 17, range: number, count: number): number {
-    const items = Array.from({ length: count }, (_, n): HostItem => ({ kind: "range", vipId: VIP_ID, vip: VIP, protocol, range: range + n, dipId }));
+    const items = Array.from({ length: count }, (_, n): HostItem => ({
+      kind: "range",
+      vipId: VIP_ID,
+      vip: VIP,
+      protocol,
+      range: range + n,
+      dipId,
+    }));
     for (const item of items) this.owners.set(hostItemKey(item), dipId);
     return this.commit(host, ...items.map((item): HostChange => ({ op: "upsert", item })));
   }
@@ -194,7 +218,10 @@ export class FakeReplica {
   #open(stream: MessageStream<ToAgent, FromAgent>): void {
     const session: Session = { stream, host: null, sent: null };
     this.#sessions.add(session);
-    stream.listen({ message: (message) => this.#receive(session, message), closed: () => this.#sessions.delete(session) });
+    stream.listen({
+      message: (message) => this.#receive(session, message),
+      closed: () => this.#sessions.delete(session),
+    });
   }
 
   #receive(session: Session, message: FromAgent): void {
@@ -204,9 +231,13 @@ export class FakeReplica {
       const host = cluster.register(message.hello);
       session.host = host;
       const identity = { clusterId: CLUSTER_ID, clusterEpoch: cluster.epoch, node: "1" };
-      const dips = [...host.items.values()].flatMap((item) => (item.kind === "dip" ? [{ tenant: item.tenant, address: item.address, dipId: item.dipId }] : []));
+      const dips = [...host.items.values()].flatMap((item) =>
+        item.kind === "dip" ? [{ tenant: item.tenant, address: item.address, dipId: item.dipId }] : [],
+      );
       const { hostId, incarnation } = host;
-      session.stream.send({ welcome: { identity, hostId, incarnation, dips, refusedRanges: cluster.refusedRanges, index: cluster.index } });
+      session.stream.send({
+        welcome: { identity, hostId, incarnation, dips, refusedRanges: cluster.refusedRanges, index: cluster.index },
+      });
       this.#beat(session);
     } else if (message.activate) {
       session.sent = message.activate.clusterEpoch === cluster.epoch ? (message.activate.index ?? 0) : 0;
@@ -236,7 +267,14 @@ export class FakeReplica {
     const hostItems = [...session.host.items.values()].map(wireHostItem);
     session.sent = cluster.index;
     session.stream.send({
-      projection: { clusterEpoch: cluster.epoch, index: cluster.index as LogIndex, snapshot: true, last: true, hostItems, digest: cluster.digest(session.host) },
+      projection: {
+        clusterEpoch: cluster.epoch,
+        index: cluster.index as LogIndex,
+        snapshot: true,
+        last: true,
+        hostItems,
+        digest: cluster.digest(session.host),
+      },
     });
   }
 
@@ -250,7 +288,9 @@ export class FakeReplica {
       const hostItems = changes.flatMap((change) => (change.op === "upsert" ? [wireHostItem(change.item)] : []));
       const removedKeys = changes.flatMap((change) => (change.op === "remove" ? [change.key] : []));
       const digest = index === host.log.at(-1)?.index ? cluster.digest(host) : "";
-      session.stream.send({ projection: { clusterEpoch: cluster.epoch, index, snapshot: false, last: true, hostItems, removedKeys, digest } });
+      session.stream.send({
+        projection: { clusterEpoch: cluster.epoch, index, snapshot: false, last: true, hostItems, removedKeys, digest },
+      });
     }
   }
 }

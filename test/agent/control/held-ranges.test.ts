@@ -8,13 +8,21 @@ import { hasReserve, makeAgent, managers, startAgent } from "./agent-world.js";
 import { VIP } from "./fake-managers.js";
 
 const FOLDER = "/data/held-ranges";
-const range = (at: number, dip = "10.1.1.1", protocol: 6 | 17 = 6): HeldRange => ({ vip: VIP, protocol, range: at, tenant: "default", dip: dip as IpAddress });
+const range = (at: number, dip = "10.1.1.1", protocol: 6 | 17 = 6): HeldRange => ({
+  vip: VIP,
+  protocol,
+  range: at,
+  tenant: "default",
+  dip: dip as IpAddress,
+});
 
 describe("the record of held ranges", () => {
   it("joins neighbours of one DIP, and keeps owners, protocols and gaps apart", async () => {
     const world = new VirtualWorld({ seed: testSeed("blocks") });
     const held = await world.run(HeldRanges.open(world.env("host").disk, "/data", silentLog));
-    await world.run(held.add([range(130), range(128), range(129), range(132), range(131, "10.1.1.2"), range(128, "10.1.1.1", 17)]));
+    await world.run(
+      held.add([range(130), range(128), range(129), range(132), range(131, "10.1.1.2"), range(128, "10.1.1.1", 17)]),
+    );
     expect(held.blocks().map(({ dip, protocol, range: at, count }) => [dip, protocol, at, count])).toEqual([
       ["10.1.1.1", 17, 128, 1],
       ["10.1.1.1", 6, 128, 3],
@@ -28,7 +36,9 @@ describe("the record of held ranges", () => {
     const held = await world.run(HeldRanges.open(world.env("host").disk, "/data", silentLog));
     await world.run(held.add([range(128), range(129)]));
     await world.run(held.remove([range(128)]));
-    const again = await world.run(HeldRanges.open(world.restart("host", { disk: "power-loss" }).disk, "/data", silentLog));
+    const again = await world.run(
+      HeldRanges.open(world.restart("host", { disk: "power-loss" }).disk, "/data", silentLog),
+    );
     expect([...again.ranges()]).toEqual([range(129)]);
   });
 
@@ -37,7 +47,9 @@ describe("the record of held ranges", () => {
     const held = await world.run(HeldRanges.open(world.env("host").disk, "/data", silentLog));
     await world.run(held.add([range(128), range(129)]));
     const [first] = world.disk("host").storeEntries(FOLDER);
-    world.disk("host").tamperStore(FOLDER, [{ key: first!.key, value: first!.value.map((byte, at) => (at === 9 ? byte ^ 1 : byte)) }]);
+    world
+      .disk("host")
+      .tamperStore(FOLDER, [{ key: first!.key, value: first!.value.map((byte, at) => (at === 9 ? byte ^ 1 : byte)) }]);
     const env = world.restart("host");
     const again = await world.run(HeldRanges.open(env.disk, "/data", env.log));
     expect([...again.ranges()]).toEqual([range(129)]);
@@ -87,7 +99,9 @@ describe("an agent and its durable record", () => {
     await world.run(again.agent.start());
     await world.runUntil(() => again.agent.status().rangesInForce === owned.size, 5_000, "the former ranges in use");
     const hello = cluster.hellos[hellos];
-    const declared = (hello?.heldRanges ?? []).flatMap(({ block }) => Array.from({ length: block?.count ?? 0 }, (_, n) => `range/1/${block?.protocol ?? 0}/${(block?.range ?? 0) + n}`));
+    const declared = (hello?.heldRanges ?? []).flatMap(({ block }) =>
+      Array.from({ length: block?.count ?? 0 }, (_, n) => `range/1/${block?.protocol ?? 0}/${(block?.range ?? 0) + n}`),
+    );
     expect(new Set(declared)).toEqual(owned);
     expect(hello?.heldRanges?.every(({ tenant, dip }) => tenant === "default" && dip === "10.1.1.1")).toBe(true);
     expect(cluster.executed.size).toBe(2); // nothing more was needed
@@ -109,7 +123,9 @@ describe("an agent and its durable record", () => {
     await world.run(again.agent.start());
     await hasReserve({ world, agent: again.agent });
     expect(cluster.hellos[hellos]?.heldRanges ?? []).toEqual([]);
-    const items = [...again.agent.dataplane.tables.items()].flatMap((item) => (item.kind === "range" ? [item.range] : []));
+    const items = [...again.agent.dataplane.tables.items()].flatMap((item) =>
+      item.kind === "range" ? [item.range] : [],
+    );
     expect(Math.min(...items)).toBeGreaterThan(128); // orphaned ones are not used again
   });
 
@@ -120,9 +136,14 @@ describe("an agent and its durable record", () => {
     const host = cluster.host("host-1");
     const ranges = [...host.items.values()].filter((item) => item.kind === "range" && item.protocol === 6);
     // An operator has fenced the host while it was away: the ranges are nobody's now.
-    cluster.refusedRanges = [{ block: { vip: VIP, protocol: 6, range: (ranges[0] as { range: number }).range, count: 4 } }];
+    cluster.refusedRanges = [
+      { block: { vip: VIP, protocol: 6, range: (ranges[0] as { range: number }).range, count: 4 } },
+    ];
     for (const replica of cluster.replicas) replica.projectsTo = cluster.index;
-    cluster.commit(host, ...ranges.map((item) => ({ op: "remove", key: `range/1/6/${(item as { range: number }).range}` }) as const));
+    cluster.commit(
+      host,
+      ...ranges.map((item) => ({ op: "remove", key: `range/1/6/${(item as { range: number }).range}` }) as const),
+    );
     cluster.executes = false;
     setup.standby().closeStreams();
     await world.runUntil(() => agent.status().rangesInForce === 4, 2_000, "the stop");
@@ -139,6 +160,10 @@ describe("an agent and its durable record", () => {
     const host = cluster.host("host-1");
     cluster.commit(host, { op: "remove", key: "range/1/6/128" });
     await world.runUntil(() => agent.status().heldRanges === 7, 100, "the removal");
-    expect([...agent.dataplane.tables.items()].some((item) => item.kind === "range" && item.protocol === 6 && item.range === 128)).toBe(false);
+    expect(
+      [...agent.dataplane.tables.items()].some(
+        (item) => item.kind === "range" && item.protocol === 6 && item.range === 128,
+      ),
+    ).toBe(false);
   });
 });

@@ -2,8 +2,11 @@ import { describe, expect, it } from "vitest";
 import { finishesCleanly } from "../../kit/finishes-cleanly.js";
 import { hasReserve, makeAgent, managers, startAgent } from "./agent-world.js";
 
-const originOf = ({ request }: { request: { origin?: { session?: string | null; sequence?: number | null } | null } }): string =>
-  `${request.origin?.session ?? ""}/${request.origin?.sequence ?? 0}`;
+const originOf = ({
+  request,
+}: {
+  request: { origin?: { session?: string | null; sequence?: number | null } | null };
+}): string => `${request.origin?.session ?? ""}/${request.origin?.sequence ?? 0}`;
 
 describe("an agent's requests", () => {
   it("are also sent on the second stream after 300 ms, with the same origin, and are executed once", async () => {
@@ -45,10 +48,18 @@ describe("an agent's requests", () => {
     await hasReserve(setup);
     first.isSilent = true;
     const executed = setup.cluster.executed.size;
-    setup.cluster.commit(setup.cluster.host("host-1"), { op: "remove", key: "range/1/6/128" }, { op: "remove", key: "range/1/6/129" }, { op: "remove", key: "range/1/6/130" });
+    setup.cluster.commit(
+      setup.cluster.host("host-1"),
+      { op: "remove", key: "range/1/6/128" },
+      { op: "remove", key: "range/1/6/129" },
+      { op: "remove", key: "range/1/6/130" },
+    );
     // The agent does not know of the removal; it needs more because flows come. Here: the ranges are taken from its tables.
     const keys = [128, 129, 130].map((range) => `range/1/6/${range}`);
-    agent.dataplane.tables.apply({ kind: "changes", changes: keys.map((key) => ({ op: "remove", key }) as const) }, agent.dataplane.tables.index());
+    agent.dataplane.tables.apply(
+      { kind: "changes", changes: keys.map((key) => ({ op: "remove", key }) as const) },
+      agent.dataplane.tables.index(),
+    );
     const tookMs = await world.runUntil(() => agent.status().activeReplica === second.address, 3_000, "the switch");
     expect(tookMs).toBeLessThanOrEqual(600);
     expect(setup.cluster.executed.size).toBeGreaterThan(executed);
@@ -84,7 +95,9 @@ describe("an agent's requests", () => {
     cluster.answers = false;
     await world.runUntil(() => cluster.executed.size === 2, 2_000);
     const sequence = [...cluster.executed.values()][0]!.sequence ?? 0;
-    setup.active().say({ answers: { answers: [{ sequence, code: "SESSION_EXPIRED", reason: "10 minutes", index: 0 }] } });
+    setup
+      .active()
+      .say({ answers: { answers: [{ sequence, code: "SESSION_EXPIRED", reason: "10 minutes", index: 0 }] } });
     cluster.answers = true;
     await world.runUntil(() => agent.status().rangesInForce >= 8 && agent.status().openRequests === 0, 3_000);
     await world.advance(2_000);
@@ -150,7 +163,9 @@ describe("an agent's requests", () => {
     await hasReserve({ world, agent: first.agent });
     await hasReserve({ world, agent: second.agent });
     const ranges = (agent: typeof first.agent): string[] =>
-      [...agent.dataplane.tables.items()].flatMap((item) => (item.kind === "range" ? [`${item.protocol}/${item.range}`] : []));
+      [...agent.dataplane.tables.items()].flatMap((item) =>
+        item.kind === "range" ? [`${item.protocol}/${item.range}`] : [],
+      );
     expect(new Set([...ranges(first.agent), ...ranges(second.agent)]).size).toBe(16);
     expect(cluster.hosts.size).toBe(2);
     await world.run(first.agent.stop());

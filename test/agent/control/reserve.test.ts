@@ -7,10 +7,12 @@ describe("an agent and its reserve", () => {
     const setup = await startAgent("base reserve");
     const { world, cluster, agent } = setup;
     await hasReserve(setup);
-    expect(agent.dataplane.snatDemand(world.nowMs).map(({ protocol, portsFree }) => ({ protocol, portsFree }))).toEqual([
-      { protocol: 6, portsFree: 32 },
-      { protocol: 17, portsFree: 32 },
-    ]);
+    expect(agent.dataplane.snatDemand(world.nowMs).map(({ protocol, portsFree }) => ({ protocol, portsFree }))).toEqual(
+      [
+        { protocol: 6, portsFree: 32 },
+        { protocol: 17, portsFree: 32 },
+      ],
+    );
     expect(cluster.executed.size).toBe(2);
     await world.advance(5_000);
     expect(cluster.executed.size).toBe(2);

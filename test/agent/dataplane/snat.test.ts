@@ -284,7 +284,7 @@ describe("port ranges", () => {
     const ports = [RANGE, RANGE + 1, RANGE + 9].flatMap((range) => Array.from({ length: 8 }, (_, i) => range * 8 + i));
     const model = new Map<string, Set<number>>(); // destination -> ports in use
     const live = new Map<string, { remote: string; port: number }>();
-    for (let round = 0; round < 800; round++) {
+    for (let round = 0; round < 300; round++) {
       const remote = `192.0.2.${random.below(4)}:80`;
       const used = model.get(remote) ?? new Set<number>();
       model.set(remote, used);
