@@ -95,8 +95,8 @@ export const RTO_INITIAL_MS = 200;
 const RTO_MAX_MS = 5_000;
 /** What counts as a broken connection: outstanding data and no progress for this long. */
 export const GIVE_UP_MS = 30_000;
-/** Shorter than RFC 9293's two MSL: ports are never reused here within minutes. */
-const TIME_WAIT_MS = 1_000;
+/** Shorter than RFC 9293's two MSL, since ports go round slowly here; longer than any repetition of the peer's FIN takes. */
+const TIME_WAIT_MS = 2 * RTO_MAX_MS;
 /** What the peer may have in flight, and the most we send ahead of an acknowledgement. */
 const WINDOW_BYTES = 32_768;
 /** IPv4 without options over a 1,500 byte link; a Host Agent clamps it on the way. */

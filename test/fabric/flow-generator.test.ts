@@ -103,6 +103,7 @@ describe("flow generator", () => {
     scene.generator.finish();
     scene.run(4_000);
     expect(scene.generator.statistics()).toMatchObject({ opened: 30, open: 0, completed: 30, brokenCount: 0 });
+    scene.run(11_000); // TIME-WAIT
     expect(scene.clients.every((client) => client.connectionCount === 0)).toBe(true);
     expect(scene.servers.every((server) => server.connectionCount === 0)).toBe(true);
     expect(scene.clients.every((client) => client.counters.bad.size === 0)).toBe(true);

@@ -101,6 +101,11 @@ class Pair {
       this.flush(to);
       return;
     }
+    if (side.connection.state === "closed") {
+      const reset = tcp.resetFor(segment); // as an endpoint does that knows the connection no more
+      if (reset !== null) this.put(to, reset);
+      return;
+    }
     const events: TcpEvent[] = [];
     tcp.receive(side.connection, segment, this.nowMs, events);
     this.handle(to, events);
