@@ -44,8 +44,8 @@ export class HeldRanges {
     const held = new HeldRanges(store);
     const damaged: Uint8Array[] = [];
     for await (const [key, value] of store.iterator({ gte: encode(PREFIX), lt: encode(PREFIX_END) })) {
-      const range = decodeRecord(key as Uint8Array, value);
-      if (range === null) damaged.push(key as Uint8Array);
+      const range = decodeRecord(key, value);
+      if (range === null) damaged.push(key);
       else held.#held.set(rangeName(range), range);
     }
     if (damaged.length > 0) {

@@ -120,7 +120,7 @@ export class OpenRequests {
   /** Gives sequences to those that wait, as far as the window allows (Q2). */
   private number(nowMs: number): void {
     if (this.waiting.length === 0) return;
-    if (this.open.size === 0 && nowMs - this.usedAtMs >= SESSION_REST_MS) this.begin();
+    if (this.open.size === 0 && this.nextSequence > 1 && nowMs - this.usedAtMs >= SESSION_REST_MS) this.begin();
     const [oldest] = this.open.keys(); // in order of sequence
     while (
       this.waiting.length > 0 &&

@@ -2,7 +2,7 @@
  * A scripted cluster of Managers as Host Agents see it: one log of host items, SNAT ownership, replicas that serve them.
  * What a test wants to go wrong can be told: answers that are withheld, a projection that lags, a refusal.
  */
-import type { DipId, HostId, IpAddress, LogIndex, MuxId, VipId } from "../../../core/brands.js";
+import type { DipId, HostId, IpAddress, MuxId, VipId } from "../../../core/brands.js";
 import { digestOf, EMPTY_DIGEST, formatDigest, xorDigests } from "../../../dataplane/digest.js";
 import { hostItemKey, type HostChange, type HostItem } from "../../../dataplane/host-items.js";
 import { AGENT_FOLLOW } from "../../../manager/api/methods.js";
@@ -269,7 +269,7 @@ export class FakeReplica {
     session.stream.send({
       projection: {
         clusterEpoch: cluster.epoch,
-        index: cluster.index as LogIndex,
+        index: cluster.index,
         snapshot: true,
         last: true,
         hostItems,

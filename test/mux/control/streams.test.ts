@@ -31,7 +31,9 @@ describe("a MUX and its two replicas", () => {
     const tookMs = await world.runUntil(() => mux.status().activeReplica === second.address, 100, "the switch");
     expect(tookMs).toBeLessThanOrEqual(5);
     await world.runUntil(() => mux.status().standbyReplica !== null, 5_000, "another standby");
-    expect(replicas.filter((replica) => replica !== first).map(({ address }) => address)).toContain(mux.status().standbyReplica);
+    expect(replicas.filter((replica) => replica !== first).map(({ address }) => address)).toContain(
+      mux.status().standbyReplica,
+    );
     expect(mux.status().standbyReplica).not.toBe(second.address);
   });
 
@@ -70,7 +72,14 @@ describe("a MUX and its two replicas", () => {
     cluster.commit(put(snatItem(1, 200, 1)));
     await world.advance(20);
     const { index } = mux.status().inForce;
-    const stale = { clusterEpoch: 1, snapshot: false, last: true, muxItems: [], removedKeys: ["snat/1/6/200"], digest: "" };
+    const stale = {
+      clusterEpoch: 1,
+      snapshot: false,
+      last: true,
+      muxItems: [],
+      removedKeys: ["snat/1/6/200"],
+      digest: "",
+    };
     setup.active().say({ projection: { ...stale, index } });
     setup.active().say({ projection: { ...stale, index: index - 1 } });
     setup.active().say({ projection: { ...stale, index: index - 1, snapshot: true } });
@@ -95,7 +104,9 @@ describe("a MUX and its two replicas", () => {
     const { world, mux, cluster } = setup;
     await announces(setup);
     const { index } = mux.status().inForce;
-    setup.active().say({ projection: { clusterEpoch: 1, index: index + 1, snapshot: true, last: false, muxItems: [] } });
+    setup
+      .active()
+      .say({ projection: { clusterEpoch: 1, index: index + 1, snapshot: true, last: false, muxItems: [] } });
     await world.advance(10);
     expect(mux.status().inForce.index).toBe(index);
     expect(mux.dataplane.telemetry.gauges().entries["vips"]).toBe(1);
@@ -117,7 +128,11 @@ describe("a MUX and its two replicas", () => {
     for (const replica of replicas) replica.closeStreams();
     await world.runUntil(() => mux.status().inForce.clusterEpoch === 2, 1_000, "the new epoch");
     expect(mux.dataplane.telemetry.gauges().entries["dips"]).toBe(2);
-    await world.runUntil(() => routes.announced.length > 0 && mux.status().incarnation === 2, 5_000, "joining in the new epoch");
+    await world.runUntil(
+      () => routes.announced.length > 0 && mux.status().incarnation === 2,
+      5_000,
+      "joining in the new epoch",
+    );
     setup.active().say({ projection: { clusterEpoch: 1, index: 1_000, snapshot: true, last: true, muxItems: [] } });
     await world.advance(50);
     expect(mux.status().inForce.clusterEpoch).toBe(2);
@@ -125,7 +140,11 @@ describe("a MUX and its two replicas", () => {
     for (const replica of replicas) replica.closeStreams();
     await world.advance(3_000);
     expect(mux.status().activeReplica).toBeNull();
-    expect(world.log.find("stream to a replica did not open", "mux-1").some(({ fields }) => String(fields["reason"]).includes("WRONG_CLUSTER"))).toBe(true);
+    expect(
+      world.log
+        .find("stream to a replica did not open", "mux-1")
+        .some(({ fields }) => String(fields["reason"]).includes("WRONG_CLUSTER")),
+    ).toBe(true);
   });
 
   it("asks for the whole view when the digests differ, and acknowledges nothing until it has it", async () => {
@@ -136,7 +155,16 @@ describe("a MUX and its two replicas", () => {
     const { index } = mux.status().inForce;
     replica.cluster.index = index + 1; // an entry that this replica knows and the test's log does not show
     const acks = replica.acks().length;
-    replica.say({ projection: { clusterEpoch: 1, index: index + 1, snapshot: false, last: true, removedKeys: ["rule/1/6/80"], digest: replica.cluster.digest() } });
+    replica.say({
+      projection: {
+        clusterEpoch: 1,
+        index: index + 1,
+        snapshot: false,
+        last: true,
+        removedKeys: ["rule/1/6/80"],
+        digest: replica.cluster.digest(),
+      },
+    });
     replica.isSilent = true; // the view that is asked for does not come
     await world.advance(250);
     expect(mux.status().resyncs).toBe(1);
@@ -172,8 +200,15 @@ describe("a MUX and its two replicas", () => {
     cluster.commit(...Array.from({ length: 1_001 }, (_, n) => put(snatItem(1, 200 + n, 1))));
     await world.advance(500);
     expect(mux.status().inForce.index).toBe(index);
-    expect(setup.active().acks().every((ack) => (ack.index ?? 0) <= index)).toBe(true);
-    expect(world.log.find("the tables cannot take an update; what was in force stays", "mux-1").length).toBeGreaterThan(0);
+    expect(
+      setup
+        .active()
+        .acks()
+        .every((ack) => (ack.index ?? 0) <= index),
+    ).toBe(true);
+    expect(world.log.find("the tables cannot take an update; what was in force stays", "mux-1").length).toBeGreaterThan(
+      0,
+    );
   });
 
   it("turns away from replicas of another cluster", async () => {
@@ -191,7 +226,12 @@ describe("a MUX and its two replicas", () => {
     const { world } = setup;
     await announces(setup);
     const replica = setup.active();
-    replica.say({ flowQuestion: { id: 7, flow: { protocol: 6, source: "198.51.100.7", sourcePort: 40_000, destination: VIP, destinationPort: 80 } } });
+    replica.say({
+      flowQuestion: {
+        id: 7,
+        flow: { protocol: 6, source: "198.51.100.7", sourcePort: 40_000, destination: VIP, destinationPort: 80 },
+      },
+    });
     await world.advance(1_100);
     const answer = replica.received.find((message) => message.flowAnswer)?.flowAnswer;
     expect(answer).toMatchObject({ id: 7, inFlowTable: false, dip: "10.1.1.1" });
