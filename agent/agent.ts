@@ -18,7 +18,7 @@ import { hex, ManagerClient, type ManagerClientStatus } from "./control/manager-
 import { createAgentDataplane, type AgentDataplane } from "./dataplane/agent-dataplane.js";
 import { FabricIo } from "./io/fabric-io.js";
 
-/** The data plane's contract: at least every 100 ms. Held packets leave with it, so it is finer. */
+/** The data plane's contract: at least every 100 ms. Held packets that a closing flow frees a port for leave with it. */
 const TICK_MS = 20;
 const EVENTS_PER_TURN = 256;
 /** A packet may become several (fragments later), and held ones leave with it. */
@@ -84,9 +84,13 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
   function scheduleTick(): void {
     tick = clock.setTimer(TICK_MS, () => {
       scheduleTick();
-      dataplane.tick(clock.nowMs(), out);
-      finishTurn();
+      runTick();
     });
+  }
+
+  function runTick(): void {
+    dataplane.tick(clock.nowMs(), out);
+    finishTurn();
   }
 
   function dipsKnown(
@@ -131,6 +135,9 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
           };
         },
         dipsKnown,
+        tablesChanged: () => {
+          if ((dataplane.telemetry.gauges().entries["held-packets"] ?? 0) > 0) runTick();
+        },
         failed: outside.failed,
       });
       scheduleTick();

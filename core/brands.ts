@@ -36,5 +36,3 @@ export const term = (value: number): Term => integer(value, 0, Number.MAX_SAFE_I
 export const logIndex = (value: number): LogIndex =>
   integer(value, 0, Number.MAX_SAFE_INTEGER, "a log index") as LogIndex;
 export const nodeId = (value: number): NodeId => integer(value, 1, 65_535, "a node id") as NodeId;
-export const port = (value: number): Port => integer(value, 0, 65_535, "a port") as Port;
-export const ipv4 = (value: number): Ipv4 => integer(value, 0, 0xffff_ffff, "an IPv4 address") as Ipv4;

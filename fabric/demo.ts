@@ -14,6 +14,7 @@ import type { EmbeddedSite } from "./embedded-site.js";
 import { FlowGenerator, type FlowStatistics } from "./flow-generator.js";
 import { GrantWorkload } from "./grant-workload.js";
 import { scrapeDrops } from "./launcher/scrape.js";
+import { clockText } from "./live-view.js";
 import { changedOwners, doublyOwned, longestGapMs } from "./ownership.js";
 import { DEMO_VIP, exampleObjects, SERVER_PORT } from "./site.js";
 import { leaderOf, muxesOf } from "./site-status.js";
@@ -135,7 +136,7 @@ export class Demo {
   }
 
   private clock(): string {
-    return `[${(this.options.elapsedMs() / 1_000).toFixed(1).padStart(6)} s]`;
+    return `[${clockText(this.options.elapsedMs())}]`;
   }
 
   private async start(): Promise<void> {

@@ -15,7 +15,7 @@ import { Demo } from "./demo.js";
 import { EmbeddedSite } from "./embedded-site.js";
 import { FlowGenerator } from "./flow-generator.js";
 import { DataFolder, LauncherError } from "./launcher/data-folder.js";
-import { LiveView, type SiteEvent, type ViewModel } from "./live-view.js";
+import { clockText, LiveView, type SiteEvent, type ViewModel } from "./live-view.js";
 import { DEMO_VIP, exampleObjects, SERVER_PORT } from "./site.js";
 import { UdpProber } from "./udp-prober.js";
 
@@ -45,11 +45,14 @@ function interruption(): Promise<Signal> {
 async function runDemo(env: Env, args: Arguments, folder: DataFolder, interrupted: Promise<Signal>): Promise<number> {
   const startedMs = env.clock.nowMs();
   const { portBase, ecmp } = args;
-  const site = await EmbeddedSite.start(env, { folder, portBase, restart: false, ecmp, onEvent: () => undefined });
+  const elapsedMs = (): number => env.clock.nowMs() - startedMs;
+  const print = (line: string): void => void process.stdout.write(`${line}\n`);
+  const onEvent = (text: string): void => print(`[${clockText(elapsedMs())}]        ${text}`);
+  const site = await EmbeddedSite.start(env, { folder, portBase, restart: false, ecmp, onEvent });
   const demo = new Demo(site, {
     flows: args.flows,
-    print: (line) => process.stdout.write(`${line}\n`),
-    elapsedMs: () => env.clock.nowMs() - startedMs,
+    print,
+    elapsedMs,
   });
   const passed = await Promise.race([demo.play(), interrupted.then(() => null)]);
   await site.stop();

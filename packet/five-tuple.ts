@@ -12,15 +12,6 @@ export interface FiveTuple {
   readonly destinationPort: number;
 }
 
-const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: "icmp", 4: "ip-in-ip", 6: "tcp", 17: "udp" };
-
-/** "tcp 198.51.100.7:40000 > 203.0.113.10:80". */
-export function formatFiveTuple(tuple: FiveTuple): string {
-  const bracket = (address: IpAddress): string => (address.includes(":") ? `[${address}]` : address);
-  const protocol = PROTOCOL_NAMES[tuple.protocol] ?? `protocol ${tuple.protocol}`;
-  return `${protocol} ${bracket(tuple.source)}:${tuple.sourcePort} > ${bracket(tuple.destination)}:${tuple.destinationPort}`;
-}
-
 /** The tuple from numbers as the tables hold them: addresses unsigned 32-bit in host order. */
 export function ipv4FiveTuple(
   protocol: number,

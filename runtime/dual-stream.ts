@@ -208,7 +208,8 @@ export class DualStream<Out, In> {
     this.#slots[index] = { kind: "opening", line, timer };
     line.listen({
       message: (message) => this.#receive(index, line, message),
-      closed: (error) => this.#fail(index, error === null ? "closed" : `${error.code}: ${error.message}`),
+      closed: (error) =>
+        this.#fail(index, error === null ? "closed" : `${error.code}: ${error.message}`, isRefusal(error)),
       writable: () => user.writable(line),
     });
     line.send(user.hello());
@@ -236,7 +237,7 @@ export class DualStream<Out, In> {
         welcome = user.isWelcome(message);
       } catch (caught) {
         const error = AnantaError.from(caught);
-        this.#fail(index, `refused the replica: ${error.code}: ${error.message}`);
+        this.#fail(index, `refused the replica: ${error.code}: ${error.message}`, true);
         return;
       }
       if (welcome) {
@@ -259,7 +260,7 @@ export class DualStream<Out, In> {
   }
 
   /** The stream of the slot is over: the other one takes its place at once, the slot looks for another replica. */
-  #fail(index: 0 | 1, reason: string): void {
+  #fail(index: 0 | 1, reason: string, refusal = false): void {
     const { clock, log, user } = this.#options;
     const slot = this.#slots[index];
     if (slot.kind !== "opening" && slot.kind !== "ready") return;
@@ -269,7 +270,9 @@ export class DualStream<Out, In> {
     this.#empty(index);
     this.#failures[index] = proven ? 0 : this.#failures[index] + 1;
     const fields = { replica: line.address, reason, wasActive };
-    if (slot.kind === "ready") log.info("stream to a replica is over", fields);
+    if (refusal)
+      log.warn("stream to a replica was refused", fields); // an operator may have to act
+    else if (slot.kind === "ready") log.info("stream to a replica is over", fields);
     else log.debug("stream to a replica did not open", fields);
     const pauseMs = this.#pauseMs(this.#failures[index]);
     this.#slots[index] = { kind: "waiting", timer: clock.setTimer(pauseMs, () => this.#open(index)) };
@@ -315,6 +318,11 @@ export class DualStream<Out, In> {
     });
   }
 }
+
+/** Not an outage, which passes, but a no: another cluster, a DIP that another host has. */
+const isRefusal = (error: AnantaError | null): boolean =>
+  error !== null &&
+  !["UNAVAILABLE", "NOT_LEADER", "BEHIND", "CANCELLED", "DEADLINE_EXCEEDED", "LEADERSHIP_LOST"].includes(error.code);
 
 function shuffled(addresses: readonly string[], random: Random): readonly string[] {
   const order = [...new Set(addresses)];

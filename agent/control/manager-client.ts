@@ -83,6 +83,8 @@ export interface ManagerClientOptions {
   readonly dipsKnown: (
     dips: readonly { readonly tenant: string; readonly address: string; readonly dipId: DipId }[],
   ) => void;
+  /** Something new is in force: packets that waited for it can leave. */
+  readonly tablesChanged: () => void;
   /** The durable record cannot be written: the process must end. */
   readonly failed: (error: AnantaError) => void;
 }
@@ -303,6 +305,7 @@ export class ManagerClient {
   }
 
   #settled(): void {
+    this.#options.tablesChanged();
     const { index } = this.#inForce.position;
     const waiting = this.#granted;
     this.#granted = [];

@@ -47,6 +47,9 @@ export class GrpcChannel implements Channel {
       "grpc.enable_http_proxy": 0,
       // Whoever calls decides whether to repeat.
       "grpc.enable_retries": 0,
+      // Without this, grpc-js takes the first megabyte of each stream as written at once, whether the peer reads or not, and
+      // copies its list of it with every message.
+      "grpc.per_rpc_retry_buffer_size": 0,
       "grpc.service_config_disable_resolution": 1,
       "grpc.enable_channelz": 0,
       ...(options.dedicated === true ? { "grpc.use_local_subchannel_pool": 1 } : {}),
@@ -171,6 +174,8 @@ class ClientStream<Out, In> implements MessageStream<Out, In> {
       this.#over();
     });
     call.on("error", () => undefined); // the same status follows as "status"
+    // grpc-js holds the peer back from the first read on only; before it would queue whatever comes.
+    call.read(0);
   }
 
   /** Reads from here on: what nobody listens to stays with the peer, within the flow-control window. */

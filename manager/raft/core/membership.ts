@@ -21,9 +21,6 @@ export function simpleMembership(voters: Iterable<NodeId>, learners: Iterable<No
 export const isVoter = (membership: Membership, id: NodeId): boolean =>
   membership.voters.includes(id) || membership.outgoing.includes(id);
 
-export const isMember = (membership: Membership, id: NodeId): boolean =>
-  isVoter(membership, id) || membership.learners.includes(id);
-
 /** Everyone who gets the log, ascending. */
 export const membersOf = (membership: Membership): readonly NodeId[] =>
   ascending([...membership.voters, ...membership.outgoing, ...membership.learners]);

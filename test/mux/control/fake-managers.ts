@@ -98,6 +98,7 @@ export class FakeReplica {
   /** Applies nothing beyond this. */
   appliedMax = Infinity;
   quorumAgeMs: number | null = null;
+  clusterId = CLUSTER_ID;
   readonly received: FromMux[] = [];
   readonly #sessions = new Set<Session>();
   #server: Server | null = null;
@@ -168,7 +169,7 @@ export class FakeReplica {
       if (this.isSilent) return;
       session.stream.send({
         welcome: {
-          identity: { clusterId: CLUSTER_ID, clusterEpoch: cluster.epoch, node: "1" },
+          identity: { clusterId: this.clusterId, clusterEpoch: cluster.epoch, node: "1" },
           appliedIndex: this.applied,
         },
       });

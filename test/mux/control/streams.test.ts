@@ -211,14 +211,25 @@ describe("a MUX and its two replicas", () => {
     );
   });
 
-  it("turns away from replicas of another cluster", async () => {
-    const { world } = await managers("stranger", 1);
+  it("keeps one stream when it knows one replica only", async () => {
+    const { world } = await managers("one replica", 1);
     const { mux } = makeMux(world, "mux-1", { managers: ["manager-1:7000"] });
-    world.env("mux-1");
     await world.run(mux.start());
     await world.advance(500);
     expect(mux.status().activeReplica).toBe("manager-1:7000");
     expect(mux.status().standbyReplica).toBeNull();
+  });
+
+  it("turns away from replicas of another cluster, and says so", async () => {
+    const { world, replicas } = await managers("stranger");
+    for (const replica of replicas) replica.clusterId = "d".repeat(32);
+    const { mux, routes } = makeMux(world, "mux-1");
+    await world.run(mux.start());
+    await world.advance(3_000);
+    expect(mux.status().activeReplica).toBeNull();
+    expect(routes.changes).toEqual([]);
+    const [line] = world.log.find("stream to a replica was refused", "mux-1");
+    expect(line?.fields["reason"]).toContain("WRONG_CLUSTER");
   });
 
   it("answers what it would do with a flow, and reports its counters every second", async () => {
