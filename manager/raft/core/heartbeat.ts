@@ -9,13 +9,11 @@
  * (H1) A round is counted from when it was sent, never from when it was answered.
  */
 import type { NodeId } from "../../../core/brands.js";
-import { becomeFollower } from "./election.js";
-import { appendIfWanted } from "./replication.js";
 import type { Heartbeat, HeartbeatResponse } from "./messages.js";
 import type { Progress } from "./progress.js";
 import { attachReadsToRound, confirmReads } from "./read-index.js";
 import { reachedByQuorum } from "./quorum.js";
-import { countsTowardsQuorum, note, send, type LeaderRole, type State } from "./state.js";
+import { countsTowardsQuorum, send, type LeaderRole, type State } from "./state.js";
 
 export function quorumAgeTicks(s: State): number | null {
   // Both ends of the interval are rounded down to ticks, so one tick more is the safe side.
@@ -35,6 +33,11 @@ export function startRound(s: State, leader: LeaderRole): void {
   attachReadsToRound(leader);
   for (const peer of leader.peers.values()) sendHeartbeat(s, leader, peer, leader.round);
   confirmRounds(s, leader); // a cluster of one needs nobody's answer
+}
+
+/** Starts a round for waiting questions; while one such round is under way the next batch grows. */
+export function startReadRound(s: State, leader: LeaderRole): void {
+  if (leader.nextReads.length > 0 && leader.roundReads.length === 0) startRound(s, leader);
 }
 
 /** `round` 0 asks for no answer: it only tells the peer that more is committed. */
@@ -57,11 +60,6 @@ export function handleHeartbeatResponse(s: State, leader: LeaderRole, peer: Prog
   peer.counts = m.counts;
   if (m.round > peer.ackedRound && m.round <= leader.round) peer.ackedRound = m.round;
   confirmRounds(s, leader);
-  if (s.role !== leader) return;
-  if (peer.state === "probe") peer.probeSent = false;
-  // Every acknowledgement of a full window may have been lost: one more append a round finds out.
-  if (peer.state === "replicate" && peer.inflights.full) peer.inflights.freeFirst();
-  if (peer.matchIndex < s.log.handedIndex) appendIfWanted(s, leader, peer, { evenEmpty: true });
 }
 
 function confirmRounds(s: State, leader: LeaderRole): void {
@@ -82,22 +80,4 @@ function confirmRounds(s: State, leader: LeaderRole): void {
     leader.roundsSent.delete(round);
   }
   confirmReads(s, leader);
-}
-
-/** One active tick of a leader. */
-export function leaderTick(s: State, leader: LeaderRole): void {
-  if (s.activeTick - leader.quorumActiveTick > s.config.electionTimeoutMaxTicks) {
-    becomeFollower(s, s.term, null, "no quorum answers");
-    return;
-  }
-  if (
-    leader.transfer !== null &&
-    s.activeTick - leader.transfer.startedActiveTick >= s.config.electionTimeoutMaxTicks
-  ) {
-    note(s, "info", "transfer given up", { target: leader.transfer.target, term: s.term });
-    leader.transfer = null;
-    s.statusChanged = true;
-  }
-  leader.heartbeatElapsed++;
-  if (leader.heartbeatElapsed >= s.config.heartbeatTicks) startRound(s, leader);
 }

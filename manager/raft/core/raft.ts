@@ -10,17 +10,11 @@ import { assertNever } from "../../../core/assert.js";
 import type { LogIndex, NodeId } from "../../../core/brands.js";
 import * as election from "./election.js";
 import { handleAppend, handleHeartbeat, handleInstallSnapshot } from "./follower.js";
-import { handleHeartbeatResponse, leaderTick, quorumAgeTicks } from "./heartbeat.js";
+import { handleHeartbeatResponse, quorumAgeTicks, startReadRound } from "./heartbeat.js";
+import { leaderTick } from "./leader-tick.js";
 import { checkInvariants } from "./invariants.js";
 import type { Message } from "./messages.js";
-import {
-  askForReads,
-  cancelRead,
-  handleReadRequest,
-  handleReadResponse,
-  readIndex,
-  startReadRound,
-} from "./read-index.js";
+import { askForReads, cancelRead, handleReadRequest, handleReadResponse, readIndex } from "./read-index.js";
 import type { PersistBatch, PersistToken, ProposeResult, Ready } from "./ready.js";
 import * as replication from "./replication.js";
 import { createState, hardStateSettled, isInstalling, leaderIsFresh, note, send, type State } from "./state.js";
@@ -311,6 +305,7 @@ function dispatchToLeader(
     }
     case "heartbeat-response": {
       handleHeartbeatResponse(s, leader, peer, m);
+      if (s.role === leader) replication.resumeAppends(s, leader, peer);
       return;
     }
     case "read-request": {

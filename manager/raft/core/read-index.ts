@@ -8,7 +8,6 @@
  * (Q3) No question's id is ever used again, not by a retry, not after a restart.
  */
 import type { LogIndex, NodeId } from "../../../core/brands.js";
-import { startRound } from "./heartbeat.js";
 import type { ReadRequest, ReadResponse } from "./messages.js";
 import { note, send, type LeaderRole, type State } from "./state.js";
 import type { ReadId } from "./types.js";
@@ -67,11 +66,6 @@ export function handleReadRequest(s: State, leader: LeaderRole, m: ReadRequest):
 export function admitEarlyReads(s: State, leader: LeaderRole): void {
   for (const { from, id } of leader.earlyReads) leader.nextReads.push({ from, id, index: s.log.commitIndex });
   leader.earlyReads = [];
-}
-
-/** Starts a round for waiting questions; while one such round is under way the next batch grows. */
-export function startReadRound(s: State, leader: LeaderRole): void {
-  if (leader.nextReads.length > 0 && leader.roundReads.length === 0) startRound(s, leader);
 }
 
 /** (Q1) Called when a round is about to be sent. */

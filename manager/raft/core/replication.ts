@@ -54,8 +54,16 @@ function appendWhileRoom(s: State, leader: LeaderRole, peer: Progress): void {
   while (appendIfWanted(s, leader, peer, { evenEmpty: false }));
 }
 
+/** The peer has answered a heartbeat, so it lives: what was held back may go on. */
+export function resumeAppends(s: State, leader: LeaderRole, peer: Progress): void {
+  if (peer.state === "probe") peer.probeSent = false;
+  // Every acknowledgement of a full window may have been lost: one more append a round finds out.
+  if (peer.state === "replicate" && peer.inflights.full) peer.inflights.freeFirst();
+  if (peer.matchIndex < s.log.handedIndex) appendIfWanted(s, leader, peer, { evenEmpty: true });
+}
+
 /** Sends one append if the window allows and there is something to send. Returns whether it did. */
-export function appendIfWanted(
+function appendIfWanted(
   s: State,
   leader: LeaderRole,
   peer: Progress,
