@@ -48,7 +48,7 @@ export async function runProcess(start: () => Promise<Running>): Promise<void> {
 }
 
 function describe(error: unknown): string {
-  if (error instanceof AnantaError && error.code !== "INTERNAL") return error.message;
+  if (error instanceof AnantaError && error.code !== "INTERNAL") return `${error.message} (${error.code})`;
   if (error instanceof AnantaError && error.cause instanceof Error) return error.cause.stack ?? error.message;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

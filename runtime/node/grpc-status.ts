@@ -128,6 +128,9 @@ function transportError({ code, details }: StatusObject, address: string): Anant
   if (code === Status.UNAVAILABLE && details.includes("ECONNREFUSED")) {
     return new AnantaError("UNAVAILABLE", `nobody listens at ${address}`, { address, refused: true });
   }
+  if (code === Status.UNAVAILABLE && details.startsWith("No connection established")) {
+    return new AnantaError("UNAVAILABLE", `cannot reach ${address}: ${details}`, { address });
+  }
   // What grpc-js says of a connection that was cut, in its several ways (subchannel-call.js).
   if (code === Status.UNAVAILABLE || /^(Received RST_STREAM with code [0-28]|Call cancelled$)/.test(details)) {
     return new AnantaError("UNAVAILABLE", `connection to ${address} lost: ${details}`, { address, lost: true });
