@@ -3,7 +3,7 @@
  * one schema; an unknown key is an error that names the nearest known one, and all problems are told at once.
  */
 import { readFileSync } from "node:fs";
-import { z } from "zod";
+import type { z } from "zod";
 import { AnantaError } from "../core/errors.js";
 
 export interface SettingsSource {
