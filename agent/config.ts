@@ -60,7 +60,7 @@ export const AGENT_TIMINGS: AgentTimings = {
   openMs: 12_000,
   retryMinMs: 100,
   retryMaxMs: 3_000,
-  reserveMs: 100,
+  reserveMs: 250,
   reserveAheadMs: 4_000,
   idleReleaseMs: 120_000,
 };

@@ -25,6 +25,8 @@ type RangeName = Pick<HeldRange, "vip" | "protocol" | "range">;
 
 export class HostView {
   private readonly dips = new Map<DipId, HostDipItem>();
+  /** Counts changes of the DIPs. */
+  dipsVersion = 0;
   private readonly vipIds = new Map<IpAddress, VipId>();
   /** In the tables, by item key. */
   private readonly ranges = new Map<string, HostRangeItem>();
@@ -122,8 +124,11 @@ export class HostView {
   }
 
   private put(item: HostItem): void {
-    if (item.kind === "dip") this.dips.set(item.dipId, item);
-    else if (item.kind === "outbound") this.vipIds.set(item.vip, item.vipId);
+    if (item.kind === "dip") {
+      this.dips.set(item.dipId, item);
+      this.dipsVersion++;
+    }
+    if (item.kind === "outbound") this.vipIds.set(item.vip, item.vipId);
     else if (item.kind === "range") {
       const key = hostItemKey(item);
       this.ranges.set(key, item);

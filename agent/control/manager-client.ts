@@ -2,19 +2,14 @@
  * The agent's side of its streams to the Managers (proto/ananta/v1/agent.proto), over two streams of which one is active.
  *
  *     hello (DIPs, ranges on disk) --> registered, welcome --> activate --> projection --> disk, tables --> ack
- *     data plane's demand --> reserve --> requests --> answers --> disk, tables
+ *     data plane's demand --> requests --> answers --> disk, tables                          (port-requests.ts)
  *
  *  (A1) What a hello declares was read from disk; a range that is not on disk is in use by nobody.
- *  (A2) A request unanswered for 300 ms is also sent on the other stream; after a switch all open ones are sent again, with
- *       the same origins. Nothing is executed twice, and no answer is taken twice.
- *  (A3) When the outcome of a request cannot be known any more, the projection tells it: ranges that it shows are ours.
  */
 import type { DipId, LogIndex } from "../../core/brands.js";
-import { AnantaError, type ErrorCode } from "../../core/errors.js";
+import { AnantaError } from "../../core/errors.js";
 import type { Tables } from "../../dataplane/contract.js";
-import type { HostChange, HostItem, HostRangeItem } from "../../dataplane/host-items.js";
-import { RANGE_PORTS } from "../../dataplane/layouts.js";
-import type { PortProtocol } from "../../dataplane/mux-items.js";
+import type { HostChange, HostItem } from "../../dataplane/host-items.js";
 import { ProjectionReceiver, type Position } from "../../dataplane/projection-receiver.js";
 import { ananta } from "../../proto/gen/wire.js";
 import { DualStream, type ReplicaStream } from "../../runtime/dual-stream.js";
@@ -22,12 +17,10 @@ import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { AgentConfig } from "../config.js";
 import type { RangeRef, SnatDemand } from "../dataplane/snat-ports.js";
-import type { HeldRange } from "./held-range.js";
 import type { HeldRanges } from "./held-ranges.js";
 import { InForce, type RangeStops } from "./in-force.js";
-import { OpenRequests, type OpenRequest } from "./open-requests.js";
-import { PortReserve, RESERVE_POLICY, type ReserveAction } from "./port-reserve.js";
-import { hostStep, rangesOf, wireBlocks, wireOwnedBlock } from "./projection-wire.js";
+import { PortRequests } from "./port-requests.js";
+import { hostStep, rangesOf, wireOwnedBlock } from "./projection-wire.js";
 
 type ToManager = ananta.v1.AgentToManager.$Properties;
 type FromManager = ananta.v1.ManagerToAgent.$Properties;
@@ -36,24 +29,8 @@ type Stream = ReplicaStream<ToManager>;
 const FOLLOW: Method<ToManager, FromManager> = methodOf(ananta.v1.AgentService, "follow", ananta.v1);
 
 const COUNTERS_MS = 1_000;
-/** Open requests are looked at this often: a copy for the second stream is at most this late. */
-const REQUESTS_MS = 25;
 /** A whole view is asked for at most this often. */
 const RESYNC_MS = 1_000;
-/** A request that both replicas leave unanswered for so long: a third one may be better off. */
-const EXCHANGE_MS = 3_000;
-/** Pause before a request that was "not done, or not known" is sent again. */
-const AGAIN_MS = 50;
-
-const SAME_REQUEST_AGAIN: ReadonlySet<string> = new Set<ErrorCode>([
-  "UNAVAILABLE",
-  "NOT_LEADER",
-  "BEHIND",
-  "CANCELLED",
-  "DEADLINE_EXCEEDED",
-  "LEADERSHIP_LOST",
-  "INTERNAL",
-]);
 
 /** What control needs of the agent's data plane. */
 export interface HostSnat extends RangeStops {
@@ -110,27 +87,18 @@ export class ManagerClient {
   readonly #streams: DualStream<ToManager, FromManager>;
   readonly #receiver = new ProjectionReceiver<HostItem>();
   readonly #inForce: InForce;
-  readonly #requests: OpenRequests;
-  readonly #reserve: PortReserve;
-  readonly #heardAtMs = new WeakMap<Stream, number>();
-  /** Granted, and not in force yet: asked for again only after that. `index` is what the view must reach; 0: the queue suffices. */
-  #granted: { readonly dipId: DipId; readonly protocol: PortProtocol; readonly index: number }[] = [];
+  readonly #requests: PortRequests;
   #clusterEpoch = 0;
   #hostId = 0;
   #incarnation = 0;
-  #grants = 0;
-  #refusals = 0;
   #resyncs = 0;
+  #dipsVersion = 0;
   /** The tables may differ from the Managers' view: nothing is acknowledged until a whole view is in force. */
   #isOutOfStep = false;
   #lastResyncMs = Number.NEGATIVE_INFINITY;
-  #lastExchangeMs = 0;
   #lastCounters = "";
   #ack: Timer | null = null;
   #resync: Timer | null = null;
-  #flush: Timer | null = null;
-  #requestCheck: Timer | null = null;
-  #reserveCheck: Timer | null = null;
   #countersTimer: Timer | null = null;
   #isStopped = false;
 
@@ -139,9 +107,6 @@ export class ManagerClient {
     const { env, config, dataplane, held } = options;
     const { timings } = config;
     this.#log = env.log;
-    this.#requests = new OpenRequests(timings.unansweredMs, () => this.#newSession());
-    const policy = { ...RESERVE_POLICY, aheadMs: timings.reserveAheadMs, portsPerRange: RANGE_PORTS };
-    this.#reserve = new PortReserve(policy, env.random.fork());
     this.#inForce = new InForce({
       tables: dataplane.tables,
       stops: dataplane,
@@ -149,7 +114,10 @@ export class ManagerClient {
       log: env.log,
       events: {
         inForce: (position, isWholeView) => this.#nowInForce(position, isWholeView),
-        settled: () => this.#settled(),
+        settled: () => {
+          options.tablesChanged();
+          this.#requests.settled();
+        },
         outOfStep: (reason) => this.#askForView(reason),
         failed: options.failed,
       },
@@ -173,35 +141,34 @@ export class ManagerClient {
         },
       },
     });
+    this.#requests = new PortRequests({
+      env,
+      timings,
+      dataplane,
+      held,
+      inForce: this.#inForce,
+      streams: this.#streams,
+      newSession: () => this.#newSession(),
+    });
   }
 
   start(): void {
     this.#streams.start();
-    this.#scheduleReserve();
-    this.#scheduleRequests();
+    this.#requests.start();
     this.#scheduleCounters();
   }
 
   async stop(): Promise<void> {
     this.#isStopped = true;
-    for (const timer of [
-      this.#ack,
-      this.#resync,
-      this.#flush,
-      this.#requestCheck,
-      this.#reserveCheck,
-      this.#countersTimer,
-    ])
-      timer?.cancel();
+    for (const timer of [this.#ack, this.#resync, this.#countersTimer]) timer?.cancel();
+    this.#requests.stop();
     this.#streams.stop();
     await this.#inForce.stop();
   }
 
   /** A flow has found no port: looks at the reserve in this turn of the event loop. */
   reserveNow(): void {
-    if (this.#isStopped) return;
-    this.#reserveCheck?.cancel();
-    this.#reserveCheck = this.#options.env.clock.nextTurn(() => this.#lookAtReserve());
+    this.#requests.reserveNow();
   }
 
   status(): ManagerClientStatus {
@@ -215,9 +182,9 @@ export class ManagerClient {
       resyncs: this.#resyncs,
       heldRanges: this.#options.held.size,
       rangesInForce: this.#inForce.view.rangeCount,
-      openRequests: this.#requests.size,
-      grants: this.#grants,
-      refusals: this.#refusals,
+      openRequests: this.#requests.openCount,
+      grants: this.#requests.grants,
+      refusals: this.#requests.refusals,
     };
   }
 
@@ -243,7 +210,7 @@ export class ManagerClient {
 
   #receive(message: FromManager, stream: Stream, isActive: boolean): void {
     if (message.answers) {
-      for (const answer of message.answers.answers ?? []) this.#answered(answer, stream, isActive);
+      for (const answer of message.answers.answers ?? []) this.#requests.answered(answer, stream, isActive);
     } else if (message.projection) {
       if (isActive) this.#project(message.projection, stream);
     } else if (message.welcome) this.#welcome(message.welcome);
@@ -252,7 +219,7 @@ export class ManagerClient {
         code: message.refused.code ?? "",
         reason: message.refused.reason ?? "",
       });
-    this.#heardAtMs.set(stream, this.#options.env.clock.nowMs());
+    this.#requests.heard(stream);
   }
 
   #welcome(welcome: ananta.v1.AgentWelcome.$Properties): void {
@@ -300,166 +267,12 @@ export class ManagerClient {
     this.#receiver.inForce(position);
     if (isWholeView) this.#isOutOfStep = false;
     this.#clusterEpoch = Math.max(this.#clusterEpoch, position.clusterEpoch);
-    this.#options.dipsKnown([...this.#inForce.view.allDips()]);
+    const { view } = this.#inForce;
+    if (view.dipsVersion !== this.#dipsVersion) {
+      this.#dipsVersion = view.dipsVersion;
+      this.#options.dipsKnown([...view.allDips()]);
+    }
     this.#ackSoon();
-  }
-
-  #settled(): void {
-    this.#options.tablesChanged();
-    const { index } = this.#inForce.position;
-    const waiting = this.#granted;
-    this.#granted = [];
-    for (const grant of waiting) {
-      if (grant.index <= index) this.#reserve.granted(grant.dipId, grant.protocol);
-      else this.#granted.push(grant);
-    }
-    if (this.#granted.length < waiting.length) this.reserveNow();
-  }
-
-  // ---- requests ----
-
-  #answered(answer: ananta.v1.SnatAnswer.$Properties, stream: Stream, isActive: boolean): void {
-    const request = this.#requests.find(answer.sequence ?? 0);
-    if (request === null) return; // (A2): the same answer over the other stream was first
-    if (!isActive) this.#preferWhoAnswers(request);
-    const { env } = this.#options;
-    const nowMs = env.clock.nowMs();
-    const code = answer.code ?? "";
-    if (code === "") {
-      this.#requests.settle(request.sequence);
-      this.#succeeded(request, answer);
-    } else if (code === "SESSION_EXPIRED") this.#sessionExpired();
-    else if (SAME_REQUEST_AGAIN.has(code)) {
-      this.#requests.again(request.sequence, nowMs + Math.max(AGAIN_MS, answer.retryAfterMs ?? 0));
-    } else {
-      this.#requests.settle(request.sequence);
-      this.#refusals++;
-      this.#log.info("request refused", {
-        kind: request.body.kind,
-        dip: request.dipId,
-        protocol: request.protocol,
-        code,
-        reason: answer.reason ?? "",
-        retryAfterMs: answer.retryAfterMs ?? 0,
-        replica: stream.address,
-      });
-      this.#reserve.refused(request.dipId, request.protocol, answer.retryAfterMs ?? 0, nowMs);
-      if (request.body.kind === "release") this.#inForce.resume(request.body.ranges);
-    }
-  }
-
-  #succeeded({ dipId, protocol, body }: OpenRequest, answer: ananta.v1.SnatAnswer.$Properties): void {
-    if (body.kind === "release") {
-      this.#reserve.granted(dipId, protocol);
-      return;
-    }
-    this.#grants++;
-    const index = (answer.index ?? 0) as LogIndex;
-    const items: HostRangeItem[] = [];
-    for (const block of answer.blocks ?? []) {
-      const vipId = this.#inForce.view.vipId(block.vip as HostRangeItem["vip"]);
-      if (vipId === null) continue; // a VIP that the view does not show yet: the projection will bring its ranges
-      for (const range of rangesOf(block) ?? []) items.push({ kind: "range", vipId, ...range, dipId });
-    }
-    const known = this.#inForce.view.dip(dipId) !== null && items.length > 0;
-    this.#granted.push({ dipId, protocol, index: known ? 0 : index });
-    if (known) this.#inForce.granted(items, index);
-  }
-
-  /** The active replica has said nothing since the request was sent, and the other one has answered: it serves us better. */
-  #preferWhoAnswers(request: OpenRequest): void {
-    const { active } = this.#streams;
-    if (active === null || request.sentAtMs === null) return;
-    const heardAtMs = this.#heardAtMs.get(active) ?? Number.NEGATIVE_INFINITY;
-    if (heardAtMs < request.sentAtMs && request.copiedAtMs !== null)
-      this.#streams.switchOver("the active replica does not answer");
-  }
-
-  /** (A3) */
-  #sessionExpired(): void {
-    const unknown = this.#requests.expire();
-    this.#log.warn("the session of our requests has expired: their outcome is what the projection shows", {
-      requests: unknown.length,
-    });
-    for (const { dipId, protocol, body } of unknown) {
-      this.#reserve.abandoned(dipId, protocol);
-      if (body.kind === "release") this.#inForce.resume(body.ranges);
-    }
-    // Late answers of the old session carry sequences that the new one uses again: they must not arrive.
-    const { active, standby } = this.#streams;
-    if (standby !== null) this.#streams.replace(standby, "a new session of requests");
-    if (active !== null) this.#streams.replace(active, "a new session of requests");
-  }
-
-  #scheduleReserve(): void {
-    const { env, config } = this.#options;
-    this.#reserveCheck?.cancel();
-    this.#reserveCheck = env.clock.setTimer(config.timings.reserveMs, () => this.#lookAtReserve());
-  }
-
-  #lookAtReserve(): void {
-    this.#scheduleReserve();
-    if (this.#inForce.position.index === 0) return; // nobody knows yet what this host owns
-    const { env, dataplane, config } = this.#options;
-    const nowMs = env.clock.nowMs();
-    const actions = this.#reserve.step(
-      dataplane.snatDemand(nowMs),
-      dataplane.releasableRanges(nowMs, config.timings.idleReleaseMs),
-      nowMs,
-    );
-    for (const action of actions) this.#act(action);
-    if (actions.length > 0) this.#flushSoon();
-  }
-
-  #act(action: ReserveAction<RangeRef>): void {
-    const { dipId, protocol } = action;
-    if (action.kind === "allocate") {
-      this.#requests.add({ dipId, protocol, body: { kind: "allocate", ports: action.ports } });
-      return;
-    }
-    const held = action.ranges
-      .map((range) => this.#options.held.get(range))
-      .filter((range): range is HeldRange => range !== null);
-    void this.#inForce.giveUp(held).then((ranges) => {
-      if (this.#isStopped) return;
-      if (ranges.length === 0) this.#reserve.abandoned(dipId, protocol);
-      else {
-        this.#requests.add({ dipId, protocol, body: { kind: "release", ranges } });
-        this.#flushSoon();
-      }
-    });
-  }
-
-  #scheduleRequests(): void {
-    this.#requestCheck = this.#options.env.clock.setTimer(REQUESTS_MS, () => {
-      this.#scheduleRequests();
-      if (this.#requests.size > 0) this.#sendRequests();
-    });
-  }
-
-  /** Requests of one turn of the event loop are one message. */
-  #flushSoon(): void {
-    this.#flush ??= this.#options.env.clock.nextTurn(() => {
-      this.#flush = null;
-      this.#sendRequests();
-    });
-  }
-
-  #sendRequests(): void {
-    const { active, standby } = this.#streams;
-    if (active === null) return; // sent when one is
-    const nowMs = this.#options.env.clock.nowMs();
-    const { onActive, onStandby } = this.#requests.due(nowMs);
-    if (onActive.length > 0) active.send({ requests: { requests: onActive.map(wireRequest) } });
-    if (onStandby.length > 0 && standby !== null) standby.send({ requests: { requests: onStandby.map(wireRequest) } }); // (A2)
-    if (
-      standby === null ||
-      this.#requests.longestOpenMs(nowMs) < EXCHANGE_MS ||
-      nowMs - this.#lastExchangeMs < EXCHANGE_MS
-    )
-      return;
-    this.#lastExchangeMs = nowMs;
-    this.#streams.replace(standby, "neither replica answers");
   }
 
   #newSession(): string {
@@ -490,7 +303,6 @@ export class ManagerClient {
     this.#resync = null;
     stream.send({ activate: { clusterEpoch, index } });
     this.#requests.streamChanged();
-    this.#sendRequests();
     if (this.#inForce.position.index > 0) this.#ackSoon();
   }
 
@@ -533,13 +345,6 @@ export class ManagerClient {
       active.send({ counters: values });
     });
   }
-}
-
-function wireRequest({ session, sequence, dipId, protocol, body }: OpenRequest): ananta.v1.SnatRequest.$Properties {
-  const origin = { session, sequence };
-  return body.kind === "allocate"
-    ? { origin, dipId, allocate: { protocol, ports: body.ports } }
-    : { origin, dipId, release: { blocks: wireBlocks(body.ranges) } };
 }
 
 export function hex(bytes: Uint8Array): string {

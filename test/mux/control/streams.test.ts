@@ -142,7 +142,7 @@ describe("a MUX and its two replicas", () => {
     expect(mux.status().activeReplica).toBeNull();
     expect(
       world.log
-        .find("stream to a replica did not open", "mux-1")
+        .find("stream to a replica was refused", "mux-1")
         .some(({ fields }) => String(fields["reason"]).includes("WRONG_CLUSTER")),
     ).toBe(true);
   });
