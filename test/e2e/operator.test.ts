@@ -46,7 +46,7 @@ describe("the site of npm start, with --no-restart", () => {
   test("status, get, apply, describe, snat list and delete do what they say", async () => {
     const status = site.ananta("status");
     expect(status.code).toBe(0);
-    expect(status.stdout).toMatch(/Leader\s+replica \d/);
+    expect(status.stdout).toMatch(/Leader:\s+replica \d/);
     expect(site.ananta("get", "vips", "-o", "wide").stdout).toContain("203.0.113.10");
     const applied = site.ananta("apply", "-f", "examples/web.yaml");
     expect(applied.stdout + applied.stderr).toContain("created");
