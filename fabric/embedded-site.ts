@@ -30,7 +30,7 @@ export interface SiteOptions {
 }
 
 /** Between two looks while waiting for something. */
-const POLL_MS = 100;
+const POLL_MS = 200;
 const APPLY_LIMITS = { deadlineMs: 20_000, hedgeMs: 3_000 };
 
 export class EmbeddedSite {

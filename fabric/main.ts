@@ -47,17 +47,23 @@ async function runDemo(env: Env, args: Arguments, folder: DataFolder, interrupte
   const { portBase, ecmp } = args;
   const elapsedMs = (): number => env.clock.nowMs() - startedMs;
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
-  const onEvent = (text: string): void => print(`[${clockText(elapsedMs())}]        ${text}`);
+  let told = false;
+  const onEvent = (text: string): void => {
+    if (!told) print(`[${clockText(elapsedMs())}]        ${text}`);
+  };
   const site = await EmbeddedSite.start(env, { folder, portBase, restart: false, ecmp, onEvent });
   const demo = new Demo(site, {
     flows: args.flows,
     print,
     elapsedMs,
   });
-  const passed = await Promise.race([demo.play(), interrupted.then(() => null)]);
+  const result = await Promise.race([demo.play(), interrupted.then(() => null)]);
+  told = true;
   await site.stop();
-  if (passed === null) return 130;
-  return passed ? 0 : 1;
+  if (result === null) return 130;
+  if (!result.passed) process.stderr.write(`ananta: logs and data are in ${folder.path}\n`);
+  print(`RESULT ${JSON.stringify(result)}`); // the last line, for scripts
+  return result.passed ? 0 : 1;
 }
 
 async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupted: Promise<Signal>): Promise<number> {
@@ -180,7 +186,6 @@ async function main(): Promise<number> {
   } finally {
     folder.unlock();
     if (temporary && code === 0) rmSync(path, { recursive: true, force: true });
-    else if (args.demo) process.stderr.write(`ananta: logs and data are in ${path}\n`);
   }
 }
 
