@@ -102,8 +102,6 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
     }
   }
 
-  const aboveZero = (counts: Readonly<Record<string, number>>): Record<string, number> =>
-    Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
 
   return {
     dataplane,
@@ -123,17 +121,6 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
         bootId,
         dataplane,
         held,
-        counters: () => {
-          const { received, sent, drops } = dataplane.telemetry.counters();
-          return {
-            packetsIn: received.packets,
-            packetsOut: sent.packets,
-            flows: dataplane.telemetry.gauges().flows,
-            drops: aboveZero(drops),
-            snatServedLocally: 0,
-            snatWaited,
-          };
-        },
         dipsKnown,
         tablesChanged: () => {
           if ((dataplane.telemetry.gauges().entries["held-packets"] ?? 0) > 0) runTick();

@@ -28,7 +28,6 @@ type Stream = ReplicaStream<ToManager>;
 
 const FOLLOW: Method<ToManager, FromManager> = methodOf(ananta.v1.AgentService, "follow", ananta.v1);
 
-const COUNTERS_MS = 1_000;
 /** A whole view is asked for at most this often. */
 const RESYNC_MS = 1_000;
 
@@ -39,15 +38,6 @@ export interface HostSnat extends RangeStops {
   releasableRanges(nowMs: number, idleMs: number): readonly RangeRef[];
 }
 
-export interface AgentCounterValues {
-  readonly packetsIn: number;
-  readonly packetsOut: number;
-  readonly flows: number;
-  readonly drops: Readonly<Record<string, number>>;
-  readonly snatServedLocally: number;
-  readonly snatWaited: number;
-}
-
 export interface ManagerClientOptions {
   readonly env: Env;
   readonly config: AgentConfig;
@@ -55,7 +45,6 @@ export interface ManagerClientOptions {
   readonly bootId: string;
   readonly dataplane: HostSnat;
   readonly held: HeldRanges;
-  readonly counters: () => AgentCounterValues;
   /** The DIPs of this host have ids now, or others than before. */
   readonly dipsKnown: (
     dips: readonly { readonly tenant: string; readonly address: string; readonly dipId: DipId }[],
@@ -96,10 +85,8 @@ export class ManagerClient {
   /** The tables may differ from the Managers' view: nothing is acknowledged until a whole view is in force. */
   #isOutOfStep = false;
   #lastResyncMs = Number.NEGATIVE_INFINITY;
-  #lastCounters = "";
   #ack: Timer | null = null;
   #resync: Timer | null = null;
-  #countersTimer: Timer | null = null;
   #isStopped = false;
 
   constructor(options: ManagerClientOptions) {
@@ -155,12 +142,11 @@ export class ManagerClient {
   start(): void {
     this.#streams.start();
     this.#requests.start();
-    this.#scheduleCounters();
   }
 
   async stop(): Promise<void> {
     this.#isStopped = true;
-    for (const timer of [this.#ack, this.#resync, this.#countersTimer]) timer?.cancel();
+    for (const timer of [this.#ack, this.#resync]) timer?.cancel();
     this.#requests.stop();
     this.#streams.stop();
     await this.#inForce.stop();
@@ -329,20 +315,6 @@ export class ManagerClient {
       this.#lastResyncMs = clock.nowMs();
       this.#log.info("asking for the whole view", { reason });
       this.#streams.active?.send({ activate: { clusterEpoch: 0, index: 0 } });
-    });
-  }
-
-  #scheduleCounters(): void {
-    const { env, counters } = this.#options;
-    this.#countersTimer = env.clock.setTimer(COUNTERS_MS, () => {
-      this.#scheduleCounters();
-      const { active } = this.#streams;
-      if (active === null || active.isBlocked) return;
-      const values = counters();
-      const text = JSON.stringify(values);
-      if (text === this.#lastCounters) return; // thousands of idle hosts have nothing to tell
-      this.#lastCounters = text;
-      active.send({ counters: values });
     });
   }
 }

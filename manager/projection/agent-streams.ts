@@ -7,7 +7,7 @@
  */
 import type { DipId, HostId, IpAddress, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
-import { parseIpAddress } from "../../core/address.js";
+import { formatIpv4, parseIpv4 } from "../../core/address.js";
 import type { HostChange, HostItem } from "../../dataplane/host-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
@@ -310,11 +310,16 @@ export function tenantOf(tenant: string | null | undefined): string {
   return tenant === undefined || tenant === null || tenant === "" ? "default" : tenant;
 }
 
+/** IPv4 only: the data planes do not carry IPv6 yet, and an item that they cannot take would hold up every MUX. */
 export function addressOf(text: string | null | undefined, where: string): IpAddress {
-  const address = parseIpAddress(text ?? "");
-  if (address === null)
-    throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is not an IP address; write it like 10.0.1.4`);
-  return address;
+  const address = parseIpv4(text ?? "");
+  if (address === null) {
+    throw new AnantaError(
+      "INVALID_ARGUMENT",
+      `${where}: "${text ?? ""}" is not an IPv4 address; write it like 10.0.1.4`,
+    );
+  }
+  return formatIpv4(address);
 }
 
 /** 1 to 64,512 ports. */

@@ -84,11 +84,8 @@ export namespace ananta {
             /** AgentToManager requests. */
             requests?: (ananta.v1.SnatRequests.$Properties|null);
 
-            /** AgentToManager counters. */
-            counters?: (ananta.v1.AgentCounters.$Properties|null);
-
             /** AgentToManager message. */
-            message?: ("hello"|"activate"|"ack"|"requests"|"counters");
+            message?: ("hello"|"activate"|"ack"|"requests");
 
             /**
              * Creates a new AgentToManager instance using the specified properties.
@@ -162,11 +159,8 @@ export namespace ananta {
                 /** AgentToManager requests */
                 requests?: (ananta.v1.SnatRequests.$Properties|null);
 
-                /** AgentToManager counters */
-                counters?: (ananta.v1.AgentCounters.$Properties|null);
-
                 /** AgentToManager message */
-                message?: ("hello"|"activate"|"ack"|"requests"|"counters");
+                message?: ("hello"|"activate"|"ack"|"requests");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -178,10 +172,9 @@ export namespace ananta {
               activate?: ananta.v1.AgentActivate.$Shape|null;
               ack?: ananta.v1.AgentAck.$Shape|null;
               requests?: ananta.v1.SnatRequests.$Shape|null;
-              counters?: ananta.v1.AgentCounters.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; hello?: null; activate?: null; ack?: null; requests?: null; counters?: null }|{ message?: "hello"; hello: ananta.v1.AgentHello.$Shape; activate?: null; ack?: null; requests?: null; counters?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.AgentActivate.$Shape; ack?: null; requests?: null; counters?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.AgentAck.$Shape; requests?: null; counters?: null }|{ message?: "requests"; hello?: null; activate?: null; ack?: null; requests: ananta.v1.SnatRequests.$Shape; counters?: null }|{ message?: "counters"; hello?: null; activate?: null; ack?: null; requests?: null; counters: ananta.v1.AgentCounters.$Shape })
+              ({ message?: undefined; hello?: null; activate?: null; ack?: null; requests?: null }|{ message?: "hello"; hello: ananta.v1.AgentHello.$Shape; activate?: null; ack?: null; requests?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.AgentActivate.$Shape; ack?: null; requests?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.AgentAck.$Shape; requests?: null }|{ message?: "requests"; hello?: null; activate?: null; ack?: null; requests: ananta.v1.SnatRequests.$Shape })
             );
         }
 
@@ -905,129 +898,6 @@ export namespace ananta {
 
             /** Shape of a SnatReturned. */
             type $Shape = ananta.v1.SnatReturned.$Properties;
-        }
-
-        /**
-         * Properties of an AgentCounters.
-         * @deprecated Use ananta.v1.AgentCounters.$Properties instead.
-         */
-        interface IAgentCounters extends ananta.v1.AgentCounters.$Properties {
-        }
-
-        /** Represents an AgentCounters. */
-        class AgentCounters {
-
-            /**
-             * Constructs a new AgentCounters.
-             * @param [properties] Properties to set
-             */
-            constructor(properties?: ananta.v1.AgentCounters.$Properties);
-
-            /** Unknown fields preserved while decoding when enabled */
-            $unknowns?: Uint8Array[];
-
-            /** AgentCounters packetsIn. */
-            packetsIn: number;
-
-            /** AgentCounters packetsOut. */
-            packetsOut: number;
-
-            /** AgentCounters flows. */
-            flows: number;
-
-            /** AgentCounters drops. */
-            drops: { [k: string]: number };
-
-            /** Connections whose first packet found a port in the agent's own reserve, and those that had to wait. */
-            snatServedLocally: number;
-
-            /** AgentCounters snatWaited. */
-            snatWaited: number;
-
-            /**
-             * Creates a new AgentCounters instance using the specified properties.
-             * @param [properties] Properties to set
-             * @returns AgentCounters instance
-             */
-            static create(properties: ananta.v1.AgentCounters.$Shape): ananta.v1.AgentCounters & ananta.v1.AgentCounters.$Shape;
-            static create(properties?: ananta.v1.AgentCounters.$Properties): ananta.v1.AgentCounters;
-
-            /**
-             * Encodes the specified AgentCounters message. Does not implicitly {@link ananta.v1.AgentCounters.verify|verify} messages.
-             * @param message AgentCounters message or plain object to encode
-             * @param [writer] Writer to encode to
-             * @returns Writer
-             */
-            static encode(message: ananta.v1.AgentCounters.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
-
-            /**
-             * Decodes an AgentCounters message from the specified reader or buffer.
-             * @param reader Reader or buffer to decode from
-             * @param [length] Message length if known beforehand
-             * @returns {ananta.v1.AgentCounters & ananta.v1.AgentCounters.$Shape} AgentCounters
-             * @throws {Error} If the payload is not a reader or valid buffer
-             * @throws {$protobuf.util.ProtocolError} If required fields are missing
-             */
-            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AgentCounters & ananta.v1.AgentCounters.$Shape;
-
-            /**
-             * Verifies an AgentCounters message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AgentCounters message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AgentCounters
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AgentCounters;
-
-            /**
-             * Creates a plain object from an AgentCounters message. Also converts values to other types if specified.
-             * @param message AgentCounters
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AgentCounters, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AgentCounters to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
-        }
-
-        namespace AgentCounters {
-
-            /** Properties of an AgentCounters. */
-            interface $Properties {
-
-                /** AgentCounters packetsIn */
-                packetsIn?: (number|null);
-
-                /** AgentCounters packetsOut */
-                packetsOut?: (number|null);
-
-                /** AgentCounters flows */
-                flows?: (number|null);
-
-                /** AgentCounters drops */
-                drops?: ({ [k: string]: number }|null);
-
-                /** Connections whose first packet found a port in the agent's own reserve, and those that had to wait. */
-                snatServedLocally?: (number|null);
-
-                /** AgentCounters snatWaited */
-                snatWaited?: (number|null);
-
-                /** Unknown fields preserved while decoding when enabled */
-                $unknowns?: Uint8Array[];
-            }
-
-            /** Shape of an AgentCounters. */
-            type $Shape = ananta.v1.AgentCounters.$Properties;
         }
 
         /**

@@ -118,13 +118,11 @@ export const ananta = $root.ananta = (() => {
 
             AgentToManager.prototype.requests = null;
 
-            AgentToManager.prototype.counters = null;
-
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(AgentToManager.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "requests", "counters"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "requests"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -147,8 +145,6 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.AgentAck.encode(message.ack, writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
                 if (message.requests != null && $Object.hasOwnProperty.call(message, "requests"))
                     $root.ananta.v1.SnatRequests.encode(message.requests, writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
-                if (message.counters != null && $Object.hasOwnProperty.call(message, "counters"))
-                    $root.ananta.v1.AgentCounters.encode(message.counters, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -208,13 +204,6 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.requests = $root.ananta.v1.SnatRequests.decode(reader, reader.size(), $undefined, _depth + 1, message.requests);
                             message.message = "requests";
-                            continue;
-                        }
-                    case 5: {
-                            if (wireType !== 2)
-                                break;
-                            message.counters = $root.ananta.v1.AgentCounters.decode(reader, reader.size(), $undefined, _depth + 1, message.counters);
-                            message.message = "counters";
                             continue;
                         }
                     }
@@ -280,16 +269,6 @@ export const ananta = $root.ananta = (() => {
                             return "requests." + error;
                     }
                 }
-                if (message.counters != null && $Object.hasOwnProperty.call(message, "counters")) {
-                    if (properties.message === 1)
-                        return "message: multiple values";
-                    properties.message = 1;
-                    {
-                        let error = $root.ananta.v1.AgentCounters.verify(message.counters, _depth + 1);
-                        if (error)
-                            return "counters." + error;
-                    }
-                }
                 return null;
             };
 
@@ -323,11 +302,6 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.AgentToManager.requests: object expected");
                     message.requests = $root.ananta.v1.SnatRequests.fromObject(object.requests, _depth + 1);
                 }
-                if (object.counters != null) {
-                    if (!$util.isObject(object.counters))
-                        throw $TypeError(".ananta.v1.AgentToManager.counters: object expected");
-                    message.counters = $root.ananta.v1.AgentCounters.fromObject(object.counters, _depth + 1);
-                }
                 return message;
             };
 
@@ -358,11 +332,6 @@ export const ananta = $root.ananta = (() => {
                     object.requests = $root.ananta.v1.SnatRequests.toObject(message.requests, options, _depth + 1);
                     if (options.oneofs)
                         object.message = "requests";
-                }
-                if (message.counters != null && $Object.hasOwnProperty.call(message, "counters")) {
-                    object.counters = $root.ananta.v1.AgentCounters.toObject(message.counters, options, _depth + 1);
-                    if (options.oneofs)
-                        object.message = "counters";
                 }
                 return object;
             };
@@ -1690,392 +1659,6 @@ export const ananta = $root.ananta = (() => {
             };
 
             return SnatReturned;
-        })();
-
-        v1.AgentCounters = (function() {
-
-            const AgentCounters = function (properties) {
-                this.drops = {};
-                if (properties)
-                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
-                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
-                            this[keys[i]] = properties[keys[i]];
-            };
-
-            AgentCounters.prototype.packetsIn = 0;
-
-            AgentCounters.prototype.packetsOut = 0;
-
-            AgentCounters.prototype.flows = 0;
-
-            AgentCounters.prototype.drops = $util.emptyObject;
-
-            AgentCounters.prototype.snatServedLocally = 0;
-
-            AgentCounters.prototype.snatWaited = 0;
-
-            AgentCounters.create = function(properties) {
-                return new AgentCounters(properties);
-            };
-
-            AgentCounters.encode = function (message, writer, _depth) {
-                if (!writer)
-                    writer = $Writer.create();
-                if (_depth === $undefined)
-                    _depth = 0;
-                if (_depth > $util.recursionLimit)
-                    throw $Error("max depth exceeded");
-                if (message.packetsIn != null && $Object.hasOwnProperty.call(message, "packetsIn") && (typeof message.packetsIn === "object" ? message.packetsIn.low || message.packetsIn.high : message.packetsIn !== 0))
-                    $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.packetsIn);
-                if (message.packetsOut != null && $Object.hasOwnProperty.call(message, "packetsOut") && (typeof message.packetsOut === "object" ? message.packetsOut.low || message.packetsOut.high : message.packetsOut !== 0))
-                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.packetsOut);
-                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows") && (typeof message.flows === "object" ? message.flows.low || message.flows.high : message.flows !== 0))
-                    $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.flows);
-                if (message.drops != null && $Object.hasOwnProperty.call(message, "drops"))
-                    for (let keys = $Object.keys(message.drops), i = 0; i < keys.length; ++i)
-                        $write.uint64(writer.uint32(/* id 4, wireType 2 =*/34).fork().uint32(/* id 1, wireType 2 =*/10).string(keys[i]).uint32(/* id 2, wireType 0 =*/16), message.drops[keys[i]]).ldelim();
-                if (message.snatServedLocally != null && $Object.hasOwnProperty.call(message, "snatServedLocally") && (typeof message.snatServedLocally === "object" ? message.snatServedLocally.low || message.snatServedLocally.high : message.snatServedLocally !== 0))
-                    $write.uint64(writer.uint32(/* id 5, wireType 0 =*/40), message.snatServedLocally);
-                if (message.snatWaited != null && $Object.hasOwnProperty.call(message, "snatWaited") && (typeof message.snatWaited === "object" ? message.snatWaited.low || message.snatWaited.high : message.snatWaited !== 0))
-                    $write.uint64(writer.uint32(/* id 6, wireType 0 =*/48), message.snatWaited);
-                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
-                    for (let i = 0; i < message.$unknowns.length; ++i)
-                        writer.raw(message.$unknowns[i]);
-                return writer;
-            };
-
-            AgentCounters.decode = function (reader, length, _end, _depth, _target) {
-                if (!(reader instanceof $Reader))
-                    reader = $Reader.create(reader);
-                if (_depth === $undefined)
-                    _depth = 0;
-                if (_depth > $Reader.recursionLimit)
-                    throw $Error("max depth exceeded");
-                let end, message, key, value;
-                if (length === $undefined)
-                    end = reader.len;
-                else {
-                    end = reader.pos + length;
-                    if (end > reader.len)
-                        throw $RangeError("index out of range");
-                    length = reader.len;
-                    reader.len = end;
-                }
-                message = _target || new $root.ananta.v1.AgentCounters();
-                while (reader.pos < end) {
-                    let start = reader.pos;
-                    let tag = reader.tag();
-                    if (tag === _end) {
-                        _end = $undefined;
-                        break;
-                    }
-                    let wireType = tag & 7;
-                    switch (tag >>>= 3) {
-                    case 1: {
-                            if (wireType !== 0)
-                                break;
-                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
-                                message.packetsIn = value;
-                            else
-                                delete message.packetsIn;
-                            continue;
-                        }
-                    case 2: {
-                            if (wireType !== 0)
-                                break;
-                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
-                                message.packetsOut = value;
-                            else
-                                delete message.packetsOut;
-                            continue;
-                        }
-                    case 3: {
-                            if (wireType !== 0)
-                                break;
-                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
-                                message.flows = value;
-                            else
-                                delete message.flows;
-                            continue;
-                        }
-                    case 4: {
-                            if (wireType !== 2)
-                                break;
-                            if (message.drops === $util.emptyObject)
-                                message.drops = {};
-                            let end2 = reader.size() + reader.pos;
-                            if (end2 > reader.len)
-                                throw $RangeError("index out of range");
-                            reader.len = end2;
-                            key = "";
-                            value = 0;
-                            while (reader.pos < end2) {
-                                let tag2 = reader.tag();
-                                wireType = tag2 & 7;
-                                switch (tag2 >>>= 3) {
-                                case 1:
-                                    if (wireType !== 2)
-                                        break;
-                                    key = reader.stringVerify();
-                                    continue;
-                                case 2:
-                                    if (wireType !== 0)
-                                        break;
-                                    value = $read.uint64(reader);
-                                    continue;
-                                }
-                                reader.skipType(wireType, _depth, tag2);
-                            }
-                            if (reader.pos !== end2)
-                                throw $RangeError("index out of range");
-                            reader.len = end;
-                            if (key === "__proto__")
-                                $util.makeProp(message.drops, key);
-                            message.drops[key] = value;
-                            continue;
-                        }
-                    case 5: {
-                            if (wireType !== 0)
-                                break;
-                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
-                                message.snatServedLocally = value;
-                            else
-                                delete message.snatServedLocally;
-                            continue;
-                        }
-                    case 6: {
-                            if (wireType !== 0)
-                                break;
-                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
-                                message.snatWaited = value;
-                            else
-                                delete message.snatWaited;
-                            continue;
-                        }
-                    }
-                    reader.skipType(wireType, _depth, tag);
-                    if (!reader.discardUnknown) {
-                        $util.makeProp(message, "$unknowns", false);
-                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
-                    }
-                }
-                if (length !== $undefined) {
-                    if (reader.pos !== end)
-                        throw $RangeError("index out of range");
-                    reader.len = length;
-                }
-                if (_end !== $undefined)
-                    throw $Error("missing end group");
-                return message;
-            };
-
-            AgentCounters.verify = function (message, _depth) {
-                if (typeof message !== "object" || message === null)
-                    return "object expected";
-                if (_depth === $undefined)
-                    _depth = 0;
-                if (_depth > $util.recursionLimit)
-                    return "max depth exceeded";
-                if (message.packetsIn != null && $Object.hasOwnProperty.call(message, "packetsIn"))
-                    if (!$util.isInteger(message.packetsIn) && !(message.packetsIn && $util.isInteger(message.packetsIn.low) && $util.isInteger(message.packetsIn.high)))
-                        return "packetsIn: integer|Long expected";
-                if (message.packetsOut != null && $Object.hasOwnProperty.call(message, "packetsOut"))
-                    if (!$util.isInteger(message.packetsOut) && !(message.packetsOut && $util.isInteger(message.packetsOut.low) && $util.isInteger(message.packetsOut.high)))
-                        return "packetsOut: integer|Long expected";
-                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows"))
-                    if (!$util.isInteger(message.flows) && !(message.flows && $util.isInteger(message.flows.low) && $util.isInteger(message.flows.high)))
-                        return "flows: integer|Long expected";
-                if (message.drops != null && $Object.hasOwnProperty.call(message, "drops")) {
-                    if (!$util.isObject(message.drops))
-                        return "drops: object expected";
-                    let key = $Object.keys(message.drops);
-                    for (let i = 0; i < key.length; ++i)
-                        if (!$util.isInteger(message.drops[key[i]]) && !(message.drops[key[i]] && $util.isInteger(message.drops[key[i]].low) && $util.isInteger(message.drops[key[i]].high)))
-                            return "drops: integer|Long{k:string} expected";
-                }
-                if (message.snatServedLocally != null && $Object.hasOwnProperty.call(message, "snatServedLocally"))
-                    if (!$util.isInteger(message.snatServedLocally) && !(message.snatServedLocally && $util.isInteger(message.snatServedLocally.low) && $util.isInteger(message.snatServedLocally.high)))
-                        return "snatServedLocally: integer|Long expected";
-                if (message.snatWaited != null && $Object.hasOwnProperty.call(message, "snatWaited"))
-                    if (!$util.isInteger(message.snatWaited) && !(message.snatWaited && $util.isInteger(message.snatWaited.low) && $util.isInteger(message.snatWaited.high)))
-                        return "snatWaited: integer|Long expected";
-                return null;
-            };
-
-            AgentCounters.fromObject = function (object, _depth) {
-                if (object instanceof $root.ananta.v1.AgentCounters)
-                    return object;
-                if (!$util.isObject(object))
-                    throw $TypeError(".ananta.v1.AgentCounters: object expected");
-                if (_depth === $undefined)
-                    _depth = 0;
-                if (_depth > $util.recursionLimit)
-                    throw $Error("max depth exceeded");
-                let message = new $root.ananta.v1.AgentCounters();
-                if (object.packetsIn != null)
-                    if (typeof object.packetsIn === "object" ? object.packetsIn.low || object.packetsIn.high : $Number(object.packetsIn) !== 0)
-                        if ($Long)
-                            message.packetsIn = $Long.fromValue(object.packetsIn, true);
-                        else if (typeof object.packetsIn === "string")
-                            message.packetsIn = $parseInt(object.packetsIn, 10);
-                        else if (typeof object.packetsIn === "number")
-                            message.packetsIn = object.packetsIn;
-                        else if (typeof object.packetsIn === "object")
-                            message.packetsIn = new $util.LongBits(object.packetsIn.low >>> 0, object.packetsIn.high >>> 0).toNumber(true);
-                if (object.packetsOut != null)
-                    if (typeof object.packetsOut === "object" ? object.packetsOut.low || object.packetsOut.high : $Number(object.packetsOut) !== 0)
-                        if ($Long)
-                            message.packetsOut = $Long.fromValue(object.packetsOut, true);
-                        else if (typeof object.packetsOut === "string")
-                            message.packetsOut = $parseInt(object.packetsOut, 10);
-                        else if (typeof object.packetsOut === "number")
-                            message.packetsOut = object.packetsOut;
-                        else if (typeof object.packetsOut === "object")
-                            message.packetsOut = new $util.LongBits(object.packetsOut.low >>> 0, object.packetsOut.high >>> 0).toNumber(true);
-                if (object.flows != null)
-                    if (typeof object.flows === "object" ? object.flows.low || object.flows.high : $Number(object.flows) !== 0)
-                        if ($Long)
-                            message.flows = $Long.fromValue(object.flows, true);
-                        else if (typeof object.flows === "string")
-                            message.flows = $parseInt(object.flows, 10);
-                        else if (typeof object.flows === "number")
-                            message.flows = object.flows;
-                        else if (typeof object.flows === "object")
-                            message.flows = new $util.LongBits(object.flows.low >>> 0, object.flows.high >>> 0).toNumber(true);
-                if (object.drops) {
-                    if (!$util.isObject(object.drops))
-                        throw $TypeError(".ananta.v1.AgentCounters.drops: object expected");
-                    message.drops = {};
-                    for (let keys = $Object.keys(object.drops), i = 0; i < keys.length; ++i) {
-                        if (keys[i] === "__proto__")
-                            $util.makeProp(message.drops, keys[i]);
-                        if ($Long)
-                            message.drops[keys[i]] = $Long.fromValue(object.drops[keys[i]], true);
-                        else if (typeof object.drops[keys[i]] === "string")
-                            message.drops[keys[i]] = $parseInt(object.drops[keys[i]], 10);
-                        else if (typeof object.drops[keys[i]] === "number")
-                            message.drops[keys[i]] = object.drops[keys[i]];
-                        else if (typeof object.drops[keys[i]] === "object")
-                            message.drops[keys[i]] = new $util.LongBits(object.drops[keys[i]].low >>> 0, object.drops[keys[i]].high >>> 0).toNumber(true);
-                    }
-                }
-                if (object.snatServedLocally != null)
-                    if (typeof object.snatServedLocally === "object" ? object.snatServedLocally.low || object.snatServedLocally.high : $Number(object.snatServedLocally) !== 0)
-                        if ($Long)
-                            message.snatServedLocally = $Long.fromValue(object.snatServedLocally, true);
-                        else if (typeof object.snatServedLocally === "string")
-                            message.snatServedLocally = $parseInt(object.snatServedLocally, 10);
-                        else if (typeof object.snatServedLocally === "number")
-                            message.snatServedLocally = object.snatServedLocally;
-                        else if (typeof object.snatServedLocally === "object")
-                            message.snatServedLocally = new $util.LongBits(object.snatServedLocally.low >>> 0, object.snatServedLocally.high >>> 0).toNumber(true);
-                if (object.snatWaited != null)
-                    if (typeof object.snatWaited === "object" ? object.snatWaited.low || object.snatWaited.high : $Number(object.snatWaited) !== 0)
-                        if ($Long)
-                            message.snatWaited = $Long.fromValue(object.snatWaited, true);
-                        else if (typeof object.snatWaited === "string")
-                            message.snatWaited = $parseInt(object.snatWaited, 10);
-                        else if (typeof object.snatWaited === "number")
-                            message.snatWaited = object.snatWaited;
-                        else if (typeof object.snatWaited === "object")
-                            message.snatWaited = new $util.LongBits(object.snatWaited.low >>> 0, object.snatWaited.high >>> 0).toNumber(true);
-                return message;
-            };
-
-            AgentCounters.toObject = function (message, options, _depth) {
-                if (!options)
-                    options = {};
-                if (_depth === $undefined)
-                    _depth = 0;
-                if (_depth > $util.recursionLimit)
-                    throw $Error("max depth exceeded");
-                let object = {};
-                if (options.objects || options.defaults)
-                    object.drops = {};
-                if (options.defaults) {
-                    if ($Long) {
-                        let long = new $Long(0, 0, true);
-                        object.packetsIn = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
-                    } else
-                        object.packetsIn = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                    if ($Long) {
-                        let long = new $Long(0, 0, true);
-                        object.packetsOut = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
-                    } else
-                        object.packetsOut = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                    if ($Long) {
-                        let long = new $Long(0, 0, true);
-                        object.flows = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
-                    } else
-                        object.flows = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                    if ($Long) {
-                        let long = new $Long(0, 0, true);
-                        object.snatServedLocally = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
-                    } else
-                        object.snatServedLocally = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                    if ($Long) {
-                        let long = new $Long(0, 0, true);
-                        object.snatWaited = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
-                    } else
-                        object.snatWaited = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                }
-                if (message.packetsIn != null && $Object.hasOwnProperty.call(message, "packetsIn"))
-                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                        object.packetsIn = typeof message.packetsIn === "number" ? $BigInt(message.packetsIn) : $Long.fromBits(message.packetsIn.low >>> 0, message.packetsIn.high >>> 0, true).toBigInt();
-                    else if (typeof message.packetsIn === "number")
-                        object.packetsIn = options.longs === $String ? $String(message.packetsIn) : message.packetsIn;
-                    else
-                        object.packetsIn = options.longs === $String ? $Long.prototype.toString.call(message.packetsIn) : options.longs === $Number ? new $util.LongBits(message.packetsIn.low >>> 0, message.packetsIn.high >>> 0).toNumber(true) : message.packetsIn;
-                if (message.packetsOut != null && $Object.hasOwnProperty.call(message, "packetsOut"))
-                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                        object.packetsOut = typeof message.packetsOut === "number" ? $BigInt(message.packetsOut) : $Long.fromBits(message.packetsOut.low >>> 0, message.packetsOut.high >>> 0, true).toBigInt();
-                    else if (typeof message.packetsOut === "number")
-                        object.packetsOut = options.longs === $String ? $String(message.packetsOut) : message.packetsOut;
-                    else
-                        object.packetsOut = options.longs === $String ? $Long.prototype.toString.call(message.packetsOut) : options.longs === $Number ? new $util.LongBits(message.packetsOut.low >>> 0, message.packetsOut.high >>> 0).toNumber(true) : message.packetsOut;
-                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows"))
-                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                        object.flows = typeof message.flows === "number" ? $BigInt(message.flows) : $Long.fromBits(message.flows.low >>> 0, message.flows.high >>> 0, true).toBigInt();
-                    else if (typeof message.flows === "number")
-                        object.flows = options.longs === $String ? $String(message.flows) : message.flows;
-                    else
-                        object.flows = options.longs === $String ? $Long.prototype.toString.call(message.flows) : options.longs === $Number ? new $util.LongBits(message.flows.low >>> 0, message.flows.high >>> 0).toNumber(true) : message.flows;
-                let keys2;
-                if (message.drops && (keys2 = $Object.keys(message.drops)).length) {
-                    object.drops = {};
-                    for (let j = 0; j < keys2.length; ++j) {
-                        if (keys2[j] === "__proto__")
-                            $util.makeProp(object.drops, keys2[j]);
-                        if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                            object.drops[keys2[j]] = typeof message.drops[keys2[j]] === "number" ? $BigInt(message.drops[keys2[j]]) : $Long.fromBits(message.drops[keys2[j]].low >>> 0, message.drops[keys2[j]].high >>> 0, true).toBigInt();
-                        else if (typeof message.drops[keys2[j]] === "number")
-                            object.drops[keys2[j]] = options.longs === $String ? $String(message.drops[keys2[j]]) : message.drops[keys2[j]];
-                        else
-                            object.drops[keys2[j]] = options.longs === $String ? $Long.prototype.toString.call(message.drops[keys2[j]]) : options.longs === $Number ? new $util.LongBits(message.drops[keys2[j]].low >>> 0, message.drops[keys2[j]].high >>> 0).toNumber(true) : message.drops[keys2[j]];
-                    }
-                }
-                if (message.snatServedLocally != null && $Object.hasOwnProperty.call(message, "snatServedLocally"))
-                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                        object.snatServedLocally = typeof message.snatServedLocally === "number" ? $BigInt(message.snatServedLocally) : $Long.fromBits(message.snatServedLocally.low >>> 0, message.snatServedLocally.high >>> 0, true).toBigInt();
-                    else if (typeof message.snatServedLocally === "number")
-                        object.snatServedLocally = options.longs === $String ? $String(message.snatServedLocally) : message.snatServedLocally;
-                    else
-                        object.snatServedLocally = options.longs === $String ? $Long.prototype.toString.call(message.snatServedLocally) : options.longs === $Number ? new $util.LongBits(message.snatServedLocally.low >>> 0, message.snatServedLocally.high >>> 0).toNumber(true) : message.snatServedLocally;
-                if (message.snatWaited != null && $Object.hasOwnProperty.call(message, "snatWaited"))
-                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                        object.snatWaited = typeof message.snatWaited === "number" ? $BigInt(message.snatWaited) : $Long.fromBits(message.snatWaited.low >>> 0, message.snatWaited.high >>> 0, true).toBigInt();
-                    else if (typeof message.snatWaited === "number")
-                        object.snatWaited = options.longs === $String ? $String(message.snatWaited) : message.snatWaited;
-                    else
-                        object.snatWaited = options.longs === $String ? $Long.prototype.toString.call(message.snatWaited) : options.longs === $Number ? new $util.LongBits(message.snatWaited.low >>> 0, message.snatWaited.high >>> 0).toNumber(true) : message.snatWaited;
-                return object;
-            };
-
-            AgentCounters.prototype.toJSON = function() {
-                return AgentCounters.toObject(this, $protobuf.util.toJSONOptions);
-            };
-
-            return AgentCounters;
         })();
 
         v1.ManagerToAgent = (function() {
