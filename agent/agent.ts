@@ -102,7 +102,6 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
     }
   }
 
-
   return {
     dataplane,
 
