@@ -1,7 +1,8 @@
 /**
  * `ananta flow explain`: which rule and DIP a packet of a flow meets, and why. Rule and DIP are computed here, from the
- * replicated state, with the same hash and table as every MUX uses; MUXes with a stream to this replica add whether the
- * flow is in their table, which may override the hash while a pool changes.
+ * replicated state, with the same hash and table as every MUX uses; the MUXes add whether the flow is in their table, which
+ * may override the hash while a pool changes. A MUX has streams to two replicas only, so those without one here are asked
+ * through the other replicas.
  */
 import { parseIpv4 } from "../../core/address.js";
 import { AnantaError } from "../../core/errors.js";
@@ -11,11 +12,16 @@ import type { MuxItem, MuxPoolItem } from "../../dataplane/mux-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MuxStreams } from "../projection/mux-streams.js";
 import { checkProtocol } from "../projection/range-wire.js";
+import { OPERATOR_EXPLAIN_FLOW } from "./methods.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Dip } from "../state/objects.js";
 import type { DipId } from "../../core/brands.js";
 
 type Step = ananta.v1.ExplainStep.$Properties;
+type MuxView = ananta.v1.MuxFlowView.$Properties;
+
+/** A MUX answers a replica within 500 ms or not at all. */
+const OTHERS_DEADLINE_MS = 1_000;
 
 interface Flow {
   readonly protocol: 6 | 17;
@@ -46,35 +52,50 @@ export class ExplainFlow {
     const { steps, dipId } = decide([...state.muxItems()], flow, (id) => state.dip(id));
     const dip = dipId === null ? null : state.dip(dipId);
     const host = dipId === null ? undefined : state.hosts().find((candidate) => candidate.dips.includes(dipId));
-    const answers = await this.#muxStreams.explainFlow(request.flow ?? {});
+    const hop =
+      host === undefined
+        ? []
+        : [{ what: "host", found: `${host.name} takes the outer header off and hands it to ${dip?.address ?? ""}` }];
     const live = state.muxes().filter((mux) => mux.state === "live");
+    const views = await this.#askMuxes(
+      request,
+      live.map(({ name }) => name),
+    );
+    const silent = (mux: string): MuxView => ({ mux, answered: false, reason: "it answered no replica in time" });
     return {
-      steps:
-        host === undefined
-          ? [...steps]
-          : [
-              ...steps,
-              { what: "host", found: `${host.name} takes the outer header off and hands it to ${dip?.address ?? ""}` },
-            ],
+      steps: [...steps, ...hop],
       dip: dip?.address ?? "",
       host: host?.name ?? "",
-      muxes: live.map(({ name }) => {
-        const answer = answers.get(name);
-        if (answer === undefined)
-          return {
-            mux: name,
-            answered: false,
-            reason: "no active stream to the replica that answered; ask another endpoint",
-          };
-        return {
-          mux: name,
-          answered: true,
-          inFlowTable: answer.inFlowTable ?? false,
-          dip: answer.dip ?? "",
-          reason: answer.reason ?? "",
-        };
-      }),
+      muxes: live.map(({ name }) => views.get(name) ?? silent(name)),
     };
+  }
+
+  async #askMuxes(
+    request: ananta.v1.ExplainFlowRequest.$Properties,
+    live: readonly string[],
+  ): Promise<ReadonlyMap<string, MuxView>> {
+    const views = new Map<string, MuxView>();
+    for (const [mux, { inFlowTable, dip, reason }] of await this.#muxStreams.explainFlow(request.flow ?? {})) {
+      views.set(mux, { mux, answered: true, inFlowTable: inFlowTable ?? false, dip: dip ?? "", reason: reason ?? "" });
+    }
+    if (request.onlyHere === true || live.every((mux) => views.has(mux))) return views;
+    const { config, env } = this.#replica;
+    const others = config.replicas.filter(({ nodeId }) => nodeId !== config.nodeId);
+    await Promise.all(
+      others.map(async ({ apiAddress }) => {
+        const channel = env.network.connect(apiAddress);
+        try {
+          const question = { ...request, onlyHere: true };
+          const answer = await channel.call(OPERATOR_EXPLAIN_FLOW, question, { deadlineMs: OTHERS_DEADLINE_MS });
+          for (const view of answer.muxes ?? []) if (view.answered === true) views.set(view.mux ?? "", view);
+        } catch {
+          // That replica is dead or slow; another one may have a stream to the same MUX.
+        } finally {
+          channel.close();
+        }
+      }),
+    );
+    return views;
   }
 }
 

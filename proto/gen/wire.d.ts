@@ -9180,6 +9180,9 @@ export namespace ananta {
             /** ExplainFlowRequest flow. */
             flow?: (ananta.v1.FiveTuple.$Properties|null);
 
+            /** Ask only the MUXes with a stream to this replica. Replicas set it when they ask one another. */
+            onlyHere: boolean;
+
             /**
              * Creates a new ExplainFlowRequest instance using the specified properties.
              * @param [properties] Properties to set
@@ -9243,6 +9246,9 @@ export namespace ananta {
                 /** ExplainFlowRequest flow */
                 flow?: (ananta.v1.FiveTuple.$Properties|null);
 
+                /** Ask only the MUXes with a stream to this replica. Replicas set it when they ask one another. */
+                onlyHere?: (boolean|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -9279,7 +9285,7 @@ export namespace ananta {
             /** ExplainFlowResponse host. */
             host: string;
 
-            /** Answers of the MUXes that could be asked. */
+            /** One per live MUX. */
             muxes: ananta.v1.MuxFlowView.$Properties[];
 
             /**
@@ -9351,7 +9357,7 @@ export namespace ananta {
                 /** ExplainFlowResponse host */
                 host?: (string|null);
 
-                /** Answers of the MUXes that could be asked. */
+                /** One per live MUX. */
                 muxes?: (ananta.v1.MuxFlowView.$Properties[]|null);
 
                 /** Unknown fields preserved while decoding when enabled */
@@ -9492,7 +9498,7 @@ export namespace ananta {
             /** MuxFlowView reason. */
             reason: string;
 
-            /** Leave empty where the MUX could not be asked; then `reason` says why. */
+            /** False: the MUX could not be asked; `reason` says why. */
             answered: boolean;
 
             /**
@@ -9567,7 +9573,7 @@ export namespace ananta {
                 /** MuxFlowView reason */
                 reason?: (string|null);
 
-                /** Leave empty where the MUX could not be asked; then `reason` says why. */
+                /** False: the MUX could not be asked; `reason` says why. */
                 answered?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */

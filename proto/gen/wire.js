@@ -17545,6 +17545,8 @@ export const ananta = $root.ananta = (() => {
 
             ExplainFlowRequest.prototype.flow = null;
 
+            ExplainFlowRequest.prototype.onlyHere = false;
+
             ExplainFlowRequest.create = function(properties) {
                 return new ExplainFlowRequest(properties);
             };
@@ -17558,6 +17560,8 @@ export const ananta = $root.ananta = (() => {
                     throw $Error("max depth exceeded");
                 if (message.flow != null && $Object.hasOwnProperty.call(message, "flow"))
                     $root.ananta.v1.FiveTuple.encode(message.flow, writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.onlyHere != null && $Object.hasOwnProperty.call(message, "onlyHere") && message.onlyHere !== false)
+                    writer.uint32(/* id 2, wireType 0 =*/16).bool(message.onlyHere);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -17597,6 +17601,15 @@ export const ananta = $root.ananta = (() => {
                             message.flow = $root.ananta.v1.FiveTuple.decode(reader, reader.size(), $undefined, _depth + 1, message.flow);
                             continue;
                         }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.onlyHere = value;
+                            else
+                                delete message.onlyHere;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -17626,6 +17639,9 @@ export const ananta = $root.ananta = (() => {
                     if (error)
                         return "flow." + error;
                 }
+                if (message.onlyHere != null && $Object.hasOwnProperty.call(message, "onlyHere"))
+                    if (typeof message.onlyHere !== "boolean")
+                        return "onlyHere: boolean expected";
                 return null;
             };
 
@@ -17644,6 +17660,9 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.ExplainFlowRequest.flow: object expected");
                     message.flow = $root.ananta.v1.FiveTuple.fromObject(object.flow, _depth + 1);
                 }
+                if (object.onlyHere != null)
+                    if (object.onlyHere)
+                        message.onlyHere = $Boolean(object.onlyHere);
                 return message;
             };
 
@@ -17655,10 +17674,14 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
-                if (options.defaults)
+                if (options.defaults) {
                     object.flow = null;
+                    object.onlyHere = false;
+                }
                 if (message.flow != null && $Object.hasOwnProperty.call(message, "flow"))
                     object.flow = $root.ananta.v1.FiveTuple.toObject(message.flow, options, _depth + 1);
+                if (message.onlyHere != null && $Object.hasOwnProperty.call(message, "onlyHere"))
+                    object.onlyHere = message.onlyHere;
                 return object;
             };
 
