@@ -19,7 +19,10 @@ const settingsSchema = z.object({
   clusterEpoch: z.number().int().min(1).default(1),
   dataFolder: z.string().min(1),
   bootstrap: z.boolean().default(false),
-  replicas: z.array(z.object({ nodeId: id, raftAddress: address, apiAddress: address })).min(1).max(9),
+  replicas: z
+    .array(z.object({ nodeId: id, raftAddress: address, apiAddress: address }))
+    .min(1)
+    .max(9),
   opsAddress: address.nullable().default(null),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });

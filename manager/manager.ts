@@ -146,6 +146,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     acknowledgements,
     confirmedRenewal: (name, boot) =>
       pipeline.inOffice ? ownConfirmation(name, boot) : link.confirmedRenewal(name, boot),
+    leaderInOfficeMs: () => (pipeline.inOffice ? pipeline.muxPool.inOfficeMs() : link.leaderInOfficeMs()),
   });
   const agentStreams = new AgentStreams({ replica, acknowledgements });
   const watches = new Watches(replica);
@@ -235,7 +236,15 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           explainFlow: new ExplainFlow(replica, muxStreams),
           clusterStatus: (request) =>
             clusterStatus(
-              { replica, pipeline, muxStreams, agentStreams, acknowledgements, version: outside.version, pid: outside.pid },
+              {
+                replica,
+                pipeline,
+                muxStreams,
+                agentStreams,
+                acknowledgements,
+                version: outside.version,
+                pid: outside.pid,
+              },
               request,
             ),
         }),

@@ -44,6 +44,8 @@ export class ReplicaLink implements Route {
   #hostReports = new Map<HostId, LogIndex>();
   #flush: Timer | null = null;
   readonly #confirmed = new Map<string, number>();
+  /** As the leader's newest full beat said, and when that came. */
+  #inOffice: { readonly ms: number; readonly heardAtMs: number } | null = null;
 
   constructor(options: ReplicaLinkOptions) {
     this.#options = options;
@@ -91,6 +93,13 @@ export class ReplicaLink implements Route {
     return this.#confirmed.get(`${name}/${bootId}`) ?? 0;
   }
 
+  /** How long the leader has been in office; 0 without a link to it. */
+  leaderInOfficeMs(): number {
+    return this.#inOffice === null
+      ? 0
+      : this.#inOffice.ms + this.#options.replica.env.clock.nowMs() - this.#inOffice.heardAtMs;
+  }
+
   #open(): void {
     const leader = this.#leader;
     if (leader === null) return;
@@ -133,6 +142,8 @@ export class ReplicaLink implements Route {
         if (submission !== undefined && result) submission.reply(decodeResult(result));
       }
     } else if (message.beat) {
+      const inOfficeMs = message.beat.inOfficeMs ?? 0;
+      if (inOfficeMs > 0) this.#inOffice = { ms: inOfficeMs, heardAtMs: this.#options.replica.env.clock.nowMs() };
       for (const { name, bootId, renewal } of message.beat.confirmations ?? [])
         this.#confirmed.set(`${name ?? ""}/${bootId ?? ""}`, renewal ?? 0);
       this.#options.replica.muxSafeIndex.advance((message.beat.muxSafeIndex ?? 0) as LogIndex);
@@ -182,6 +193,7 @@ export class ReplicaLink implements Route {
     stream?.end();
     if (this.#up) this.#options.routeChanged(null);
     this.#up = false;
+    this.#inOffice = null;
     const unsent = new Set(this.#outbox.map(({ id }) => id));
     this.#outbox = [];
     const awaiting = [...this.#awaiting];

@@ -117,7 +117,8 @@ class FollowerLink {
     const confirmations = fresh
       ? this.#pipeline.muxPool.confirmations().map(({ name, bootId, renewal }) => ({ name, bootId, renewal }))
       : [];
-    this.#stream.send({ beat: { muxSafeIndex, term: this.#replica.raft().status().term, confirmations } });
+    const inOfficeMs = Math.floor(this.#pipeline.muxPool.inOfficeMs());
+    this.#stream.send({ beat: { muxSafeIndex, term: this.#replica.raft().status().term, confirmations, inOfficeMs } });
   }
 
   scheduleFlush(): void {

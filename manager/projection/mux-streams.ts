@@ -36,6 +36,8 @@ export interface MuxStreamsOptions {
   readonly acknowledgements: Acknowledgements;
   /** Newest renewal of this start of the MUX that the leader has counted; 0: none. */
   readonly confirmedRenewal: (name: string, bootId: string) => number;
+  /** 0 when not known. */
+  readonly leaderInOfficeMs: () => number;
 }
 
 export class MuxStreams {
@@ -166,7 +168,7 @@ class MuxSession {
   }
 
   #sendBeat(): void {
-    const { replica, confirmedRenewal } = this.#options;
+    const { replica, confirmedRenewal, leaderInOfficeMs } = this.#options;
     const hello = this.#hello;
     if (hello === null) return;
     this.#beat = replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
@@ -176,6 +178,7 @@ class MuxSession {
         appliedIndex: replica.state.appliedIndex,
         quorumAgeMs: replica.quorumAgeMs(),
         confirmedRenewal: confirmedRenewal(hello.name, hello.bootId),
+        leaderInOfficeMs: Math.floor(leaderInOfficeMs()),
       },
     });
   }

@@ -71,6 +71,11 @@ export class MuxPoolManagement {
     this.#heard.clear();
   }
 
+  /** How long this leader has listened without a gap; 0 while it does not lead. */
+  inOfficeMs(): number {
+    return this.#inOfficeSinceMs === null ? 0 : this.#clock.nowMs() - this.#inOfficeSinceMs;
+  }
+
   /** An acknowledgement has arrived, here or at a follower. It renews the lease. */
   report(report: MuxReport): void {
     if (this.#inOfficeSinceMs === null) return;

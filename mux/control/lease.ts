@@ -9,7 +9,9 @@
  *  (L1) The lease runs from the moment the confirmed renewal was *sent*, on the monotonic clock: never later than the
  *       leader counts, whatever the network did.
  *  (L2) A lease that has run out is no reason to withdraw by itself: without Managers nobody can have granted anything
- *       new, and what is in force stays right. It is one as soon as a beat proves that a quorum worked after that moment.
+ *       new, and what is in force stays right. It is one as soon as a beat proves that a quorum worked after that moment,
+ *       under a leader that has been in office for a lease: a younger one cannot have declared anybody lost, and when the
+ *       Managers come back after an outage, all MUXes must not withdraw at once.
  *  (L3) A MUX that lags the log for longer than a lease stops renewing: the others shall not wait for it for ever.
  */
 import type { LogIndex } from "../../core/brands.js";
@@ -49,8 +51,13 @@ export class Lease {
   }
 
   /** A beat has arrived, from any replica. */
-  beat(beat: { readonly confirmedRenewal: number; readonly quorumAgeMs: number }, nowMs: number): void {
-    this.quorumSeenAtMs = Math.max(this.quorumSeenAtMs, nowMs - beat.quorumAgeMs);
+  beat(
+    beat: { readonly confirmedRenewal: number; readonly quorumAgeMs: number; readonly leaderInOfficeMs: number },
+    nowMs: number,
+  ): void {
+    if (beat.leaderInOfficeMs >= this.leaseMs) {
+      this.quorumSeenAtMs = Math.max(this.quorumSeenAtMs, nowMs - beat.quorumAgeMs); // (L2)
+    }
     const { confirmedRenewal } = beat;
     if (confirmedRenewal <= this.confirmed || confirmedRenewal > this.newest) return; // old, or not ours
     this.confirmed = confirmedRenewal;

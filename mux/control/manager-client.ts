@@ -287,7 +287,11 @@ export class ManagerClient {
     const nowMs = this.#options.env.clock.nowMs();
     const quorumAgeMs = beat.quorumAgeMs ?? 0;
     this.#told(stream, (beat.appliedIndex ?? 0) as LogIndex, quorumAgeMs);
-    this.#lease.beat({ confirmedRenewal: beat.confirmedRenewal ?? 0, quorumAgeMs }, nowMs);
+    const { confirmedRenewal, leaderInOfficeMs } = beat;
+    this.#lease.beat(
+      { confirmedRenewal: confirmedRenewal ?? 0, quorumAgeMs, leaderInOfficeMs: leaderInOfficeMs ?? 0 },
+      nowMs,
+    );
     this.#lease.compare(this.#receiver.inForcePosition.index, this.#appliedSomewhere, nowMs);
     if (isActive) this.#watchReplicas(stream, nowMs);
     this.#stepNow();

@@ -5333,6 +5333,12 @@ export namespace ananta {
             confirmedRenewal: number;
 
             /**
+             * How long the leader that this replica follows has been in office; 0: unknown, or it has just begun. A leader so young
+             * that it cannot have declared anybody lost is no reason to withdraw.
+             */
+            leaderInOfficeMs: number;
+
+            /**
              * Creates a new MuxBeat instance using the specified properties.
              * @param [properties] Properties to set
              * @returns MuxBeat instance
@@ -5403,6 +5409,12 @@ export namespace ananta {
 
                 /** Newest renewal of this MUX that the leader has counted; the lease runs from the moment the MUX sent that one. */
                 confirmedRenewal?: (number|null);
+
+                /**
+                 * How long the leader that this replica follows has been in office; 0: unknown, or it has just begun. A leader so young
+                 * that it cannot have declared anybody lost is no reason to withdraw.
+                 */
+                leaderInOfficeMs?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -10797,6 +10809,9 @@ export namespace ananta {
             /** LeaderBeat confirmations. */
             confirmations: ananta.v1.RenewalConfirmation.$Properties[];
 
+            /** Since the leader took office, or since its event loop last stood still. */
+            inOfficeMs: number;
+
             /**
              * Creates a new LeaderBeat instance using the specified properties.
              * @param [properties] Properties to set
@@ -10865,6 +10880,9 @@ export namespace ananta {
 
                 /** LeaderBeat confirmations */
                 confirmations?: (ananta.v1.RenewalConfirmation.$Properties[]|null);
+
+                /** Since the leader took office, or since its event loop last stood still. */
+                inOfficeMs?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -10142,6 +10142,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxBeat.prototype.confirmedRenewal = 0;
 
+            MuxBeat.prototype.leaderInOfficeMs = 0;
+
             MuxBeat.create = function(properties) {
                 return new MuxBeat(properties);
             };
@@ -10159,6 +10161,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.quorumAgeMs);
                 if (message.confirmedRenewal != null && $Object.hasOwnProperty.call(message, "confirmedRenewal") && (typeof message.confirmedRenewal === "object" ? message.confirmedRenewal.low || message.confirmedRenewal.high : message.confirmedRenewal !== 0))
                     $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.confirmedRenewal);
+                if (message.leaderInOfficeMs != null && $Object.hasOwnProperty.call(message, "leaderInOfficeMs") && message.leaderInOfficeMs !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.leaderInOfficeMs);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -10219,6 +10223,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.confirmedRenewal;
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.leaderInOfficeMs = value;
+                            else
+                                delete message.leaderInOfficeMs;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -10252,6 +10265,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.confirmedRenewal != null && $Object.hasOwnProperty.call(message, "confirmedRenewal"))
                     if (!$util.isInteger(message.confirmedRenewal) && !(message.confirmedRenewal && $util.isInteger(message.confirmedRenewal.low) && $util.isInteger(message.confirmedRenewal.high)))
                         return "confirmedRenewal: integer|Long expected";
+                if (message.leaderInOfficeMs != null && $Object.hasOwnProperty.call(message, "leaderInOfficeMs"))
+                    if (!$util.isInteger(message.leaderInOfficeMs))
+                        return "leaderInOfficeMs: integer expected";
                 return null;
             };
 
@@ -10288,6 +10304,9 @@ export const ananta = $root.ananta = (() => {
                             message.confirmedRenewal = object.confirmedRenewal;
                         else if (typeof object.confirmedRenewal === "object")
                             message.confirmedRenewal = new $util.LongBits(object.confirmedRenewal.low >>> 0, object.confirmedRenewal.high >>> 0).toNumber(true);
+                if (object.leaderInOfficeMs != null)
+                    if ($Number(object.leaderInOfficeMs) !== 0)
+                        message.leaderInOfficeMs = object.leaderInOfficeMs >>> 0;
                 return message;
             };
 
@@ -10311,6 +10330,7 @@ export const ananta = $root.ananta = (() => {
                         object.confirmedRenewal = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                     } else
                         object.confirmedRenewal = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.leaderInOfficeMs = 0;
                 }
                 if (message.appliedIndex != null && $Object.hasOwnProperty.call(message, "appliedIndex"))
                     if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
@@ -10328,6 +10348,8 @@ export const ananta = $root.ananta = (() => {
                         object.confirmedRenewal = options.longs === $String ? $String(message.confirmedRenewal) : message.confirmedRenewal;
                     else
                         object.confirmedRenewal = options.longs === $String ? $Long.prototype.toString.call(message.confirmedRenewal) : options.longs === $Number ? new $util.LongBits(message.confirmedRenewal.low >>> 0, message.confirmedRenewal.high >>> 0).toNumber(true) : message.confirmedRenewal;
+                if (message.leaderInOfficeMs != null && $Object.hasOwnProperty.call(message, "leaderInOfficeMs"))
+                    object.leaderInOfficeMs = message.leaderInOfficeMs;
                 return object;
             };
 
@@ -20445,6 +20467,8 @@ export const ananta = $root.ananta = (() => {
 
             LeaderBeat.prototype.confirmations = $util.emptyArray;
 
+            LeaderBeat.prototype.inOfficeMs = 0;
+
             LeaderBeat.create = function(properties) {
                 return new LeaderBeat(properties);
             };
@@ -20463,6 +20487,8 @@ export const ananta = $root.ananta = (() => {
                 if (message.confirmations != null && message.confirmations.length)
                     for (let i = 0; i < message.confirmations.length; ++i)
                         $root.ananta.v1.RenewalConfirmation.encode(message.confirmations[i], writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
+                if (message.inOfficeMs != null && $Object.hasOwnProperty.call(message, "inOfficeMs") && message.inOfficeMs !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.inOfficeMs);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -20522,6 +20548,15 @@ export const ananta = $root.ananta = (() => {
                             message.confirmations.push($root.ananta.v1.RenewalConfirmation.decode(reader, reader.size(), $undefined, _depth + 1));
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.inOfficeMs = value;
+                            else
+                                delete message.inOfficeMs;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -20561,6 +20596,9 @@ export const ananta = $root.ananta = (() => {
                             return "confirmations." + error;
                     }
                 }
+                if (message.inOfficeMs != null && $Object.hasOwnProperty.call(message, "inOfficeMs"))
+                    if (!$util.isInteger(message.inOfficeMs))
+                        return "inOfficeMs: integer expected";
                 return null;
             };
 
@@ -20604,6 +20642,9 @@ export const ananta = $root.ananta = (() => {
                         message.confirmations[i] = $root.ananta.v1.RenewalConfirmation.fromObject(object.confirmations[i], _depth + 1);
                     }
                 }
+                if (object.inOfficeMs != null)
+                    if ($Number(object.inOfficeMs) !== 0)
+                        message.inOfficeMs = object.inOfficeMs >>> 0;
                 return message;
             };
 
@@ -20628,6 +20669,7 @@ export const ananta = $root.ananta = (() => {
                         object.term = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                     } else
                         object.term = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.inOfficeMs = 0;
                 }
                 if (message.muxSafeIndex != null && $Object.hasOwnProperty.call(message, "muxSafeIndex"))
                     if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
@@ -20648,6 +20690,8 @@ export const ananta = $root.ananta = (() => {
                     for (let j = 0; j < message.confirmations.length; ++j)
                         object.confirmations[j] = $root.ananta.v1.RenewalConfirmation.toObject(message.confirmations[j], options, _depth + 1);
                 }
+                if (message.inOfficeMs != null && $Object.hasOwnProperty.call(message, "inOfficeMs"))
+                    object.inOfficeMs = message.inOfficeMs;
                 return object;
             };
 

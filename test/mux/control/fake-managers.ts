@@ -207,6 +207,7 @@ export class FakeReplica {
       beat: {
         appliedIndex: this.applied,
         quorumAgeMs: Math.round(this.quorumAgeMs ?? cluster.quorumAgeMs),
+        leaderInOfficeMs: 60_000,
         confirmedRenewal: cluster.confirms ? session.renewal : 0,
       },
     });

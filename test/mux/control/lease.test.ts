@@ -3,7 +3,11 @@ import type { LogIndex } from "../../../core/brands.js";
 import { Lease } from "../../../mux/control/lease.js";
 import { announces, startMux, VIP } from "./mux-world.js";
 
-const beat = (confirmedRenewal: number, quorumAgeMs = 10) => ({ confirmedRenewal, quorumAgeMs });
+const beat = (confirmedRenewal: number, quorumAgeMs = 10, leaderInOfficeMs = 60_000) => ({
+  confirmedRenewal,
+  quorumAgeMs,
+  leaderInOfficeMs,
+});
 
 describe("the lease, by itself", () => {
   it("runs from the moment the confirmed renewal was sent, not from its confirmation", () => {
@@ -26,6 +30,19 @@ describe("the lease, by itself", () => {
     expect(lease.state(5_000)).toBe("over");
     lease.beat(beat(1, 500), 2_600); // worked at 2100
     expect(lease.state(5_000)).toBe("lost");
+  });
+
+  it("is not lost while the leader is too young to have declared anybody lost: an outage of the Managers must not become one of all MUXes", () => {
+    const lease = new Lease(2_000);
+    lease.renew(0);
+    lease.beat(beat(1), 100);
+    lease.beat(beat(1, 5, 50), 5_000); // a new leader, 50 ms after its election
+    expect(lease.state(5_000)).toBe("over");
+    lease.renew(5_001);
+    lease.beat(beat(2, 5, 100), 5_050);
+    expect(lease.state(5_050)).toBe("held");
+    lease.beat(beat(2, 5, 2_500), 7_500);
+    expect(lease.state(7_500)).toBe("lost");
   });
 
   it("ignores confirmations of renewals that were never sent, and older ones", () => {
