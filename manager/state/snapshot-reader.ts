@@ -17,6 +17,7 @@ import {
   type VipLine,
   type VipSpecTuple,
 } from "./snapshot-lines.js";
+import { FIRST_RANGE } from "./port-ranges.js";
 import { type State, createState } from "./state.js";
 import { readLines } from "./text-chunks.js";
 import type { PoolObject, VipObject } from "./vip-map.js";
@@ -95,6 +96,7 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
     case "owned": {
       const space = state.snat.openSpace(line[1], line[2]);
       for (const [range, count, dip, granted] of line[3]) state.snat.take(space, range, count, dip, granted);
+      space.cursor = FIRST_RANGE; // `take` moved it; a "cursor" line follows where it stood elsewhere
       return;
     }
     case "quarantine": {
@@ -106,6 +108,7 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
         at += count;
       }
       state.snat.release(space, range, at - range, dip, { nowMs, index });
+      space.cursor = FIRST_RANGE;
       return;
     }
     case "cursor":
