@@ -13,6 +13,7 @@
  *  (S2) At most one stream is active, and `activated` is told before its messages are passed on as the active one's.
  *  (S3) Nothing of a stream is passed on after it was given up.
  *  (S4) Our own standstill is not the replica's silence: time in which this process ran late is not held against a stream.
+ *  (S5) A stream is active once, until it is over: what was asked of it as the active one ends with it.
  */
 import { AnantaError } from "../core/errors.js";
 import type { Random } from "../core/random.js";
@@ -175,7 +176,10 @@ export class DualStream<Out, In> {
     return this.#switches;
   }
 
-  /** Makes the standby the active stream, and keeps the other one. False when there is none. */
+  /**
+   * Makes the standby the active stream, and gives the other one up: a new stream takes its place. Were it kept, updates
+   * still under way on it would arrive behind a later `activate`, with a hole in between (S5). False when there is none.
+   */
   switchOver(reason: string): boolean {
     const other = this.standby as Line<Out, In> | null;
     if (other === null) return false;
@@ -184,7 +188,9 @@ export class DualStream<Out, In> {
       to: other.address,
       reason,
     });
+    const before = this.#active;
     this.#activate(other);
+    if (before !== null) this.replace(before, "not active any more"); // (S5)
     return true;
   }
 

@@ -32,6 +32,7 @@ export interface OpenRequest {
   readonly body: RequestBody;
   /** First sending since the last change of stream; null: it has to be sent. */
   readonly sentAtMs: number | null;
+  /** Sent on the present second stream; null: not yet. */
   readonly copiedAtMs: number | null;
   readonly sendAtMs: number;
 }
@@ -46,6 +47,8 @@ export class OpenRequests {
   private session: string;
   private nextSequence = 1;
   private usedAtMs = Number.NEGATIVE_INFINITY;
+  /** Stream that has the copies. */
+  private copiedTo: object | null = null;
 
   constructor(unansweredMs: number, newSession: () => string) {
     this.unansweredMs = unansweredMs;
@@ -61,15 +64,24 @@ export class OpenRequests {
     this.waiting.push(request);
   }
 
-  /** What to send on which stream now; counts as sent. */
-  due(nowMs: number): { readonly onActive: readonly OpenRequest[]; readonly onStandby: readonly OpenRequest[] } {
+  /** What to send on which stream now; counts as sent. `standby`: the second stream, null while none is ready. */
+  due(
+    nowMs: number,
+    standby: object | null,
+  ): { readonly onActive: readonly OpenRequest[]; readonly onStandby: readonly OpenRequest[] } {
     this.number(nowMs);
+    if (standby !== null && standby !== this.copiedTo) {
+      this.copiedTo = standby;
+      for (const request of this.open.values())
+        if (request.copiedAtMs !== null) this.update(request, { copiedAtMs: null });
+    }
     const onActive: OpenRequest[] = [];
     const onStandby: OpenRequest[] = [];
     for (const request of this.open.values()) {
       if (request.sentAtMs === null && nowMs >= request.sendAtMs) {
         onActive.push(this.update(request, { sentAtMs: nowMs }));
       } else if (
+        standby !== null &&
         request.sentAtMs !== null &&
         request.copiedAtMs === null &&
         nowMs - request.sentAtMs >= this.unansweredMs

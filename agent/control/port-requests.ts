@@ -263,7 +263,7 @@ export class PortRequests {
     const { active, standby } = this.#options.streams;
     if (active === null) return; // sent when one is
     const nowMs = this.#options.env.clock.nowMs();
-    const { onActive, onStandby } = this.#requests.due(nowMs);
+    const { onActive, onStandby } = this.#requests.due(nowMs, standby);
     if (onActive.length > 0) active.send({ requests: { requests: onActive.map(wireRequest) } });
     if (onStandby.length > 0 && standby !== null) standby.send({ requests: { requests: onStandby.map(wireRequest) } }); // (A2)
     if (

@@ -444,12 +444,13 @@ export class ManagerClient {
 
   #changed(before: MembershipState["kind"], state: MembershipState): void {
     const fields = { from: before, to: state.kind, index: this.#receiver.inForcePosition.index };
-    if (state.kind === "replaced")
+    if (state.kind === "replaced") {
       this.#log.error("another process has taken over this MUX's name: announcing nothing more", {
         ...fields,
         by: state.by,
       });
-    else if (state.kind === "withdrawn") this.#log.warn("membership changed: routes withdrawn", fields);
+      this.#streams.stop(); // what this process acknowledges or renews would count for the other one
+    } else if (state.kind === "withdrawn") this.#log.warn("membership changed: routes withdrawn", fields);
     else this.#log.info("membership changed", fields);
     if (state.kind === "catching-up") this.#catchUpTo = this.#appliedSomewhere;
   }

@@ -89,6 +89,8 @@ describe("the reserve of one DIP", () => {
   });
 });
 
+const STANDBY = {};
+
 describe("open requests", () => {
   const requests = () => {
     let sessions = 0;
@@ -99,46 +101,61 @@ describe("open requests", () => {
   it("use sequences that span less than the 64 that Managers remember", () => {
     const open = requests();
     for (let n = 0; n < 200; n++) ask(open);
-    expect(open.due(0).onActive).toHaveLength(64);
+    expect(open.due(0, STANDBY).onActive).toHaveLength(64);
     open.settle(2);
     open.settle(3);
-    expect(open.due(1).onActive).toEqual([]); // 1 is still open: 65 would push it out of the window
+    expect(open.due(1, STANDBY).onActive).toEqual([]); // 1 is still open: 65 would push it out of the window
     open.settle(1);
-    expect(open.due(2).onActive.map(({ sequence }) => sequence)).toEqual([65, 66, 67]);
+    expect(open.due(2, STANDBY).onActive.map(({ sequence }) => sequence)).toEqual([65, 66, 67]);
   });
 
   it("are copied to the other stream once, and all sent again after a switch", () => {
     const open = requests();
     ask(open);
-    expect(open.due(0).onActive).toHaveLength(1);
-    expect(open.due(299)).toEqual({ onActive: [], onStandby: [] });
-    expect(open.due(300).onStandby).toHaveLength(1);
-    expect(open.due(301)).toEqual({ onActive: [], onStandby: [] });
+    expect(open.due(0, STANDBY).onActive).toHaveLength(1);
+    expect(open.due(299, STANDBY)).toEqual({ onActive: [], onStandby: [] });
+    expect(open.due(300, STANDBY).onStandby).toHaveLength(1);
+    expect(open.due(301, STANDBY)).toEqual({ onActive: [], onStandby: [] });
     open.streamChanged();
-    const [again] = open.due(400).onActive;
+    const [again] = open.due(400, STANDBY).onActive;
     expect(again).toMatchObject({ session: "session-1", sequence: 1 });
+  });
+
+  // The second stream is away for a moment, and comes back as a stream to a third replica.
+  it("are copied when a second stream is ready, and again to another one in its place", () => {
+    const open = requests();
+    ask(open);
+    open.due(0, null);
+    expect(open.due(300, null).onStandby).toEqual([]);
+    expect(open.longestOpenMs(4_000)).toBe(0);
+    expect(open.due(4_000, STANDBY).onStandby).toHaveLength(1);
+    expect(open.due(5_000, null).onStandby).toEqual([]);
+    expect(open.due(5_500, STANDBY).onStandby).toEqual([]); // the same stream still has them
+    const third = {};
+    expect(open.due(6_000, third).onStandby).toHaveLength(1);
+    expect(open.longestOpenMs(6_500)).toBe(500);
   });
 
   it("begin another session after a rest of five minutes, before a Manager forgets the first", () => {
     const open = requests();
     ask(open);
-    open.due(0);
+    open.due(0, STANDBY);
     open.settle(1);
     ask(open);
-    expect(open.due(299_999).onActive[0]).toMatchObject({ session: "session-1", sequence: 2 });
+    expect(open.due(299_999, STANDBY).onActive[0]).toMatchObject({ session: "session-1", sequence: 2 });
     open.settle(2);
     ask(open);
-    expect(open.due(599_999).onActive[0]).toMatchObject({ session: "session-2", sequence: 1 });
+    expect(open.due(599_999, STANDBY).onActive[0]).toMatchObject({ session: "session-2", sequence: 1 });
   });
 
   it("are all of unknown outcome when their session has expired", () => {
     const open = requests();
     ask(open);
     ask(open);
-    open.due(0);
+    open.due(0, STANDBY);
     expect(open.expire()).toHaveLength(2);
     expect(open.size).toBe(0);
     ask(open);
-    expect(open.due(1).onActive[0]).toMatchObject({ session: "session-2", sequence: 1 });
+    expect(open.due(1, STANDBY).onActive[0]).toMatchObject({ session: "session-2", sequence: 1 });
   });
 });

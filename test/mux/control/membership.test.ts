@@ -71,6 +71,25 @@ describe("a MUX becomes a live member", () => {
     expect(second.routes.announced).toEqual([VIP]);
   });
 
+  it("lets go of its streams when it was replaced, and renews nothing for the other process", async () => {
+    const { world, replicas } = await managers("replaced and silent");
+    const first = makeMux(world, "mux-a", { name: "mux-1" });
+    await world.run(first.mux.start());
+    await world.runUntil(() => first.routes.announced.length > 0, 5_000);
+    const second = makeMux(world, "mux-b", { name: "mux-1" });
+    await world.run(second.mux.start());
+    await world.runUntil(() => first.mux.status().membership === "replaced", 5_000);
+    await world.run(second.mux.stop());
+    const acks = (): number => replicas.reduce((sum, replica) => sum + replica.acks().length, 0);
+    const before = acks();
+    await world.advance(10_000);
+    expect(acks()).toBe(before);
+    expect(first.mux.status()).toMatchObject({ membership: "replaced", activeReplica: null, standbyReplica: null });
+    expect(first.routes.announced).toEqual([]);
+    await world.run(first.mux.stop());
+    await finishesCleanly(world, ["mux-a", "mux-b"]);
+  });
+
   it("announces and withdraws single VIPs as the projection says", async () => {
     const setup = await startMux("single vips");
     const { world, cluster, routes } = setup;

@@ -65,6 +65,29 @@ describe("a MUX and its two replicas", () => {
     expect(setup.active()).not.toBe(first);
   });
 
+  // A slow replica has updates under way for the old activate. Were its stream active a second time, they would come before
+  // those of the new activate, and be applied over a hole.
+  it("gives up the stream that it switches away from: nothing asked of it before can follow a later activate", async () => {
+    const setup = await startMux("switch back");
+    const { world, cluster, mux } = setup;
+    await announces(setup);
+    const first = setup.active();
+    expect(first.activeCount).toBe(1);
+    first.appliedMax = cluster.index;
+    const cutMs = world.nowMs;
+    cluster.commit(put(dipItem(2, "10.1.1.2")));
+    await world.runUntil(() => {
+      first.quorumAgeMs = world.nowMs - cutMs;
+      return mux.status().activeReplica !== first.address;
+    }, 2_000);
+    await world.advance(5);
+    expect(first.activeCount).toBe(0);
+    await world.runUntil(() => mux.status().standbyReplica !== null, 1_000, "a new second stream");
+    setup.active().closeStreams();
+    await world.runUntil(() => mux.status().inForce.index === cluster.index, 1_000);
+    expect(mux.status().resyncs).toBe(0);
+  });
+
   it("never applies an index older than what is in force", async () => {
     const setup = await startMux("older");
     const { world, cluster, mux } = setup;
