@@ -31,16 +31,16 @@ export async function waitInForce(
   }
 }
 
-/** In force, or gone: a deleted object stays visible until the MUXes have dropped it. */
+/**
+ * In force, or gone: a deleted object stays visible until the MUXes have dropped it. The change is committed by now, so no
+ * other error speaks of it: it means "not known yet".
+ */
 async function isSettled(client: ApiClient, ref: ObjectRef, timeoutMs: number): Promise<boolean> {
   try {
     const { response } = await client.read(GET, { ref }, { timeoutMs });
     return response.object?.status?.phase === "Ready";
   } catch (caught) {
-    const error = AnantaError.from(caught);
-    if (error.code === "NOT_FOUND") return true;
-    if (error.code === "UNAVAILABLE" || error.code === "DEADLINE_EXCEEDED") return false;
-    throw error;
+    return AnantaError.from(caught).code === "NOT_FOUND";
   }
 }
 

@@ -251,7 +251,10 @@ export class ManagerClient {
 
   #nowInForce(position: Position, isWholeView: boolean): void {
     this.#receiver.inForce(position);
-    if (isWholeView) this.#isOutOfStep = false;
+    if (isWholeView) {
+      this.#isOutOfStep = false;
+      this.#cancelResync(); // deltas that were under way before the view asked for it once more
+    }
     this.#clusterEpoch = Math.max(this.#clusterEpoch, position.clusterEpoch);
     const { view } = this.#inForce;
     if (view.dipsVersion !== this.#dipsVersion) {
@@ -285,8 +288,7 @@ export class ManagerClient {
     const { clusterEpoch, index } = this.#receiver.continueFrom;
     this.#log.info("following a replica", { replica: stream.address, epoch: clusterEpoch, index });
     this.#receiver.streamChanged();
-    this.#resync?.cancel();
-    this.#resync = null;
+    this.#cancelResync();
     stream.send({ activate: { clusterEpoch, index } });
     this.#requests.streamChanged();
     if (this.#inForce.position.index > 0) this.#ackSoon();
@@ -316,6 +318,11 @@ export class ManagerClient {
       this.#log.info("asking for the whole view", { reason });
       this.#streams.active?.send({ activate: { clusterEpoch: 0, index: 0 } });
     });
+  }
+
+  #cancelResync(): void {
+    this.#resync?.cancel();
+    this.#resync = null;
   }
 }
 

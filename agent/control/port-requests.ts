@@ -123,7 +123,7 @@ export class PortRequests {
     const waiting = this.#granted;
     this.#granted = [];
     for (const grant of waiting) {
-      if (grant.index <= index) this.#reserve.granted(grant.dipId, grant.protocol);
+      if (grant.index <= index) this.#reserve.granted(grant.dipId, grant.protocol, "allocate");
       else this.#granted.push(grant);
     }
     if (this.#granted.length < waiting.length) this.reserveNow();
@@ -154,14 +154,15 @@ export class PortRequests {
         retryAfterMs: answer.retryAfterMs ?? 0,
         replica: stream.address,
       });
-      this.#reserve.refused(request.dipId, request.protocol, answer.retryAfterMs ?? 0, nowMs);
+      const retryAfterMs = answer.retryAfterMs ?? 0;
+      this.#reserve.refused(request.dipId, request.protocol, request.body.kind, { retryAfterMs, nowMs });
       if (request.body.kind === "release") this.#options.inForce.resume(request.body.ranges);
     }
   }
 
   #succeeded({ dipId, protocol, body }: OpenRequest, answer: ananta.v1.SnatAnswer.$Properties): void {
     if (body.kind === "release") {
-      this.#reserve.granted(dipId, protocol);
+      this.#reserve.granted(dipId, protocol, "release");
       return;
     }
     this.grants++;

@@ -7,7 +7,8 @@
  *     release  ranges idle for 2 minutes, longest idle first, while 2 x need ports stay free
  *
  *  (R1) One request at a time per DIP and protocol; a release counts as one.
- *  (R2) A refusal is followed by silence: as long as the Manager says, else doubling, half of it random.
+ *  (R2) A refusal is followed by silence: as long as the Manager says, else doubling, half of it random. Asking and giving
+ *       back are silent apart from each other. A refused release has cost two durable writes: its pauses double, hint or not.
  *  (R3) Every DIP with an outbound VIP has a reserve before its first connection.
  */
 import type { DipId } from "../../core/brands.js";
@@ -59,10 +60,16 @@ const BACKOFF_MAX_MS = 30_000;
 /** Ranges given back in one request. */
 const RELEASE_MAX = 64;
 
+type RequestKind = ReserveAction<IdleRange>["kind"];
+
+interface Pause {
+  untilMs: number;
+  refusals: number;
+}
+
 interface Account {
   open: boolean;
-  askAgainAtMs: number;
-  refusals: number;
+  readonly pauses: Readonly<Record<RequestKind, Pause>>;
 }
 
 export class PortReserve {
@@ -91,7 +98,7 @@ export class PortReserve {
       const account = this.account(demand.dipId, demand.protocol);
       if (account.open) continue; // (R1)
       const action: ReserveAction<Range> | null =
-        this.ask<Range>(demand, account, nowMs) ?? this.giveBack(demand, idle);
+        this.ask<Range>(demand, account, nowMs) ?? this.giveBack(demand, idle, account, nowMs);
       if (action === null) continue;
       account.open = true;
       actions.push(action);
@@ -100,18 +107,28 @@ export class PortReserve {
   }
 
   /** The request of this DIP and protocol is settled. */
-  granted(dipId: DipId, protocol: PortProtocol): void {
-    this.accounts.set(name(dipId, protocol), { open: false, askAgainAtMs: 0, refusals: 0 });
+  granted(dipId: DipId, protocol: PortProtocol, kind: RequestKind): void {
+    const account = this.account(dipId, protocol);
+    account.open = false;
+    account.pauses[kind].untilMs = 0;
+    account.pauses[kind].refusals = 0;
   }
 
   /** (R2) `retryAfterMs` 0: no hint. */
-  refused(dipId: DipId, protocol: PortProtocol, retryAfterMs: number, nowMs: number): void {
+  refused(
+    dipId: DipId,
+    protocol: PortProtocol,
+    kind: RequestKind,
+    { retryAfterMs, nowMs }: { readonly retryAfterMs: number; readonly nowMs: number },
+  ): void {
     const account = this.account(dipId, protocol);
     account.open = false;
-    account.refusals++;
-    const doubled = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(account.refusals - 1, 20));
-    const pauseMs = retryAfterMs > 0 ? retryAfterMs : doubled * (0.5 + 0.5 * this.random.nextFloat());
-    account.askAgainAtMs = nowMs + pauseMs;
+    const pause = account.pauses[kind];
+    pause.refusals++;
+    const doubled = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(pause.refusals - 1, 20));
+    const ownMs = doubled * (0.5 + 0.5 * this.random.nextFloat());
+    const pauseMs = retryAfterMs > 0 && kind === "allocate" ? retryAfterMs : Math.max(retryAfterMs, ownMs);
+    pause.untilMs = nowMs + pauseMs;
   }
 
   /** The outcome is not known: look at what the projection says, and ask again when there is still need. */
@@ -133,12 +150,18 @@ export class PortReserve {
     const { portsPerRange, askMax } = this.policy;
     const { dipId, protocol, portsFree, waiting } = demand;
     const need = this.need(demand) + waiting;
-    if (portsFree >= need || nowMs < account.askAgainAtMs) return null; // (R3): nothing is free at first
+    if (portsFree >= need || nowMs < account.pauses.allocate.untilMs) return null; // (R3): nothing is free at first
     const ports = Math.min(askMax, Math.ceil((2 * need - portsFree) / portsPerRange) * portsPerRange);
     return { kind: "allocate", dipId, protocol, ports };
   }
 
-  private giveBack<Range extends IdleRange>(demand: PortDemand, idle: readonly Range[]): ReserveAction<Range> | null {
+  private giveBack<Range extends IdleRange>(
+    demand: PortDemand,
+    idle: readonly Range[],
+    account: Account,
+    nowMs: number,
+  ): ReserveAction<Range> | null {
+    if (nowMs < account.pauses.release.untilMs) return null;
     const { portsPerRange } = this.policy;
     const { dipId, protocol, portsFree } = demand;
     const spare = Math.floor((portsFree - 2 * this.need(demand)) / portsPerRange);
@@ -153,7 +176,10 @@ export class PortReserve {
     const key = name(dipId, protocol);
     let account = this.accounts.get(key);
     if (account === undefined) {
-      account = { open: false, askAgainAtMs: 0, refusals: 0 };
+      account = {
+        open: false,
+        pauses: { allocate: { untilMs: 0, refusals: 0 }, release: { untilMs: 0, refusals: 0 } },
+      };
       this.accounts.set(key, account);
     }
     return account;

@@ -257,7 +257,10 @@ export class ManagerClient {
       return;
     }
     this.#receiver.inForce(position);
-    if (delta.kind === "snapshot") this.#isOutOfStep = false;
+    if (delta.kind === "snapshot") {
+      this.#isOutOfStep = false;
+      this.#cancelResync(); // deltas that were under way before the view asked for it once more
+    }
     if (position.clusterEpoch > this.#clusterEpoch) this.#newEpoch(position);
     this.#watched.follow(delta);
     if (digest !== "" && tables.digest() !== digest) {
@@ -354,8 +357,7 @@ export class ManagerClient {
     const { clusterEpoch, index } = this.#receiver.continueFrom;
     this.#log.info("following a replica", { replica: stream.address, epoch: clusterEpoch, index });
     this.#receiver.streamChanged();
-    this.#resync?.cancel();
-    this.#resync = null;
+    this.#cancelResync();
     this.#behindSinceMs = null;
     this.#catchUpTo = this.#progress.get(stream)?.applied ?? (0 as LogIndex);
     stream.send({ activate: { clusterEpoch, index } });
@@ -396,6 +398,11 @@ export class ManagerClient {
       this.#log.info("asking for the whole view", { reason });
       this.#streams.active?.send({ activate: { clusterEpoch: 0, index: 0 } });
     });
+  }
+
+  #cancelResync(): void {
+    this.#resync?.cancel();
+    this.#resync = null;
   }
 
   #scheduleCounters(): void {

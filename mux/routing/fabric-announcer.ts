@@ -1,9 +1,10 @@
 /**
  * Announces VIPs to the router of the embedded site: the whole list every 250 ms, as a datagram (dataplane/fabric-frame.ts).
  * A dead MUX simply falls silent, and the router forgets its routes after the hold time, as after a lost BGP session.
+ * Of a list that is too long for a datagram, as many as fit are announced, from its beginning.
  */
 import { parseIpv4 } from "../../core/address.js";
-import type { IpAddress, Ipv4 } from "../../core/brands.js";
+import type { IpAddress } from "../../core/brands.js";
 import { encodeAnnouncement } from "../../dataplane/fabric-frame.js";
 import type { Clock, Log, Timer } from "../../runtime/env.js";
 import type { RouteAnnouncer, SelfTest } from "./route-announcer.js";
@@ -33,6 +34,8 @@ export class FabricAnnouncer implements RouteAnnouncer {
   #sequence = 0;
   #timer: Timer | null = null;
   #isHealthy = true;
+  /** VIPs of `#wanted` that are not announced: no room, or not IPv4. */
+  #leftOut = 0;
 
   constructor(options: FabricAnnouncerOptions) {
     this.#options = options;
@@ -87,29 +90,47 @@ export class FabricAnnouncer implements RouteAnnouncer {
     const vips = healthy ? this.#wanted : [];
     if (vips.length > 0) this.#withdrawalsLeft = 0;
     else if (this.#announced.length > 0) this.#withdrawalsLeft = WITHDRAWALS;
-    if (vips.length > 0 || this.#withdrawalsLeft > 0) this.#send(vips);
-    this.#announced = vips;
+    this.#announced = vips.length > 0 || this.#withdrawalsLeft > 0 ? this.#send(vips) : [];
+    if (vips.length > 0) this.#tellLeftOut(vips.length - this.#announced.length);
     if (this.#withdrawalsLeft > 0) this.#withdrawalsLeft--;
     this.#timer?.cancel();
     this.#timer = clock.setTimer(this.#withdrawalsLeft > 0 ? WITHDRAW_AGAIN_MS : ANNOUNCE_MS, () => this.#beat());
   }
 
-  #send(vips: readonly IpAddress[]): void {
-    const { name, address, log, send } = this.#options;
-    const routes: Ipv4[] = [];
-    for (const vip of vips) {
-      const route = parseIpv4(vip);
-      if (route !== null) routes.push(route); // the embedded site is IPv4
+  /** Answers what the announcement holds: as many as fit into a datagram. */
+  #send(vips: readonly IpAddress[]): readonly IpAddress[] {
+    const { name, address, send } = this.#options;
+    const sequence = ++this.#sequence;
+    const sendable = vips.filter((vip) => parseIpv4(vip) !== null); // the embedded site is IPv4
+    const routes = sendable.map((vip) => parseIpv4(vip)!);
+    const frameOf = (count: number): Uint8Array | null =>
+      encodeAnnouncement({ mux: name, address, vips: routes.slice(0, count), holdTimeMs: HOLD_TIME_MS, sequence });
+    let count = routes.length;
+    let frame = frameOf(count);
+    if (frame === null) {
+      // [fits, tooMany): an empty list always fits.
+      let [fits, tooMany] = [0, count];
+      while (tooMany - fits > 1) {
+        const middle = (fits + tooMany) >>> 1;
+        if (frameOf(middle) === null) tooMany = middle;
+        else fits = middle;
+      }
+      count = fits;
+      frame = frameOf(count);
     }
-    const frame = encodeAnnouncement({
-      mux: name,
-      address,
-      vips: routes,
-      holdTimeMs: HOLD_TIME_MS,
-      sequence: ++this.#sequence,
-    });
-    if (frame === null) log.error("too many VIPs for one announcement: not announced", { vips: routes.length });
-    else send(frame);
+    if (frame !== null) send(frame);
+    return sendable.slice(0, count);
+  }
+
+  /** Once per change, not with every repetition. */
+  #tellLeftOut(leftOut: number): void {
+    if (leftOut === this.#leftOut) return;
+    this.#leftOut = leftOut;
+    const { log } = this.#options;
+    const announced = this.#announced.length;
+    if (leftOut > 0)
+      log.error("not all VIPs can be announced: too many for a datagram, or not IPv4", { announced, leftOut });
+    else log.info("all VIPs are announced again", { announced });
   }
 }
 

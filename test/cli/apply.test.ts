@@ -154,6 +154,34 @@ describe("apply", () => {
     expect(hurried.code).toBe(0);
   });
 
+  // The change is committed; only then the replica that is asked how far it is refuses to say.
+  it.each(["FAILED_PRECONDITION", "NOT_LEADER", "BEHIND", "INTERNAL"] as const)(
+    "keeps waiting when a look after the commit ends with %s, and exits 3 at the deadline: never as if nothing was done",
+    async (code) => {
+      const site = await new FakeSite(`apply look ${code}`).start();
+      site.inForce = false;
+      for (const node of [1, 2, 3])
+        site.mischief.set(node, (method) => {
+          if (method === "Get") throw new AnantaError(code, "not now");
+        });
+      const startMs = site.world.nowMs;
+      const run = await site.run("apply -f web.yaml --timeout 3s", { files: { "web.yaml": WEB } });
+      expect(run.code).toBe(3);
+      expect(run.err).toContain("committed at index 11, but not in force on all MUXes within 3.0 s");
+      expect(site.world.nowMs - startMs).toBeGreaterThanOrEqual(2_900);
+      expect(site.world.nowMs - startMs).toBeLessThan(3_500);
+    },
+  );
+
+  it("is done waiting for an object that somebody has deleted meanwhile", async () => {
+    const site = await new FakeSite("apply and gone").start();
+    site.inForce = false;
+    site.mischief.set(1, (method) => {
+      if (method === "Get") site.stored.clear();
+    });
+    expect((await site.run("apply -f web.yaml --timeout 3s", { files: { "web.yaml": WEB } })).code).toBe(0);
+  });
+
   it("exits 2 for files that are not there or hold nothing", async () => {
     const site = await new FakeSite("apply nothing").start();
     expect(await site.run("apply -f no.yaml")).toEqual({ code: 2, out: "", err: "error: no.yaml: no such file\n" });

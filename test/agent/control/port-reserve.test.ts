@@ -35,7 +35,7 @@ describe("the reserve of one DIP", () => {
     const policy = reserve();
     expect(policy.step([demand(0)], [], 0)).toHaveLength(1);
     expect(policy.step([demand(0, 1_000)], [], 100)).toEqual([]);
-    policy.granted(dip, 6);
+    policy.granted(dip, 6, "allocate");
     expect(policy.step([demand(0)], [], 200)).toHaveLength(1);
     policy.abandoned(dip, 6);
     expect(policy.step([demand(0)], [], 300)).toHaveLength(1);
@@ -51,22 +51,22 @@ describe("the reserve of one DIP", () => {
   it("asks again after a refusal when the hint says, and without a hint ever more rarely, up to 30 s", () => {
     const policy = reserve();
     policy.step([demand(0)], [], 0);
-    policy.refused(dip, 6, 5_000, 0);
+    policy.refused(dip, 6, "allocate", { retryAfterMs: 5_000, nowMs: 0 });
     expect(policy.step([demand(0)], [], 4_999)).toEqual([]);
     expect(policy.step([demand(0)], [], 5_000)).toHaveLength(1);
     let nowMs = 5_000;
     let longest = 0;
     for (let refusal = 0; refusal < 12; refusal++) {
-      policy.refused(dip, 6, 0, nowMs);
+      policy.refused(dip, 6, "allocate", { retryAfterMs: 0, nowMs });
       const sinceMs = nowMs;
       while (policy.step([demand(0)], [], nowMs).length === 0) nowMs += 10;
       longest = Math.max(longest, nowMs - sinceMs);
     }
     expect(longest).toBeGreaterThan(15_000);
     expect(longest).toBeLessThanOrEqual(30_000);
-    policy.granted(dip, 6);
+    policy.granted(dip, 6, "allocate");
     policy.step([demand(0)], [], nowMs);
-    policy.refused(dip, 6, 0, nowMs);
+    policy.refused(dip, 6, "allocate", { retryAfterMs: 0, nowMs });
     expect(policy.step([demand(0)], [], nowMs + 400)).toHaveLength(1); // a grant has made the pauses short again
   });
 
@@ -81,6 +81,31 @@ describe("the reserve of one DIP", () => {
     expect(released(demand(96), 4)).toBe(4);
     expect(released(demand(96), 20)).toBe(8);
     expect(released(demand(96, 12), 20)).toBe(0); // it uses 48 in 4 s
+  });
+
+  it("asks for ports although a release was refused, and tries that again ever more rarely, whatever the hint", () => {
+    const policy = reserve();
+    expect(policy.step([demand(96)], idle(4), 0)).toMatchObject([{ kind: "release" }]);
+    policy.refused(dip, 6, "release", { retryAfterMs: 60_000, nowMs: 0 });
+    expect(policy.step([demand(0)], [], 1)).toMatchObject([{ kind: "allocate" }]);
+    policy.granted(dip, 6, "allocate");
+    expect(policy.step([demand(96)], idle(4), 59_999)).toEqual([]);
+    let nowMs = 60_000;
+    let attempts = 0;
+    for (; nowMs < 360_000; nowMs += 1_000) {
+      if (policy.step([demand(96)], idle(4), nowMs).length === 0) continue;
+      attempts++;
+      policy.refused(dip, 6, "release", { retryAfterMs: 50, nowMs });
+    }
+    expect(attempts).toBeGreaterThan(10);
+    expect(attempts).toBeLessThan(30);
+  });
+
+  it("gives ranges back although asking was refused", () => {
+    const policy = reserve();
+    policy.step([demand(0)], [], 0);
+    policy.refused(dip, 6, "allocate", { retryAfterMs: 60_000, nowMs: 0 });
+    expect(policy.step([demand(96)], idle(4), 1)).toMatchObject([{ kind: "release" }]);
   });
 
   it("gives back what was idle longest", () => {

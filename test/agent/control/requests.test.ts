@@ -154,6 +154,22 @@ describe("an agent's requests", () => {
     expect(cluster.executed.size).toBe(2);
   });
 
+  it("are not disturbed by a resync: a view is asked for once, though deltas were under way behind the wrong one", async () => {
+    const setup = await startAgent("resync once");
+    const { world, cluster, agent } = setup;
+    await hasReserve(setup);
+    const { index } = agent.status().inForce;
+    const wrong = { clusterEpoch: 1, snapshot: false, last: true, hostItems: [] };
+    cluster.index = index + 3; // entries that the test's log does not show
+    const digest = cluster.digest(cluster.host("host-1"));
+    setup.active().say({ projection: { ...wrong, index: index + 1, removedKeys: ["mux/1"], digest } });
+    await world.runUntil(() => agent.status().resyncs === 1, 100);
+    setup.active().say({ projection: { ...wrong, index: index + 2 } });
+    await world.runUntil(() => agent.status().inForce.index === index + 3, 100, "the view");
+    await world.advance(3_000);
+    expect(agent.status().resyncs).toBe(1);
+  });
+
   it("run for two agents in one process without anything shared", async () => {
     const { world, cluster } = await managers("two agents");
     const first = makeAgent(world.env("host-1"), "host-1", { dip: "10.1.1.1" });

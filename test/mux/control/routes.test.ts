@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { formatIpv4 } from "../../../core/address.js";
 import type { IpAddress, Ipv4 } from "../../../core/brands.js";
 import {
   decodeFrame,
@@ -16,9 +17,10 @@ const OTHER = "203.0.113.11" as IpAddress;
 function announcer(selfTest: () => boolean = () => true) {
   const { time, clock } = virtualTime();
   const sent: { atMs: number; announcement: FrameAnnouncement }[] = [];
+  const errors: string[] = [];
   const routes = new FabricAnnouncer({
     clock,
-    log: silentLog,
+    log: { ...silentLog, error: (message) => void errors.push(message) },
     name: "mux-1",
     address: "10.255.0.1" as IpAddress,
     send: (frame) => {
@@ -28,7 +30,7 @@ function announcer(selfTest: () => boolean = () => true) {
     selfTest,
   });
   routes.start();
-  return { time, routes, sent };
+  return { time, routes, sent, errors };
 }
 
 describe("frames of the embedded site", () => {
@@ -72,6 +74,25 @@ describe("the announcer of the embedded site", () => {
     expect(sent.at(-1)?.announcement.vips).toHaveLength(2);
     const sequences = sent.map(({ announcement }) => announcement.sequence);
     expect(sequences).toEqual(sequences.map((_, n) => n + 1));
+    routes.stop();
+  });
+
+  it("announces as many of its VIPs as fit into a datagram, says so once, and claims no others", async () => {
+    const { time, routes, sent, errors } = announcer();
+    const vips = Array.from({ length: 5_000 }, (_, n) => `203.${n >>> 8}.113.${n & 255}` as IpAddress);
+    routes.announce(vips);
+    await time.advance(1_000);
+    expect(sent).toHaveLength(5);
+    const told = sent.at(-1)?.announcement.vips.map((vip) => formatIpv4(vip)) ?? [];
+    expect(told.length).toBeGreaterThan(3_500);
+    expect(told.length).toBeLessThan(5_000);
+    expect(told).toEqual(vips.slice(0, told.length));
+    expect(routes.announced).toEqual(told);
+    expect(errors).toHaveLength(1);
+    routes.announce([VIP]);
+    expect(routes.announced).toEqual([VIP]);
+    routes.announce(vips);
+    expect(errors).toHaveLength(2);
     routes.stop();
   });
 

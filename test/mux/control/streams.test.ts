@@ -198,6 +198,23 @@ describe("a MUX and its two replicas", () => {
     expect(setup.active().acks().at(-1)?.index).toBe(index + 1);
   });
 
+  // The replica goes on with deltas until it has read the question: they are answered by the same view.
+  it("asks for the whole view once, though deltas were under way behind the wrong one", async () => {
+    const setup = await startMux("resync once");
+    const { world, cluster, mux } = setup;
+    await announces(setup);
+    const replica = setup.active();
+    const { index } = mux.status().inForce;
+    const wrong = { clusterEpoch: 1, snapshot: false, last: true, muxItems: [] };
+    cluster.index = index + 3; // entries that the test's log does not show
+    replica.say({ projection: { ...wrong, index: index + 1, removedKeys: ["rule/1/6/80"], digest: cluster.digest() } });
+    await world.runUntil(() => mux.status().resyncs === 1, 100);
+    replica.say({ projection: { ...wrong, index: index + 2 } });
+    await world.runUntil(() => mux.status().inForce.index === index + 3, 100, "the view");
+    await world.advance(3_000);
+    expect(mux.status().resyncs).toBe(1);
+  });
+
   it("acknowledges an index only once its tables are in force, and each of many updates at the latest in the next turn", async () => {
     const setup = await startMux("acks");
     const { world, cluster, mux } = setup;
