@@ -96,6 +96,8 @@ export interface NatTimeouts {
   readonly udpMs: number;
   /** A datagram to a port below 1024 was answered: question and answer, most often DNS. */
   readonly udpAnsweredMs: number;
+  /** Datagrams from outside that the VM has not answered: nobody waits for the entry yet. */
+  readonly udpUnansweredMs: number;
   /** First packet of a flow without a port. */
   readonly holdMs: number;
 }
@@ -109,6 +111,7 @@ export const NAT_TIMEOUTS: NatTimeouts = {
   resetMs: 16_000,
   udpMs: 120_000,
   udpAnsweredMs: 10_000,
+  udpUnansweredMs: 30_000,
   holdMs: 3_000,
 };
 

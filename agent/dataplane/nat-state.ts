@@ -29,6 +29,8 @@ export const HOLD_REMOTE = 4;
 export const HOLD_RESET = 5;
 export const UDP_ACTIVE = 6;
 export const UDP_ANSWERED = 7;
+/** Inbound only: our machine has not said anything yet. */
+export const UDP_UNANSWERED = 8;
 
 export const NAT_STATE_NAMES = [
   "half-open",
@@ -39,6 +41,7 @@ export const NAT_STATE_NAMES = [
   "hold-reset",
   "udp",
   "udp-answered",
+  "udp-unanswered",
 ] as const;
 
 export const INBOUND = 0;
@@ -78,6 +81,7 @@ export class NatState {
       timeouts.resetMs,
       timeouts.udpMs,
       timeouts.udpAnsweredMs,
+      timeouts.udpUnansweredMs,
     ]);
     this.direction = new Uint8Array(capacity);
     this.tcpFlags = new Uint8Array(capacity);
@@ -169,6 +173,32 @@ export class NatState {
     this.#detached[entry] = 1;
   }
 
+  isDetached(entry: number): boolean {
+    return this.#detached[entry] === 1;
+  }
+
+  /** The entry that the machine's packets of this entry's flow find now: itself, another one, or `NOT_FOUND`. */
+  holderOfInside(entry: number): number {
+    return this.findInside(
+      this.dip(entry),
+      this.remote(entry),
+      this.dipPort(entry),
+      this.remotePort(entry),
+      this.protocol(entry),
+      this.dipSlot(entry),
+    );
+  }
+
+  /** Takes back a `detach`. Nobody holds the inside tuple (N1). */
+  attach(entry: number): void {
+    const [dip, remote] = [this.dip(entry), this.remote(entry)];
+    const ports = (this.dipPort(entry) << 16) | this.remotePort(entry);
+    const protocol = this.protocol(entry);
+    const hash = this.#hasher.ipv4(dip, remote, ports, protocol, 0);
+    this.#inside.insert(entry, hash, dip, remote, ports, (protocol << 24) | this.dipSlot(entry));
+    this.#detached[entry] = 0;
+  }
+
   /** What an outbound entry holds in `snat-ports.ts` is given back by the caller. */
   remove(entry: number): void {
     this.detach(entry);
@@ -178,7 +208,7 @@ export class NatState {
 
   /** An entry past its lifetime, or `NOT_FOUND`. */
   nextExpired(nowMs: number): number {
-    for (let queue = HALF_OPEN; queue <= UDP_ANSWERED; queue++) {
+    for (let queue = HALF_OPEN; queue <= UDP_UNANSWERED; queue++) {
       const entry = this.queues.expired(queue, nowMs);
       if (entry !== NO_RECORD) return entry;
     }

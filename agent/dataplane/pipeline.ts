@@ -30,6 +30,7 @@ import { decapsulatedEcn, writeEcn } from "../../packet/ip-in-ip.js";
 import {
   createPacketHeader,
   isFragment,
+  type PacketHeader,
   parseIpv4Header,
   PROTOCOL_IP_IN_IP,
   PROTOCOL_IPV6_IN_IP,
@@ -42,7 +43,16 @@ import { translateDestination, translateSource } from "../../packet/translate.js
 import { answerUnreachable } from "./answers.js";
 import type { HostCounters } from "./counters.js";
 import type { HeldPackets } from "./held-packets.js";
-import { HALF_OPEN, INBOUND, NatState, OUTBOUND, UDP_ACTIVE, UDP_ANSWERED } from "./nat-state.js";
+import {
+  CLOSING,
+  HALF_OPEN,
+  INBOUND,
+  NatState,
+  OUTBOUND,
+  UDP_ACTIVE,
+  UDP_ANSWERED,
+  UDP_UNANSWERED,
+} from "./nat-state.js";
 import type { SnatPorts } from "./snat-ports.js";
 import type { HostTables } from "./tables.js";
 import { mayReuse, restartTcp, trackTcp } from "./tcp-track.js";
@@ -73,6 +83,8 @@ export class HostPipeline {
   readonly #mssMax: number;
   /** Half-open inbound flows may fill half of the table: beyond it they are served without an entry. */
   readonly #halfOpenMax: number;
+  /** Inbound UDP that nobody answered, likewise: a quarter, so that both floods together leave a quarter. */
+  readonly #unansweredMax: number;
   readonly #header = createPacketHeader();
   #generation = 0;
 
@@ -85,6 +97,7 @@ export class HostPipeline {
     this.#events = parts.events;
     this.#mssMax = parts.mssMax;
     this.#halfOpenMax = parts.nat.capacity >>> 1;
+    this.#unansweredMax = parts.nat.capacity >>> 2;
   }
 
   /** `link`: where all packets came from; -1: each from its own link in the batch. */
@@ -169,6 +182,8 @@ export class HostPipeline {
     const nat = this.#nat;
     let entry = nat.findOutside(source, destination, sourcePort, destinationPort, protocol, slot);
     if (entry !== NOT_FOUND) {
+      if (nat.isDetached(entry) && !this.#takeBackInside(entry))
+        return this.#conflict(slot, nat.counter[entry]!, nowMs);
       this.#track(entry, batch, false, nowMs);
       return this.#deliver(batch, slot, nat.dipPort(entry), ecn, nat.counter[entry]!, out);
     }
@@ -178,13 +193,46 @@ export class HostPipeline {
     if (source === this.#tables.address[slot]) return DROP.hairpin;
     const dipPort = this.#tables.endpoints.dipPort(endpoint);
     const counter = this.#counters.vipPlace(this.#tables.endpoints.vipId(endpoint));
-    entry = this.#createInbound(slot, dipPort, source, sourcePort, destination, destinationPort, counter, nowMs);
-    if (entry === CONFLICT) return DROP.flow_conflict;
+    entry = this.#createInbound(
+      slot,
+      dipPort,
+      source,
+      sourcePort,
+      destination,
+      destinationPort,
+      counter,
+      UDP_UNANSWERED,
+      nowMs,
+    );
+    if (entry === CONFLICT) return this.#conflict(slot, counter, nowMs);
     if (entry !== NOT_FOUND) this.#track(entry, batch, false, nowMs);
     // Without an entry the reply finds its way by the endpoint, if only one leads to this port.
     else if (this.#tables.endpoints.findOnlyByDipPort(dipId, protocol, dipPort) === NOT_FOUND)
       return DROP.nat_table_full;
     return this.#deliver(batch, slot, dipPort, ecn, counter, out);
+  }
+
+  /**
+   * A detached entry may have the machine's packets back once no other flow has them: for a closed one, with a SYN. Else the
+   * machine's answer would leave with the other flow's VIP.
+   */
+  #takeBackInside(entry: number): boolean {
+    const nat = this.#nat;
+    const holder = nat.holderOfInside(entry);
+    if (holder !== NOT_FOUND) {
+      if (!nat.isClosed(holder) || !startsTcpFlow(this.#header)) return false;
+      nat.detach(holder);
+    }
+    nat.attach(entry);
+    return true;
+  }
+
+  /** The client uses one port towards two VIPs that lead to one DIP port: the machine cannot tell the flows apart. */
+  #conflict(slot: number, counter: number, nowMs: number): number {
+    const { source, sourcePort, destination, destinationPort, protocol } = this.#header;
+    const [vipId, dipId] = [this.#counters.vipId(counter), this.#tables.dipId(slot)];
+    this.#events.push(EVENT_CONFLICT, nowMs, protocol, source, sourcePort, destination, destinationPort, vipId, dipId);
+    return DROP.flow_conflict;
   }
 
   /** Why a packet from a MUX for a port without endpoint or flow is dropped. */
@@ -238,8 +286,8 @@ export class HostPipeline {
       return this.#copy(batch, WIRE_LINK, out) < 0 ? DROP.output_full : this.#sent(slot);
     }
     const nat = this.#nat;
-    const { source, destination, sourcePort, destinationPort, tcpFlags } = header;
-    const startsFlow = protocol === PROTOCOL_TCP && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
+    const { source, destination, sourcePort, destinationPort } = header;
+    const startsFlow = startsTcpFlow(header);
     const entry = nat.findInside(source, destination, sourcePort, destinationPort, protocol, slot);
     if (entry !== NOT_FOUND && !(startsFlow && nat.isClosed(entry))) {
       this.#track(entry, batch, true, nowMs);
@@ -282,7 +330,17 @@ export class HostPipeline {
       return DROP.flow_conflict;
     }
     const counter = this.#counters.vipPlace(endpoints.vipId(endpoint));
-    const entry = this.#createInbound(slot, sourcePort, destination, destinationPort, vip, port, counter, nowMs);
+    const entry = this.#createInbound(
+      slot,
+      sourcePort,
+      destination,
+      destinationPort,
+      vip,
+      port,
+      counter,
+      UDP_ACTIVE,
+      nowMs,
+    );
     if (entry === CONFLICT) return DROP.flow_conflict;
     if (entry !== NOT_FOUND) this.#track(entry, batch, true, nowMs);
     return this.#leave(batch, slot, vip, port, counter, out);
@@ -385,7 +443,7 @@ export class HostPipeline {
 
   // ---- shared ----
 
-  /** An inbound entry, `NOT_FOUND` when it goes without one, or `CONFLICT`. */
+  /** An inbound entry, `NOT_FOUND` when it goes without one, or `CONFLICT`. `udpQueue`: where it begins if it is UDP. */
   #createInbound(
     slot: number,
     dipPort: number,
@@ -394,6 +452,7 @@ export class HostPipeline {
     vip: number,
     vipPort: number,
     counter: number,
+    udpQueue: number,
     nowMs: number,
   ): number {
     const nat = this.#nat;
@@ -401,18 +460,14 @@ export class HostPipeline {
     const dip = this.#tables.address[slot]!;
     const other = nat.findInside(dip, remote, dipPort, remotePort, protocol, slot);
     if (other !== NOT_FOUND) {
-      // The client uses one port towards two VIPs that lead to one DIP port: the machine cannot tell the flows apart.
-      if (!nat.isClosed(other)) {
-        const [vipId, dipId] = [this.#counters.vipId(counter), this.#tables.dipId(slot)];
-        this.#events.push(EVENT_CONFLICT, nowMs, protocol, remote, remotePort, vip, vipPort, vipId, dipId);
-        return CONFLICT;
-      }
+      if (!nat.isClosed(other)) return CONFLICT;
       nat.detach(other);
     }
     if (protocol === PROTOCOL_TCP) {
       if ((tcpFlags & TCP_RST) !== 0 || nat.queues.sizes[HALF_OPEN]! >= this.#halfOpenMax) return NOT_FOUND;
-    }
-    const queue = protocol === PROTOCOL_TCP ? HALF_OPEN : UDP_ACTIVE;
+    } else if (udpQueue === UDP_UNANSWERED && nat.queues.sizes[UDP_UNANSWERED]! >= this.#unansweredMax)
+      return NOT_FOUND;
+    const queue = protocol === PROTOCOL_TCP ? HALF_OPEN : udpQueue;
     const entry = nat.create(INBOUND, queue, protocol, slot, dip, dipPort, remote, remotePort, vip, vipPort, nowMs);
     if (entry !== NOT_FOUND) nat.counter[entry] = counter;
     return entry;
@@ -423,16 +478,16 @@ export class HostPipeline {
     const nat = this.#nat;
     const header = this.#header;
     if (header.protocol === PROTOCOL_TCP) {
-      const startsFlow = (header.tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
-      // A client that uses its port again: the old connection is over, whatever we had seen of its end.
-      if (startsFlow && !fromInside && nat.direction[entry] === INBOUND && nat.isClosed(entry)) {
-        restartTcp(nat, entry, nowMs);
-      }
+      // Whoever began the flow uses its port again: the old connection is over, whatever we had seen of its end.
+      const isOfInitiator = fromInside === (nat.direction[entry] === OUTBOUND);
+      const isEnding = nat.isClosed(entry) || nat.queues.queueOf[entry] === CLOSING;
+      if (isOfInitiator && isEnding && startsTcpFlow(header)) restartTcp(nat, entry, nowMs);
       trackTcp(nat, entry, batch.view, header, fromInside, nowMs);
       return;
     }
     const isAnswer = !fromInside && nat.direction[entry] === OUTBOUND && header.sourcePort <= WELL_KNOWN_PORT_MAX;
-    const queue = isAnswer ? UDP_ANSWERED : UDP_ACTIVE;
+    const wasAnswered = fromInside || nat.queues.queueOf[entry] !== UDP_UNANSWERED;
+    const queue = isAnswer ? UDP_ANSWERED : wasAnswered ? UDP_ACTIVE : UDP_UNANSWERED;
     if (nat.queues.queueOf[entry] === queue) nat.queues.touch(entry, nowMs);
     else nat.queues.move(entry, queue, nowMs);
   }
@@ -462,6 +517,10 @@ export class HostPipeline {
     return NO_FAULT;
   }
 }
+
+/** The packet in `header` is a SYN without ACK. */
+const startsTcpFlow = ({ protocol, tcpFlags }: PacketHeader): boolean =>
+  protocol === PROTOCOL_TCP && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
 
 /** Answers of `#createInbound` and `#withoutEntry`, outside of entries and drop reasons. */
 const CONFLICT = -3;

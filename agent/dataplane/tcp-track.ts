@@ -119,7 +119,7 @@ function noteFin(
   return flags | FIN_OUTSIDE | (isFirst || crossed ? REMOTE_CLOSED_FIRST : 0);
 }
 
-/** The entry starts again with a SYN of its initiator. */
+/** The entry starts again with a SYN of its initiator, and takes nothing over: neither FINs nor who closed. */
 export function restartTcp(nat: NatState, entry: number, nowMs: number): void {
   nat.tcpFlags[entry] = 0;
   nat.queues.move(entry, HALF_OPEN, nowMs);

@@ -89,6 +89,105 @@ describe("inbound NAT with direct return", () => {
   });
 });
 
+describe("UDP from outside", () => {
+  const states = (bench: AgentBench): Record<string, number> => {
+    const count: Record<string, number> = {};
+    bench.agent.flows.list(0, 10_000, bench.nowMs, (records) => {
+      for (const { state } of records) count[state] = (count[state] ?? 0) + 1;
+    });
+    return count;
+  };
+
+  // Any source address will do for a flood of UDP: nobody waits for an answer.
+  it("fills at most a quarter of the table while it is not answered; the rest is served without an entry", () => {
+    const bench = new AgentBench(HOST, { layout: { dips: 4, flows: 40 } });
+    for (let port = 1_000; port < 1_100; port++) {
+      const client = `198.51.100.7:${port}`;
+      expect(bench.fromMux(udp(client, `${VIP}:53`)).toVm.map(read)).toMatchObject([{ flow: `${client} > ${DIP}:53` }]);
+    }
+    expect(states(bench)).toEqual({ "udp-unanswered": 10 });
+    expect(bench.vm(udp(`${DIP}:53`, "198.51.100.7:1099")).toWire.map(read)).toMatchObject([
+      { flow: `${VIP}:53 > 198.51.100.7:1099` },
+    ]);
+    expect(bench.drops()).toEqual({});
+  });
+
+  it("is kept for two minutes once the machine has answered, and 30 s while it has not", () => {
+    const bench = new AgentBench();
+    bench.fromMux(udp(CLIENT, `${VIP}:53`));
+    bench.fromMux(udp("198.51.100.8:40000", `${VIP}:53`));
+    bench.vm(udp(`${DIP}:53`, CLIENT));
+    bench.fromMux(udp(CLIENT, `${VIP}:53`));
+    expect(states(bench)).toEqual({ udp: 1, "udp-unanswered": 1 });
+    bench.elapse(31_000);
+    expect(states(bench)).toEqual({ udp: 1 });
+    bench.elapse(90_000);
+    expect(states(bench)).toEqual({});
+  });
+});
+
+describe("a client that uses its port again", () => {
+  const second = "203.0.113.11";
+  const twoVips = (): AgentBench => new AgentBench([...HOST, endpointItem(80, 8_080, 1, second)]);
+  /** Both sides close, the client first. */
+  const runAndClose = (bench: AgentBench, vip: string): void => {
+    bench.fromMux(tcp(CLIENT, `${vip}:80`, "S", { sequence: 100 }));
+    bench.vm(tcp(`${DIP}:8080`, CLIENT, "SA", { sequence: 500, acknowledgement: 101 }));
+    bench.fromMux(tcp(CLIENT, `${vip}:80`, "FA", { sequence: 101, acknowledgement: 501 }));
+    bench.vm(tcp(`${DIP}:8080`, CLIENT, "FA", { sequence: 501, acknowledgement: 102 }));
+    bench.fromMux(tcp(CLIENT, `${vip}:80`, "A", { sequence: 102, acknowledgement: 502 }));
+  };
+
+  // One DIP port serves two VIPs. The client has closed its flow to the first, begun one to the second from the same port,
+  // and tries the first again.
+  it("towards two VIPs gets no answer with the other's address: the flow that lives keeps the machine's packets", () => {
+    const bench = twoVips();
+    runAndClose(bench, VIP);
+    expect(bench.fromMux(tcp(CLIENT, `${second}:80`, "S")).toVm).toHaveLength(1);
+    expect(bench.fromMux(tcp(CLIENT, `${VIP}:80`, "S")).toVm).toEqual([]);
+    expect(bench.fromMux(tcp(CLIENT, `${VIP}:80`, "A")).toVm).toEqual([]);
+    expect(bench.drops()).toEqual({ flow_conflict: 2 });
+    expect(bench.vm(tcp(`${DIP}:8080`, CLIENT, "SA")).toWire.map(read)).toMatchObject([
+      { flow: `${second}:80 > ${CLIENT}` },
+    ]);
+  });
+
+  it("towards the first of two VIPs is served by it again, once the flow to the other is over", () => {
+    const bench = twoVips();
+    runAndClose(bench, VIP);
+    runAndClose(bench, second);
+    expect(bench.fromMux(tcp(CLIENT, `${VIP}:80`, "A")).toVm).toEqual([]); // late, and of neither
+    expect(bench.fromMux(tcp(CLIENT, `${VIP}:80`, "S")).toVm).toHaveLength(1);
+    expect(bench.vm(tcp(`${DIP}:8080`, CLIENT, "SA")).toWire.map(read)).toMatchObject([
+      { flow: `${VIP}:80 > ${CLIENT}` },
+    ]);
+    expect(bench.agent.telemetry.gauges().flows).toBe(2);
+  });
+
+  // The client has crashed behind its FIN, and its next connection comes from the same port.
+  it("while the old connection is closing begins anew: FINs of the old one end nothing", () => {
+    const bench = new AgentBench();
+    const state = (): string => {
+      let found = "";
+      bench.agent.flows.list(0, 10, bench.nowMs, ([record]) => (found = record?.state ?? "none"));
+      return found;
+    };
+    bench.fromMux(tcp(CLIENT, `${VIP}:80`, "S", { sequence: 100 }));
+    bench.vm(tcp(`${DIP}:8080`, CLIENT, "SA", { sequence: 500, acknowledgement: 101 }));
+    bench.fromMux(tcp(CLIENT, `${VIP}:80`, "FA", { sequence: 101, acknowledgement: 501 }));
+    bench.vm(tcp(`${DIP}:8080`, CLIENT, "A", { sequence: 501, acknowledgement: 102 }));
+    expect(state()).toBe("closing");
+    bench.fromMux(tcp(CLIENT, `${VIP}:80`, "S", { sequence: 9_000 }));
+    expect(state()).toBe("half-open");
+    bench.vm(tcp(`${DIP}:8080`, CLIENT, "SA", { sequence: 700, acknowledgement: 9_001 }));
+    bench.fromMux(tcp(CLIENT, `${VIP}:80`, "A", { sequence: 9_001, acknowledgement: 701 }));
+    expect(state()).toBe("established");
+    bench.vm(tcp(`${DIP}:8080`, CLIENT, "FA", { sequence: 701, acknowledgement: 9_001 }));
+    bench.fromMux(tcp(CLIENT, `${VIP}:80`, "A", { sequence: 9_001, acknowledgement: 702 }));
+    expect(state()).toBe("closing");
+  });
+});
+
 describe("from the wire", () => {
   const syn = tcp(CLIENT, `${VIP}:80`, "S");
   const rows = [
