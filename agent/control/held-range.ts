@@ -20,6 +20,11 @@ export interface HeldBlock extends HeldRange {
 export const rangeName = ({ vip, protocol, range }: Pick<HeldRange, "vip" | "protocol" | "range">): string =>
   `${vip}/${protocol}/${range}`;
 
+export const isHeldFor = (
+  range: Pick<HeldRange, "tenant" | "dip">,
+  dip: { readonly tenant: string; readonly address: IpAddress },
+): boolean => range.tenant === dip.tenant && range.dip === dip.address;
+
 /** Neighbours joined; sorted. */
 export function heldBlocks(ranges: Iterable<HeldRange>): readonly HeldBlock[] {
   const owner = ({ vip, protocol, tenant, dip }: HeldRange): string => `${vip}/${protocol}/${tenant}/${dip}`;

@@ -56,6 +56,12 @@ export class HostView {
     return this.keys.has(rangeName(range));
   }
 
+  /** DIP that the tables show the range for, or null. */
+  ownerOf(range: RangeName): HostDipItem | null {
+    const item = this.ranges.get(this.keys.get(rangeName(range)) ?? "");
+    return item === undefined ? null : this.dip(item.dipId);
+  }
+
   keyOfRange(range: RangeName): string | null {
     return this.keys.get(rangeName(range)) ?? null;
   }
@@ -70,13 +76,11 @@ export class HostView {
     return { kind: "changes", changes: [...gone, ...delta.changes] };
   }
 
-  /** The update is in force, as `tableDelta` said. Answers the ranges that left the tables. */
-  follow(received: ReceivedDelta<HostItem>): readonly HostRangeItem[] {
+  /** The update is in force, as `tableDelta` said. */
+  follow(received: ReceivedDelta<HostItem>): void {
     const { position } = received;
     const applied = this.tableDelta(received);
-    const before = new Map<string, HostRangeItem>();
     if (applied.kind === "snapshot") {
-      for (const [key, item] of this.ranges) before.set(key, item);
       this.dips.clear();
       this.vipIds.clear();
       this.ranges.clear();
@@ -85,17 +89,12 @@ export class HostView {
     } else {
       for (const change of applied.changes) {
         if (change.op === "upsert") this.put(change.item);
-        else {
-          const gone = this.ranges.get(change.key);
-          if (gone !== undefined) before.set(change.key, gone);
-          this.remove(change.key);
-        }
+        else this.remove(change.key);
       }
     }
     const shown = received.delta.kind === "snapshot" ? received.delta.items : upserts(received.delta.changes);
     for (const item of shown) if (item.kind === "range") this.early.delete(hostItemKey(item));
     for (const [key, { index }] of this.early) if (index <= position.index) this.early.delete(key);
-    return [...before].filter(([key]) => !this.ranges.has(key)).map(([, item]) => item);
   }
 
   /** The ranges are in the tables before the view shows them at `index`. */

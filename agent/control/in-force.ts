@@ -2,12 +2,15 @@
  * Puts what the Managers say in force, in order, with the disk in between (DESIGN §2):
  *
  *     update or grant --> queue --> new ranges on disk, one fsync for all that waits --> tables --> acknowledged
- *                                                                                       `--> ranges gone: off the disk
+ *                                                                                       `--> ranges gone: stopped
  *
  *  (F1) A range is used only once it is in the durable record (H1).
  *  (F2) Updates are put in force in the order in which they came; one that fails takes those behind it along.
  *  (F3) A range that is being given back is stopped in the data plane and not in the record: it is not put back by an
  *       update that does not know of the release yet.
+ *  (F4) A range leaves the record only when we give it back or a welcome refuses it. One that the view does not show any
+ *       more is not used, but declared: ownership outlives a deleted VIP, and a VIP that is made again brings it back.
+ *       Declaring too much is harmless, since the welcome says what is not ours.
  */
 import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
@@ -16,7 +19,7 @@ import type { HostChange, HostItem, HostRangeItem } from "../../dataplane/host-i
 import type { PortProtocol } from "../../dataplane/mux-items.js";
 import { tableIndexOf, type Position, type ReceivedDelta } from "../../dataplane/projection-receiver.js";
 import type { Log } from "../../runtime/env.js";
-import { rangeName, type HeldRange } from "./held-range.js";
+import { isHeldFor, rangeName, type HeldRange } from "./held-range.js";
 import type { HeldRanges } from "./held-ranges.js";
 import { HostView } from "./host-view.js";
 
@@ -54,7 +57,8 @@ export class InForce {
   readonly #held: HeldRanges;
   readonly #log: Log;
   readonly #events: InForceEvents;
-  readonly #releasing = new Set<string>();
+  /** By name; each is shown by the view, for the DIP that gives it up. */
+  readonly #releasing = new Map<string, HeldRange>();
   #queue: Work[] = [];
   #position: Position = { clusterEpoch: 0, index: 0 as LogIndex };
   #isRunning = false;
@@ -99,7 +103,7 @@ export class InForce {
         this.#held.has(range) &&
         this.#stops.stopRange(range.vip, range.protocol, range.range),
     );
-    for (const range of stopped) this.#releasing.add(rangeName(range));
+    for (const range of stopped) this.#releasing.set(rangeName(range), range);
     try {
       await this.#held.remove(stopped);
     } catch (caught) {
@@ -160,7 +164,7 @@ export class InForce {
     const resumed: HeldRange[] = [];
     for (const work of batch) {
       if (work.kind === "granted") wanted.push(...work.items);
-      else if (work.kind === "resume") resumed.push(...work.ranges);
+      else if (work.kind === "resume") resumed.push(...work.ranges.filter((range) => this.#isReleasing(range)));
       if (work.kind !== "update") continue;
       const { delta } = work.received;
       const items =
@@ -172,14 +176,16 @@ export class InForce {
         else if (item.kind === "range") wanted.push(item);
       }
     }
-    const toHold = [...resumed];
+    const toHold = new Map(resumed.map((range) => [rangeName(range), range]));
     for (const item of wanted) {
       const dip = dips.get(item.dipId);
-      if (this.#releasing.has(rangeName(item)) || this.#held.has(item)) continue; // (F3)
+      const name = rangeName(item);
+      const known = toHold.get(name) ?? this.#releasing.get(name) ?? this.#held.get(item); // (F3)
+      if (known && (dip === undefined || isHeldFor(known, dip))) continue;
       if (dip === undefined)
         this.#log.error("a range of a DIP that is not known here", { dip: item.dipId, vip: item.vip });
       else
-        toHold.push({
+        toHold.set(name, {
           vip: item.vip,
           protocol: item.protocol,
           range: item.range,
@@ -187,18 +193,18 @@ export class InForce {
           dip: dip.address,
         });
     }
-    return toHold;
+    return [...toHold.values()];
   }
 
-  /** Answers the ranges that are not used any more. */
+  /** Answers the ranges to take off the record (F4). */
   #putAllInForce(batch: readonly Work[]): readonly RangeName[] {
     const candidates: RangeName[] = [];
     let failed = false;
     for (const work of batch) {
       if (work.kind === "update") {
         if (failed) continue; // (F2)
-        failed = !this.#putUpdate(work.received, candidates);
-      } else if (work.kind === "granted") this.#putEarly(work, candidates);
+        failed = !this.#putUpdate(work.received);
+      } else if (work.kind === "granted") this.#putEarly(work);
       else if (work.kind === "refused") this.#takeOut(work, candidates);
       else this.#takeBack(work.ranges, candidates);
     }
@@ -206,7 +212,7 @@ export class InForce {
     return candidates.filter((range) => !this.view.hasRange(range));
   }
 
-  #putUpdate(received: ReceivedDelta<HostItem>, candidates: RangeName[]): boolean {
+  #putUpdate(received: ReceivedDelta<HostItem>): boolean {
     const { position, digest, delta } = received;
     const result = this.#tables.apply(this.view.tableDelta(received), tableIndexOf(position));
     if (result !== "in-force") {
@@ -214,10 +220,8 @@ export class InForce {
       this.#events.outOfStep(`tables: ${result}`);
       return false;
     }
-    const gone = this.view.follow(received);
-    for (const range of gone) this.#releasing.delete(rangeName(range));
-    candidates.push(...gone);
-    if (delta.kind === "snapshot") candidates.push(...this.#held.ranges());
+    this.view.follow(received);
+    this.#forgetReleases();
     this.#position = position;
     const ours = digest === "" ? "" : this.view.viewDigest(this.#tables.digest());
     if (ours !== digest) {
@@ -229,14 +233,8 @@ export class InForce {
     return true;
   }
 
-  #putEarly(
-    { items, index }: { readonly items: readonly HostRangeItem[]; readonly index: LogIndex },
-    candidates: RangeName[],
-  ): void {
-    if (index <= this.#position.index) {
-      candidates.push(...items); // the view is as new as the grant: it shows what is still ours
-      return;
-    }
+  #putEarly({ items, index }: { readonly items: readonly HostRangeItem[]; readonly index: LogIndex }): void {
+    if (index <= this.#position.index) return; // the view is as new as the grant: it shows what is to be used
     const early = items.filter((item) => !this.view.hasRange(item));
     if (early.length === 0) return;
     const changes = early.map((item): HostChange => ({ op: "upsert", item }));
@@ -257,13 +255,28 @@ export class InForce {
     const changes = keys.map((key): HostChange => ({ op: "remove", key }));
     if (this.#tables.apply({ kind: "changes", changes }, tableIndexOf(this.#position)) === "in-force")
       this.view.takeOut(keys);
+    this.#forgetReleases();
   }
 
   #takeBack(ranges: readonly HeldRange[], candidates: RangeName[]): void {
     for (const range of ranges) {
+      if (!this.#isReleasing(range)) continue; // the view has dropped it, or shows it for another DIP
       this.#releasing.delete(rangeName(range));
-      this.#stops.resumeRange(range.vip, range.protocol, range.range); // does nothing when the view has dropped it
+      this.#stops.resumeRange(range.vip, range.protocol, range.range);
     }
     candidates.push(...ranges);
+  }
+
+  #isReleasing(range: HeldRange): boolean {
+    const released = this.#releasing.get(rangeName(range));
+    return released !== undefined && isHeldFor(released, { tenant: range.tenant, address: range.dip });
+  }
+
+  /** A release is over once the view does not show the range for its DIP. */
+  #forgetReleases(): void {
+    for (const [name, range] of this.#releasing) {
+      const owner = this.view.ownerOf(range);
+      if (owner === null || !isHeldFor(range, owner)) this.#releasing.delete(name);
+    }
   }
 }
