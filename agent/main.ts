@@ -5,7 +5,7 @@ import { fail, runProcess } from "../runtime/lifecycle.js";
 import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
 import { OpsServer } from "../runtime/ops-http.js";
-import { readSettings } from "../runtime/settings.js";
+import { hostPort, ipPort, readSettings } from "../runtime/settings.js";
 import { createAgent } from "./agent.js";
 import { AGENT_TIMINGS, agentConfig } from "./config.js";
 import { agentMetrics } from "./metrics.js";
@@ -13,7 +13,6 @@ import { agentMetrics } from "./metrics.js";
 /** What one hello may declare. */
 const DIPS_MAX = 1_024;
 
-const address = z.string().regex(/^\S+:\d{1,5}$/, "is not an address of the form host:port");
 const ip = z.string().transform((text, context) => {
   const parsed = parseIpAddress(text);
   if (parsed !== null) return parsed;
@@ -34,7 +33,7 @@ const timings = z.object({
 const settingsSchema = z.object({
   name: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'is not 1 to 63 of a-z, 0-9 and "-"'),
   clusterId: z.string().regex(/^[0-9a-f]{32}$/, "is not 32 hex digits"),
-  managers: z.array(address).min(1).max(9),
+  managers: z.array(hostPort).min(1).max(9),
   dataFolder: z.string().min(1),
   dips: z
     .array(
@@ -42,24 +41,26 @@ const settingsSchema = z.object({
         tenant: z.string().min(1).default("default"),
         address: ip,
         locator: ip.optional(),
-        nic: address,
+        nic: ipPort,
       }),
     )
     .max(DIPS_MAX),
-  io: z.strictObject({ kind: z.literal("fabric"), listen: address, router: address, vmListen: address }),
+  io: z.strictObject({ kind: z.literal("fabric"), listen: ipPort, router: ipPort, vmListen: ipPort }),
   timings: timings.partial().strict().default({}),
-  opsAddress: address.nullable().default(null),
+  opsAddress: hostPort.nullable().default(null),
+  insecure: z.boolean().default(false),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
 await runProcess(async () => {
   const {
     logLevel,
+    insecure,
     timings: given,
     dips,
     ...settings
   } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
-  const env = createNodeEnv({ name: settings.name, logLevel });
+  const env = createNodeEnv({ name: settings.name, logLevel, insecure });
   const config = agentConfig({
     ...settings,
     dips: dips.map(({ tenant, address: dip, locator, nic }) => ({
@@ -83,7 +84,7 @@ await runProcess(async () => {
     },
   });
   await agent.start();
-  if (config.opsAddress !== null) await ops.listen(config.opsAddress);
+  if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
   return {
     stop: async () => {
       await ops.stop();

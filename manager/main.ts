@@ -6,13 +6,12 @@ import { fail, runProcess } from "../runtime/lifecycle.js";
 import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
 import { OpsServer } from "../runtime/ops-http.js";
-import { readSettings } from "../runtime/settings.js";
+import { hostPort, readSettings } from "../runtime/settings.js";
 import { managerConfig } from "./config.js";
 import { createManager } from "./manager.js";
 import { managerMetrics } from "./metrics.js";
 
 const id = z.number().int().min(1).max(65_535);
-const address = z.string().regex(/^\S+:\d{1,5}$/, "is not an address of the form host:port");
 const settingsSchema = z.object({
   nodeId: id,
   clusterId: z.string().regex(/^[0-9a-f]{32}$/, "is not 32 hex digits"),
@@ -20,10 +19,11 @@ const settingsSchema = z.object({
   dataFolder: z.string().min(1),
   bootstrap: z.boolean().default(false),
   replicas: z
-    .array(z.object({ nodeId: id, raftAddress: address, apiAddress: address }))
+    .array(z.object({ nodeId: id, raftAddress: hostPort, apiAddress: hostPort }))
     .min(1)
     .max(9),
-  opsAddress: address.nullable().default(null),
+  opsAddress: hostPort.nullable().default(null),
+  insecure: z.boolean().default(false),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
@@ -40,8 +40,8 @@ function version(): string {
 
 await runProcess(async () => {
   const settings = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
-  const { dataFolder, logLevel, replicas } = settings;
-  const env = createNodeEnv({ name: `manager-${settings.nodeId}`, dataFolder, logLevel });
+  const { dataFolder, logLevel, insecure, replicas } = settings;
+  const env = createNodeEnv({ name: `manager-${settings.nodeId}`, dataFolder, logLevel, insecure });
   const config = managerConfig({
     nodeId: nodeId(settings.nodeId),
     clusterId: settings.clusterId,
@@ -65,7 +65,7 @@ await runProcess(async () => {
     },
   });
   await manager.start();
-  if (config.opsAddress !== null) await ops.listen(config.opsAddress);
+  if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
   return {
     stop: async () => {
       await ops.stop();

@@ -5,12 +5,11 @@ import { fail, runProcess } from "../runtime/lifecycle.js";
 import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
 import { OpsServer } from "../runtime/ops-http.js";
-import { readSettings } from "../runtime/settings.js";
+import { hostPort, ipPort, readSettings } from "../runtime/settings.js";
 import { MUX_TIMINGS, muxConfig } from "./config.js";
 import { muxMetrics } from "./metrics.js";
 import { createMux } from "./mux.js";
 
-const address = z.string().regex(/^\S+:\d{1,5}$/, "is not an address of the form host:port");
 const ipv4 = z.string().transform((text, context) => {
   const parsed = parseIpv4(text);
   if (parsed !== null) return formatIpv4(parsed);
@@ -34,23 +33,25 @@ const entries = z.number().int().min(1).max(16_777_216);
 const settingsSchema = z.object({
   name: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'is not 1 to 63 of a-z, 0-9 and "-"'),
   clusterId: z.string().regex(/^[0-9a-f]{32}$/, "is not 32 hex digits"),
-  managers: z.array(address).min(1).max(9),
+  managers: z.array(hostPort).min(1).max(9),
   address: ipv4,
-  io: z.strictObject({ kind: z.literal("fabric"), listen: address, router: address }),
+  io: z.strictObject({ kind: z.literal("fabric"), listen: ipPort, router: ipPort }),
   capacity: z.strictObject({ rules: entries, snatRanges: entries }).optional(),
   timings: timings.partial().strict().default({}),
-  opsAddress: address.nullable().default(null),
+  opsAddress: hostPort.nullable().default(null),
+  insecure: z.boolean().default(false),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
 await runProcess(async () => {
   const {
     logLevel,
+    insecure,
     capacity,
     timings: given,
     ...settings
   } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
-  const env = createNodeEnv({ name: settings.name, logLevel });
+  const env = createNodeEnv({ name: settings.name, logLevel, insecure });
   const config = muxConfig({
     ...settings,
     timings: { ...MUX_TIMINGS, ...defined(given) },
@@ -70,7 +71,7 @@ await runProcess(async () => {
     },
   });
   await mux.start();
-  if (config.opsAddress !== null) await ops.listen(config.opsAddress);
+  if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
   return {
     stop: async () => {
       await ops.stop();

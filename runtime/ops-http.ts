@@ -50,9 +50,12 @@ export class OpsServer {
     });
   }
 
-  /** Rejects with FAILED_PRECONDITION when the port is taken. */
-  listen(address: string): Promise<void> {
-    const { host, port } = checkListenAddress(address, false);
+  /**
+   * Rejects with FAILED_PRECONDITION when the port is taken. Throws it for an address beyond loopback, unless `insecure`:
+   * there is no TLS here.
+   */
+  listen(address: string, { insecure = false }: { readonly insecure?: boolean } = {}): Promise<void> {
+    const { host, port } = checkListenAddress(address, insecure);
     return new Promise((resolve, reject) => {
       this.#server.once("error", (error) => reject(bindError(address, error)));
       this.#server.listen(port, host, resolve);

@@ -3,8 +3,27 @@
  * one schema; an unknown key is an error that names the nearest known one, and all problems are told at once.
  */
 import { readFileSync } from "node:fs";
-import type { z } from "zod";
+import { isIP } from "node:net";
+import { z } from "zod";
 import { AnantaError } from "../core/errors.js";
+import { parseHostPort } from "./node/address.js";
+
+/** "host:port" as text; IPv6 in brackets. */
+export const hostPort = z.string().refine((text) => hostOf(text) !== null, "is not an address of the form host:port");
+
+/** "IP:port" as text: compared with where packets come from, so no name will do. */
+export const ipPort = z
+  .string()
+  .refine((text) => isIP(hostOf(text) ?? "") !== 0, "is not an address of the form IP:port, with a port up to 65535");
+
+function hostOf(address: string): string | null {
+  if (/\s/.test(address)) return null;
+  try {
+    return parseHostPort(address).host;
+  } catch {
+    return null;
+  }
+}
 
 export interface SettingsSource {
   /** Arguments after the program's name: `--config FILE`, `--key value`, `--key=value`. */
@@ -17,6 +36,7 @@ export function readSettings<Schema extends z.ZodObject>(
   schema: Schema,
   { argv, env }: SettingsSource,
 ): z.infer<Schema> {
+  const shape = schema.shape as Readonly<Record<string, z.core.$ZodType | undefined>>;
   const flags = parseFlags(argv);
   const file = flags.get("config") ?? env["ANANTA_CONFIG"];
   flags.delete("config");
@@ -30,9 +50,9 @@ export function readSettings<Schema extends z.ZodObject>(
   for (const key of Object.keys(schema.shape)) {
     const name = `ANANTA_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
     const text = env[name];
-    if (text !== undefined) put(key, fromText(text), name);
+    if (text !== undefined) put(key, fromText(text, shape[key]), name);
   }
-  for (const [key, text] of flags) put(key, fromText(text), `--${key}`);
+  for (const [key, text] of flags) put(key, fromText(text, shape[key]), `--${key}`);
 
   const checked = schema.strict().safeParse(values);
   if (checked.success) return checked.data as z.infer<Schema>;
@@ -66,13 +86,19 @@ function parseFlags(argv: readonly string[]): Map<string, string> {
   return flags;
 }
 
-/** Text that is JSON (a number, true, a list) is taken as such; anything else is a string. */
-function fromText(text: string): unknown {
+/**
+ * Text that is JSON (a number, true, a list) is taken as such where the setting is of that type; anything else is a string:
+ * the name 7 is "7".
+ */
+function fromText(text: string, schema: z.core.$ZodType | undefined): unknown {
+  let parsed: unknown;
   try {
-    return JSON.parse(text) as unknown;
+    parsed = JSON.parse(text);
   } catch {
     return text;
   }
+  const issues = schema === undefined ? [] : (z.safeParse(schema, parsed).error?.issues ?? []);
+  return issues.some(({ code, path }) => code === "invalid_type" && path.length === 0) ? text : parsed;
 }
 
 function readJson(file: string): Record<string, unknown> {

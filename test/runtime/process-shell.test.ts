@@ -8,7 +8,7 @@ import { z } from "zod";
 import { AnantaError } from "../../core/errors.js";
 import { Metrics } from "../../runtime/metrics.js";
 import { type Check, OpsServer } from "../../runtime/ops-http.js";
-import { readSettings } from "../../runtime/settings.js";
+import { hostPort, ipPort, readSettings } from "../../runtime/settings.js";
 
 const schema = z.object({
   name: z.string().min(1),
@@ -56,6 +56,29 @@ describe("settings", () => {
 
   it("accept flags as they are written on a command line, with dashes", () => {
     expect(readSettings(schema, { argv: ["--name", "a", "--retry-max-ms", "7"], env: {} }).retryMaxMs).toBe(7);
+  });
+
+  it("take text that looks like a number as text where the setting is text", () => {
+    expect(readSettings(schema, { argv: ["--name", "7"], env: {} }).name).toBe("7");
+    expect(readSettings(schema, { argv: [], env: { ANANTA_NAME: "1e3" } }).name).toBe("1e3");
+    expect(readSettings(schema, { argv: ["--name", "true", "--ops-address", "null"], env: {} })).toMatchObject({
+      name: "true",
+      opsAddress: null,
+    });
+    expect(refusal(["--name", "a", "--retry-max-ms", "0"])).not.toContain("string");
+    expect(refusal(["--name", "a", "--insecure", "7"])).toContain("insecure: ");
+  });
+
+  it.each([
+    { text: "127.0.0.1:65535", host: true, ip: true },
+    { text: "[::1]:9001", host: true, ip: true },
+    { text: "manager-1.site:7401", host: true, ip: false },
+    { text: "127.0.0.1:65536", host: false, ip: false },
+    { text: "127.0.0.1", host: false, ip: false },
+    { text: "a b:1", host: false, ip: false },
+  ])("know $text as an address with a name: $host, of an interface: $ip", ({ text, host, ip }) => {
+    expect(hostPort.safeParse(text).success).toBe(host);
+    expect(ipPort.safeParse(text).success).toBe(ip);
   });
 
   it("are refused with all problems at once, each with its key and origin, and the nearest known name", async () => {
