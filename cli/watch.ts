@@ -1,6 +1,7 @@
 /**
  * `get --watch`: the present state, then changes in log order. When the replica that tells them goes away, another one goes
- * on from the last index, so nothing is lost or shown twice. Ends by Ctrl-C.
+ * on. One log entry may be several events, so only "progress" says that all of its index were told: after any other event
+ * the watch goes on from the index before it. Nothing is lost; some may be shown twice. Ends by Ctrl-C.
  */
 import type { Command } from "commander";
 import { AnantaError } from "../core/errors.js";
@@ -41,7 +42,9 @@ export async function watch(context: Context, command: Command, request: WatchRe
       { endpoint, kind: request.type.kind, tenant, fromIndex, interrupted },
       (event) => {
         failedSinceMs = null;
-        fromIndex = Math.max(fromIndex, event.type === "progress" || fromIndex > 0 ? (event.index ?? 0) : 0);
+        const index = event.index ?? 0;
+        if (event.type === "progress") fromIndex = Math.max(fromIndex, index);
+        else if (fromIndex > 0) fromIndex = Math.max(fromIndex, index - 1);
         show(event);
       },
     );
@@ -49,9 +52,7 @@ export async function watch(context: Context, command: Command, request: WatchRe
     if (error?.code === "FAILED_PRECONDITION") {
       context.tell(`watch: ${error.message}; starting over`);
       fromIndex = 0;
-      continue;
-    }
-    if (error !== null && error.code !== "UNAVAILABLE" && error.code !== "CANCELLED") throw error;
+    } else if (error !== null && error.code !== "UNAVAILABLE" && error.code !== "CANCELLED") throw error;
     failedSinceMs ??= client.clock.nowMs();
     if (client.clock.nowMs() - failedSinceMs > client.timeoutMs)
       throw error ?? new AnantaError("UNAVAILABLE", "the watch keeps ending");

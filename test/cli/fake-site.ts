@@ -40,6 +40,10 @@ export class FakeSite {
   /** Changes by origin that were made: a retry gets the same answer. */
   readonly #answers = new Map<string, Response<"ApplyResponse">>();
   readonly watchers: ((event: ananta.v1.WatchEvent.$Properties) => void)[] = [];
+  /** Where each watch began. */
+  readonly watchedFrom: number[] = [];
+  /** How watches end at once; null: they go on. */
+  watchRefusal: AnantaError | null = null;
   index = 10;
   inForce = true;
   leader = 1;
@@ -213,6 +217,12 @@ export class FakeSite {
       serverStream(
         WATCH as Method<ananta.v1.WatchRequest.$Properties, ananta.v1.WatchEvent.$Properties>,
         ({ fromIndex, kind, tenant }, stream) => {
+          this.watchedFrom.push(fromIndex ?? 0);
+          if (this.watchRefusal !== null) {
+            stream.listen({ message: () => {}, closed: () => {} });
+            stream.end(this.watchRefusal);
+            return;
+          }
           const send = (event: ananta.v1.WatchEvent.$Properties): boolean => stream.send(event);
           if (!fromIndex)
             for (const key of this.#keys(kind, tenant))

@@ -165,6 +165,33 @@ describe("get --watch", () => {
   });
 });
 
+describe("a watch that breaks off", () => {
+  // An entry changed two objects. The replica dies when it has told of the first.
+  it("goes on before the entry that it was told part of, and behind one that was told whole", async () => {
+    const site = await siteWithWeb("watch part");
+    const running = site.run("get vip web -w -o name", { interruptAfterMs: 6_000 });
+    const { clock } = site.world.env("elsewhere");
+    clock.setTimer(1_000, () => {
+      site.emit({ type: "modified", object: site.wire("Vip/default/web"), index: 12 });
+      site.index = 12;
+    });
+    clock.setTimer(1_500, () => site.world.crash("manager-1"));
+    clock.setTimer(4_000, () => site.world.crash("manager-2"));
+    expect((await running).code).toBe(0);
+    expect(site.watchedFrom).toEqual([0, 11, 12]);
+  });
+
+  it("starts over with pauses when its index is gone, and gives up in time when nothing helps", async () => {
+    const site = await siteWithWeb("watch over");
+    site.watchRefusal = new AnantaError("FAILED_PRECONDITION", "index 0 is compacted");
+    const startMs = site.world.nowMs;
+    const run = await site.run("get vips -w --timeout 2s");
+    expect(run.code).toBe(1);
+    expect(site.world.nowMs - startMs).toBeLessThan(3_000);
+    expect(site.watchedFrom.length).toBeLessThanOrEqual(15);
+  });
+});
+
 describe("describe", () => {
   it("shows a VIP with its rules, DIPs and SNAT ports", async () => {
     const site = await siteWithWeb("describe vip");
