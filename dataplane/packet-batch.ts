@@ -64,12 +64,6 @@ export class PacketBatch {
     return offset;
   }
 
-  /** Takes back the packet of the newest `reserve`. */
-  unreserve(): void {
-    this.count--;
-    this.usedBytes = this.offsets[this.count]!; // count was > 0: there was a reserve
-  }
-
   /** Copies a packet in; false when full. */
   append(packet: Uint8Array, link: number = WIRE_LINK): boolean {
     const offset = this.reserve(packet.length, link);

@@ -58,12 +58,6 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       read: one(({ badFrames }) => badFrames),
     },
     {
-      name: "ananta_mux_events_lost_total",
-      help: "Events that found the ring full.",
-      type: "counter",
-      read: traffic(({ eventsLost }) => eventsLost),
-    },
-    {
       name: "ananta_mux_flows",
       help: "Entries of the flow table.",
       type: "gauge",

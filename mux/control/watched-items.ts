@@ -17,29 +17,23 @@ export class WatchedItems {
   private readonly vipIds = new Map<string, VipId>();
   private readonly peers = new Map<string, MuxPeerItem>();
 
-  /** Follows a delta that is in force. True when the VIPs to announce, or the pool, may have changed. */
-  follow(delta: TableDelta<MuxItem, MuxChange>): boolean {
+  /** Follows a delta that is in force. */
+  follow(delta: TableDelta<MuxItem, MuxChange>): void {
     if (delta.kind === "snapshot") {
       this.vips.clear();
       this.vipIds.clear();
       this.peers.clear();
       for (const item of delta.items) this.put(item);
-      return true;
+      return;
     }
-    let changed = false;
     for (const change of delta.changes) {
-      if (change.op === "upsert") changed = this.put(change.item) || changed;
-      else changed = this.remove(change.key) || changed;
+      if (change.op === "upsert") this.put(change.item);
+      else this.remove(change.key);
     }
-    return changed;
   }
 
   announcedVips(): readonly IpAddress[] {
     return [...this.vips.values()].filter((vip) => vip.announced).map((vip) => vip.address);
-  }
-
-  addressOf(vipId: VipId): IpAddress | null {
-    return this.vips.get(vipId)?.address ?? null;
   }
 
   peerNamed(name: string): MuxPeerItem | null {
@@ -51,23 +45,17 @@ export class WatchedItems {
     return [...this.peers.values()].map(({ muxId, name }) => ({ muxId, name }));
   }
 
-  private put(item: MuxItem): boolean {
+  private put(item: MuxItem): void {
     if (item.kind === "vip") {
       this.vips.set(item.vipId, item);
       this.vipIds.set(muxItemKey(item), item.vipId);
-      return true;
-    }
-    if (item.kind !== "mux") return false;
-    this.peers.set(muxItemKey(item), item);
-    return true;
+    } else if (item.kind === "mux") this.peers.set(muxItemKey(item), item);
   }
 
-  private remove(key: string): boolean {
+  private remove(key: string): void {
     const vipId = this.vipIds.get(key);
-    if (vipId !== undefined) {
-      this.vipIds.delete(key);
-      return this.vips.delete(vipId);
-    }
-    return this.peers.delete(key);
+    if (vipId !== undefined) this.vips.delete(vipId);
+    this.vipIds.delete(key);
+    this.peers.delete(key);
   }
 }

@@ -109,7 +109,7 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
         this.snat.put(item.vipId, item.protocol, item.range, item.dipId);
         return;
       case "mux":
-        return; // peers are the business of mux/peers
+        return; // no packet is forwarded by it: control follows the pool
       case "site":
         this.hasher = new FlowHasher(item.hashKey);
         this.hasherGeneration++;
