@@ -47,7 +47,10 @@ export class AppliedLog implements ReplicatedStateMachine {
     this.#timeSetAtMs = options.clock.nowMs();
   }
 
-  /** Last applied cluster time and what has passed since, on this replica's monotonic clock. Never runs ahead. */
+  /**
+   * Last applied cluster time and what has passed since, on this replica's monotonic clock: never ahead of the cluster's,
+   * but behind by the commit latency of the last entry. A leader counts on from it (pipeline), it does not ask again.
+   */
   clusterTimeMs(): number {
     return Math.floor(this.#state.clusterTimeMs + (this.#clock.nowMs() - this.#timeSetAtMs));
   }
@@ -70,7 +73,7 @@ export class AppliedLog implements ReplicatedStateMachine {
   restore(chunks: Iterable<Uint8Array>, index: LogIndex): void {
     this.#state.restore(chunks, index);
     this.#timeSetAtMs = this.#clock.nowMs();
-    this.#effects.reset(index);
+    this.#effects.reset(this.#state.appliedIndex); // between it and `index` lie only elections' empty entries
     this.#wake();
     this.#listener.restored();
     this.#listener.caughtUp();

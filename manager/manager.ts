@@ -7,7 +7,7 @@
  */
 import type { NodeId, Term } from "../core/brands.js";
 import { AnantaError } from "../core/errors.js";
-import type { Env, Server } from "../runtime/env.js";
+import type { Env, Server, Timer } from "../runtime/env.js";
 import { clusterStatus } from "./api/cluster-status.js";
 import { ExplainFlow } from "./api/explain-flow.js";
 import { LeaderForwarding } from "./api/leader-forwarding.js";
@@ -39,6 +39,7 @@ const PUBLIC_SERVICES = [
 ];
 const STOP_GRACE_MS = 500;
 const ANNOUNCE_DEADLINE_MS = 5_000;
+const ANNOUNCE_PAUSE_MS = 500;
 const INT32_MAX = 2 ** 31 - 1;
 
 export interface Manager {
@@ -75,6 +76,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   let raft: RaftNode | null = null;
   let server: Server | null = null;
   let stopped = false;
+  let announcePause: Timer | null = null;
 
   const appliedLog = new AppliedLog({
     clock: env.clock,
@@ -108,7 +110,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       if (raft === null) throw new AnantaError("UNAVAILABLE", "this replica is starting");
       return raft;
     },
-    submit: (submitted, deadlineMs) => forwarding.submit(submitted, deadlineMs),
+    submit: (submitted, deadlineMs, wanted) => forwarding.submit(submitted, deadlineMs, wanted),
     whenApplied: (index, deadlineMs) => appliedLog.whenApplied(index, deadlineMs),
     quorumAgeMs: () => Math.round(Math.min(INT32_MAX, env.clock.nowMs() - (raft?.quorumSeenAtMs() ?? -Infinity))),
   };
@@ -195,6 +197,9 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
         ANNOUNCE_DEADLINE_MS,
       );
       if (result.ok) return;
+      await new Promise<void>((resolve) => {
+        announcePause = env.clock.setTimer(ANNOUNCE_PAUSE_MS, resolve);
+      });
     }
   }
 
@@ -258,6 +263,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
 
     async stop() {
       stopped = true;
+      announcePause?.cancel();
       server?.setServing(false);
       if (pipeline.inOffice) leaveOffice();
       forwarding.stop();

@@ -20,8 +20,9 @@ export interface ReplicaView {
   readonly effects: EffectLog;
   readonly muxSafeIndex: MuxSafeIndex;
   raft(): RaftNode;
-  /** Through the leader's stages, wherever it is. Never rejects: refusals and unknown outcomes are results too. */
-  submit(submitted: SubmittedCommand, deadlineMs: number): Promise<CommandResult>;
+  /** Through the leader's stages, wherever it is. Never rejects: refusals and unknown outcomes are results too.
+   * It is not handed over once `wanted` says false. */
+  submit(submitted: SubmittedCommand, deadlineMs: number, wanted?: () => boolean): Promise<CommandResult>;
   /** Resolves when this replica has applied `index`. Rejects with BEHIND after `deadlineMs`. */
   whenApplied(index: LogIndex, deadlineMs: number): Promise<void>;
   /** Ms since a quorum of Managers is known to have worked; at most 2^31 - 1. */

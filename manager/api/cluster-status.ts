@@ -51,7 +51,7 @@ export function clusterStatus(
     }),
     muxes: state.muxes().map((mux) => {
       const report = reports.get(mux.name) ?? acknowledged.get(mux.name);
-      const renewedMsAgo = pipeline.inOffice ? pipeline.muxPool.renewedMsAgo(mux.name) : null;
+      const renewedMsAgo = pipeline.inOffice ? pipeline.muxPool.renewedMsAgo(mux) : null;
       const counters = options.muxStreams.counters(mux.name);
       return {
         muxId: mux.muxId,

@@ -3,6 +3,7 @@
  * muxSafeIndex has reached it. Works on any replica, because both are known everywhere.
  */
 import type { ReplicaView } from "../replica-view.js";
+import { objectKey } from "../state/objects.js";
 import type { ObjectOutcome } from "../state/results.js";
 
 const LOOK_MS = 2;
@@ -15,19 +16,25 @@ export async function whenInForce(
 ): Promise<boolean> {
   const { clock } = replica.env;
   const untilMs = clock.nowMs() + deadlineMs;
-  while (!inForce(replica, outcomes)) {
+  /** Where the state stood when an object was first seen to be gone: MUXes must have that index, not a moving target. */
+  const goneAt = new Map<string, number>();
+  while (!inForce(replica, outcomes, goneAt)) {
     if (clock.nowMs() >= untilMs) return false;
     await new Promise<void>((resolve) => clock.setTimer(LOOK_MS, resolve));
   }
   return replica.state.muxes().some((mux) => mux.state === "live");
 }
 
-function inForce(replica: ReplicaView, outcomes: readonly ObjectOutcome[]): boolean {
+function inForce(replica: ReplicaView, outcomes: readonly ObjectOutcome[], goneAt: Map<string, number>): boolean {
   const { state, muxSafeIndex } = replica;
   if (state.muxes().every((mux) => mux.state !== "live")) return true; // nobody to wait for; the caller is told
-  return outcomes.every(({ ref, generation, change }) => {
+  return outcomes.every(({ ref, generation }) => {
     const object = state.object(ref);
-    if (object === null) return change === "deleted" && muxSafeIndex.value >= state.appliedIndex;
+    if (object === null) {
+      const index = goneAt.get(objectKey(ref)) ?? state.appliedIndex;
+      goneAt.set(objectKey(ref), index);
+      return muxSafeIndex.value >= index;
+    }
     if (object.deleting) return false;
     if (object.generation > generation) return true; // changed again since: that one is waited for by its own caller
     return (

@@ -5,6 +5,7 @@
  * (I2) A submission that came back NOT_LEADER or LEADERSHIP_LOST, or whose link broke, is sent again to the next leader:
  *      its origin makes that harmless. Only when time is up the caller hears of it: UNAVAILABLE when it was never handed
  *      over (nothing was done), DEADLINE_EXCEEDED when it was (outcome unknown).
+ * (I3) After an attempt whose outcome is unknown only an answer from the log is final.
  */
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../core/errors.js";
@@ -16,6 +17,7 @@ import type { CommandResult } from "../state/results.js";
 /** Waiting here, without a leader, at most. At 50,000 requests/s and a 100 ms failover 5,000 would do. */
 const WAITING_MAX = 65_536;
 const SWEEP_MS = 50;
+const RETRY_MS = 5;
 
 /** Somewhere a submission can be handed to: the own pipeline, or a link to the leader. */
 export interface Route {
@@ -27,6 +29,8 @@ interface Errand {
   readonly deadlineAtMs: number;
   /** It is with a leader now. */
   underWay: boolean;
+  /** False once whoever asked has gone: the start of a dead process must not overtake that of its successor. */
+  readonly wanted: () => boolean;
   /** An earlier attempt ended without an answer: it may have been done. */
   uncertain: boolean;
   resolve: ((result: CommandResult) => void) | null;
@@ -53,7 +57,7 @@ export class LeaderForwarding {
     for (const errand of waiting) this.#hand(errand);
   }
 
-  submit(submitted: SubmittedCommand, deadlineMs: number): Promise<CommandResult> {
+  submit(submitted: SubmittedCommand, deadlineMs: number, wanted: () => boolean = () => true): Promise<CommandResult> {
     if (this.#stopped) return Promise.resolve(refusal(new AnantaError("UNAVAILABLE", "this replica is stopping")));
     if (this.#waiting.size >= WAITING_MAX) {
       return Promise.resolve(
@@ -70,6 +74,7 @@ export class LeaderForwarding {
         deadlineAtMs: this.#clock.nowMs() + deadlineMs,
         underWay: false,
         uncertain: false,
+        wanted,
         resolve,
       };
       this.#open.add(errand);
@@ -85,6 +90,10 @@ export class LeaderForwarding {
   }
 
   #hand(errand: Errand): void {
+    if (!errand.wanted()) {
+      this.#finish(errand, refusal(new AnantaError("CANCELLED", "whoever asked has gone")));
+      return;
+    }
     if (this.#route === null) {
       this.#waiting.add(errand);
       return;
@@ -97,19 +106,22 @@ export class LeaderForwarding {
       reply: (result) => {
         if (answered || errand.resolve === null) return;
         answered = true;
-        if (result.ok || !isRetryable(result.code)) this.#finish(errand, result);
-        else this.#again(errand, result.code);
+        // (I3) A refusal from before the log says nothing about an earlier attempt that may have been executed.
+        const inconclusive = !result.ok && errand.uncertain && result.index === 0;
+        if (result.ok || !(isRetryable(result.code) || inconclusive)) this.#finish(errand, result);
+        else this.#again(errand, result.code, Number(result.facts["retryAfterMs"] ?? RETRY_MS));
       },
     });
   }
 
-  #again(errand: Errand, code: ErrorCode): void {
+  #again(errand: Errand, code: ErrorCode, afterMs: number): void {
     errand.underWay = false;
-    if (code !== "NOT_LEADER") errand.uncertain = true;
+    if (code === "LEADERSHIP_LOST") errand.uncertain = true;
     this.#waiting.add(errand);
     // The route that refused us may be gone already, or about to be replaced: look once more in the next turn.
     this.#clock.nextTurn(() => {
-      if (this.#route !== null && this.#waiting.delete(errand)) this.#clock.setTimer(5, () => this.#retry(errand));
+      if (this.#route !== null && this.#waiting.delete(errand))
+        this.#clock.setTimer(afterMs, () => this.#retry(errand));
     });
   }
 

@@ -12,10 +12,16 @@ import type { HostChange, HostItem } from "../../dataplane/host-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
-import type { Command, HeldRange, RegisterHostCommand } from "../state/commands.js";
+import type {
+  AllocateSnatCommand,
+  HeldRange,
+  RangeBlock,
+  RegisterHostCommand,
+  ReleaseSnatCommand,
+} from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 import type { Acknowledgements } from "./acknowledgements.js";
-import { checkIdentity, ownIdentity, type PeerIdentity } from "./identity.js";
+import { checkIdentity, isName, ownIdentity, type PeerIdentity } from "./identity.js";
 import { checkOrigin } from "./origin.js";
 import { HOST_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
@@ -31,6 +37,9 @@ const REGISTER_DEADLINE_MS = 10_000;
 /** A connection that waits for a port bears about this much (DATAPATH §5: the first packet is held for 3 s). */
 const REQUEST_DEADLINE_MS = 5_000;
 const DIPS_MAX = 1_024;
+/** All ranges of two VIPs and protocols, one by one: more than a host of 1,024 DIPs ever holds; about 1 MB of the log. */
+const HELD_BLOCKS_MAX = 16_384;
+const RELEASED_BLOCKS_MAX = 1_024;
 const REQUESTS_PER_MESSAGE_MAX = 4_096;
 const PORTS_MAX = 64_512;
 
@@ -62,7 +71,8 @@ export class AgentStreams {
     this.#pumpedTo = limit;
     // A change waits for these hosts' acknowledgement, also where it changes nothing in their view.
     for (const host of state.pendingActivation()?.hosts ?? []) changed?.add(host);
-    for (const session of this.#sessions) {
+    for (const session of [...this.#sessions]) {
+      if (session.endIfReplaced()) continue;
       if (changed === null || session.waitsForView || (session.hostId !== null && changed.has(session.hostId)))
         session.pump();
     }
@@ -118,12 +128,30 @@ class AgentSession {
     this.#feed?.pump();
   }
 
+  /** True when a later process of the host has registered: this one must not be told, asked or answered any more. */
+  endIfReplaced(): boolean {
+    if (this.#registered === null) return false;
+    const host = this.#options.replica.state.host(this.#registered.hostId);
+    if (host === null || host.incarnation <= this.#registered.incarnation) return false;
+    this.#end(
+      new AnantaError(
+        "STALE_INCARNATION",
+        `start ${this.#registered.incarnation} of host "${host.name}" was followed by start ${host.incarnation}`,
+      ),
+    );
+    return true;
+  }
+
+  #end(error: AnantaError): void {
+    this.#stream.end(error);
+    this.#close();
+  }
+
   #guarded(work: () => void): void {
     try {
       work();
     } catch (caught) {
-      this.#stream.end(AnantaError.from(caught));
-      this.#close();
+      this.#end(AnantaError.from(caught));
     }
   }
 
@@ -131,6 +159,7 @@ class AgentSession {
     if (message.hello) void this.#greet(message.hello);
     else if (this.#registered === null)
       throw new AnantaError("INVALID_ARGUMENT", "the first message of a stream is hello, and welcome answers it");
+    else if (this.endIfReplaced()) return;
     else if (message.activate) this.#activate(this.#registered.hostId, message.activate);
     else if (message.ack) this.#acknowledge(this.#registered.hostId, message.ack);
     else if (message.requests) this.#request(this.#registered, message.requests);
@@ -145,24 +174,27 @@ class AgentSession {
       origin = checkOrigin(hello.origin);
       command = registration(this.#hello, hello.dips ?? [], hello.heldRanges ?? []);
     } catch (caught) {
-      this.#stream.end(AnantaError.from(caught));
-      this.#close();
+      this.#end(AnantaError.from(caught));
       return;
     }
-    const result = await replica.submit({ origin, command }, REGISTER_DEADLINE_MS);
+    const result = await replica.submit({ origin, command }, REGISTER_DEADLINE_MS, () => !this.#over);
     if (this.#over) return;
     const problem = result.ok ? null : new AnantaError(result.code, result.message, result.facts);
     try {
       if (problem !== null) throw problem;
       await replica.whenApplied(result.index, REGISTER_DEADLINE_MS);
     } catch (caught) {
-      this.#stream.end(AnantaError.from(caught));
-      this.#close();
+      this.#end(AnantaError.from(caught));
       return;
     }
-    if (!result.ok || result.value.kind !== "host-registered") return;
+    if (this.#over || !result.ok) return;
+    if (result.value.kind !== "host-registered") {
+      this.#end(new AnantaError("INVALID_ARGUMENT", "origin: it belongs to an earlier request of another kind"));
+      return;
+    }
     const { hostId, incarnation, dips, refusedRanges } = result.value;
     this.#registered = { hostId, incarnation };
+    if (this.endIfReplaced()) return; // a remembered answer, say
     this.#stream.send({
       welcome: {
         identity: ownIdentity(replica),
@@ -204,8 +236,8 @@ class AgentSession {
   }
 
   #acknowledge(host: HostId, ack: ananta.v1.AgentAck.$Properties): void {
-    if ((ack.clusterEpoch ?? 0) !== this.#options.replica.state.site?.clusterEpoch) return;
-    this.#options.acknowledgements.host(host, (ack.index ?? 0) as LogIndex);
+    if (this.#feed === null || (ack.clusterEpoch ?? 0) !== this.#options.replica.state.site?.clusterEpoch) return;
+    this.#options.acknowledgements.host(this, host, this.#feed.acknowledged((ack.index ?? 0) as LogIndex));
   }
 
   #request(
@@ -213,17 +245,16 @@ class AgentSession {
     batch: ananta.v1.SnatRequests.$Properties,
   ): void {
     const requests = batch.requests ?? [];
-    if (requests.length > REQUESTS_PER_MESSAGE_MAX) {
-      throw new AnantaError(
-        "INVALID_ARGUMENT",
-        `requests: ${requests.length} in one message; at most ${REQUESTS_PER_MESSAGE_MAX}`,
-      );
-    }
+    checkCount(requests, REQUESTS_PER_MESSAGE_MAX, "requests");
+    const own = new Set(this.#options.replica.state.host(host.hostId)?.dips);
     for (const request of requests) {
       const sequence = request.origin?.sequence ?? 0;
       try {
         const origin = checkOrigin(request.origin);
         const command = snatCommand(host, request);
+        // Before the leader queues it: requests wait there by DIP, and a foreign one would hold up the DIP's own.
+        if (!own.has(command.dipId))
+          throw new AnantaError("PERMISSION_DENIED", `dip_id: ${command.dipId} is not a DIP of this host`);
         void this.#options.replica
           .submit({ origin, command }, REQUEST_DEADLINE_MS)
           .then((result) => this.#answer(sequence, result));
@@ -271,8 +302,7 @@ class AgentSession {
     this.#over = true;
     this.#beat?.cancel();
     this.#flush?.cancel();
-    if (this.#feed !== null && this.#registered !== null)
-      this.#options.acknowledgements.hostGone(this.#registered.hostId);
+    this.#options.acknowledgements.gone(this);
     this.#feed = null;
     this.#closed();
   }
@@ -284,8 +314,8 @@ export function registration(
   dips: readonly ananta.v1.HostDip.$Properties[],
   held: readonly ananta.v1.OwnedBlock.$Properties[],
 ): RegisterHostCommand {
-  if (dips.length > DIPS_MAX)
-    throw new AnantaError("INVALID_ARGUMENT", `dips: ${dips.length}; a host has at most ${DIPS_MAX}`);
+  checkCount(dips, DIPS_MAX, "dips");
+  checkCount(held, HELD_BLOCKS_MAX, "held_ranges");
   return {
     kind: "register-host",
     name: host.name,
@@ -293,21 +323,45 @@ export function registration(
     dips: dips.map((dip, position) => {
       const address = addressOf(dip.address, `dips[${position}].address`);
       const locator = (dip.locator ?? "") === "" ? address : addressOf(dip.locator, `dips[${position}].locator`);
-      return { tenant: tenantOf(dip.tenant), address, locator };
+      return { tenant: tenantOf(dip.tenant, `dips[${position}].tenant`), address, locator };
     }),
     heldRanges: held.map((owned, position): HeldRange => {
       const where = `held_ranges[${position}]`;
       return {
         ...checkBlock(owned.block, `${where}.block`),
-        tenant: tenantOf(owned.tenant),
+        tenant: tenantOf(owned.tenant, `${where}.tenant`),
         dip: addressOf(owned.dip, `${where}.dip`),
       };
     }),
   };
 }
 
-export function tenantOf(tenant: string | null | undefined): string {
-  return tenant === undefined || tenant === null || tenant === "" ? "default" : tenant;
+/** "" is the tenant "default". Throws INVALID_ARGUMENT for what is no name: it must not reach the log. */
+export function tenantOf(tenant: string | null | undefined, where: string): string {
+  if (tenant === undefined || tenant === null || tenant === "") return "default";
+  return checkName(tenant, where);
+}
+
+export function checkName(text: string | null | undefined, where: string): string {
+  const name = text ?? "";
+  if (isName(name)) return name;
+  throw new AnantaError("INVALID_ARGUMENT", `${where}: "${name}" is not a name; use 1 to 63 of a-z, 0-9 and "-"`);
+}
+
+function checkCount(items: readonly unknown[], max: number, where: string): void {
+  if (items.length <= max) return;
+  throw new AnantaError("INVALID_ARGUMENT", `${where}: ${items.length} in one message; at most ${max}`);
+}
+
+/** What a release names, here and in the unary Release. */
+export function releasedBlocks(
+  blocks: readonly ananta.v1.RangeBlock.$Properties[],
+  where: string,
+): readonly RangeBlock[] {
+  if (blocks.length === 0)
+    throw new AnantaError("INVALID_ARGUMENT", `${where}: none given; name the ranges to release`);
+  checkCount(blocks, RELEASED_BLOCKS_MAX, where);
+  return blocks.map((block, position) => checkBlock(block, `${where}[${position}]`));
 }
 
 /** IPv4 only: the data planes do not carry IPv6 yet, and an item that they cannot take would hold up every MUX. */
@@ -333,7 +387,7 @@ export function checkPorts(ports: number | null | undefined, where: string): num
 function snatCommand(
   host: { readonly hostId: HostId; readonly incarnation: number },
   request: ananta.v1.SnatRequest.$Properties,
-): Command {
+): AllocateSnatCommand | ReleaseSnatCommand {
   const dipId = (request.dipId ?? 0) as DipId;
   const { hostId, incarnation } = host;
   if (request.allocate) {
@@ -348,9 +402,7 @@ function snatCommand(
     };
   }
   if (request.release) {
-    const blocks = (request.release.blocks ?? []).map((block, position) =>
-      checkBlock(block, `release.blocks[${position}]`),
-    );
+    const blocks = releasedBlocks(request.release.blocks ?? [], "release.blocks");
     return { kind: "release-snat", hostId, incarnation, dipId, blocks };
   }
   throw new AnantaError("INVALID_ARGUMENT", "request: neither allocate nor release");

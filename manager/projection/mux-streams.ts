@@ -93,6 +93,7 @@ class MuxSession {
   #beat: Timer | null = null;
   #beats = 0;
   #questions = 0;
+  #over = false;
   readonly #asked = new Map<number, (answer: ananta.v1.MuxFlowAnswer.$Properties | null) => void>();
   counters: ananta.v1.MuxCounters.$Properties | null = null;
 
@@ -205,11 +206,11 @@ class MuxSession {
 
   #acknowledge(hello: PeerIdentity, ack: ananta.v1.MuxAck.$Properties): void {
     const { state } = this.#options.replica;
-    if ((ack.clusterEpoch ?? 0) !== state.site?.clusterEpoch) return;
-    this.#options.acknowledgements.mux({
+    if (this.#feed === null || (ack.clusterEpoch ?? 0) !== state.site?.clusterEpoch) return;
+    this.#options.acknowledgements.mux(this, {
       name: hello.name,
       bootId: hello.bootId,
-      index: (ack.index ?? 0) as LogIndex,
+      index: this.#feed.acknowledged((ack.index ?? 0) as LogIndex),
       renewal: ack.renewal ?? 0,
     });
   }
@@ -217,7 +218,7 @@ class MuxSession {
   #join(hello: MuxHello, join: ananta.v1.MuxJoin.$Properties): void {
     const origin = checkOrigin(join.origin);
     const { name, bootId, address, capacity } = hello;
-    this.#submit({ origin, command: { kind: "join-mux", name, bootId, address, capacity } });
+    this.#submit({ origin, command: { kind: "join-mux", name, bootId, address, capacity } }, () => !this.#over);
   }
 
   #leave(hello: PeerIdentity, leave: ananta.v1.MuxLeave.$Properties): void {
@@ -229,17 +230,17 @@ class MuxSession {
     this.#submit({ origin, command: { kind: "leave-mux", muxId: mux.muxId, incarnation: mux.incarnation } });
   }
 
-  #submit(submitted: Parameters<ReplicaView["submit"]>[0]): void {
-    void this.#options.replica.submit(submitted, JOIN_DEADLINE_MS).then((result) => {
+  #submit(submitted: Parameters<ReplicaView["submit"]>[0], wanted?: () => boolean): void {
+    void this.#options.replica.submit(submitted, JOIN_DEADLINE_MS, wanted).then((result) => {
       if (!result.ok) this.#stream.send({ refused: { code: result.code, reason: result.message } });
     });
   }
 
   #close(): void {
+    this.#over = true;
     this.#beat?.cancel();
     this.#beat = null;
-    if (this.#feed !== null && this.#hello !== null)
-      this.#options.acknowledgements.muxGone(this.#hello.name, this.#hello.bootId);
+    this.#options.acknowledgements.gone(this);
     this.#feed = null;
     for (const answer of [...this.#asked.values()]) answer(null);
     this.#closed();

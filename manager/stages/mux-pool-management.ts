@@ -34,6 +34,9 @@ interface Heard extends MuxReport {
   readonly heardAtMs: number;
 }
 
+/** One start of one MUX: an earlier process of the same name must not speak for a later one, nor be taken for it. */
+const processOf = ({ name, bootId }: { readonly name: string; readonly bootId: string }): string => `${name}/${bootId}`;
+
 export class MuxPoolManagement {
   readonly #clock: Clock;
   readonly #log: Log;
@@ -79,12 +82,11 @@ export class MuxPoolManagement {
   /** An acknowledgement has arrived, here or at a follower. It renews the lease. */
   report(report: MuxReport): void {
     if (this.#inOfficeSinceMs === null) return;
-    const known = this.#heard.get(report.name);
-    const sameBoot = known?.bootId === report.bootId;
+    const known = this.#heard.get(processOf(report));
     // Two streams may overtake one another: within one start, index and renewal only grow.
-    const index = sameBoot && known.index > report.index ? known.index : report.index;
-    const renewal = sameBoot && known.renewal > report.renewal ? known.renewal : report.renewal;
-    this.#heard.set(report.name, {
+    const index = known !== undefined && known.index > report.index ? known.index : report.index;
+    const renewal = known !== undefined && known.renewal > report.renewal ? known.renewal : report.renewal;
+    this.#heard.set(processOf(report), {
       name: report.name,
       bootId: report.bootId,
       index,
@@ -98,20 +100,25 @@ export class MuxPoolManagement {
     let safe = this.#state.appliedIndex;
     for (const mux of this.#state.muxes()) {
       if (mux.state !== "live") continue;
-      const heard = this.#heard.get(mux.name);
-      if (heard?.bootId !== mux.bootId) return null;
+      const heard = this.#heard.get(processOf(mux));
+      if (heard === undefined) return null;
       if (heard.index < safe) safe = heard.index;
     }
     return safe;
   }
 
-  /** Newest renewals counted here: the MUXes' leases run from the moment they sent these. */
+  /**
+   * Newest renewals counted here: the MUXes' leases run from the moment they sent these. None of a MUX whose loss is
+   * proposed: it must not go on announcing while grants already leave it out.
+   */
   confirmations(): readonly MuxReport[] {
-    return [...this.#heard.values()];
+    const losing = this.#state.muxes().filter((mux) => this.#losing.has(`${mux.muxId}/${mux.incarnation}`));
+    const excluded = new Set(losing.map(processOf));
+    return [...this.#heard.values()].filter((heard) => !excluded.has(processOf(heard)));
   }
 
-  renewedMsAgo(name: string): number | null {
-    const heard = this.#heard.get(name);
+  renewedMsAgo(mux: { readonly name: string; readonly bootId: string }): number | null {
+    const heard = this.#heard.get(processOf(mux));
     return heard === undefined ? null : this.#clock.nowMs() - heard.heardAtMs;
   }
 
@@ -123,11 +130,14 @@ export class MuxPoolManagement {
     this.#checkedAtMs = nowMs;
     const patienceMs = this.#timings.leaseMs + this.#timings.withdrawMs + this.#timings.marginMs;
     if (nowMs - this.#inOfficeSinceMs < patienceMs) return;
+    const present = new Set(this.#state.muxes().map(processOf));
+    for (const [key, { heardAtMs }] of this.#heard)
+      if (!present.has(key) && nowMs - heardAtMs > patienceMs) this.#heard.delete(key);
     const live = this.#state.muxes().filter((mux) => mux.state === "live");
     if (live.length === 1) return; // never the last one: without it there is nobody to wait for, and nothing to announce
     for (const mux of live) {
-      const heard = this.#heard.get(mux.name);
-      const silentMs = heard?.bootId === mux.bootId ? nowMs - heard.heardAtMs : Infinity;
+      const heard = this.#heard.get(processOf(mux));
+      const silentMs = heard === undefined ? Infinity : nowMs - heard.heardAtMs;
       const key = `${mux.muxId}/${mux.incarnation}`;
       if (silentMs < patienceMs || this.#losing.has(key)) continue;
       this.#losing.add(key);

@@ -31,6 +31,7 @@ import {
   VIP_VALIDATION,
 } from "./policy.js";
 import { Proposer } from "./proposer.js";
+import { unreadable } from "./readable-command.js";
 import { RouteManagement } from "./route-management.js";
 import { SnatManagement } from "./snat-management.js";
 import { refusal, type Submission } from "./submission.js";
@@ -74,6 +75,7 @@ export class Pipeline {
   #inOffice: Term | null = null;
   #housekeeping: Timer | null = null;
   #tickAsked = false;
+  #timeBase = { clusterMs: 0, atMs: 0 };
 
   constructor(options: {
     readonly env: Env;
@@ -97,7 +99,7 @@ export class Pipeline {
     this.#proposer = new Proposer({
       clock: env.clock,
       raft: options.raft,
-      facts: () => ({ clusterTimeMs: options.clusterTimeMs(), muxSafeIndex: options.muxSafeIndex.value }),
+      facts: () => ({ clusterTimeMs: this.#officeTimeMs(), muxSafeIndex: options.muxSafeIndex.value }),
     });
     this.#snat = new SnatManagement({ proposer: this.#proposer, muxSafeIndex: () => options.muxSafeIndex.value });
     this.#routes = new RouteManagement({
@@ -123,7 +125,7 @@ export class Pipeline {
         ...shared,
         policy: VIP_VALIDATION,
         hasRoom: () => true, // proposes nothing itself
-        handle: vipValidation({ state, next: () => this.#stages.vipConfiguration }),
+        handle: vipValidation({ next: () => this.#stages.vipConfiguration }),
       }),
       vipConfiguration: new Stage({ ...shared, policy: VIP_CONFIGURATION, handle: propose }),
       routeManagement: new Stage({ ...shared, policy: ROUTE_MANAGEMENT, handle: propose }),
@@ -148,6 +150,7 @@ export class Pipeline {
   /** This replica leads and has applied everything committed before: it may serve. */
   takeOffice(term: Term): void {
     this.#inOffice = term;
+    this.#timeBase = { clusterMs: this.#clusterTimeMs(), atMs: this.#clock.nowMs() };
     this.#tickAsked = false;
     this.#hostIndexes.clear();
     this.#muxPool.takeOffice();
@@ -182,6 +185,14 @@ export class Pipeline {
       return;
     }
     const { command } = submission.submitted;
+    // SNAT commands are numbers that the edge has checked; changes of configuration are looked at in their own stage.
+    const hot = command.kind === "allocate-snat" || command.kind === "release-snat";
+    const checkedLater = command.kind === "apply-objects" || command.kind === "delete-objects";
+    const problem = hot || checkedLater ? null : unreadable(submission.submitted);
+    if (problem !== null) {
+      submission.reply(refusal(problem));
+      return;
+    }
     switch (command.kind) {
       case "apply-objects":
       case "delete-objects":
@@ -251,6 +262,14 @@ export class Pipeline {
     return Object.values(this.#stages).map((stage) => ({ name: stage.name, ...stage.counters }));
   }
 
+  /**
+   * Cluster time as a leader counts it: what was applied when it took office, and its own clock since. The entries it
+   * proposes do not set it back: each of them carries the time of its proposal, which is older than that of its commit.
+   */
+  #officeTimeMs(): number {
+    return Math.floor(this.#timeBase.clusterMs + this.#clock.nowMs() - this.#timeBase.atMs);
+  }
+
   #advanceMuxSafeIndex(): void {
     const safe = this.#muxPool.safeIndex();
     if (safe !== null) this.#muxSafeIndex.advance(safe);
@@ -292,7 +311,7 @@ export class Pipeline {
     this.#snat.expire(this.#clock.nowMs());
     this.#routes.consider();
     const dueMs = this.#state.nextTickDueMs(this.#muxSafeIndex.value);
-    if (dueMs !== null && dueMs <= this.#clusterTimeMs() && !this.#tickAsked) {
+    if (dueMs !== null && dueMs <= this.#officeTimeMs() && !this.#tickAsked) {
       this.#tickAsked = true;
       this.submit({
         submitted: { origin: null, command: { kind: "tick" } },

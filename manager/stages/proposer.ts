@@ -18,6 +18,8 @@ import type { AppliedBatch, CommandResult } from "../state/results.js";
 import { refusal, type Submission } from "./submission.js";
 
 const BATCHES_IN_FLIGHT = 2;
+/** Well below what Raft takes in one entry; a batch of many large registrations is split. */
+const PROPOSAL_BYTES_MAX = 1024 * 1024;
 
 export type Deliver = (submission: Submission, result: CommandResult) => void;
 
@@ -59,17 +61,22 @@ export class Proposer {
     deliver: Deliver = (submission, result) => submission.reply(result),
   ): void {
     const facts = this.#facts();
+    const bytes = encodeBatch({
+      formatVersion: COMMAND_FORMAT_VERSION,
+      clusterTimeMs: facts.clusterTimeMs,
+      wallMs: this.#clock.wallMs(),
+      muxSafeIndex: facts.muxSafeIndex,
+      commands: submissions.map((submission) => submission.submitted),
+    });
+    if (bytes.length > PROPOSAL_BYTES_MAX && submissions.length > 1) {
+      const half = submissions.length >> 1;
+      this.propose(submissions.slice(0, half), deliver);
+      this.propose(submissions.slice(half), deliver);
+      return;
+    }
     let proposal;
     try {
-      proposal = this.#raft().propose(
-        encodeBatch({
-          formatVersion: COMMAND_FORMAT_VERSION,
-          clusterTimeMs: facts.clusterTimeMs,
-          wallMs: this.#clock.wallMs(),
-          muxSafeIndex: facts.muxSafeIndex,
-          commands: submissions.map((submission) => submission.submitted),
-        }),
-      );
+      proposal = this.#raft().propose(bytes);
     } catch (caught) {
       const result = refusal(AnantaError.from(caught));
       for (const submission of submissions) deliver(submission, result);

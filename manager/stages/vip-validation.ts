@@ -1,23 +1,22 @@
 /**
- * Stage 1, VIP validation (Ananta §3.5.1): is the change possible in the state as applied here? A change that is not is
- * refused before it costs the log anything. The answer is advisory: `apply` decides again when the entry is committed.
+ * Stage 1, VIP validation (Ananta §3.5.1): is the change well formed, to the last field, before it costs the log anything?
+ *
+ * Whether it fits the other objects is decided by `apply` alone, in log order: what this replica has applied may be behind,
+ * and a refusal from it would be final for a request that another leader has already executed.
  */
 import type { Stage } from "../seda/stage.js";
-import type { StateMachine } from "../state/state-machine.js";
 import type { QueuedSubmission } from "./pipeline.js";
+import { unreadable } from "./readable-command.js";
+import { refusal } from "./submission.js";
 
 export function vipValidation(options: {
-  readonly state: StateMachine;
   readonly next: () => Stage<"configuration", QueuedSubmission>;
 }): (batch: readonly QueuedSubmission[]) => void {
   return (batch) => {
     for (const event of batch) {
-      const { command, origin } = event.submission.submitted;
-      // A retry must get the answer of its first execution, whatever the state is by now: only apply remembers it.
-      const firstTime = origin === null || !options.state.hasSession(origin.session);
-      const problem = firstTime ? options.state.check(command) : null;
+      const problem = unreadable(event.submission.submitted);
       if (problem === null) options.next().offer("configuration", event);
-      else event.submission.reply(problem);
+      else event.submission.reply(refusal(problem));
     }
   };
 }

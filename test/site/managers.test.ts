@@ -121,6 +121,24 @@ describe("five Manager replicas in one process on virtual time", () => {
     await managers.call(leader, OPERATOR_APPLY, { origin: { session: SESSION, sequence: 3 }, objects: [VIP] });
   });
 
+  test("cluster time keeps pace under a steady load of entries: quarantines must end", async () => {
+    managers = await scene("pace");
+    const { world } = managers;
+    const leader = managers.leader() ?? 0;
+    const { state } = managers.manager(leader);
+    const change = (sequence: number): Promise<unknown> =>
+      managers?.call(leader, OPERATOR_APPLY, {
+        origin: { session: SESSION, sequence },
+        objects: [{ ...POOL, metadata: { ...POOL.metadata, labels: { round: `r${sequence}` } } }],
+      }) ?? Promise.resolve();
+    await change(1);
+    const began = { worldMs: world.nowMs, clusterMs: state.clusterTimeMs };
+    for (let sequence = 2; sequence <= 100; sequence++) await change(sequence);
+    const passedMs = world.nowMs - began.worldMs;
+    expect(passedMs).toBeGreaterThan(100);
+    expect(state.clusterTimeMs - began.clusterMs).toBeGreaterThan(passedMs * 0.9);
+  });
+
   test("without a live MUX nothing is granted, and the answer says so", async () => {
     managers = await scene("no-mux");
     const vip = { ...VIP, vip: { ...VIP.vip, outbound: { pools: ["web-pool"] } } };

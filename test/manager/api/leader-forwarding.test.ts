@@ -86,6 +86,35 @@ describe("forwarding to the leader", () => {
     expect(answers).toEqual(["DEADLINE_EXCEEDED"]);
   });
 
+  test("after an attempt whose outcome is unknown, a refusal from before the log is not taken for the answer", async () => {
+    const { time, forwarding, answers, submit } = scene();
+    const [old, next] = [leader(), leader()];
+    forwarding.setRoute(old.route);
+    submit();
+    forwarding.setRoute(null);
+    old.fail("LEADERSHIP_LOST"); // it may have been executed
+    await time.advance(10);
+    forwarding.setRoute(next.route);
+    next.fail("STAGE_OVERLOADED");
+    await time.advance(50);
+    expect(answers).toEqual([]);
+    next.succeed(9); // the remembered answer
+    await time.settle();
+    expect(answers).toEqual(["done at 9"]);
+  });
+
+  test("what nobody waits for any more is not handed over: a dead process must not overtake its successor", async () => {
+    const { time, forwarding } = scene();
+    const first = leader();
+    let alive = true;
+    const result = forwarding.submit(TICK, 1_000, () => alive);
+    alive = false;
+    forwarding.setRoute(first.route);
+    await time.settle();
+    expect(first.taken).toHaveLength(0);
+    expect((await result).ok).toBe(false);
+  });
+
   test("a refusal is passed on at once, and a late second answer is ignored", async () => {
     const { time, forwarding, answers, submit } = scene();
     const first = leader();

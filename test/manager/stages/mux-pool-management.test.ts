@@ -141,6 +141,29 @@ describe("the loss of a MUX", () => {
     expect(lost).toEqual(["2/1"]);
   });
 
+  test("is not brought about by a late report of the MUX's earlier process", async () => {
+    const { pool, report, elapse, lost } = scene([mux(1, { bootId: "new" }), mux(2)]);
+    pool.takeOffice();
+    await elapse(PATIENCE_MS + 1_000, () => {
+      report(1, 90, { bootId: "new" });
+      report(1, 95, { bootId: "old" }); // a half-open stream at some follower
+      report(2, 90);
+    });
+    expect(lost).toEqual([]);
+    expect(pool.safeIndex()).toBe(90);
+  });
+
+  test("once proposed, the MUX's renewals are confirmed no more: it must not go on announcing without being waited for", async () => {
+    const { pool, report, elapse, lost } = scene([mux(1), mux(2)]);
+    pool.takeOffice();
+    await elapse(PATIENCE_MS + 500, () => report(1, 90));
+    expect(lost).toEqual(["2/1"]);
+    report(2, 90, { renewal: 5 });
+    expect(pool.confirmations().map(({ name }) => name)).toEqual(["mux-1"]);
+    pool.notLost(2 as MuxId, 1);
+    expect(pool.confirmations().map(({ name }) => name)).toEqual(["mux-1", "mux-2"]);
+  });
+
   test("is never proposed for the last one", async () => {
     const { pool, elapse, lost } = scene([mux(1), mux(2, { state: "lost" })]);
     pool.takeOffice();
