@@ -3,7 +3,7 @@ import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { CallContext } from "../../runtime/env.js";
 import { checkOrigin } from "../projection/origin.js";
-import { tenantOf } from "../projection/agent-streams.js";
+import { checkName, tenantOf } from "../projection/agent-streams.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { ApplyObject, Command } from "../state/commands.js";
 import type { ObjectKind, ObjectRef } from "../state/objects.js";
@@ -124,9 +124,8 @@ export function kindOf(kind: string | null | undefined, where: string): ObjectKi
 
 export function refOf(ref: ananta.v1.ObjectRef.$Properties, where: string): ObjectRef {
   const kind = kindOf(ref.kind, `${where}.kind`);
-  const name = ref.name ?? "";
-  if (name === "") throw new AnantaError("INVALID_ARGUMENT", `${where}.name: missing`);
-  return { kind, tenant: tenantOf(ref.tenant), name };
+  if ((ref.name ?? "") === "") throw new AnantaError("INVALID_ARGUMENT", `${where}.name: missing`);
+  return { kind, tenant: tenantOf(ref.tenant, `${where}.tenant`), name: checkName(ref.name, `${where}.name`) };
 }
 
 function checkCount<T>(items: readonly T[], where: string): readonly T[] {

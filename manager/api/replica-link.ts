@@ -6,7 +6,7 @@ import type { HostId, LogIndex, NodeId, Term } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Channel, MessageStream, Timer } from "../../runtime/env.js";
-import type { Acknowledgements } from "../projection/acknowledgements.js";
+import { type Acknowledgements, muxKey } from "../projection/acknowledgements.js";
 import { ownIdentity } from "../projection/identity.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { MuxReport } from "../stages/mux-pool-management.js";
@@ -20,8 +20,11 @@ type Down = ananta.v1.LeaderToFollower.$Properties;
 
 /** A new leader needs some ms between its election and its first committed entry; until then it refuses links. */
 const REOPEN_MS = 10;
-/** Commands in one message, so that none nears the 4 MB limit. */
-const COMMANDS_PER_MESSAGE = 1_024;
+/** The leader beats every 50 ms; a connection that is silent for ten beats is dead, even where nobody closed it. */
+const SILENCE_MAX_MS = 500;
+/** Of what one message between replicas holds, so that none nears the 4 MB limit. */
+const ITEMS_PER_MESSAGE = 1_024;
+const BYTES_PER_MESSAGE = 1_048_576;
 
 export interface ReplicaLinkOptions {
   readonly replica: ReplicaView;
@@ -37,6 +40,8 @@ export class ReplicaLink implements Route {
   #stream: MessageStream<Up, Down> | null = null;
   #up = false;
   #reopen: Timer | null = null;
+  #silence: Timer | null = null;
+  #heardAtMs = 0;
   #nextId = 1;
   readonly #awaiting = new Map<number, Submission>();
   #outbox: ananta.v1.ForwardedCommand.$Properties[] = [];
@@ -69,16 +74,22 @@ export class ReplicaLink implements Route {
       submission.reply(refusal(new AnantaError("NOT_LEADER", "no link to the leader")));
       return;
     }
+    const command = encodeCommand(submission.submitted);
+    if (command.length > BYTES_PER_MESSAGE) {
+      const message = `the request takes ${command.length} bytes of the log; at most ${BYTES_PER_MESSAGE}`;
+      submission.reply(refusal(new AnantaError("INVALID_ARGUMENT", message)));
+      return;
+    }
     const id = this.#nextId++;
     this.#awaiting.set(id, submission);
     const deadlineMs = Math.max(1, Math.round(submission.deadlineAtMs - this.#options.replica.env.clock.nowMs()));
-    this.#outbox.push({ id, command: encodeCommand(submission.submitted), deadlineMs });
+    this.#outbox.push({ id, command, deadlineMs });
     this.#scheduleFlush();
   }
 
   muxReported(report: MuxReport): void {
     if (!this.#up) return; // told in full when the link is up
-    this.#muxReports.set(report.name, report);
+    this.#muxReports.set(muxKey(report), report);
     this.#scheduleFlush();
   }
 
@@ -105,9 +116,13 @@ export class ReplicaLink implements Route {
     if (leader === null) return;
     const stream = this.#channel(leader.node).open(REPLICA_FORWARD);
     this.#stream = stream;
+    this.#heardAtMs = this.#options.replica.env.clock.nowMs();
+    this.#silence = this.#options.replica.env.clock.setTimer(SILENCE_MAX_MS, () => this.#listenForSilence(stream));
     stream.listen({
       message: (message) => {
-        if (this.#stream === stream) this.#receive(message);
+        if (this.#stream !== stream) return;
+        this.#heardAtMs = this.#options.replica.env.clock.nowMs();
+        this.#receive(message);
       },
       closed: () => {
         if (this.#stream !== stream) return;
@@ -116,6 +131,23 @@ export class ReplicaLink implements Route {
       },
     });
     stream.send({ hello: { identity: ownIdentity(this.#options.replica), term: leader.term } });
+  }
+
+  /** Checked once more in the next turn: if it was this process that stood still, messages are waiting to be read. */
+  #listenForSilence(stream: MessageStream<Up, Down>): void {
+    const { clock } = this.#options.replica.env;
+    const silentMs = (): number => clock.nowMs() - this.#heardAtMs;
+    const goOn = (): void => {
+      if (this.#stream !== stream) return;
+      if (silentMs() < SILENCE_MAX_MS) {
+        this.#silence = clock.setTimer(SILENCE_MAX_MS - silentMs(), () => this.#listenForSilence(stream));
+        return;
+      }
+      this.#drop(new AnantaError("UNAVAILABLE", `the leader was silent for ${SILENCE_MAX_MS} ms`));
+      this.#reopen = clock.setTimer(REOPEN_MS, () => this.#open());
+    };
+    if (silentMs() < SILENCE_MAX_MS) goOn();
+    else this.#silence = clock.nextTurn(goOn);
   }
 
   #channel(node: NodeId): Channel {
@@ -153,7 +185,7 @@ export class ReplicaLink implements Route {
   #welcomed(): void {
     this.#up = true;
     this.#confirmed.clear();
-    for (const report of this.#options.acknowledgements.muxes()) this.#muxReports.set(report.name, report);
+    for (const report of this.#options.acknowledgements.muxes()) this.#muxReports.set(muxKey(report), report);
     for (const [host, index] of this.#options.acknowledgements.hosts()) this.#hostReports.set(host, index);
     this.#scheduleFlush();
     this.#options.routeChanged(this);
@@ -171,26 +203,28 @@ export class ReplicaLink implements Route {
     const stream = this.#stream;
     if (stream === null || !this.#up) return;
     if (this.#muxReports.size > 0 || this.#hostReports.size > 0) {
-      const muxes = [...this.#muxReports.values()];
-      const hosts = [...this.#hostReports].map(([hostId, index]) => ({ hostId, index }));
+      const muxReports = [...this.#muxReports.values()];
+      const hostReports = [...this.#hostReports].map(([hostId, index]) => ({ hostId, index }));
       this.#muxReports.clear();
       this.#hostReports.clear();
-      stream.send({ report: { muxes, hosts } });
+      for (const muxes of inMessages(muxReports, () => 0)) stream.send({ report: { muxes } });
+      for (const hosts of inMessages(hostReports, () => 0)) stream.send({ report: { hosts } });
     }
-    const commands = this.#outbox;
+    const outbox = this.#outbox;
     this.#outbox = [];
-    for (let from = 0; from < commands.length; from += COMMANDS_PER_MESSAGE) {
-      stream.send({ commands: { commands: commands.slice(from, from + COMMANDS_PER_MESSAGE) } });
-    }
+    for (const commands of inMessages(outbox, ({ command }) => command?.length ?? 0))
+      stream.send({ commands: { commands } });
   }
 
   /** The link is gone: what was sent on it may have been done (I2 of leader-forwarding). */
-  #drop(): void {
+  #drop(error?: AnantaError): void {
     this.#reopen?.cancel();
     this.#reopen = null;
+    this.#silence?.cancel();
+    this.#silence = null;
     const stream = this.#stream;
     this.#stream = null;
-    stream?.end();
+    stream?.end(error);
     if (this.#up) this.#options.routeChanged(null);
     this.#up = false;
     this.#inOffice = null;
@@ -205,4 +239,21 @@ export class ReplicaLink implements Route {
       submission.reply(refusal(error));
     }
   }
+}
+
+/** The items in their order, as messages of at most 1,024 items and, if of more than one, 1 MiB. */
+export function* inMessages<Item>(items: readonly Item[], bytesOf: (item: Item) => number): Iterable<Item[]> {
+  let message: Item[] = [];
+  let bytes = 0;
+  for (const item of items) {
+    const itemBytes = bytesOf(item);
+    if (message.length === ITEMS_PER_MESSAGE || (message.length > 0 && bytes + itemBytes > BYTES_PER_MESSAGE)) {
+      yield message;
+      message = [];
+      bytes = 0;
+    }
+    message.push(item);
+    bytes += itemBytes;
+  }
+  if (message.length > 0) yield message;
 }

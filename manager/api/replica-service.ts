@@ -11,6 +11,7 @@ import type { ReplicaView } from "../replica-view.js";
 import type { Pipeline } from "../stages/pipeline.js";
 import { refusal } from "../stages/submission.js";
 import { decodeCommand, encodeResult } from "./forwarded-command.js";
+import { inMessages } from "./replica-link.js";
 
 type FromFollower = ananta.v1.FollowerToLeader.$Properties;
 type ToFollower = ananta.v1.LeaderToFollower.$Properties;
@@ -90,8 +91,10 @@ class FollowerLink {
         { ...message.hello.identity, node: `replica-${message.hello.identity?.node ?? ""}` },
         this.#replica,
       );
-      if (this.#replica.raft().status().role !== "leader")
-        throw new AnantaError("NOT_LEADER", "this replica does not lead");
+      const { role, term } = this.#replica.raft().status();
+      if (role !== "leader") throw new AnantaError("NOT_LEADER", "this replica does not lead");
+      if (message.hello.term !== term)
+        throw new AnantaError("NOT_LEADER", `this replica leads in term ${term}, not ${message.hello.term ?? 0}`);
       this.#greeted = true;
       this.welcomeIfReady();
     } else if (!this.#welcomed)
@@ -104,7 +107,7 @@ class FollowerLink {
   welcomeIfReady(): void {
     if (!this.#greeted || this.#welcomed || !this.#pipeline.inOffice) return;
     this.#welcomed = true;
-    this.#stream.send({ welcome: { identity: ownIdentity(this.#replica), term: this.#replica.raft().status().term } });
+    this.#stream.send({ welcome: { identity: ownIdentity(this.#replica) } });
     this.sendBeat();
   }
 
@@ -118,7 +121,7 @@ class FollowerLink {
       ? this.#pipeline.muxPool.confirmations().map(({ name, bootId, renewal }) => ({ name, bootId, renewal }))
       : [];
     const inOfficeMs = Math.floor(this.#pipeline.muxPool.inOfficeMs());
-    this.#stream.send({ beat: { muxSafeIndex, term: this.#replica.raft().status().term, confirmations, inOfficeMs } });
+    this.#stream.send({ beat: { muxSafeIndex, confirmations, inOfficeMs } });
   }
 
   scheduleFlush(): void {
@@ -127,11 +130,11 @@ class FollowerLink {
       this.#flush = null;
       if (this.#over) return;
       const muxSafeIndex = this.#replica.muxSafeIndex.value;
-      const results = this.#results;
+      const all = this.#results;
       this.#results = [];
-      if (results.length > 0) this.#stream.send({ results: { results, muxSafeIndex } });
-      else if (muxSafeIndex > this.#toldSafeIndex)
-        this.#stream.send({ beat: { muxSafeIndex, term: this.#replica.raft().status().term } });
+      for (const results of inMessages(all, ({ result }) => result?.length ?? 0))
+        this.#stream.send({ results: { results, muxSafeIndex } });
+      if (all.length === 0 && muxSafeIndex > this.#toldSafeIndex) this.#stream.send({ beat: { muxSafeIndex } });
       this.#toldSafeIndex = muxSafeIndex;
     });
   }

@@ -3,10 +3,17 @@ import type { DipId, HostId, IpAddress } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { CallContext } from "../../runtime/env.js";
-import { addressOf, checkPorts, registration, tenantOf } from "../projection/agent-streams.js";
-import { isHex128, isName } from "../projection/identity.js";
+import {
+  addressOf,
+  checkName,
+  checkPorts,
+  registration,
+  releasedBlocks,
+  tenantOf,
+} from "../projection/agent-streams.js";
+import { isHex128 } from "../projection/identity.js";
 import { checkOrigin } from "../projection/origin.js";
-import { checkBlock, checkProtocol, wireBlock } from "../projection/range-wire.js";
+import { checkProtocol, wireBlock } from "../projection/range-wire.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Command } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
@@ -25,10 +32,8 @@ export class SnatService {
     request: ananta.v1.RegisterRequest.$Properties,
     call: CallContext,
   ): Promise<ananta.v1.RegisterResponse.$Properties> {
-    const name = request.host ?? "";
+    const name = checkName(request.host, "host");
     const bootId = request.bootId ?? "";
-    if (!isName(name))
-      throw new AnantaError("INVALID_ARGUMENT", `host: "${name}" is not a name; use 1 to 63 of a-z, 0-9 and "-"`);
     if (!isHex128(bootId))
       throw new AnantaError(
         "INVALID_ARGUMENT",
@@ -65,9 +70,7 @@ export class SnatService {
     request: ananta.v1.ReleaseRequest.$Properties,
     call: CallContext,
   ): Promise<ananta.v1.ReleaseResponse.$Properties> {
-    const blocks = (request.blocks ?? []).map((block, position) => checkBlock(block, `blocks[${position}]`));
-    if (blocks.length === 0)
-      throw new AnantaError("INVALID_ARGUMENT", "blocks: none given; name the ranges to release");
+    const blocks = releasedBlocks(request.blocks ?? [], "blocks");
     const command: Command = { kind: "release-snat", ...(await this.#owner(request, call)), blocks };
     const result = await this.#submit(request.origin, command, call);
     if (!result.ok || result.value.kind !== "snat-released") throw unexpected();
@@ -81,7 +84,7 @@ export class SnatService {
     const filter = this.#filterShape(request);
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
     const { state } = this.#replica;
-    const dip = filter.dip === null ? null : this.#dipId(tenantOf(request.tenant), filter.dip);
+    const dip = filter.dip === null ? null : this.#dipId(tenantOf(request.tenant, "tenant"), filter.dip);
     const query: SnatFilter = { ...(filter.vip === null ? {} : { vip: filter.vip }), ...(dip === null ? {} : { dip }) };
     const blocks = state.snatBlocks(query).map((block) => ({
       block: wireBlock(block),
@@ -105,20 +108,24 @@ export class SnatService {
     },
     call: CallContext,
   ): Promise<{ readonly hostId: HostId; readonly incarnation: number; readonly dipId: DipId }> {
-    const name = request.host ?? "";
+    const name = checkName(request.host, "host");
     const incarnation = request.incarnation ?? 0;
     const address = addressOf(request.dip, "dip");
-    const tenant = tenantOf(request.tenant);
-    let host = this.#replica.state.hostByName(name);
-    if (host === null || host.incarnation < incarnation) {
+    const tenant = tenantOf(request.tenant, "tenant");
+    const look = () => {
+      const host = this.#replica.state.hostByName(name);
+      const dipId = host?.dips.find((id) => {
+        const dip = this.#replica.state.dip(id);
+        return dip?.address === address && dip.tenant === tenant;
+      });
+      return { host, dipId };
+    };
+    let { host, dipId } = look();
+    if (host === null || host.incarnation < incarnation || dipId === undefined) {
       await readPoint(this.#replica, false, budget(call)); // this replica may just be behind the registration
-      host = this.#replica.state.hostByName(name);
+      ({ host, dipId } = look());
     }
     if (host === null) throw new AnantaError("NOT_FOUND", `host "${name}" is not registered; call Register first`);
-    const dipId = host.dips.find((id) => {
-      const dip = this.#replica.state.dip(id);
-      return dip?.address === address && dip.tenant === tenant;
-    });
     if (dipId === undefined)
       throw new AnantaError("PERMISSION_DENIED", `${address} (tenant "${tenant}") is not a DIP of host "${name}"`);
     return { hostId: host.hostId, incarnation, dipId };

@@ -9,12 +9,18 @@ import type { HostChange } from "../../dataplane/host-items.js";
 import type { MuxChange } from "../../dataplane/mux-items.js";
 import type { AppliedBatch } from "../state/results.js";
 
+/** What is kept of an applied entry; not its answers, which may be large. */
+type Effects = Pick<AppliedBatch, "index" | "muxChanges" | "hostChanges">;
+
 /** Entries kept. At 1,000 entries/s this covers 16 s, well beyond the switch to another replica. */
 const ENTRIES_MAX = 16_384;
+/** Changes kept, over all entries: about 100 MB. One entry may change a hundred thousand (a large VIP, say). */
+const CHANGES_MAX = 500_000;
 
 export class EffectLog {
-  #entries: AppliedBatch[] = [];
+  #entries: Effects[] = [];
   #head = 0;
+  #changes = 0;
   /** Effects of entries after this index are here. */
   #after: LogIndex;
 
@@ -26,6 +32,7 @@ export class EffectLog {
   reset(after: LogIndex): void {
     this.#entries = [];
     this.#head = 0;
+    this.#changes = 0;
     this.#after = after;
   }
 
@@ -33,15 +40,23 @@ export class EffectLog {
     const last = this.#entries.at(-1);
     assert(batch.index > (last?.index ?? this.#after), "effects are appended in log order");
     if (batch.muxChanges.length === 0 && batch.hostChanges.size === 0) return;
-    this.#entries.push(batch);
-    while (this.#entries.length - this.#head > ENTRIES_MAX) {
-      this.#after = this.#entries[this.#head]?.index ?? this.#after;
-      this.#head++;
-    }
+    const { index, muxChanges, hostChanges } = batch;
+    this.#entries.push({ index, muxChanges, hostChanges });
+    this.#changes += changesOf(batch);
+    while (this.#entries.length - this.#head > ENTRIES_MAX || this.#changes > CHANGES_MAX) this.#evictOldest();
     if (this.#head > ENTRIES_MAX) {
       this.#entries = this.#entries.slice(this.#head);
       this.#head = 0;
     }
+  }
+
+  #evictOldest(): void {
+    const oldest = this.#entries[this.#head];
+    assert(oldest !== undefined, "what is counted is kept");
+    this.#after = oldest.index;
+    this.#changes -= changesOf(oldest);
+    this.#entries[this.#head] = { index: oldest.index, muxChanges: [], hostChanges: new Map() }; // freed now
+    this.#head++;
   }
 
   /** True when all effects after `index` are here. */
@@ -71,7 +86,7 @@ export class EffectLog {
     return hosts;
   }
 
-  *#between(after: LogIndex, upTo: LogIndex): Iterable<AppliedBatch> {
+  *#between(after: LogIndex, upTo: LogIndex): Iterable<Effects> {
     assert(this.covers(after), "deltas are asked for only where they are kept");
     for (let position = this.#firstAfter(after); position < this.#entries.length; position++) {
       const batch = this.#entries[position];
@@ -91,4 +106,10 @@ export class EffectLog {
     }
     return low;
   }
+}
+
+function changesOf({ muxChanges, hostChanges }: Effects): number {
+  let count = muxChanges.length;
+  for (const changes of hostChanges.values()) count += changes.length;
+  return count;
 }

@@ -9,6 +9,9 @@
 import type { LogIndex } from "../../core/brands.js";
 import { deltaUpdate, snapshotUpdates, type ScopeCodec, type WireUpdate } from "./projection-wire.js";
 
+/** Changes in one delta, about 1 MB: whoever missed more gets the whole view, which comes in parts. */
+const DELTA_CHANGES_MAX = 20_000;
+
 export interface ScopeSource<Item, Change> {
   readonly codec: ScopeCodec<Item, Change>;
   readonly clusterEpoch: () => number;
@@ -29,6 +32,8 @@ export class ScopeFeed<Item, Change> {
   readonly #send: (update: WireUpdate) => boolean;
   /** What the receiver has been sent; null: it needs a whole view. */
   #sent: LogIndex | null;
+  /** The most that the receiver can have in force: what it brought, or what it was sent since. */
+  #told: LogIndex;
   /** A view that was cut above the limit and waits for it. */
   #prepared: { readonly index: LogIndex; readonly updates: WireUpdate[] } | null = null;
   #paused = false;
@@ -38,11 +43,17 @@ export class ScopeFeed<Item, Change> {
   constructor(source: ScopeSource<Item, Change>, held: LogIndex, send: (update: WireUpdate) => boolean) {
     this.#source = source;
     this.#send = send;
+    this.#told = held;
     this.#sent = held > 0 && source.covers(held) ? held : null;
   }
 
   get sentIndex(): LogIndex {
     return this.#sent ?? (0 as LogIndex);
+  }
+
+  /** `index` as the receiver acknowledges it, never above what it was told: it would vouch for what it does not know. */
+  acknowledged(index: LogIndex): LogIndex {
+    return Math.min(index, this.#told) as LogIndex;
   }
 
   /** The next delta carries the view's digest. Not every one does: a hash per item costs more than the item. */
@@ -67,10 +78,15 @@ export class ScopeFeed<Item, Change> {
     if (limit <= this.#sent) return; // (I1); also when this replica is behind the receiver: it waits
     const changes = this.#source.changes(this.#sent, limit);
     if (changes.length === 0 && !progress) return;
+    if (changes.length > DELTA_CHANGES_MAX) {
+      this.#sent = null;
+      this.#pumpView();
+      return;
+    }
     const withDigest = this.#digestDue && limit === this.#source.appliedIndex();
     if (withDigest) this.#digestDue = false;
     const digest = withDigest ? this.#source.digest() : "";
-    this.#sent = limit;
+    this.#sent = this.#told = limit;
     this.#paused = !this.#send(
       deltaUpdate(this.#source.codec, changes, { clusterEpoch: this.#source.clusterEpoch(), index: limit, digest }),
     );
@@ -85,7 +101,7 @@ export class ScopeFeed<Item, Change> {
     if (this.#prepared.index > this.#source.limit()) return; // (I2): sent when the limit has come this far
     const { index, updates } = this.#prepared;
     this.#prepared = null;
-    this.#sent = index;
+    this.#sent = this.#told = index;
     let open = true;
     for (const update of updates) open = this.#send(update) && open;
     this.#paused = !open;

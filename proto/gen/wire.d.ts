@@ -10506,9 +10506,6 @@ export namespace ananta {
             /** LinkWelcome identity. */
             identity?: (ananta.v1.Identity.$Properties|null);
 
-            /** LinkWelcome term. */
-            term: number;
-
             /**
              * Creates a new LinkWelcome instance using the specified properties.
              * @param [properties] Properties to set
@@ -10571,9 +10568,6 @@ export namespace ananta {
 
                 /** LinkWelcome identity */
                 identity?: (ananta.v1.Identity.$Properties|null);
-
-                /** LinkWelcome term */
-                term?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -10803,9 +10797,6 @@ export namespace ananta {
             /** LeaderBeat muxSafeIndex. */
             muxSafeIndex: number;
 
-            /** LeaderBeat term. */
-            term: number;
-
             /** LeaderBeat confirmations. */
             confirmations: ananta.v1.RenewalConfirmation.$Properties[];
 
@@ -10874,9 +10865,6 @@ export namespace ananta {
 
                 /** LeaderBeat muxSafeIndex */
                 muxSafeIndex?: (number|null);
-
-                /** LeaderBeat term */
-                term?: (number|null);
 
                 /** LeaderBeat confirmations */
                 confirmations?: (ananta.v1.RenewalConfirmation.$Properties[]|null);

@@ -19916,8 +19916,6 @@ export const ananta = $root.ananta = (() => {
 
             LinkWelcome.prototype.identity = null;
 
-            LinkWelcome.prototype.term = 0;
-
             LinkWelcome.create = function(properties) {
                 return new LinkWelcome(properties);
             };
@@ -19931,8 +19929,6 @@ export const ananta = $root.ananta = (() => {
                     throw $Error("max depth exceeded");
                 if (message.identity != null && $Object.hasOwnProperty.call(message, "identity"))
                     $root.ananta.v1.Identity.encode(message.identity, writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
-                if (message.term != null && $Object.hasOwnProperty.call(message, "term") && (typeof message.term === "object" ? message.term.low || message.term.high : message.term !== 0))
-                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.term);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -19972,15 +19968,6 @@ export const ananta = $root.ananta = (() => {
                             message.identity = $root.ananta.v1.Identity.decode(reader, reader.size(), $undefined, _depth + 1, message.identity);
                             continue;
                         }
-                    case 2: {
-                            if (wireType !== 0)
-                                break;
-                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
-                                message.term = value;
-                            else
-                                delete message.term;
-                            continue;
-                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -20010,9 +19997,6 @@ export const ananta = $root.ananta = (() => {
                     if (error)
                         return "identity." + error;
                 }
-                if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
-                    if (!$util.isInteger(message.term) && !(message.term && $util.isInteger(message.term.low) && $util.isInteger(message.term.high)))
-                        return "term: integer|Long expected";
                 return null;
             };
 
@@ -20031,16 +20015,6 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.LinkWelcome.identity: object expected");
                     message.identity = $root.ananta.v1.Identity.fromObject(object.identity, _depth + 1);
                 }
-                if (object.term != null)
-                    if (typeof object.term === "object" ? object.term.low || object.term.high : $Number(object.term) !== 0)
-                        if ($Long)
-                            message.term = $Long.fromValue(object.term, true);
-                        else if (typeof object.term === "string")
-                            message.term = $parseInt(object.term, 10);
-                        else if (typeof object.term === "number")
-                            message.term = object.term;
-                        else if (typeof object.term === "object")
-                            message.term = new $util.LongBits(object.term.low >>> 0, object.term.high >>> 0).toNumber(true);
                 return message;
             };
 
@@ -20052,23 +20026,10 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
-                if (options.defaults) {
+                if (options.defaults)
                     object.identity = null;
-                    if ($Long) {
-                        let long = new $Long(0, 0, true);
-                        object.term = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
-                    } else
-                        object.term = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                }
                 if (message.identity != null && $Object.hasOwnProperty.call(message, "identity"))
                     object.identity = $root.ananta.v1.Identity.toObject(message.identity, options, _depth + 1);
-                if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
-                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                        object.term = typeof message.term === "number" ? $BigInt(message.term) : $Long.fromBits(message.term.low >>> 0, message.term.high >>> 0, true).toBigInt();
-                    else if (typeof message.term === "number")
-                        object.term = options.longs === $String ? $String(message.term) : message.term;
-                    else
-                        object.term = options.longs === $String ? $Long.prototype.toString.call(message.term) : options.longs === $Number ? new $util.LongBits(message.term.low >>> 0, message.term.high >>> 0).toNumber(true) : message.term;
                 return object;
             };
 
@@ -20463,8 +20424,6 @@ export const ananta = $root.ananta = (() => {
 
             LeaderBeat.prototype.muxSafeIndex = 0;
 
-            LeaderBeat.prototype.term = 0;
-
             LeaderBeat.prototype.confirmations = $util.emptyArray;
 
             LeaderBeat.prototype.inOfficeMs = 0;
@@ -20482,13 +20441,11 @@ export const ananta = $root.ananta = (() => {
                     throw $Error("max depth exceeded");
                 if (message.muxSafeIndex != null && $Object.hasOwnProperty.call(message, "muxSafeIndex") && (typeof message.muxSafeIndex === "object" ? message.muxSafeIndex.low || message.muxSafeIndex.high : message.muxSafeIndex !== 0))
                     $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.muxSafeIndex);
-                if (message.term != null && $Object.hasOwnProperty.call(message, "term") && (typeof message.term === "object" ? message.term.low || message.term.high : message.term !== 0))
-                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.term);
                 if (message.confirmations != null && message.confirmations.length)
                     for (let i = 0; i < message.confirmations.length; ++i)
-                        $root.ananta.v1.RenewalConfirmation.encode(message.confirmations[i], writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
+                        $root.ananta.v1.RenewalConfirmation.encode(message.confirmations[i], writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
                 if (message.inOfficeMs != null && $Object.hasOwnProperty.call(message, "inOfficeMs") && message.inOfficeMs !== 0)
-                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.inOfficeMs);
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.inOfficeMs);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -20532,15 +20489,6 @@ export const ananta = $root.ananta = (() => {
                             continue;
                         }
                     case 2: {
-                            if (wireType !== 0)
-                                break;
-                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
-                                message.term = value;
-                            else
-                                delete message.term;
-                            continue;
-                        }
-                    case 3: {
                             if (wireType !== 2)
                                 break;
                             if (!(message.confirmations && message.confirmations.length))
@@ -20548,7 +20496,7 @@ export const ananta = $root.ananta = (() => {
                             message.confirmations.push($root.ananta.v1.RenewalConfirmation.decode(reader, reader.size(), $undefined, _depth + 1));
                             continue;
                         }
-                    case 4: {
+                    case 3: {
                             if (wireType !== 0)
                                 break;
                             if (value = reader.uint32())
@@ -20584,9 +20532,6 @@ export const ananta = $root.ananta = (() => {
                 if (message.muxSafeIndex != null && $Object.hasOwnProperty.call(message, "muxSafeIndex"))
                     if (!$util.isInteger(message.muxSafeIndex) && !(message.muxSafeIndex && $util.isInteger(message.muxSafeIndex.low) && $util.isInteger(message.muxSafeIndex.high)))
                         return "muxSafeIndex: integer|Long expected";
-                if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
-                    if (!$util.isInteger(message.term) && !(message.term && $util.isInteger(message.term.low) && $util.isInteger(message.term.high)))
-                        return "term: integer|Long expected";
                 if (message.confirmations != null && $Object.hasOwnProperty.call(message, "confirmations")) {
                     if (!$Array.isArray(message.confirmations))
                         return "confirmations: array expected";
@@ -20622,16 +20567,6 @@ export const ananta = $root.ananta = (() => {
                             message.muxSafeIndex = object.muxSafeIndex;
                         else if (typeof object.muxSafeIndex === "object")
                             message.muxSafeIndex = new $util.LongBits(object.muxSafeIndex.low >>> 0, object.muxSafeIndex.high >>> 0).toNumber(true);
-                if (object.term != null)
-                    if (typeof object.term === "object" ? object.term.low || object.term.high : $Number(object.term) !== 0)
-                        if ($Long)
-                            message.term = $Long.fromValue(object.term, true);
-                        else if (typeof object.term === "string")
-                            message.term = $parseInt(object.term, 10);
-                        else if (typeof object.term === "number")
-                            message.term = object.term;
-                        else if (typeof object.term === "object")
-                            message.term = new $util.LongBits(object.term.low >>> 0, object.term.high >>> 0).toNumber(true);
                 if (object.confirmations) {
                     if (!$Array.isArray(object.confirmations))
                         throw $TypeError(".ananta.v1.LeaderBeat.confirmations: array expected");
@@ -20664,11 +20599,6 @@ export const ananta = $root.ananta = (() => {
                         object.muxSafeIndex = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                     } else
                         object.muxSafeIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                    if ($Long) {
-                        let long = new $Long(0, 0, true);
-                        object.term = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
-                    } else
-                        object.term = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
                     object.inOfficeMs = 0;
                 }
                 if (message.muxSafeIndex != null && $Object.hasOwnProperty.call(message, "muxSafeIndex"))
@@ -20678,13 +20608,6 @@ export const ananta = $root.ananta = (() => {
                         object.muxSafeIndex = options.longs === $String ? $String(message.muxSafeIndex) : message.muxSafeIndex;
                     else
                         object.muxSafeIndex = options.longs === $String ? $Long.prototype.toString.call(message.muxSafeIndex) : options.longs === $Number ? new $util.LongBits(message.muxSafeIndex.low >>> 0, message.muxSafeIndex.high >>> 0).toNumber(true) : message.muxSafeIndex;
-                if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
-                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                        object.term = typeof message.term === "number" ? $BigInt(message.term) : $Long.fromBits(message.term.low >>> 0, message.term.high >>> 0, true).toBigInt();
-                    else if (typeof message.term === "number")
-                        object.term = options.longs === $String ? $String(message.term) : message.term;
-                    else
-                        object.term = options.longs === $String ? $Long.prototype.toString.call(message.term) : options.longs === $Number ? new $util.LongBits(message.term.low >>> 0, message.term.high >>> 0).toNumber(true) : message.term;
                 if (message.confirmations && message.confirmations.length) {
                     object.confirmations = $Array(message.confirmations.length);
                     for (let j = 0; j < message.confirmations.length; ++j)
