@@ -130,3 +130,10 @@ describe("the feed of one receiver", () => {
     expect(told[1]).toMatch(/^delta 50: dip 3=/);
   });
 });
+
+test("who missed more than 20,000 changes gets the whole view in parts instead of one delta", () => {
+  const { feed, apply, story } = scene({ held: 1 });
+  apply(2, ...Array.from({ length: 20_001 }, (_, id) => put(dip(1, `10.1.${id >> 8}.${id & 255}`))));
+  feed.pump();
+  expect(story()).toEqual(["view 2: dip 1=10.1.78.32"]);
+});
