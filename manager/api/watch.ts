@@ -3,13 +3,18 @@
  *
  * A bounded journal of object changes is kept in memory; who comes back from before its start lists again. Only what is
  * applied here is told, so a watch may trail a write answered elsewhere, but it never skips or reorders.
+ *
+ * (W1) An index in an event means "everything up to here has been told": of the changes of one entry only the last carries
+ *      the entry's index, the others one less; the present state carries 0 until the progress event after it. Who resumes
+ *      from the last index it saw may hear a change again, and misses none.
+ * (W2) Nothing is told twice on one stream, also when this replica is behind the index the watcher came with.
  */
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
-import type { ObjectKind, ObjectRef } from "../state/objects.js";
+import type { AnyStoredObject, ObjectKind, ObjectRef } from "../state/objects.js";
 import type { AppliedBatch } from "../state/results.js";
 import { kindOf } from "./operator-service.js";
 import { wireObject } from "./wire-objects.js";
@@ -18,6 +23,7 @@ type Event = ananta.v1.WatchEvent.$Properties;
 export type WatchStream = MessageStream<Event, never>;
 
 interface Change {
+  /** The entry that made the change; for all but the last change of an entry one less, see `Watches`. */
   readonly index: LogIndex;
   readonly type: "added" | "modified" | "deleted";
   readonly ref: ObjectRef;
@@ -32,7 +38,7 @@ const PROGRESS_MS = 5_000;
 
 export class Watches {
   readonly #replica: ReplicaView;
-  #journal: Change[] = [];
+  #journal: { readonly change: Change; readonly entry: LogIndex }[] = [];
   /** Changes after this index are in the journal. */
   #after: LogIndex;
   readonly #watchers = new Set<Watcher>();
@@ -50,6 +56,7 @@ export class Watches {
   }
 
   applied(batch: AppliedBatch): void {
+    const changes: Omit<Change, "index">[] = [];
     for (const result of batch.results) {
       if (!result.ok || result.index !== batch.index) continue; // a remembered answer changed nothing now
       if (result.value.kind !== "objects-applied" && result.value.kind !== "objects-deleted") continue;
@@ -59,9 +66,13 @@ export class Watches {
         const object =
           stored === null ? bare(ref) : wireObject(stored, this.#replica.state, this.#replica.muxSafeIndex.value);
         const type = change === "created" ? "added" : change === "deleted" ? "deleted" : "modified";
-        this.#record({ index: batch.index, type, ref, object });
+        changes.push({ type, ref, object });
       }
     }
+    changes.forEach((change, position) => {
+      const isLast = position === changes.length - 1;
+      this.#record({ ...change, index: (isLast ? batch.index : batch.index - 1) as LogIndex }, batch.index); // (W1)
+    });
   }
 
   open(request: ananta.v1.WatchRequest.$Properties, stream: WatchStream): void {
@@ -75,28 +86,20 @@ export class Watches {
     const watcher = new Watcher({
       kind,
       tenant,
+      told: from,
       stream,
       replica: this.#replica,
       closed: () => this.#watchers.delete(watcher),
     });
     this.#watchers.add(watcher);
-    if (from === 0) {
-      const { state, muxSafeIndex } = this.#replica;
-      for (const object of state.objects(kind, tenant)) {
-        watcher.send({
-          type: "added",
-          object: wireObject(object, state, muxSafeIndex.value),
-          index: state.appliedIndex,
-        });
-      }
-      watcher.progress();
-    } else for (const change of this.#journal) if (change.index > from) watcher.offer(change);
+    if (from === 0) watcher.tellAll(this.#replica.state.objects(kind, tenant));
+    else for (const { change, entry } of this.#journal) watcher.offer(change, entry);
   }
 
-  #record(change: Change): void {
-    this.#journal.push(change);
-    if (this.#journal.length > JOURNAL_MAX) this.#after = this.#journal.shift()?.index ?? this.#after;
-    for (const watcher of this.#watchers) watcher.offer(change);
+  #record(change: Change, entry: LogIndex): void {
+    this.#journal.push({ change, entry });
+    if (this.#journal.length > JOURNAL_MAX) this.#after = this.#journal.shift()?.entry ?? this.#after;
+    for (const watcher of this.#watchers) watcher.offer(change, entry);
   }
 }
 
@@ -106,6 +109,10 @@ class Watcher {
   readonly #stream: WatchStream;
   readonly #replica: ReplicaView;
   readonly #closed: () => void;
+  /** (W2) Changes of entries up to here are known to the watcher, or will be by its view. */
+  #told: LogIndex;
+  /** The rest of the present state, sent as fast as the watcher reads; changes wait behind it. */
+  #view: Iterator<AnyStoredObject> | null = null;
   #backlog: Event[] = [];
   #blocked = false;
   #timer: Timer | null = null;
@@ -113,12 +120,14 @@ class Watcher {
   constructor(options: {
     readonly kind: ObjectKind;
     readonly tenant: string | null;
+    readonly told: LogIndex;
     readonly stream: WatchStream;
     readonly replica: ReplicaView;
     readonly closed: () => void;
   }) {
     this.#kind = options.kind;
     this.#tenant = options.tenant;
+    this.#told = options.told;
     this.#stream = options.stream;
     this.#replica = options.replica;
     this.#closed = options.closed;
@@ -130,13 +139,26 @@ class Watcher {
     this.#timer = this.#replica.env.clock.setTimer(PROGRESS_MS, () => this.#beat());
   }
 
-  offer(change: Change): void {
-    if (change.ref.kind !== this.#kind || (this.#tenant !== null && change.ref.tenant !== this.#tenant)) return;
-    this.send({ type: change.type, object: change.object, index: change.index });
+  /** First the present state. */
+  tellAll(objects: readonly AnyStoredObject[]): void {
+    this.#told = this.#replica.state.appliedIndex;
+    this.#view = objects.values();
+    this.#pullView();
   }
 
-  send(event: Event): void {
-    if (!this.#blocked) {
+  offer(change: Change, entry: LogIndex): void {
+    if (entry <= this.#told) return; // (W2)
+    if (change.ref.kind !== this.#kind || (this.#tenant !== null && change.ref.tenant !== this.#tenant)) return;
+    this.#send({ type: change.type, object: change.object, index: change.index });
+  }
+
+  end(error: AnantaError): void {
+    this.#stream.end(error);
+    this.#close();
+  }
+
+  #send(event: Event): void {
+    if (!this.#blocked && this.#view === null) {
       this.#blocked = !this.#stream.send(event);
       return;
     }
@@ -147,25 +169,33 @@ class Watcher {
       );
   }
 
-  progress(): void {
-    if (!this.#blocked) this.send({ type: "progress", index: this.#replica.state.appliedIndex });
-  }
-
-  end(error: AnantaError): void {
-    this.#stream.end(error);
-    this.#close();
+  #pullView(): void {
+    const { state, muxSafeIndex } = this.#replica;
+    while (this.#view !== null && !this.#blocked) {
+      const next = this.#view.next();
+      if (next.done === true) {
+        this.#view = null;
+        this.#blocked = !this.#stream.send({ type: "progress", index: this.#told });
+      } else {
+        const object = wireObject(next.value, state, muxSafeIndex.value);
+        this.#blocked = !this.#stream.send({ type: "added", object, index: 0 }); // (W1)
+      }
+    }
   }
 
   #beat(): void {
     this.#timer = this.#replica.env.clock.setTimer(PROGRESS_MS, () => this.#beat());
-    this.progress();
+    const index = this.#replica.state.appliedIndex;
+    if (!this.#blocked && this.#view === null && index >= this.#told) this.#send({ type: "progress", index });
   }
 
   #drain(): void {
     this.#blocked = false;
+    this.#pullView();
+    if (this.#view !== null) return;
     const backlog = this.#backlog;
     this.#backlog = [];
-    for (const event of backlog) this.send(event);
+    for (const event of backlog) this.#send(event);
   }
 
   #close(): void {

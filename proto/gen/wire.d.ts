@@ -8323,7 +8323,10 @@ export namespace ananta {
             /** WatchEvent object. */
             object?: (ananta.v1.Object.$Properties|null);
 
-            /** WatchEvent index. */
+            /**
+             * Everything up to here has been told: resume from the last one seen. Of the changes of one entry only the last carries
+             * the entry's index; the present state carries 0, until the progress event that follows it.
+             */
             index: number;
 
             /**
@@ -8392,7 +8395,10 @@ export namespace ananta {
                 /** WatchEvent object */
                 object?: (ananta.v1.Object.$Properties|null);
 
-                /** WatchEvent index */
+                /**
+                 * Everything up to here has been told: resume from the last one seen. Of the changes of one entry only the last carries
+                 * the entry's index; the present state carries 0, until the progress event that follows it.
+                 */
                 index?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
