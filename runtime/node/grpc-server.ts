@@ -29,6 +29,9 @@ import type { PublicServices } from "./public-services.js";
 /** For the last statuses to reach their callers, before connections are cut. */
 const FAREWELL_MS = 250;
 
+/** Between the end of a cancelled call's reading side and the word that it was cancelled: some turns of the event loop. */
+const CANCEL_FOLLOWS_END_MS = 50;
+
 type UnaryHandler = Extract<Handler, { kind: "unary" }>;
 type UnaryCall = ServerUnaryCall<Uint8Array, Uint8Array>;
 type StreamCall = ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>;
@@ -282,10 +285,11 @@ class ServerStream implements MessageStream<unknown, unknown> {
       }
       this.#inbox.message(message);
     });
-    // A call that was cancelled ends its reading side too. Sending makes grpc-js look, and say "cancelled" in this turn.
+    // A call that was cancelled ends its reading side too, and says "cancelled" a little later.
     call.on("end", () => {
-      call.sendMetadata(new Metadata());
-      this.#clock.nextTurn(() => {
+      if (this.#isOver) return;
+      call.sendMetadata(new Metadata()); // makes grpc-js look
+      this.#halfCloseTimer = this.#clock.setTimer(CANCEL_FOLLOWS_END_MS, () => {
         if (this.#isOver) return;
         this.#inbox.close(null);
         if (!this.#isOver) this.#halfCloseTimer = this.#clock.setTimer(HALF_CLOSE_GRACE_MS, () => this.end());
