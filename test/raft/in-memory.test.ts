@@ -62,7 +62,11 @@ test("a leader that can be heard but hears nobody falls silent, and the others e
   await world.runUntil(() => leader() !== undefined, 2_000, "a leader");
   const deaf = leader();
   for (const { id } of nodes) if (deaf !== undefined && id !== deaf.id) hub.cut(id, deaf.id);
-  await world.runUntil(() => nodes.some((one) => one !== deaf && one.node.status().role === "leader"), 3_000, "another leader");
+  await world.runUntil(
+    () => nodes.some((one) => one !== deaf && one.node.status().role === "leader"),
+    3_000,
+    "another leader",
+  );
   expect(deaf?.node.status().role).not.toBe("leader");
   hub.mend();
   await stop(world, nodes);

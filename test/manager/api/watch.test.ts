@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { LogIndex } from "../../../core/brands.js";
-import { Watches, type WatchStream } from "../../../manager/api/watch.js";
+import { Watches } from "../../../manager/api/watch.js";
 import type { ananta } from "../../../proto/gen/wire.js";
 import { edge, FakeStream } from "../edge.js";
 import { pool } from "../state/fixture.js";
@@ -18,7 +18,7 @@ function scene() {
   const watch = (fromIndex: number, reading = true) => {
     const stream = new FakeStream<Event, never>();
     stream.reading = reading;
-    watches.open({ kind: "BackendPool", fromIndex }, stream as WatchStream);
+    watches.open({ kind: "BackendPool", fromIndex }, stream);
     return stream;
   };
   const story = (stream: FakeStream<Event, never>): string[] =>
