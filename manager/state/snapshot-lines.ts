@@ -14,8 +14,20 @@ export const SNAPSHOT_FORMAT_VERSION = 1;
 export type HeadLine = ["head", LogIndex, number, Site | null, number, number];
 export type ReplicaLine = ["replica", NodeId, number, string];
 export type DipLine = ["dip", string, IpAddress, HostId | 0, IpAddress | 0];
-export type HostLine = ["host", HostId, string, number, string, readonly DipId[], LogIndex];
-export type MuxLine = ["mux", MuxId, string, number, string, IpAddress, number, number, Mux["state"], LogIndex];
+export type HostLine = ["host", HostId, string, number, string, readonly DipId[], LogIndex, readonly string[]];
+export type MuxLine = [
+  "mux",
+  MuxId,
+  string,
+  number,
+  string,
+  IpAddress,
+  number,
+  number,
+  Mux["state"],
+  LogIndex,
+  readonly string[],
+];
 export type Labels = readonly (readonly [string, string])[];
 export type PoolLine = ["pool", PoolId, string, string, Labels, Versions<PoolSpecTuple>, ObjectCounters];
 export type VipLine = ["vip", VipId, string, string, Labels, Versions<VipSpecTuple>, ObjectCounters];

@@ -69,17 +69,19 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       return;
     }
     case "host": {
-      const [, hostId, name, incarnation, bootId, dips, registeredIndex] = line;
-      state.hosts.put({ hostId, name, incarnation, bootId, dips, registeredIndex });
+      const [, hostId, name, incarnation, bootId, dips, registeredIndex, formerBootIds] = line;
+      state.hosts.put({ hostId, name, incarnation, bootId, formerBootIds, dips, registeredIndex });
       return;
     }
     case "mux": {
-      const [, muxId, name, incarnation, bootId, address, rules, snatRanges, muxState, joinedIndex] = line;
+      const [, muxId, name, incarnation, bootId, address, rules, snatRanges, muxState, joinedIndex, formerBootIds] =
+        line;
       state.muxes.put({
         muxId,
         name,
         incarnation,
         bootId,
+        formerBootIds,
         address,
         capacity: { rules, snatRanges },
         state: muxState,

@@ -57,6 +57,7 @@ function* snapshotLines(state: State): Iterable<Line> {
       host.bootId,
       [...host.dips].sort(byNumber),
       host.registeredIndex,
+      host.formerBootIds,
     ];
   }
   for (const mux of state.muxes.all()) {
@@ -72,6 +73,7 @@ function* snapshotLines(state: State): Iterable<Line> {
       snatRanges,
       mux.state,
       mux.joinedIndex,
+      mux.formerBootIds,
     ];
   }
   for (const pool of objects.allPools()) {

@@ -66,6 +66,8 @@ export interface Host {
   readonly name: string;
   readonly incarnation: number;
   readonly bootId: string;
+  /** Of its earlier processes, newest first, at most 8: they register no more. */
+  readonly formerBootIds: readonly string[];
   readonly dips: readonly DipId[];
   readonly registeredIndex: LogIndex;
 }
@@ -75,6 +77,8 @@ export interface Mux {
   readonly name: string;
   readonly incarnation: number;
   readonly bootId: string;
+  /** As of a host. */
+  readonly formerBootIds: readonly string[];
   readonly address: IpAddress;
   readonly capacity: MuxCapacity;
   /** `live` gates muxSafeIndex; `lost` and `left` do not. */

@@ -11,6 +11,7 @@
  */
 import type { DipId, HostId, IpAddress } from "../../../core/brands.js";
 import type { HeldRange, RangeBlock, RegisterHostCommand } from "../commands.js";
+import { formerBootsAfter } from "../former-boots.js";
 import type { DipRecord } from "../dip-table.js";
 import { byNumber } from "../order.js";
 import { END_RANGE, FIRST_RANGE, type SnatProtocol, isRangeBlock } from "../port-ranges.js";
@@ -50,6 +51,7 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
     name: command.name,
     incarnation: sameProcess ? before.incarnation : (before?.incarnation ?? 0) + 1,
     bootId: command.bootId,
+    formerBootIds: formerBootsAfter(before, command.bootId),
     dips,
     registeredIndex: sameProcess ? before.registeredIndex : index,
   });
@@ -65,6 +67,11 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
 
 function findProblem(context: ApplyContext, command: RegisterHostCommand, before: Host | null): CommandResult | null {
   const { state } = context;
+  if (before?.formerBootIds.includes(command.bootId) === true) {
+    return refuse(context, "STALE_INCARNATION", `a later process of host ${command.name} has registered`, {
+      host: command.name,
+    });
+  }
   const identities = new Set<string>();
   const locators = new Map<IpAddress, DeclaredDip>();
   for (const declared of command.dips) {

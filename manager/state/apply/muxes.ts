@@ -1,5 +1,6 @@
 /** MUXes come and go (DESIGN §2, "Live MUX"). */
 import type { JoinMuxCommand, LeaveMuxCommand, LoseMuxCommand } from "../commands.js";
+import { formerBootsAfter } from "../former-boots.js";
 import type { CommandResult } from "../results.js";
 import type { Mux } from "../state-machine.js";
 import { type ApplyContext, nothing, refuse, succeed } from "./outcome.js";
@@ -10,6 +11,11 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
   const before = state.muxes.named(command.name);
   if (before !== null && before.state === "live" && before.bootId === command.bootId) {
     return succeed(context, { kind: "mux-joined", muxId: before.muxId, incarnation: before.incarnation });
+  }
+  if (before?.formerBootIds.includes(command.bootId) === true) {
+    return refuse(context, "STALE_INCARNATION", `a later process of MUX ${command.name} has joined`, {
+      mux: command.name,
+    });
   }
   const namesake = state.muxes.liveAt(command.address);
   if (namesake !== null && namesake.name !== command.name) {
@@ -43,6 +49,7 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
     name: command.name,
     incarnation: (before?.incarnation ?? 0) + 1,
     bootId: command.bootId,
+    formerBootIds: formerBootsAfter(before, command.bootId),
     address: command.address,
     capacity: { rules, snatRanges },
     state: "live",

@@ -15,6 +15,7 @@ function mux(id: number, options: Partial<Mux> = {}): Mux {
     name: `mux-${id}`,
     incarnation: 1,
     bootId: `boot-${id}`,
+    formerBootIds: [],
     address: `10.255.0.${id}` as IpAddress,
     capacity: { rules: 1, snatRanges: 1 },
     state: "live",

@@ -165,3 +165,16 @@ test("two tenants may use one DIP address, with locators of their own", () => {
   expect(site.hostKeys("host-2", "endpoint")).toEqual(["endpoint/2/6/80/3"]);
   expect(site.hostKeys("host-1", "endpoint")).toHaveLength(2);
 });
+
+/** A hello that waited for a leader while its agent was killed and started again. */
+test("the hello of a dead process does not take its successor's place, nor its ranges", () => {
+  const site = smallSite();
+  site.register("host-1", ["10.0.0.1", "10.0.0.2"], [], "boot-b");
+  const [granted = ""] = site.allocate("10.0.0.1", 8);
+  const late = site.apply(registerHost("host-1", ["10.0.0.1", "10.0.0.2"], [], "host-1-1"));
+  expect(late).toMatchObject({ ok: false, code: "STALE_INCARNATION" });
+  expect(site.machine.hostByName("host-1")?.bootId).toBe("boot-b");
+  expect(site.machine.snatBlocks({}).map((owned) => `${blockText(owned)} ${owned.state}`)).toEqual([
+    `${granted} owned`,
+  ]);
+});

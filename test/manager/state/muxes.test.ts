@@ -77,3 +77,19 @@ test("a MUX whose tables are too small for what is in use may not join", () => {
   expect(refusal).toMatchObject({ code: "FAILED_PRECONDITION", facts: { rules: 1, snatRanges: 8 } });
   site.join("mux-2", "192.0.2.2", { rules: 1, snatRanges: 8 });
 });
+
+test("the join of a dead process does not replace its successor; a MUX that left may join again", () => {
+  const site = smallSite();
+  site.join("mux-2", "192.0.2.2", undefined, "first");
+  const muxId = site.join("mux-2", "192.0.2.2", undefined, "second");
+  const late = site.apply({
+    kind: "join-mux",
+    name: "mux-2",
+    bootId: "first",
+    address: ip("192.0.2.2"),
+    capacity: LARGE,
+  });
+  expect(late).toMatchObject({ ok: false, code: "STALE_INCARNATION" });
+  site.apply({ kind: "leave-mux", muxId, incarnation: 2 });
+  expect(site.join("mux-2", "192.0.2.2", undefined, "second")).toBe(muxId);
+});
