@@ -287,7 +287,7 @@ export class LiveView {
     const view = this.view();
     if (this.screen !== null) {
       this.screen.draw(
-        renderView(view, { columns: this.output.columns ?? 80, rows: this.output.rows ?? 24, colour: this.colour }),
+        renderView(view, { columns: this.output.columns || 80, rows: this.output.rows || 24, colour: this.colour }),
       );
     } else {
       this.output.write(`${clockText(view.elapsedMs)}  ${summaryLine(view)}\n`);
