@@ -1,17 +1,22 @@
 /**
  * Many entries as one run of bytes: what the leader encodes once for its disk and for every follower. Big-endian:
  *
- *   version u8 = 1 | first index u64 | count u32 | count x ( term u64 | payload length u32 | payload )
+ *   version u8 = 2 | first index u64 | count u32 | count x ( term u64 | kind u8 | payload length u32 | payload )
+ *
+ * kind 0: a command or a no-op; kind 1: a membership (core/membership-codec.ts).
  *
  * (B1) An encoding is remembered by the identity of the entries array; arrays of entries are never changed (core/log.ts).
  */
 import { AnantaError } from "../../core/errors.js";
 import type { LogIndex, Term } from "../../core/brands.js";
+import { decodeMembership } from "./core/membership-codec.js";
 import type { Entry } from "./core/types.js";
 
-const VERSION = 1;
+const VERSION = 2;
 const HEADER_BYTES = 13;
-const ENTRY_HEADER_BYTES = 12;
+const ENTRY_HEADER_BYTES = 13;
+const COMMAND = 0;
+const MEMBERSHIP = 1;
 const TWO_TO_32 = 0x1_0000_0000;
 
 const remembered = new WeakMap<readonly Entry[], Uint8Array>(); // (B1)
@@ -29,9 +34,10 @@ export function encodeEntryBlock(entries: readonly Entry[]): Uint8Array {
   setUint64(view, 1, first.index);
   view.setUint32(9, entries.length);
   let at = HEADER_BYTES;
-  for (const { term, payload } of entries) {
+  for (const { term, payload, membership } of entries) {
     setUint64(view, at, term);
-    view.setUint32(at + 8, payload.length);
+    view.setUint8(at + 8, membership === undefined ? COMMAND : MEMBERSHIP);
+    view.setUint32(at + 9, payload.length);
     bytes.set(payload, at + ENTRY_HEADER_BYTES);
     at += ENTRY_HEADER_BYTES + payload.length;
   }
@@ -52,13 +58,14 @@ export function decodeEntryBlock(bytes: Uint8Array): readonly Entry[] {
   for (let i = 0; i < count; i++) {
     if (at + ENTRY_HEADER_BYTES > bytes.length) throw malformed("an entry is cut off");
     const term = getUint64(view, at);
-    const end = at + ENTRY_HEADER_BYTES + view.getUint32(at + 8);
+    const kind = view.getUint8(at + 8);
+    const end = at + ENTRY_HEADER_BYTES + view.getUint32(at + 9);
     if (end > bytes.length) throw malformed("a payload is cut off");
-    entries.push({
-      index: (first + i) as LogIndex,
-      term: term as Term,
-      payload: bytes.subarray(at + ENTRY_HEADER_BYTES, end),
-    });
+    const payload = bytes.subarray(at + ENTRY_HEADER_BYTES, end);
+    const entry = { index: (first + i) as LogIndex, term: term as Term, payload };
+    if (kind === COMMAND) entries.push(entry);
+    else if (kind === MEMBERSHIP) entries.push({ ...entry, membership: decodeMembership(payload) });
+    else throw malformed(`an entry is of kind ${kind}`);
     at = end;
   }
   if (at !== bytes.length) throw malformed("bytes follow the last entry");

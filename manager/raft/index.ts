@@ -9,6 +9,8 @@ export type {
   RaftNode,
   RaftNodeConfig,
   RaftStatus,
+  RaftMember,
+  MembershipChange,
   ReplicatedStateMachine,
   CommittedEntry,
   Proposal,

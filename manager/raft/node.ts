@@ -14,10 +14,11 @@
 import type { LogIndex, NodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Env, Log, Timer } from "../../runtime/env.js";
-import { simpleMembership } from "./core/membership.js";
+import { membersOf, simpleMembership, type MembershipChange } from "./core/membership.js";
 import { RaftCore } from "./core/raft.js";
 import type { PersistBatch, SendNow } from "./core/ready.js";
-import type { Entry } from "./core/types.js";
+import type { Entry, Member } from "./core/types.js";
+import { PendingChange } from "./pending-changes.js";
 import { PendingProposals } from "./pending-proposals.js";
 import { PendingReads } from "./pending-reads.js";
 import type {
@@ -59,6 +60,11 @@ const UNREACHABLE_DELAY_MAX_MS = 50;
 /** Proposals stop while the log's file system has less than this, so that LevelDB never meets a full disk. */
 const STORAGE_RESERVE_BYTES = 64 * 1024 * 1024;
 const STORAGE_RESERVE_CHECK_MS = 1_000;
+/** Far above what a busy disk needs for one batch, far below what users bear. */
+const STORAGE_STALL_MS = 1_000;
+/** Of the shortest election timeout, kept off a lease: two ticks of rounding and clocks that differ by a tenth each. */
+const LEASE_MARGIN_SHARE = 0.2;
+const LEASE_MARGIN_MIN_TICKS = 3;
 
 export function createRaftNode(parts: RaftNodeParts): RaftNode {
   return new Node(parts);
@@ -75,6 +81,10 @@ class Node implements RaftNode {
   readonly #ticker: Ticker;
   readonly #proposals = new PendingProposals();
   readonly #reads: PendingReads;
+  readonly #change = new PendingChange();
+  /** Every raft address ever known here: a member that was just removed is still to be told. */
+  readonly #addresses = new Map<NodeId, string>();
+  readonly #folders = new Map<NodeId, string>();
   readonly #snapshots: Snapshots;
   #lifecycle: "new" | "running" | "ended" = "new";
   #core: RaftCore | null = null;
@@ -102,6 +112,7 @@ class Node implements RaftNode {
         folder: config.dataFolder,
         owner: { clusterId: config.clusterId, clusterEpoch: config.clusterEpoch, nodeId: config.id },
         bootstrap: config.bootstrap,
+        join: config.join === true ? hex(env.entropy(16)) : null,
       });
     this.#transport =
       parts.transport ??
@@ -109,7 +120,7 @@ class Node implements RaftNode {
         env,
         log: this.#log,
         id: config.id,
-        addresses: config.voters,
+        address: config.address ?? config.voters.get(config.id) ?? "",
         clusterId: config.clusterId,
         clusterEpoch: config.clusterEpoch,
         redialMaxMs: config.electionTimeoutMinMs,
@@ -143,7 +154,7 @@ class Node implements RaftNode {
     this.#core = new RaftCore(
       {
         id: this.#config.id,
-        membership: simpleMembership(this.#config.voters.keys()),
+        membership: simpleMembership(this.#config.voters.keys(), [], this.#founders()),
         electionTimeoutMinTicks: ticks(this.#config.electionTimeoutMinMs),
         electionTimeoutMaxTicks: ticks(this.#config.electionTimeoutMaxMs),
         heartbeatTicks: ticks(this.#config.heartbeatMs),
@@ -152,6 +163,11 @@ class Node implements RaftNode {
         inflightBytesMax: INFLIGHT_BYTES_MAX,
         appendBytesMax: APPEND_BYTES_MAX,
         uncommittedBytesMax: this.#config.uncommittedBytesMax,
+        storageStallTicks: ticks(this.#config.storageStallMs ?? STORAGE_STALL_MS),
+        leaseMarginTicks:
+          this.#config.leaseReads === true
+            ? Math.max(LEASE_MARGIN_MIN_TICKS, ticks(this.#config.electionTimeoutMinMs * LEASE_MARGIN_SHARE))
+            : null,
         random: this.#env.random.fork(),
         readNonce: new DataView(new Uint8Array(this.#env.entropy(4)).buffer).getUint32(0),
         voting: opened.voting,
@@ -165,10 +181,16 @@ class Node implements RaftNode {
       },
     );
     this.#lifecycle = "running";
-    await this.#transport.start(this.#listener());
+    this.#tellTransport(this.#core);
+    await this.#transport.start(this.#listener(), opened.folder);
     this.#ticker.start();
     this.#watchReserve();
     this.#schedule();
+  }
+
+  #founders(): readonly Member[] {
+    const { voters, services } = this.#config;
+    return [...voters].map(([id, address]) => ({ id, address, service: services?.get(id) ?? "", folder: "" }));
   }
 
   async stop(): Promise<void> {
@@ -189,6 +211,7 @@ class Node implements RaftNode {
     this.#reserveTimer?.cancel();
     this.#snapshots.stop();
     this.#proposals.abandon(reason);
+    this.#change.abandon(reason);
     this.#reads.abandon(new AnantaError("UNAVAILABLE", `No read index: ${reason}.`));
     this.#transfer?.reject(new AnantaError("CANCELLED", `The transfer was not finished: ${reason}.`));
     this.#transfer = null;
@@ -231,7 +254,30 @@ class Node implements RaftNode {
           uncommittedBytes: result.uncommittedBytes,
         });
       case "transferring":
-        throw new AnantaError("NOT_LEADER", "This replica is handing leadership over.", { leaderHint: result.target });
+        throw new AnantaError("NOT_LEADER", "This replica is handing leadership over.", {
+          leaderHint: result.target ?? undefined,
+        });
+    }
+  }
+
+  async changeMembership(change: MembershipChange): Promise<void> {
+    const result = this.#running().changeMembership(change);
+    switch (result.kind) {
+      case "done":
+        return;
+      case "accepted":
+        this.#schedule();
+        return this.#change.wait(result.index, result.term);
+      case "not-leader":
+        throw new AnantaError("NOT_LEADER", "This replica does not lead.", { leaderHint: result.leader ?? undefined });
+      case "transferring":
+        throw new AnantaError("NOT_LEADER", "This replica is handing leadership over.", {
+          leaderHint: result.target ?? undefined,
+        });
+      case "not-ready":
+        throw new AnantaError("FAILED_PRECONDITION", `Not yet: ${result.reason}.`, { retry: true });
+      case "refused":
+        throw new AnantaError("FAILED_PRECONDITION", `Refused: ${result.reason}.`);
     }
   }
 
@@ -243,8 +289,11 @@ class Node implements RaftNode {
     return this.#reads.add(read, timeoutMs, () => core.cancelRead(read));
   }
 
-  async transferLeadership(target: NodeId): Promise<void> {
+  async transferLeadership(wanted: NodeId | null): Promise<void> {
     const core = this.#running();
+    const leads = core.state.role.kind === "leader";
+    const target = wanted ?? (leads ? core.bestSuccessor() : core.state.id);
+    if (target === null) throw new AnantaError("FAILED_PRECONDITION", "No other voter is fit to lead now.");
     const result = core.transferLeadership(target);
     switch (result) {
       case "already-leader":
@@ -297,6 +346,7 @@ class Node implements RaftNode {
       },
       gone: (peer) => told((core) => core.leaderUnreachable(peer)),
       restarted: (peer) => told((core) => core.peerRestarted(peer)),
+      identified: (peer, folder) => this.#folders.set(peer, folder),
     };
   }
 
@@ -323,7 +373,10 @@ class Node implements RaftNode {
   }
 
   #tick(elapsedTicks: number): void {
-    this.#guarded((core) => core.tick(elapsedTicks));
+    this.#guarded((core) => {
+      core.tick(elapsedTicks);
+      this.#nameFolders(core);
+    });
     this.#schedule();
   }
 
@@ -343,6 +396,7 @@ class Node implements RaftNode {
     if (this.#runPending !== null || this.#lifecycle !== "running") return;
     this.#runPending = this.#env.clock.nextTurn(() => {
       this.#runPending = null;
+      if (this.#config.leaseReads === true) this.#ticker.catchUp();
       this.#guarded((core) => this.#run(core));
     });
   }
@@ -355,6 +409,7 @@ class Node implements RaftNode {
       if (ready.reads.length > 0) this.#reads.confirmed(ready.reads);
       if (ready.committed.length > 0) this.#apply(ready.committed);
       this.#reads.applied(core.state.log.appliedIndex);
+      this.#change.settle(core.state);
       if (ready.statusChanged) this.#statusChanged(core);
       this.#tellEstablished(core);
     }
@@ -392,9 +447,7 @@ class Node implements RaftNode {
   }
 
   #apply(committed: readonly Entry[]): void {
-    const shown = committed.some((entry) => entry.payload.length === 0)
-      ? committed.filter((entry) => entry.payload.length > 0)
-      : committed;
+    const shown = committed.every(isCommand) ? committed : committed.filter(isCommand);
     if (shown.length > 0) this.#stateMachine.apply(shown);
     this.#proposals.applied(committed);
   }
@@ -404,12 +457,37 @@ class Node implements RaftNode {
     const leads = s.role.kind === "leader";
     if (this.#ledTerm !== 0 && (!leads || s.term !== this.#ledTerm)) {
       this.#proposals.abandon("this replica leads no more");
+      this.#change.abandon("this replica leads no more");
       this.#snapshots.abortSending();
     }
     this.#ledTerm = leads ? s.term : 0;
     this.#settleTransfer(core);
+    this.#tellTransport(core);
     if (s.voting.kind === "full" && core.state.config.voting.kind !== "full") this.#markRepaired();
     this.#events.roleChanged?.(this.status());
+  }
+
+  #tellTransport(core: RaftCore): void {
+    const { membership, role } = core.state;
+    for (const { id, address } of membership.members) this.#addresses.set(id, address);
+    const departing = role.kind === "leader" ? role.peers.keys() : [];
+    const wanted = new Set<NodeId>([...membersOf(membership), ...departing]);
+    const addresses = [...this.#addresses].filter(([id]) => wanted.has(id));
+    this.#transport.setMembers({
+      addresses: new Map(addresses),
+      removed: membership.removed.filter((id) => !wanted.has(id)),
+    });
+  }
+
+  /** A learner's data folder is put on record once it was heard of (`Member.folder`). */
+  #nameFolders(core: RaftCore): void {
+    const { membership, role } = core.state;
+    if (role.kind !== "leader" || membership.learners.length === 0) return;
+    for (const { id, folder: named } of membership.members) {
+      const folder = this.#folders.get(id);
+      if (named === "" && folder !== undefined && membership.learners.includes(id))
+        core.changeMembership({ kind: "name-folder", id, folder });
+    }
   }
 
   #tellEstablished(core: RaftCore): void {
@@ -462,5 +540,10 @@ class Node implements RaftNode {
     );
   }
 }
+
+/** Not a no-op, not a membership: something for the state machine. */
+const isCommand = (entry: Entry): boolean => entry.payload.length > 0 && entry.membership === undefined;
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
 const notRunning = (): AnantaError => new AnantaError("UNAVAILABLE", "This raft node is not running.");

@@ -1,5 +1,6 @@
 /** The contract between the consensus module and the rest of the Manager. */
 import type { LogIndex, NodeId, Term } from "../../core/brands.js";
+import type { MembershipChange as CoreChange } from "./core/membership.js";
 
 /** A committed log entry as the state machine sees it. Empty payloads (a new leader's no-op) are not shown to it. */
 export interface CommittedEntry {
@@ -20,14 +21,23 @@ export interface ReplicatedStateMachine {
 
 export interface RaftNodeConfig {
   readonly id: NodeId;
-  /** All voters, this one included; raft transport addresses "host:port". */
+  /**
+   * The founders' raft addresses, "host:port": in force until the log says otherwise. For a node that joins: replicas of
+   * the running cluster, itself not among them.
+   */
   readonly voters: ReadonlyMap<NodeId, string>;
+  /** Where clients of the replicated service reach the founders; told to everybody who asks for the members. */
+  readonly services?: ReadonlyMap<NodeId, string>;
+  /** Where this node listens; default: its address in `voters`. */
+  readonly address?: string;
   readonly clusterId: string;
   readonly clusterEpoch: number;
   /** Where the log and the hard state live. */
   readonly dataFolder: string;
   /** Format an empty data folder. Without it an empty folder counts as lost hard state: this node never votes. */
   readonly bootstrap: boolean;
+  /** Format an empty data folder as that of a node that joins a running cluster under an id never used before. */
+  readonly join?: boolean;
   /** One tick in ms; default 10. */
   readonly tickMs: number;
   /** Leader's heartbeat interval in ms; default 30. */
@@ -41,6 +51,24 @@ export interface RaftNodeConfig {
   readonly trailingEntries: number;
   /** Bytes of uncommitted proposals the leader accepts before it answers STAGE_OVERLOADED; default 16 MiB. */
   readonly uncommittedBytesMax: number;
+  /** A leader whose disk takes longer for one write gives leadership away; default 1,000. */
+  readonly storageStallMs?: number;
+  /**
+   * Serve reads under a lease instead of asking a quorum each time; default false. Then a leader that dies is noticed by
+   * timeout only, and clocks must not run apart by more than a fifth over an election timeout.
+   */
+  readonly leaseReads?: boolean;
+}
+
+/** A change an operator may ask for; what each does is told in core/membership.ts. */
+export type MembershipChange = Exclude<CoreChange, { readonly kind: "name-folder" }>;
+
+export interface RaftMember {
+  readonly id: NodeId;
+  readonly address: string;
+  readonly service: string;
+  /** `leaving`: in a joint change, a voter of the old half only. */
+  readonly role: "voter" | "learner" | "leaving";
 }
 
 export interface RaftStatus {
@@ -54,6 +82,12 @@ export interface RaftStatus {
   readonly firstIndex: LogIndex;
   readonly snapshotIndex: LogIndex;
   readonly voters: readonly NodeId[];
+  /** The membership in force, ascending by id. */
+  readonly members: readonly RaftMember[];
+  /** Index of the log entry that put it into force; 0 for the founders. */
+  readonly membershipIndex: LogIndex;
+  /** A change of voters is half done. */
+  readonly changing: boolean;
   /** Leader only: per peer the replication state; empty elsewhere. */
   readonly peers: readonly {
     readonly id: NodeId;
@@ -101,7 +135,17 @@ export interface RaftNode {
    * Rejects with UNAVAILABLE when no quorum answers within `timeoutMs`.
    */
   readIndex(timeoutMs: number): Promise<LogIndex>;
-  transferLeadership(target: NodeId): Promise<void>;
+  /**
+   * Hands leadership to `target`, or to whoever is fittest. Rejects with NOT_LEADER, INVALID_ARGUMENT (no voter),
+   * FAILED_PRECONDITION (another transfer is under way, or nobody is fit), UNAVAILABLE (it did not take over in time).
+   */
+  transferLeadership(target: NodeId | null): Promise<void>;
+  /**
+   * Changes who takes part; only on the leader. Resolves when the change is committed, at once when it is as asked for.
+   * Rejects with NOT_LEADER, FAILED_PRECONDITION (`facts.retry` true: the same may be accepted a little later), and
+   * LEADERSHIP_LOST (outcome unknown).
+   */
+  changeMembership(change: MembershipChange): Promise<void>;
   status(): RaftStatus;
   /**
    * Monotonic ms (env clock) at which a quorum is last known to have worked: on the leader from acknowledged heartbeats

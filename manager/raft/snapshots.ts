@@ -68,12 +68,12 @@ export class Snapshots {
 
   takeWhenDue(core: RaftCore): void {
     const { config, stateMachine, failed } = this.#options;
-    const { log, snapshot, membership } = core.state;
+    const { log, snapshot, memberships } = core.state;
     const index = log.appliedIndex;
     if (this.#stopped || index - (snapshot?.index ?? 0) < config.snapshotEveryEntries) return;
     if (this.#taking !== null || this.#senders.size > 0) return; // (Z2)
     if (index > log.stableIndex) return; // (Z1)
-    const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership };
+    const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership: memberships.at(index) };
     const chunks = Array.from(stateMachine.snapshot(), (chunk) => new Uint8Array(chunk)); // it may use its buffer again
     if (chunks.length === 0) chunks.push(new Uint8Array(0));
     this.#taking = this.#store(core, meta, chunks)

@@ -1,7 +1,9 @@
 /** The core's state as `RaftStatus` shows it. */
 import type { LogIndex, Term } from "../../core/brands.js";
+import { isJoint, membersOf } from "./core/membership.js";
 import type { State } from "./core/state.js";
-import type { RaftNodeConfig, RaftStatus } from "./raft-node.js";
+import type { Membership } from "./core/types.js";
+import type { RaftMember, RaftNodeConfig, RaftStatus } from "./raft-node.js";
 
 export function statusOf(s: Readonly<State>, tickMs: number): RaftStatus {
   const peers = s.role.kind === "leader" ? [...s.role.peers.values()] : [];
@@ -16,6 +18,9 @@ export function statusOf(s: Readonly<State>, tickMs: number): RaftStatus {
     firstIndex: s.log.firstIndex,
     snapshotIndex: s.snapshot?.index ?? (0 as LogIndex),
     voters: s.membership.voters,
+    members: shownMembers(s.membership),
+    membershipIndex: s.memberships.inForceIndex,
+    changing: isJoint(s.membership),
     peers: peers.map((peer) => ({
       id: peer.id,
       state: peer.state,
@@ -24,6 +29,14 @@ export function statusOf(s: Readonly<State>, tickMs: number): RaftStatus {
     })),
     notVoting: s.voting.kind === "full" ? null : s.voting.reason,
   };
+}
+
+function shownMembers(membership: Membership): readonly RaftMember[] {
+  return membersOf(membership).map((id) => {
+    const known = membership.members.find((member) => member.id === id);
+    const role = membership.voters.includes(id) ? "voter" : membership.learners.includes(id) ? "learner" : "leaving";
+    return { id, address: known?.address ?? "", service: known?.service ?? "", role };
+  });
 }
 
 export function notStarted(config: RaftNodeConfig): RaftStatus {
@@ -39,6 +52,9 @@ export function notStarted(config: RaftNodeConfig): RaftStatus {
     firstIndex: zero,
     snapshotIndex: zero,
     voters: [...config.voters.keys()],
+    members: [],
+    membershipIndex: zero,
+    changing: false,
     peers: [],
     notVoting: "not started",
   };

@@ -35,6 +35,13 @@ export class Ticker {
     this.#timer = null;
   }
 
+  /** Tells the core now of the ticks that have passed: under leases a read must not be judged by an old clock. */
+  catchUp(): void {
+    const elapsed = this.#timer === null ? 0 : this.#elapsedTicks();
+    this.#lastMs += elapsed * this.#tickMs;
+    if (elapsed > 0) this.#tick(elapsed);
+  }
+
   /** Monotonic ms at which the last counted tick ended. */
   get lastTickMs(): number {
     return this.#lastMs;

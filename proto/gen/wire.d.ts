@@ -12441,6 +12441,12 @@ export namespace ananta {
                 /** Version of this protocol; 1. */
                 version: number;
 
+                /** Where the one who dials can be dialled, "host:port": a replica that does not know it as a member yet answers there. */
+                address: string;
+
+                /** Identifies the data folder of a replica that joined a running cluster, 32 hex digits; empty for the founders. */
+                folder: string;
+
                 /**
                  * Creates a new Hello instance using the specified properties.
                  * @param [properties] Properties to set
@@ -12519,6 +12525,12 @@ export namespace ananta {
                     /** Version of this protocol; 1. */
                     version?: (number|null);
 
+                    /** Where the one who dials can be dialled, "host:port": a replica that does not know it as a member yet answers there. */
+                    address?: (string|null);
+
+                    /** Identifies the data folder of a replica that joined a running cluster, 32 hex digits; empty for the founders. */
+                    folder?: (string|null);
+
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
                 }
@@ -12554,6 +12566,9 @@ export namespace ananta {
 
                 /** The highest protocol version it speaks; 1. */
                 version: number;
+
+                /** As in Hello. */
+                folder: string;
 
                 /**
                  * Creates a new Welcome instance using the specified properties.
@@ -12623,6 +12638,9 @@ export namespace ananta {
 
                     /** The highest protocol version it speaks; 1. */
                     version?: (number|null);
+
+                    /** As in Hello. */
+                    folder?: (string|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -13082,7 +13100,8 @@ export namespace ananta {
 
                 /**
                  * The entries as one block, encoded once for the leader's disk and for every follower; empty when there are none.
-                 * Big-endian: version u8 = 1, first index u64, count u32, then per entry term u64, payload length u32, payload.
+                 * Big-endian: version u8 = 2, first index u64, count u32, then per entry term u64, kind u8 (0 command, 1 membership),
+                 * payload length u32, payload.
                  */
                 entryBlock: Uint8Array;
 
@@ -13163,7 +13182,8 @@ export namespace ananta {
 
                     /**
                      * The entries as one block, encoded once for the leader's disk and for every follower; empty when there are none.
-                     * Big-endian: version u8 = 1, first index u64, count u32, then per entry term u64, payload length u32, payload.
+                     * Big-endian: version u8 = 2, first index u64, count u32, then per entry term u64, kind u8 (0 command, 1 membership),
+                     * payload length u32, payload.
                      */
                     entryBlock?: (Uint8Array|null);
 
@@ -13737,14 +13757,12 @@ export namespace ananta {
                 /** SnapshotMeta term. */
                 term: number;
 
-                /** Node ids, ascending. `outgoing` is non-empty only inside a joint membership change (Raft §6). */
-                voters: number[];
-
-                /** SnapshotMeta outgoing. */
-                outgoing: number[];
-
-                /** SnapshotMeta learners. */
-                learners: number[];
+                /**
+                 * The membership in force at that index, as in a log entry of kind 1: JSON with `version` 1, the lists of node ids
+                 * `voters`, `outgoing` (not empty only inside a joint change, Raft §6), `learners`, `removed`, and `members`, each with
+                 * `id`, `address`, `service`, `folder`.
+                 */
+                membership: Uint8Array;
 
                 /**
                  * Creates a new SnapshotMeta instance using the specified properties.
@@ -13812,14 +13830,12 @@ export namespace ananta {
                     /** SnapshotMeta term */
                     term?: (number|null);
 
-                    /** Node ids, ascending. `outgoing` is non-empty only inside a joint membership change (Raft §6). */
-                    voters?: (number[]|null);
-
-                    /** SnapshotMeta outgoing */
-                    outgoing?: (number[]|null);
-
-                    /** SnapshotMeta learners */
-                    learners?: (number[]|null);
+                    /**
+                     * The membership in force at that index, as in a log entry of kind 1: JSON with `version` 1, the lists of node ids
+                     * `voters`, `outgoing` (not empty only inside a joint change, Raft §6), `learners`, `removed`, and `members`, each with
+                     * `id`, `address`, `service`, `folder`.
+                     */
+                    membership?: (Uint8Array|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];

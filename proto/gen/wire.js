@@ -23675,6 +23675,10 @@ export const ananta = $root.ananta = (() => {
 
                 Hello.prototype.version = 0;
 
+                Hello.prototype.address = "";
+
+                Hello.prototype.folder = "";
+
                 Hello.create = function(properties) {
                     return new Hello(properties);
                 };
@@ -23698,6 +23702,10 @@ export const ananta = $root.ananta = (() => {
                         writer.uint32(/* id 5, wireType 2 =*/42).bytes(message.bootId);
                     if (message.version != null && $Object.hasOwnProperty.call(message, "version") && message.version !== 0)
                         writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.version);
+                    if (message.address != null && $Object.hasOwnProperty.call(message, "address") && message.address !== "")
+                        writer.uint32(/* id 7, wireType 2 =*/58).string(message.address);
+                    if (message.folder != null && $Object.hasOwnProperty.call(message, "folder") && message.folder !== "")
+                        writer.uint32(/* id 8, wireType 2 =*/66).string(message.folder);
                     if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                         for (let i = 0; i < message.$unknowns.length; ++i)
                             writer.raw(message.$unknowns[i]);
@@ -23785,6 +23793,24 @@ export const ananta = $root.ananta = (() => {
                                     delete message.version;
                                 continue;
                             }
+                        case 7: {
+                                if (wireType !== 2)
+                                    break;
+                                if ((value = reader.stringVerify()).length)
+                                    message.address = value;
+                                else
+                                    delete message.address;
+                                continue;
+                            }
+                        case 8: {
+                                if (wireType !== 2)
+                                    break;
+                                if ((value = reader.stringVerify()).length)
+                                    message.folder = value;
+                                else
+                                    delete message.folder;
+                                continue;
+                            }
                         }
                         reader.skipType(wireType, _depth, tag);
                         if (!reader.discardUnknown) {
@@ -23827,6 +23853,12 @@ export const ananta = $root.ananta = (() => {
                     if (message.version != null && $Object.hasOwnProperty.call(message, "version"))
                         if (!$util.isInteger(message.version))
                             return "version: integer expected";
+                    if (message.address != null && $Object.hasOwnProperty.call(message, "address"))
+                        if (!$util.isString(message.address))
+                            return "address: string expected";
+                    if (message.folder != null && $Object.hasOwnProperty.call(message, "folder"))
+                        if (!$util.isString(message.folder))
+                            return "folder: string expected";
                     return null;
                 };
 
@@ -23868,6 +23900,12 @@ export const ananta = $root.ananta = (() => {
                     if (object.version != null)
                         if ($Number(object.version) !== 0)
                             message.version = object.version >>> 0;
+                    if (object.address != null)
+                        if (typeof object.address !== "string" || object.address.length)
+                            message.address = $String(object.address);
+                    if (object.folder != null)
+                        if (typeof object.folder !== "string" || object.folder.length)
+                            message.folder = $String(object.folder);
                     return message;
                 };
 
@@ -23896,6 +23934,8 @@ export const ananta = $root.ananta = (() => {
                                 object.bootId = $util.newBuffer(object.bootId);
                         }
                         object.version = 0;
+                        object.address = "";
+                        object.folder = "";
                     }
                     if (message.clusterId != null && $Object.hasOwnProperty.call(message, "clusterId"))
                         object.clusterId = message.clusterId;
@@ -23914,6 +23954,10 @@ export const ananta = $root.ananta = (() => {
                         object.bootId = options.bytes === $String ? $util.base64.encode(message.bootId, 0, message.bootId.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.bootId) : message.bootId;
                     if (message.version != null && $Object.hasOwnProperty.call(message, "version"))
                         object.version = message.version;
+                    if (message.address != null && $Object.hasOwnProperty.call(message, "address"))
+                        object.address = message.address;
+                    if (message.folder != null && $Object.hasOwnProperty.call(message, "folder"))
+                        object.folder = message.folder;
                     return object;
                 };
 
@@ -23939,6 +23983,8 @@ export const ananta = $root.ananta = (() => {
 
                 Welcome.prototype.version = 0;
 
+                Welcome.prototype.folder = "";
+
                 Welcome.create = function(properties) {
                     return new Welcome(properties);
                 };
@@ -23956,6 +24002,8 @@ export const ananta = $root.ananta = (() => {
                         writer.uint32(/* id 2, wireType 2 =*/18).bytes(message.bootId);
                     if (message.version != null && $Object.hasOwnProperty.call(message, "version") && message.version !== 0)
                         writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.version);
+                    if (message.folder != null && $Object.hasOwnProperty.call(message, "folder") && message.folder !== "")
+                        writer.uint32(/* id 4, wireType 2 =*/34).string(message.folder);
                     if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                         for (let i = 0; i < message.$unknowns.length; ++i)
                             writer.raw(message.$unknowns[i]);
@@ -24016,6 +24064,15 @@ export const ananta = $root.ananta = (() => {
                                     delete message.version;
                                 continue;
                             }
+                        case 4: {
+                                if (wireType !== 2)
+                                    break;
+                                if ((value = reader.stringVerify()).length)
+                                    message.folder = value;
+                                else
+                                    delete message.folder;
+                                continue;
+                            }
                         }
                         reader.skipType(wireType, _depth, tag);
                         if (!reader.discardUnknown) {
@@ -24049,6 +24106,9 @@ export const ananta = $root.ananta = (() => {
                     if (message.version != null && $Object.hasOwnProperty.call(message, "version"))
                         if (!$util.isInteger(message.version))
                             return "version: integer expected";
+                    if (message.folder != null && $Object.hasOwnProperty.call(message, "folder"))
+                        if (!$util.isString(message.folder))
+                            return "folder: string expected";
                     return null;
                 };
 
@@ -24074,6 +24134,9 @@ export const ananta = $root.ananta = (() => {
                     if (object.version != null)
                         if ($Number(object.version) !== 0)
                             message.version = object.version >>> 0;
+                    if (object.folder != null)
+                        if (typeof object.folder !== "string" || object.folder.length)
+                            message.folder = $String(object.folder);
                     return message;
                 };
 
@@ -24095,6 +24158,7 @@ export const ananta = $root.ananta = (() => {
                                 object.bootId = $util.newBuffer(object.bootId);
                         }
                         object.version = 0;
+                        object.folder = "";
                     }
                     if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
                         object.nodeId = message.nodeId;
@@ -24102,6 +24166,8 @@ export const ananta = $root.ananta = (() => {
                         object.bootId = options.bytes === $String ? $util.base64.encode(message.bootId, 0, message.bootId.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.bootId) : message.bootId;
                     if (message.version != null && $Object.hasOwnProperty.call(message, "version"))
                         object.version = message.version;
+                    if (message.folder != null && $Object.hasOwnProperty.call(message, "folder"))
+                        object.folder = message.folder;
                     return object;
                 };
 
@@ -26419,9 +26485,6 @@ export const ananta = $root.ananta = (() => {
             v1.SnapshotMeta = (function() {
 
                 const SnapshotMeta = function (properties) {
-                    this.voters = [];
-                    this.outgoing = [];
-                    this.learners = [];
                     if (properties)
                         for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                             if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -26432,11 +26495,7 @@ export const ananta = $root.ananta = (() => {
 
                 SnapshotMeta.prototype.term = 0;
 
-                SnapshotMeta.prototype.voters = $util.emptyArray;
-
-                SnapshotMeta.prototype.outgoing = $util.emptyArray;
-
-                SnapshotMeta.prototype.learners = $util.emptyArray;
+                SnapshotMeta.prototype.membership = $util.newBuffer([]);
 
                 SnapshotMeta.create = function(properties) {
                     return new SnapshotMeta(properties);
@@ -26453,12 +26512,8 @@ export const ananta = $root.ananta = (() => {
                         $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.index);
                     if (message.term != null && $Object.hasOwnProperty.call(message, "term") && (typeof message.term === "object" ? message.term.low || message.term.high : message.term !== 0))
                         $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.term);
-                    if (message.voters != null && message.voters.length)
-                        writer.uint32(/* id 3, wireType 2 =*/26).uint32s(message.voters);
-                    if (message.outgoing != null && message.outgoing.length)
-                        writer.uint32(/* id 4, wireType 2 =*/34).uint32s(message.outgoing);
-                    if (message.learners != null && message.learners.length)
-                        writer.uint32(/* id 5, wireType 2 =*/42).uint32s(message.learners);
+                    if (message.membership != null && $Object.hasOwnProperty.call(message, "membership") && message.membership.length)
+                        writer.uint32(/* id 3, wireType 2 =*/26).bytes(message.membership);
                     if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                         for (let i = 0; i < message.$unknowns.length; ++i)
                             writer.raw(message.$unknowns[i]);
@@ -26511,45 +26566,12 @@ export const ananta = $root.ananta = (() => {
                                 continue;
                             }
                         case 3: {
-                                if (wireType === 2) {
-                                    if (!(message.voters && message.voters.length))
-                                        message.voters = [];
-                                    reader.uint32s(message.voters);
-                                    continue;
-                                }
-                                if (wireType !== 0)
+                                if (wireType !== 2)
                                     break;
-                                if (!(message.voters && message.voters.length))
-                                    message.voters = [];
-                                message.voters.push(reader.uint32());
-                                continue;
-                            }
-                        case 4: {
-                                if (wireType === 2) {
-                                    if (!(message.outgoing && message.outgoing.length))
-                                        message.outgoing = [];
-                                    reader.uint32s(message.outgoing);
-                                    continue;
-                                }
-                                if (wireType !== 0)
-                                    break;
-                                if (!(message.outgoing && message.outgoing.length))
-                                    message.outgoing = [];
-                                message.outgoing.push(reader.uint32());
-                                continue;
-                            }
-                        case 5: {
-                                if (wireType === 2) {
-                                    if (!(message.learners && message.learners.length))
-                                        message.learners = [];
-                                    reader.uint32s(message.learners);
-                                    continue;
-                                }
-                                if (wireType !== 0)
-                                    break;
-                                if (!(message.learners && message.learners.length))
-                                    message.learners = [];
-                                message.learners.push(reader.uint32());
+                                if ((value = reader.bytes()).length)
+                                    message.membership = value;
+                                else
+                                    delete message.membership;
                                 continue;
                             }
                         }
@@ -26582,27 +26604,9 @@ export const ananta = $root.ananta = (() => {
                     if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
                         if (!$util.isInteger(message.term) && !(message.term && $util.isInteger(message.term.low) && $util.isInteger(message.term.high)))
                             return "term: integer|Long expected";
-                    if (message.voters != null && $Object.hasOwnProperty.call(message, "voters")) {
-                        if (!$Array.isArray(message.voters))
-                            return "voters: array expected";
-                        for (let i = 0; i < message.voters.length; ++i)
-                            if (!$util.isInteger(message.voters[i]))
-                                return "voters: integer[] expected";
-                    }
-                    if (message.outgoing != null && $Object.hasOwnProperty.call(message, "outgoing")) {
-                        if (!$Array.isArray(message.outgoing))
-                            return "outgoing: array expected";
-                        for (let i = 0; i < message.outgoing.length; ++i)
-                            if (!$util.isInteger(message.outgoing[i]))
-                                return "outgoing: integer[] expected";
-                    }
-                    if (message.learners != null && $Object.hasOwnProperty.call(message, "learners")) {
-                        if (!$Array.isArray(message.learners))
-                            return "learners: array expected";
-                        for (let i = 0; i < message.learners.length; ++i)
-                            if (!$util.isInteger(message.learners[i]))
-                                return "learners: integer[] expected";
-                    }
+                    if (message.membership != null && $Object.hasOwnProperty.call(message, "membership"))
+                        if (!(message.membership && typeof message.membership.length === "number" || $util.isString(message.membership)))
+                            return "membership: buffer expected";
                     return null;
                 };
 
@@ -26636,27 +26640,12 @@ export const ananta = $root.ananta = (() => {
                                 message.term = object.term;
                             else if (typeof object.term === "object")
                                 message.term = new $util.LongBits(object.term.low >>> 0, object.term.high >>> 0).toNumber(true);
-                    if (object.voters) {
-                        if (!$Array.isArray(object.voters))
-                            throw $TypeError(".ananta.raft.v1.SnapshotMeta.voters: array expected");
-                        message.voters = $Array(object.voters.length);
-                        for (let i = 0; i < object.voters.length; ++i)
-                            message.voters[i] = object.voters[i] >>> 0;
-                    }
-                    if (object.outgoing) {
-                        if (!$Array.isArray(object.outgoing))
-                            throw $TypeError(".ananta.raft.v1.SnapshotMeta.outgoing: array expected");
-                        message.outgoing = $Array(object.outgoing.length);
-                        for (let i = 0; i < object.outgoing.length; ++i)
-                            message.outgoing[i] = object.outgoing[i] >>> 0;
-                    }
-                    if (object.learners) {
-                        if (!$Array.isArray(object.learners))
-                            throw $TypeError(".ananta.raft.v1.SnapshotMeta.learners: array expected");
-                        message.learners = $Array(object.learners.length);
-                        for (let i = 0; i < object.learners.length; ++i)
-                            message.learners[i] = object.learners[i] >>> 0;
-                    }
+                    if (object.membership != null)
+                        if (object.membership.length)
+                            if (typeof object.membership === "string")
+                                $util.base64.decode(object.membership, message.membership = $util.newBuffer($util.base64.length(object.membership)), 0);
+                            else if (object.membership.length >= 0)
+                                message.membership = object.membership;
                     return message;
                 };
 
@@ -26668,11 +26657,6 @@ export const ananta = $root.ananta = (() => {
                     if (_depth > $util.recursionLimit)
                         throw $Error("max depth exceeded");
                     let object = {};
-                    if (options.arrays || options.defaults) {
-                        object.voters = [];
-                        object.outgoing = [];
-                        object.learners = [];
-                    }
                     if (options.defaults) {
                         if ($Long) {
                             let long = new $Long(0, 0, true);
@@ -26684,6 +26668,13 @@ export const ananta = $root.ananta = (() => {
                             object.term = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                         } else
                             object.term = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                        if (options.bytes === $String)
+                            object.membership = "";
+                        else {
+                            object.membership = [];
+                            if (options.bytes !== $Array)
+                                object.membership = $util.newBuffer(object.membership);
+                        }
                     }
                     if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
                         if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
@@ -26699,21 +26690,8 @@ export const ananta = $root.ananta = (() => {
                             object.term = options.longs === $String ? $String(message.term) : message.term;
                         else
                             object.term = options.longs === $String ? $Long.prototype.toString.call(message.term) : options.longs === $Number ? new $util.LongBits(message.term.low >>> 0, message.term.high >>> 0).toNumber(true) : message.term;
-                    if (message.voters && message.voters.length) {
-                        object.voters = $Array(message.voters.length);
-                        for (let j = 0; j < message.voters.length; ++j)
-                            object.voters[j] = message.voters[j];
-                    }
-                    if (message.outgoing && message.outgoing.length) {
-                        object.outgoing = $Array(message.outgoing.length);
-                        for (let j = 0; j < message.outgoing.length; ++j)
-                            object.outgoing[j] = message.outgoing[j];
-                    }
-                    if (message.learners && message.learners.length) {
-                        object.learners = $Array(message.learners.length);
-                        for (let j = 0; j < message.learners.length; ++j)
-                            object.learners[j] = message.learners[j];
-                    }
+                    if (message.membership != null && $Object.hasOwnProperty.call(message, "membership"))
+                        object.membership = options.bytes === $String ? $util.base64.encode(message.membership, 0, message.membership.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.membership) : message.membership;
                     return object;
                 };
 

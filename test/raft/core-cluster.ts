@@ -7,10 +7,17 @@
 import { nodeId, type LogIndex, type NodeId, type Term } from "../../core/brands.js";
 import { createRandom } from "../../core/random.js";
 import type { Message } from "../../manager/raft/core/messages.js";
-import { simpleMembership } from "../../manager/raft/core/membership.js";
+import { simpleMembership, type MembershipChange } from "../../manager/raft/core/membership.js";
 import { RaftCore } from "../../manager/raft/core/raft.js";
 import type { PersistBatch } from "../../manager/raft/core/ready.js";
-import type { CoreConfig, Entry, HardState, SnapshotMeta, VotingRight } from "../../manager/raft/core/types.js";
+import type {
+  CoreConfig,
+  Entry,
+  HardState,
+  Membership,
+  SnapshotMeta,
+  VotingRight,
+} from "../../manager/raft/core/types.js";
 
 export const TICK_MS = 10;
 const LINK_MS = 1;
@@ -24,6 +31,8 @@ interface Disk {
 
 interface Member {
   readonly id: NodeId;
+  /** The data folder it has; null for a founder. */
+  folder: string | null;
   readonly disk: Disk;
   core: RaftCore | null;
   /** Crashes so far: events of an earlier life are void. */
@@ -70,18 +79,49 @@ export class CoreCluster {
     this.traceDebug = options.traceDebug ?? false;
     for (let at = 1; at <= options.size; at++) {
       const disk: Disk = { hardState: { term: 0 as Term, votedFor: null }, entries: [], snapshot: null };
-      const member: Member = {
-        id: nodeId(at),
-        disk,
-        core: null,
-        life: 0,
-        applied: [],
-        diskStalled: false,
-        stalledBatch: null,
-        reads: [],
-      };
-      this.members.set(member.id, member);
+      this.#addMember(nodeId(at), disk, null);
     }
+  }
+
+  #addMember(id: NodeId, disk: Disk, folder: string | null): Member {
+    const member: Member = {
+      id,
+      folder,
+      disk,
+      core: null,
+      life: 0,
+      applied: [],
+      diskStalled: false,
+      stalledBatch: null,
+      reads: [],
+    };
+    this.members.set(id, member);
+    return member;
+  }
+
+  /** A process that joins with an empty folder: a new node, or one whose disk was wiped. */
+  join(id: NodeId): void {
+    const disk: Disk = { hardState: { term: 0 as Term, votedFor: null }, entries: [], snapshot: null };
+    const life = this.members.get(id)?.life ?? 0;
+    const member = this.#addMember(id, disk, `folder-${id}-${life + 1}`);
+    member.life = life;
+    this.boot(id);
+  }
+
+  change(id: number, change: MembershipChange): void {
+    this.act(id, (core) => {
+      const result = core.changeMembership(change);
+      if (result.kind === "accepted") return;
+      const why = "reason" in result ? `: ${result.reason}` : "";
+      this.note(`${id} > membership change ${result.kind}${why}`);
+    });
+  }
+
+  /** The leader hears which folder a learner has. */
+  nameFolder(id: number): void {
+    const { leader } = this;
+    const { folder } = this.member(id);
+    if (leader !== null && folder !== null) this.change(leader, { kind: "name-folder", id: nodeId(id), folder });
   }
 
   /** Boots all members that do not run. */
@@ -89,8 +129,10 @@ export class CoreCluster {
     for (const member of this.members.values()) if (member.core === null) this.boot(member.id);
   }
 
-  boot(id: NodeId, voting: VotingRight = { kind: "full" }): void {
+  boot(id: NodeId, given?: VotingRight): void {
     const member = this.member(id);
+    const joined = { kind: "until-named", reason: "it joined", folder: member.folder ?? "" } as const;
+    const voting = given ?? (member.folder === null ? { kind: "full" } : joined);
     const { seed, size, config } = this.#options;
     member.life++;
     member.applied = member.disk.snapshot === null ? [] : this.#stateAt(member.disk.snapshot.index);
@@ -107,6 +149,8 @@ export class CoreCluster {
         inflightBytesMax: 1 << 20,
         appendBytesMax: 1 << 16,
         uncommittedBytesMax: 1 << 20,
+        storageStallTicks: 20,
+        leaseMarginTicks: null,
         random: createRandom(seed * 1_000 + id * 10 + member.life),
         readNonce: id * 100 + member.life,
         voting,
@@ -201,8 +245,12 @@ export class CoreCluster {
   /** Everything applied is put into a snapshot, and the log before it is forgotten except `trailing` entries. */
   snapshot(id: number, trailing = 0): void {
     this.act(id, (core) => {
-      const { log, membership } = core.state;
-      const meta: SnapshotMeta = { index: log.appliedIndex, term: log.termAt(log.appliedIndex)!, membership };
+      const { log, memberships } = core.state;
+      const meta: SnapshotMeta = {
+        index: log.appliedIndex,
+        term: log.termAt(log.appliedIndex)!,
+        membership: memberships.at(log.appliedIndex),
+      };
       const { disk } = this.member(id);
       disk.snapshot = meta;
       core.snapshotTaken(meta, (meta.index - trailing) as LogIndex);
@@ -320,8 +368,8 @@ export class CoreCluster {
     if (this.cuts.has(`${member.id}>${to}`) || this.drop?.(member.id, to, message) === true) return;
     const copy = structuredClone(message);
     this.#schedule(LINK_MS, () => {
-      const target = this.member(to);
-      if (target.core === null || this.cuts.has(`${member.id}>${to}`)) {
+      const target = this.members.get(to);
+      if (target === undefined || target.core === null || this.cuts.has(`${member.id}>${to}`)) {
         if (message.kind === "install-snapshot" && member.core !== null)
           this.act(member.id, (core) => core.snapshotFinished(to, false));
         return;
@@ -374,7 +422,7 @@ export class CoreCluster {
   describe(): string[] {
     return [...this.members.values()].map(({ id, core }) => {
       if (core === null) return `${id} is down`;
-      const { role, term, log, leader, voting } = core.state;
+      const { role, term, log, leader, voting, membership } = core.state;
       const runs: string[] = [];
       for (let index: number = log.firstIndex; index <= log.lastIndex;) {
         const runTerm = log.termAt(index)!;
@@ -384,7 +432,17 @@ export class CoreCluster {
         index = end + 1;
       }
       const state = role.kind === "follower" ? `follower of ${leader ?? "none"}` : role.kind;
-      return `${id} ${state}, term ${term}, log ${runs.join(" ") || "empty"}, commit ${log.commitIndex}${voting.kind === "full" ? "" : ", not voting"}`;
+      return `${id} ${state}, term ${term}, log ${runs.join(" ") || "empty"}, commit ${log.commitIndex}${describeMembership(membership, this.#options.size)}${voting.kind === "full" ? "" : ", not voting"}`;
     });
   }
+}
+
+/** Shown when it is not the founders'. */
+function describeMembership({ voters, outgoing, learners }: Membership, founders: number): string {
+  if (voters.length === founders && voters.every((id) => id <= founders) && outgoing.length + learners.length === 0)
+    return "";
+  const parts = [`voters ${voters.join(" ")}`];
+  if (outgoing.length > 0) parts.push(`outgoing ${outgoing.join(" ")}`);
+  if (learners.length > 0) parts.push(`learners ${learners.join(" ")}`);
+  return `, ${parts.join(", ")}`;
 }

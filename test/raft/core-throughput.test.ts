@@ -29,6 +29,8 @@ test("five cores in memory commit far more entries than any disk could take", ()
           inflightAppendsMax: 256,
           inflightBytesMax: 8 << 20,
           appendBytesMax: 1 << 20,
+          storageStallTicks: 100,
+          leaseMarginTicks: null,
           uncommittedBytesMax: 16 << 20,
           random: createRandom(id),
           readNonce: id,

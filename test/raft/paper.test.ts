@@ -51,6 +51,8 @@ class One {
         inflightAppendsMax: 8,
         inflightBytesMax: 1 << 20,
         appendBytesMax: 1 << 16,
+        storageStallTicks: 100,
+        leaseMarginTicks: null,
         uncommittedBytesMax: 1_000,
         random: createRandom(seed),
         readNonce: 7,

@@ -19,11 +19,13 @@ const term = (value: number): Term => value as Term;
 
 const ids = fc
   .uniqueArray(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 7 })
-  .map((all) => all.map(nodeId));
+  .map((all) => all.sort((a, b) => a - b).map(nodeId));
 const memberships: fc.Arbitrary<Membership> = fc.record({
   voters: ids,
   outgoing: fc.oneof(fc.constant([] as NodeId[]), ids),
   learners: fc.constant([]),
+  members: fc.constant([]),
+  removed: fc.constant([]),
 });
 
 describe("quorums", () => {

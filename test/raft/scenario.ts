@@ -12,6 +12,10 @@
  *   propose 1 x [* 3]             one or more entries
  *   read 2                        asks for a read index
  *   transfer 1 3                  leader 1 hands over to 3
+ *   lease reads                   leaders answer reads under a lease (before the first command that boots)
+ *   add 6 ; join 6 ; name 6       the leader takes node 6 on as a learner; its process starts with an empty folder;
+ *                                 the leader hears of that folder
+ *   promote 6 [replacing 2] [at 1] ; remove 2 [at 1]    asked of the leader, or of the node named
  *   crash 3 ; restart 3 [lost | damaged [keep 4]]
  *   gone 1                        all others learn that node 1's process has ended
  *   snapshot 1 [keep 5]           node 1 compacts its log
@@ -32,6 +36,7 @@ export class Scenario {
   #size = 5;
   #seed = 1;
   #debug = false;
+  #leases = false;
   readonly #prepared: { readonly id: NodeId; readonly terms: readonly number[]; readonly term: number | undefined }[] =
     [];
 
@@ -50,6 +55,7 @@ export class Scenario {
         seed: this.#seed,
         trace: (line) => this.#lines.push(line),
         traceDebug: this.#debug,
+        ...(this.#leases ? { config: { leaseMarginTicks: 3 } } : {}),
       });
       for (const { id, terms, term } of this.#prepared) this.#cluster.prepare(id, terms, term);
       this.#cluster.start();
@@ -109,6 +115,22 @@ export class Scenario {
           const result = core.transferLeadership(nodeId(Number(words[1])));
           if (result !== "started") this.#running.note(`${id} > transfer refused: ${result}`);
         });
+        return;
+      }
+      case "lease":
+        this.#leases = true;
+        return;
+      case "add":
+      case "promote":
+      case "remove":
+        this.#change(verb, nodeId(id), numberAfter("replacing"), numberAfter("at"));
+        return;
+      case "join": {
+        this.#running.join(nodeId(id));
+        return;
+      }
+      case "name": {
+        this.#running.nameFolder(id);
         return;
       }
       case "crash": {
@@ -179,6 +201,17 @@ export class Scenario {
       default:
         throw new Error(`there is no command "${text}"`);
     }
+  }
+
+  #change(verb: "add" | "promote" | "remove", id: NodeId, replacing: number | undefined, at: number | undefined): void {
+    const cluster = this.#running;
+    const asked = at ?? cluster.leader;
+    if (asked === null) throw new Error("nobody leads; say at which node");
+    if (verb === "add") {
+      const member = { id, address: `m${id}:7001`, service: `m${id}:7002` };
+      cluster.change(asked, { kind: "add-learner", member });
+    } else if (verb === "remove") cluster.change(asked, { kind: "remove", id });
+    else cluster.change(asked, { kind: "promote", id, replacing: replacing === undefined ? null : nodeId(replacing) });
   }
 
   #restart(id: number, how: readonly string[], keep: number | undefined): void {

@@ -21,27 +21,33 @@ async function start(
   changes: { clusterId?: string; clusterEpoch?: number } = {},
 ): Promise<End> {
   const env = world.env(`m${id}`);
+  const transport = new GrpcTransport({
+    env,
+    log: env.log,
+    id: nodeId(id),
+    address: ADDRESSES.get(nodeId(id)) ?? "nowhere",
+    clusterId: "c",
+    clusterEpoch: 1,
+    redialMaxMs: 150,
+    ...changes,
+  });
+  transport.setMembers({ addresses: ADDRESSES, removed: [] });
   const end: End = {
     received: [],
     told: [],
-    transport: new GrpcTransport({
-      env,
-      log: env.log,
-      id: nodeId(id),
-      addresses: ADDRESSES,
-      clusterId: "c",
-      clusterEpoch: 1,
-      redialMaxMs: 150,
-      ...changes,
-    }),
+    transport,
   };
   await world.run(
-    end.transport.start({
-      received: (message) => end.received.push(message),
-      dropped: (peer) => end.told.push(`dropped ${peer}`),
-      gone: (peer) => end.told.push(`gone ${peer}`),
-      restarted: (peer) => end.told.push(`restarted ${peer}`),
-    }),
+    end.transport.start(
+      {
+        received: (message) => end.received.push(message),
+        dropped: (peer) => end.told.push(`dropped ${peer}`),
+        gone: (peer) => end.told.push(`gone ${peer}`),
+        restarted: (peer) => end.told.push(`restarted ${peer}`),
+        identified: (peer, folder) => end.told.push(`identified ${peer} ${folder}`),
+      },
+      "",
+    ),
   );
   return end;
 }

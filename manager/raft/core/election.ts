@@ -15,7 +15,16 @@ import { isVoter, membersOf } from "./membership.js";
 import { Progress } from "./progress.js";
 import { forgetAskedRead } from "./read-index.js";
 import { voteOutcome } from "./quorum.js";
-import { drawElectionTimeout, isInstalling, leaderIsFresh, note, send, sendAfterDurable, type State } from "./state.js";
+import {
+  diskIsStalled,
+  drawElectionTimeout,
+  isInstalling,
+  leaderIsFresh,
+  note,
+  send,
+  sendAfterDurable,
+  type State,
+} from "./state.js";
 import { entryBytes } from "./types.js";
 
 function raiseTerm(s: State, term: Term): void {
@@ -55,7 +64,8 @@ export function leaderHeard(s: State, leader: NodeId): void {
   s.electionElapsed = 0;
 }
 
-const mayCampaign = (s: State): boolean => s.voting.kind === "full" && isVoter(s.membership, s.id) && !isInstalling(s);
+const mayCampaign = (s: State): boolean =>
+  s.voting.kind === "full" && isVoter(s.membership, s.id) && !isInstalling(s) && !diskIsStalled(s);
 
 /** The election timer ran out, or the leader is known to be dead. */
 export function startPreVote(s: State, reason: string): void {
@@ -145,10 +155,13 @@ function becomeLeader(s: State): void {
     roundsSent: new Map(),
     confirmedRound: 0,
     quorumActiveTick: s.activeTick,
+    leaseTick: null,
+    leaseVoid: false,
     earlyReads: [],
     nextReads: [],
     roundReads: [],
     transfer: null,
+    offeredForStall: false,
     uncommittedBytes: uncommittedBytes + entryBytes(noOp),
     commitNoticeDue: false,
     lastAppend: null,
@@ -235,6 +248,7 @@ export function handleTimeoutNow(s: State, m: TimeoutNow): void {
  */
 export function leaderUnreachable(s: State, peer: NodeId): void {
   if (s.leader !== peer || s.role.kind !== "follower") return;
+  if (s.config.leaseMarginTicks !== null) return; // a lease may outlast the connection that broke
   s.leader = null;
   s.statusChanged = true;
   forgetAskedRead(s);

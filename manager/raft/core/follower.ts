@@ -8,7 +8,9 @@
 import type { LogIndex, NodeId } from "../../../core/brands.js";
 import { leaderHeard } from "./election.js";
 import { noteQuorumAge } from "./heartbeat.js";
+import { sameMembership } from "./membership.js";
 import type { AppendRequest, Heartbeat, InstallSnapshot } from "./messages.js";
+import { membershipReplaced, membershipTookForce } from "./reconfiguration.js";
 import {
   countsTowardsQuorum,
   hardStateSettled,
@@ -76,6 +78,7 @@ export function handleAppend(s: State, m: AppendRequest): void {
       s.log.truncateFrom(firstNew.index); // (F2)
     }
     s.log.append(fresh);
+    membershipReplaced(s, firstNew.index, fresh);
   }
   const lastChecked = (prevIndex + entries.length) as LogIndex;
   commitTo(s, Math.min(m.commitIndex, lastChecked) as LogIndex); // (F3)
@@ -114,6 +117,9 @@ export function handleInstallSnapshot(s: State, m: InstallSnapshot): void {
     return;
   }
   s.log.restore(index, term);
+  const before = s.membership;
+  s.memberships.restore(index, m.snapshot.membership);
+  if (!sameMembership(before, s.membership)) membershipTookForce(s);
   s.snapshot = m.snapshot;
   s.snapshotToPersist = m.snapshot;
   note(s, "info", "installing a snapshot", { index, term: s.term });

@@ -4,14 +4,14 @@
  *   - check-quorum: no confirmed round for an election timeout -> the leader steps down (dissertation §6.2);
  *   - ReadIndex: reads that came before round r was sent may be served (read-index.ts);
  *   - "quorum seen": every message of the leader says how long ago the newest confirmed round was sent;
- *   - later, leases.
+ *   - leases, where they are on: for a while after round r was sent nobody else can be elected (read-index.ts).
  *
  * (H1) A round is counted from when it was sent, never from when it was answered.
  */
 import type { NodeId } from "../../../core/brands.js";
 import type { Heartbeat, HeartbeatResponse } from "./messages.js";
 import type { Progress } from "./progress.js";
-import { attachReadsToRound, confirmReads } from "./read-index.js";
+import { answerByLease, attachReadsToRound, confirmReads } from "./read-index.js";
 import { reachedByQuorum } from "./quorum.js";
 import { countsTowardsQuorum, send, type LeaderRole, type State } from "./state.js";
 
@@ -37,6 +37,7 @@ export function startRound(s: State, leader: LeaderRole): void {
 
 /** Starts a round for waiting questions; while one such round is under way the next batch grows. */
 export function startReadRound(s: State, leader: LeaderRole): void {
+  answerByLease(s, leader);
   if (leader.nextReads.length > 0 && leader.roundReads.length === 0) startRound(s, leader);
 }
 
@@ -75,6 +76,7 @@ function confirmRounds(s: State, leader: LeaderRole): void {
     if (round > confirmed) break; // rounds are in the map in ascending order
     if (round === confirmed) {
       leader.quorumActiveTick = sent.activeTick;
+      leader.leaseTick = sent.tick;
       if (s.quorumSeenTick === null || sent.tick > s.quorumSeenTick) s.quorumSeenTick = sent.tick; // (H1)
     }
     leader.roundsSent.delete(round);

@@ -10,6 +10,7 @@ export function checkInvariants(s: State): void {
   assert(log.appliedIndex <= log.commitIndex && log.commitIndex <= log.lastIndex, "applied <= commit <= last");
   assert(log.stableIndex <= log.handedIndex && log.handedIndex <= log.lastIndex, "stable <= handed <= last");
   assert(log.firstIndex - 1 <= log.appliedIndex, "only applied entries are compacted");
+  assert(s.memberships.inForceIndex <= log.lastIndex, "the membership in force is in the log");
   assert(s.term >= s.durable.term, "the term never goes back");
   assert(s.term >= log.lastTerm, "no entry is of a later term than ours");
   switch (s.role.kind) {
@@ -25,6 +26,9 @@ export function checkInvariants(s: State): void {
     case "leader":
       assert(s.leader === s.id && s.votedFor === s.id && hardStateSettled(s), "a leader's own vote is durable");
       assert(s.role.uncommittedBytes >= 0, "uncommitted bytes are counted once");
+      for (const voters of [s.membership.voters, s.membership.outgoing]) {
+        for (const id of voters) assert(id === s.id || s.role.peers.has(id), "a leader knows every voter's progress");
+      }
       for (const peer of s.role.peers.values()) {
         assert(peer.matchIndex < peer.nextIndex && peer.matchIndex <= log.lastIndex, "match < next, match <= last");
       }

@@ -35,6 +35,8 @@ export class Progress {
   lastHeardTick: number | null = null;
   /** False when the peer lost its hard state: its answers count towards no quorum. */
   counts = true;
+  /** It was removed from the membership, at this active tick: it gets what tells it so, and is then forgotten. */
+  departingSince: number | null = null;
 
   constructor(id: NodeId, nextIndex: LogIndex, window: { readonly appendsMax: number; readonly bytesMax: number }) {
     this.id = id;

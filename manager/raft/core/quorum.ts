@@ -9,7 +9,7 @@ import type { Membership } from "./types.js";
 
 export type VoteOutcome = "won" | "lost" | "pending";
 
-const majorityOf = (voterCount: number): number => Math.floor(voterCount / 2) + 1;
+export const majorityOf = (voterCount: number): number => Math.floor(voterCount / 2) + 1;
 
 /** The largest value that a majority of `voters` has reached; +Infinity for no voters (it then binds nothing). */
 export function reachedByMajority(voters: readonly NodeId[], valueOf: (voter: NodeId) => number): number {

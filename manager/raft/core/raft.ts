@@ -15,10 +15,12 @@ import { leaderTick } from "./leader-tick.js";
 import { checkInvariants } from "./invariants.js";
 import type { Message } from "./messages.js";
 import { askForReads, cancelRead, handleReadRequest, handleReadResponse, readIndex } from "./read-index.js";
-import type { PersistBatch, PersistToken, ProposeResult, Ready } from "./ready.js";
+import type { MembershipChange } from "./membership.js";
+import type { ChangeMembershipResult, PersistBatch, PersistToken, ProposeResult, Ready } from "./ready.js";
+import { changeMembership, endUntilNamed } from "./reconfiguration.js";
 import * as replication from "./replication.js";
 import { createState, hardStateSettled, isInstalling, leaderIsFresh, note, send, type State } from "./state.js";
-import { startTransfer, type TransferResult } from "./transfer.js";
+import { bestSuccessor, startTransfer, type TransferResult } from "./transfer.js";
 import type { CoreConfig, InitialState, SnapshotMeta } from "./types.js";
 
 /** The state may be read by anyone (status, tests) and changed only through this object. */
@@ -27,6 +29,7 @@ export class RaftCore {
 
   constructor(config: CoreConfig, initial: InitialState) {
     this.#s = createState(config, initial);
+    endUntilNamed(this.#s);
   }
 
   get state(): Readonly<State> {
@@ -67,6 +70,11 @@ export class RaftCore {
     return replication.propose(this.#s, payload);
   }
 
+  /** Only on a leader; one change at a time (reconfiguration.ts). */
+  changeMembership(change: MembershipChange): ChangeMembershipResult {
+    return changeMembership(this.#s, change);
+  }
+
   readIndex(): number {
     return readIndex(this.#s);
   }
@@ -77,6 +85,11 @@ export class RaftCore {
 
   transferLeadership(target: NodeId): TransferResult {
     return startTransfer(this.#s, target);
+  }
+
+  /** To whom a leader would best hand over; null when it does not lead, or nobody is fit. */
+  bestSuccessor(): NodeId | null {
+    return this.#s.role.kind === "leader" ? bestSuccessor(this.#s, this.#s.role) : null;
   }
 
   /** See `election.leaderUnreachable`. */
@@ -110,6 +123,7 @@ export class RaftCore {
     s.persisting = null;
     if (batch.hardState !== null) s.durable = batch.hardState;
     s.log.handedOverIsStable();
+    if (s.role.kind === "leader") s.role.offeredForStall = false;
     for (const { to, message } of batch.afterDurable) s.now.push({ order: "now", to, message }); // (I1)
     election.ownVoteIsDurable(s);
     if (s.role.kind === "leader") replication.advanceCommit(s, s.role);
@@ -122,6 +136,7 @@ export class RaftCore {
     if (s.snapshot !== null && s.snapshot.index >= snapshot.index) return;
     s.snapshot = snapshot;
     s.log.compactTo(Math.min(compactTo, snapshot.index, s.log.stableIndex) as LogIndex);
+    s.memberships.compactTo((s.log.firstIndex - 1) as LogIndex);
     note(s, "info", "log compacted", { snapshot: snapshot.index, first: s.log.firstIndex });
   }
 
@@ -338,6 +353,7 @@ function takeBatch(s: State): PersistBatch | null {
   if (all) s.afterDurable = [];
   s.snapshotToPersist = null;
   s.persisting = batch;
+  s.persistingSince = s.activeTick;
   s.log.handOver((s.log.handedIndex + entries.length) as LogIndex);
   return batch;
 }

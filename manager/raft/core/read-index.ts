@@ -6,10 +6,12 @@
  * (Q1) A question is answered only by a round that was sent after it came.
  * (Q2) A new leader answers nothing before its no-op is committed: until then its commit index may be behind.
  * (Q3) No question's id is ever used again, not by a retry, not after a restart.
+ * (Q4) A lease answers without a round (dissertation §6.4.1), only where it was asked for, only after the no-op is committed,
+ *      never once a successor was told to campaign, and only by ticks that count the time this process stood still.
  */
 import type { LogIndex, NodeId } from "../../../core/brands.js";
 import type { ReadRequest, ReadResponse } from "./messages.js";
-import { note, send, type LeaderRole, type State } from "./state.js";
+import { note, send, type LeaderRole, type PendingRead, type State } from "./state.js";
 import type { ReadId } from "./types.js";
 
 /** A local read; its number comes back in `Ready.reads`. */
@@ -68,6 +70,22 @@ export function admitEarlyReads(s: State, leader: LeaderRole): void {
   leader.earlyReads = [];
 }
 
+/** (Q4) The driver has just told the core how late it is. */
+export function answerByLease(s: State, leader: LeaderRole): void {
+  if (leader.nextReads.length === 0 || !holdsLease(s, leader)) return;
+  const reads = leader.nextReads;
+  leader.nextReads = [];
+  note(s, "debug", "reads served under the lease", { count: reads.length, index: s.log.commitIndex });
+  answerReads(s, reads);
+}
+
+function holdsLease(s: State, leader: LeaderRole): boolean {
+  const { leaseMarginTicks, electionTimeoutMinTicks } = s.config;
+  if (leaseMarginTicks === null || leader.leaseTick === null || leader.leaseVoid || leader.transfer !== null)
+    return false;
+  return s.tick - leader.leaseTick < electionTimeoutMinTicks - leaseMarginTicks;
+}
+
 /** (Q1) Called when a round is about to be sent. */
 export function attachReadsToRound(leader: LeaderRole): void {
   if (leader.nextReads.length === 0) return;
@@ -80,10 +98,14 @@ export function confirmReads(s: State, leader: LeaderRole): void {
   while (leader.roundReads.length > 0 && leader.roundReads[0]!.round <= leader.confirmedRound) {
     const { round, reads } = leader.roundReads.shift()!; // length > 0
     note(s, "debug", "reads confirmed", { round, count: reads.length, index: reads[reads.length - 1]?.index ?? null });
-    for (const { from, id, index } of reads) {
-      if (from === s.id) takeAnswer(s, id, index);
-      else send(s, from, { kind: "read-response", from: s.id, term: s.term, id, index });
-    }
+    answerReads(s, reads);
+  }
+}
+
+function answerReads(s: State, reads: readonly PendingRead[]): void {
+  for (const { from, id, index } of reads) {
+    if (from === s.id) takeAnswer(s, id, index);
+    else send(s, from, { kind: "read-response", from: s.id, term: s.term, id, index });
   }
 }
 

@@ -69,5 +69,16 @@ export type ProposeResult =
   | { readonly kind: "not-leader"; readonly leader: NodeId | null }
   /** Too many uncommitted bytes. */
   | { readonly kind: "overloaded"; readonly uncommittedBytes: number }
-  /** Leadership is being handed over. */
-  | { readonly kind: "transferring"; readonly target: NodeId };
+  /** Leadership is being handed over; null: to whom is not known yet. */
+  | { readonly kind: "transferring"; readonly target: NodeId | null };
+
+export type ChangeMembershipResult =
+  /** In force from now on; done when it is committed (a change of voters: when its second entry is). */
+  | { readonly kind: "accepted"; readonly index: LogIndex; readonly term: Term }
+  /** It is as asked for already. */
+  | { readonly kind: "done" }
+  | { readonly kind: "not-leader"; readonly leader: NodeId | null }
+  | { readonly kind: "transferring"; readonly target: NodeId | null }
+  /** May be asked again a little later. */
+  | { readonly kind: "not-ready"; readonly reason: string }
+  | { readonly kind: "refused"; readonly reason: string };

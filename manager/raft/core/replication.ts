@@ -16,9 +16,10 @@ import type { AppendRejection, AppendRequest, AppendResponse, InstallSnapshot } 
 import type { Progress } from "./progress.js";
 import { admitEarlyReads } from "./read-index.js";
 import type { ProposeResult } from "./ready.js";
+import { continueReconfiguration } from "./reconfiguration.js";
 import { reachedByQuorum } from "./quorum.js";
 import { countsTowardsQuorum, note, send, type LeaderRole, type State } from "./state.js";
-import { continueTransfer } from "./transfer.js";
+import { bestSuccessor, continueTransfer } from "./transfer.js";
 import { entryBytes, type Entry } from "./types.js";
 
 /** Appends one entry to the leader's log in memory. The payload belongs to the log from here on. */
@@ -26,6 +27,8 @@ export function propose(s: State, payload: Uint8Array): ProposeResult {
   const leader = s.role;
   if (leader.kind !== "leader") return { kind: "not-leader", leader: s.leader };
   if (leader.transfer !== null) return { kind: "transferring", target: leader.transfer.target };
+  // Its removal is on the way: what it would still accept it could not answer for.
+  if (!s.membership.voters.includes(s.id)) return { kind: "transferring", target: bestSuccessor(s, leader) };
   const entry: Entry = { index: (s.log.lastIndex + 1) as LogIndex, term: s.term, payload };
   const bytes = entryBytes(entry);
   if (leader.uncommittedBytes > 0 && leader.uncommittedBytes + bytes > s.config.uncommittedBytesMax) {
@@ -73,7 +76,7 @@ function appendIfWanted(
   const prevIndex = (peer.nextIndex - 1) as LogIndex;
   const prevTerm = s.log.termAt(prevIndex);
   if (prevTerm === null) {
-    sendSnapshot(s, peer);
+    if (peer.departingSince === null) sendSnapshot(s, peer);
     return false;
   }
   const entries = s.log.slice(peer.nextIndex, s.log.handedIndex, s.config.appendBytesMax);
@@ -133,6 +136,7 @@ export function handleAppendResponse(s: State, leader: LeaderRole, peer: Progres
     advanceCommit(s, leader);
     // Also when others had committed it before: the slower half of the followers is not left waiting for a heartbeat.
     if (peer.toldCommitIndex < s.log.commitIndex) leader.commitNoticeDue = true;
+    if (s.role !== leader) return; // what was committed removed it
   }
   appendWhileRoom(s, leader, peer);
   continueTransfer(s, leader, peer);
@@ -168,6 +172,7 @@ export function advanceCommit(s: State, leader: LeaderRole): void {
   for (let at = before + 1; at <= index; at++) leader.uncommittedBytes -= entryBytes(s.log.entryAt(at)!); // in the log
   note(s, "debug", "committed", { index, term: s.term });
   if (before < leader.noOpIndex && index >= leader.noOpIndex) admitEarlyReads(s, leader);
+  continueReconfiguration(s, leader);
 }
 
 /** The connection dropped messages, or cannot be made: what was optimistically sent may be lost. */

@@ -9,6 +9,7 @@
 import type { LogIndex, NodeId, Term } from "../../../core/brands.js";
 import type { Heartbeat, AppendRequest, Message } from "./messages.js";
 import { RaftLog } from "./log.js";
+import { MembershipLog } from "./membership-log.js";
 import type { Progress } from "./progress.js";
 import type { ConfirmedRead, PersistBatch, SendAfterDurable, SendNow } from "./ready.js";
 import type { CoreConfig, HardState, InitialState, Membership, ReadId, SnapshotMeta, VotingRight } from "./types.js";
@@ -37,8 +38,8 @@ export interface PendingRead {
 
 export interface LeaderRole {
   readonly kind: "leader";
-  /** Every other member. */
-  readonly peers: ReadonlyMap<NodeId, Progress>;
+  /** Every other member, and those just removed until they know it (reconfiguration.ts). */
+  readonly peers: Map<NodeId, Progress>;
   /** Index of this term's no-op: nothing is read or committed by counting before it is committed (Raft §5.4.2, §8). */
   readonly noOpIndex: LogIndex;
   heartbeatElapsed: number;
@@ -48,11 +49,17 @@ export interface LeaderRole {
   confirmedRound: number;
   /** Active tick at which the last quorum-confirmed round was sent: check-quorum. */
   quorumActiveTick: number;
+  /** Tick at which the last quorum-confirmed round of this leadership was sent: leases; null before the first. */
+  leaseTick: number | null;
+  /** A successor was told to campaign: it may be elected while we are fresh, so no lease holds in this term any more. */
+  leaseVoid: boolean;
   /** Reads that came before the no-op was committed, those for the next round, and those that wait for a round. */
   earlyReads: { readonly from: NodeId; readonly id: ReadId }[];
   nextReads: PendingRead[];
   roundReads: { readonly round: number; readonly reads: readonly PendingRead[] }[];
   transfer: { readonly target: NodeId; readonly startedActiveTick: number } | null;
+  /** The own disk hangs, and leadership was offered to another because of that. */
+  offeredForStall: boolean;
   uncommittedBytes: number;
   /** A follower holds entries that are committed and may not know it. */
   commitNoticeDue: boolean;
@@ -81,7 +88,9 @@ export interface LocalReads {
 export interface State {
   readonly config: CoreConfig;
   readonly id: NodeId;
-  membership: Membership;
+  readonly memberships: MembershipLog;
+  /** The one in force: the last in the log. */
+  readonly membership: Membership;
   voting: VotingRight;
   term: Term;
   votedFor: NodeId | null;
@@ -106,6 +115,8 @@ export interface State {
   /** The read whose answer ends `until-caught-up`, and the index it gave. */
   catchUp: { read: number | null; target: LogIndex | null };
   persisting: PersistBatch | null;
+  /** Active tick at which the batch under way was handed over. */
+  persistingSince: number;
   lastPersistSequence: number;
   now: SendNow[];
   afterDurable: SendAfterDurable[];
@@ -123,10 +134,15 @@ export function createState(config: CoreConfig, initial: InitialState): State {
       : new RaftLog({ index: base?.index ?? (0 as LogIndex), term: base?.term ?? (0 as Term) }, initial.entries);
   log.commitTo(Math.max(base?.index ?? 0, Math.min(initial.commitIndex, log.lastIndex)) as LogIndex);
   if (base !== null) log.appliedUpTo(base.index);
+  const memberships = new MembershipLog(base?.index ?? (0 as LogIndex), base?.membership ?? config.membership);
+  memberships.append(initial.entries);
   return {
     config,
     id: config.id,
-    membership: config.membership,
+    memberships,
+    get membership() {
+      return memberships.inForce;
+    },
     voting: config.voting,
     term: initial.hardState.term,
     votedFor: initial.hardState.votedFor,
@@ -144,6 +160,7 @@ export function createState(config: CoreConfig, initial: InitialState): State {
     reads: { lastRead: 0, lastSequence: 0, waiting: [], asked: null, confirmed: [] },
     catchUp: { read: null, target: null },
     persisting: null,
+    persistingSince: 0,
     lastPersistSequence: 0,
     now: [],
     afterDurable: [],
@@ -186,7 +203,14 @@ export function note(
 /** A leader was heard less than the shortest election timeout ago: no vote is given against it (dissertation §4.2.3). */
 export function leaderIsFresh(s: State): boolean {
   if (s.role.kind === "leader") return true; // check-quorum deposes it when it is not
+  // Under leases a process that has just started must assume that its former life heard one a moment ago.
+  if (s.config.leaseMarginTicks !== null && s.activeTick < s.config.electionTimeoutMinTicks) return true;
   return s.leader !== null && s.electionElapsed < s.config.electionTimeoutMinTicks;
 }
 
-export const countsTowardsQuorum = (s: State): boolean => s.voting.kind !== "never";
+export const countsTowardsQuorum = (s: State): boolean =>
+  s.voting.kind === "full" || s.voting.kind === "until-caught-up";
+
+/** The write under way takes longer than a disk that is well would need. */
+export const diskIsStalled = (s: State): boolean =>
+  s.persisting !== null && s.activeTick - s.persistingSince >= s.config.storageStallTicks;

@@ -10,6 +10,8 @@ export interface Entry {
   readonly index: LogIndex;
   readonly term: Term;
   readonly payload: Uint8Array;
+  /** Present in a membership entry only; its payload is then the same as bytes (membership-codec.ts). */
+  readonly membership?: Membership;
 }
 
 /** What must survive a crash for safety besides the log itself (Raft §5.2): forgetting it allows two votes in a term. */
@@ -26,6 +28,24 @@ export interface Membership {
   readonly voters: readonly NodeId[];
   readonly outgoing: readonly NodeId[];
   readonly learners: readonly NodeId[];
+  /** Where they are: one for each id above, ascending. The core only carries it. */
+  readonly members: readonly Member[];
+  /** Ids that were members once. None is ever used again: what its disk promised would be forgotten with it. */
+  readonly removed: readonly NodeId[];
+}
+
+/** One replica as the others find it. */
+export interface Member {
+  readonly id: NodeId;
+  /** Where it talks Raft. */
+  readonly address: string;
+  /** Where clients of the replicated service reach it; carried for them, not used here. */
+  readonly service: string;
+  /**
+   * Identifies the data folder of a replica that joined later; empty for the founders, and until the replica was first
+   * heard. A node whose folder is another one has lost what it promised, and does not vote (`until-named`).
+   */
+  readonly folder: string;
 }
 
 /** Identifies a snapshot: the state after applying everything up to and including `index`. */
@@ -40,11 +60,14 @@ export interface SnapshotMeta {
  * - `full`: the normal case.
  * - `until-caught-up`: the log was damaged, term and vote are intact. Its acknowledgements count (they speak of what it
  *   holds now), but it neither votes nor campaigns until it holds everything a quorum confirms as committed.
+ * - `until-named`: it joined with an empty folder. It takes part once the membership in force names that very folder,
+ *   so that a replica whose disk was wiped does not come back under its old id.
  * - `never`: term and vote are lost. It may have promised anything, so nothing it says counts towards any quorum.
  */
 export type VotingRight =
   | { readonly kind: "full" }
   | { readonly kind: "until-caught-up"; readonly reason: string }
+  | { readonly kind: "until-named"; readonly reason: string; readonly folder: string }
   | { readonly kind: "never"; readonly reason: string };
 
 /** Identifies one ReadIndex question of one process life: an answer to an earlier question can never be mistaken for it. */
@@ -64,6 +87,7 @@ export type Observe = (
 
 export interface CoreConfig {
   readonly id: NodeId;
+  /** The founders: in force until the log or a snapshot says otherwise. */
   readonly membership: Membership;
   /** Election timeouts are drawn from [min, max) ticks. A leader is *fresh* for `min` ticks after it was heard. */
   readonly electionTimeoutMinTicks: number;
@@ -78,6 +102,14 @@ export interface CoreConfig {
   readonly appendBytesMax: number;
   /** Payload bytes the leader holds uncommitted before it refuses proposals. */
   readonly uncommittedBytesMax: number;
+  /** A write of this node's own disk that takes longer costs it the leadership, and keeps it from campaigning. */
+  readonly storageStallTicks: number;
+  /**
+   * Leases (dissertation §6.4.1), off by default: a leader answers reads without a round while the newest confirmed round
+   * was sent less than the shortest election timeout minus this many ticks ago. The margin covers ticks cut off at both
+   * ends and clocks that run at different speeds. Null: off.
+   */
+  readonly leaseMarginTicks: number | null;
   readonly random: Random;
   readonly readNonce: number;
   readonly voting: VotingRight;

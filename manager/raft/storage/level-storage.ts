@@ -28,6 +28,8 @@ export interface LevelStorageOptions {
   readonly owner: { readonly clusterId: string; readonly clusterEpoch: number; readonly nodeId: number };
   /** Format an empty folder as a new replica's, instead of taking it for lost state. */
   readonly bootstrap: boolean;
+  /** Format an empty folder as that of a replica which joins a running cluster, under this identity. */
+  readonly join?: string | null;
 }
 
 type Operation =

@@ -14,10 +14,12 @@ export class MemoryStorage implements RaftStorage {
   #snapshot: { readonly stored: StoredSnapshot; readonly chunks: readonly Uint8Array[] } | null = null;
   #staged = new Map<number, Uint8Array[]>();
   #voting: VotingRight;
+  readonly #folder: string;
   readonly #afterEachWrite: () => Promise<void>;
 
   constructor(options: { readonly voting?: VotingRight; readonly afterEachWrite?: () => Promise<void> } = {}) {
     this.#voting = options.voting ?? { kind: "full" };
+    this.#folder = this.#voting.kind === "until-named" ? this.#voting.folder : "";
     this.#afterEachWrite = options.afterEachWrite ?? (() => Promise.resolve());
   }
 
@@ -28,6 +30,7 @@ export class MemoryStorage implements RaftStorage {
       entries: [...this.#entries],
       commitIndex: this.#commitIndex,
       voting: this.#voting,
+      folder: this.#folder,
     });
   }
 

@@ -2,6 +2,7 @@
  * Reads the store and the hard-state file at start, checks everything, and says what of it may be trusted.
  *
  *   nothing there, bootstrap        a new replica's folder: full rights
+ *   nothing there, join             a folder that votes once the membership names it
  *   nothing there, no bootstrap     term and vote are lost with the rest: never votes
  *   hard state unreadable           never votes
  *   hard state and its copy differ by more than one write: the store lost records
@@ -49,6 +50,8 @@ export interface Meta {
   readonly lost: string | null;
   /** The log was damaged and has not caught up since. */
   readonly damage: string | null;
+  /** Identity of a folder that joined a running cluster; empty for a founder's. */
+  readonly folder: string;
 }
 
 export interface FoundLog {
@@ -58,7 +61,7 @@ export interface FoundLog {
   readonly opened: OpenedStorage;
 }
 
-type Options = Pick<LevelStorageOptions, "owner" | "bootstrap">;
+type Options = Pick<LevelStorageOptions, "owner" | "bootstrap" | "join">;
 
 export async function openLog(store: Store, file: HardStateFile, options: Options): Promise<FoundLog> {
   const metaRecord = await store.get(META_KEY);
@@ -89,28 +92,33 @@ export async function openLog(store: Store, file: HardStateFile, options: Option
       entries: log.entries,
       commitIndex: log.commitIndex,
       voting: votingRight(found),
+      folder: found.folder,
     },
   };
 }
 
 function votingRight(meta: Meta): VotingRight {
   if (meta.lost !== null) return { kind: "never", reason: meta.lost };
-  return meta.damage === null ? { kind: "full" } : { kind: "until-caught-up", reason: meta.damage };
+  if (meta.damage !== null) return { kind: "until-caught-up", reason: meta.damage };
+  if (meta.folder === "") return { kind: "full" };
+  return { kind: "until-named", reason: "it joined and is not known to the membership yet", folder: meta.folder };
 }
 
 /** The store has no meta record: a new folder, an interrupted formatting, or a store that lost everything. */
-async function format(store: Store, file: HardStateFile, { owner, bootstrap }: Options): Promise<void> {
+async function format(store: Store, file: HardStateFile, { owner, bootstrap, join }: Options): Promise<void> {
   const newest = file.newest;
   const neverUsed = file.unused || newest?.term === 0;
   const anything = await store.keys({ limit: 1 }).all();
   let lost: string | null = null;
   let damage: string | null = null;
   if (neverUsed && anything.length === 0) {
-    if (!bootstrap) lost = "the data folder was empty and this replica was not told to bootstrap";
+    if (!bootstrap && !join)
+      lost = "the data folder was empty and this replica was told neither to bootstrap nor to join";
   } else damage = "the log's store lost its first record";
   const hardState: StoredHardState = newest ?? { generation: 1, term: 0 as Term, votedFor: null };
   if (file.unused) await file.write(hardState);
-  const meta: Meta = { format: 1, ...owner, lost, damage };
+  const folder = lost === null && damage === null ? (join ?? "") : "";
+  const meta: Meta = { format: 1, ...owner, lost, damage, folder };
   await store.batch(
     [
       { type: "put", key: META_KEY, value: sealFacts(meta) },
@@ -142,7 +150,13 @@ async function readFacts(
   } catch (error) {
     if (error instanceof AnantaError && error.code === "WRONG_CLUSTER") throw error;
     // It said whether term and vote were ever lost; without it the careful answer is yes.
-    meta = { format: 1, ...owner, lost: "the record that says whose data this is cannot be read", damage: null };
+    meta = {
+      format: 1,
+      ...owner,
+      lost: "the record that says whose data this is cannot be read",
+      damage: null,
+      folder: "",
+    };
     damage = meta.lost;
   }
   let copy: StoredHardState | null = null;

@@ -21,8 +21,10 @@ export interface OpenedStorage {
   /** Contiguous; they reach from at most snapshot.index + 1 on. */
   readonly entries: readonly Entry[];
   readonly commitIndex: LogIndex;
-  /** `full` unless something was lost or damaged, now or earlier and not repaired since. */
+  /** `full` unless something was lost or damaged, now or earlier and not repaired since; `until-named` when it joined. */
   readonly voting: VotingRight;
+  /** Identifies the data folder of a replica that joined a running cluster; empty for a founder's. */
+  readonly folder: string;
 }
 
 export interface StorageBatch {

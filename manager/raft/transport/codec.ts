@@ -7,9 +7,10 @@
  */
 import { crc32 } from "node:zlib";
 import { assertNever } from "../../../core/assert.js";
-import { logIndex, nodeId, term, type NodeId } from "../../../core/brands.js";
+import { logIndex, term, type NodeId } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
 import { ananta } from "../../../proto/gen/wire.js";
+import { decodeMembership, encodeMembership } from "../core/membership-codec.js";
 import type { ReadId, SnapshotMeta } from "../core/types.js";
 import { decodeEntryBlock, encodeEntryBlock } from "../entry-block.js";
 import type { PeerMessage } from "./transport.js";
@@ -102,9 +103,7 @@ function toWire(m: PeerMessage): WireFrame {
 const snapshotToWire = (snapshot: SnapshotMeta): ananta.raft.v1.SnapshotMeta.$Properties => ({
   index: snapshot.index,
   term: snapshot.term,
-  voters: [...snapshot.membership.voters],
-  outgoing: [...snapshot.membership.outgoing],
-  learners: [...snapshot.membership.learners],
+  membership: encodeMembership(snapshot.membership),
 });
 
 function snapshotFromWire(snapshot: ananta.raft.v1.SnapshotMeta.$Properties | null | undefined): SnapshotMeta {
@@ -112,11 +111,7 @@ function snapshotFromWire(snapshot: ananta.raft.v1.SnapshotMeta.$Properties | nu
   return {
     index: logIndex(snapshot.index ?? 0),
     term: term(snapshot.term ?? 0),
-    membership: {
-      voters: (snapshot.voters ?? []).map(nodeId),
-      outgoing: (snapshot.outgoing ?? []).map(nodeId),
-      learners: (snapshot.learners ?? []).map(nodeId),
-    },
+    membership: decodeMembership(snapshot.membership ?? new Uint8Array(0)),
   };
 }
 

@@ -5,7 +5,10 @@
  * When is a peer *gone*? A closed stream alone may be a bad moment of the network. All streams from and to it closed, and
  * then a connection refused, means that its process has ended. A new boot id means the same, and that another one runs.
  *
- * (G1) Nobody is listened to before a Hello of the right cluster, epoch, addressee and a known node id.
+ * Members come and go with the log (`setMembers`). A replica that says hello and is no member here may be one that this
+ * replica has not heard of yet, so it is answered, at the address it names, for as long as it stays connected: a *visitor*.
+ *
+ * (G1) Nobody is listened to before a Hello of the right cluster, epoch and addressee, nor if it was removed.
  */
 import type { NodeId } from "../../../core/brands.js";
 import { nodeId } from "../../../core/brands.js";
@@ -25,6 +28,7 @@ import {
   type RaftTransport,
   type TransferMessage,
   type TransportListener,
+  type TransportMembers,
 } from "./transport.js";
 
 const PROTOCOL_VERSION = 1;
@@ -39,12 +43,16 @@ const OUTBOX: Readonly<Record<Lane, { readonly outboxMessagesMax: number; readon
   bulk: { outboxMessagesMax: 1_024, outboxBytesMax: 16 * 1024 * 1024 },
 };
 
+const HOST_PORT = /^.+:\d{1,5}$/;
+/** Each visitor costs two connections; more than a few at once are no members that are merely news to us. */
+const VISITORS_MAX = 8;
+
 export interface GrpcTransportOptions {
   readonly env: Env;
   readonly log: Log;
   readonly id: NodeId;
-  /** Raft addresses of all members, the own one included. */
-  readonly addresses: ReadonlyMap<NodeId, string>;
+  /** Where this replica listens, "host:port". */
+  readonly address: string;
   readonly clusterId: string;
   readonly clusterEpoch: number;
   readonly redialMaxMs: number;
@@ -52,6 +60,9 @@ export interface GrpcTransportOptions {
 
 interface Peer {
   readonly id: NodeId;
+  readonly address: string;
+  /** False: a visitor. */
+  member: boolean;
   readonly lanes: Record<Lane, PeerLane>;
   /** Streams it dialled, with the boot id of who dialled. */
   readonly incoming: Map<MessageStream<WireWelcome, RaftFrame>, string>;
@@ -73,6 +84,8 @@ export class GrpcTransport implements RaftTransport {
   readonly #random: Random;
   readonly #bootId: Uint8Array;
   readonly #peers = new Map<NodeId, Peer>();
+  #members: TransportMembers = { addresses: new Map(), removed: [] };
+  #folder = "";
   #listener: TransportListener | null = null;
   #server: Server | null = null;
   #watch: Timer | null = null;
@@ -83,19 +96,21 @@ export class GrpcTransport implements RaftTransport {
     this.#bootId = options.env.entropy(16);
   }
 
-  async start(listener: TransportListener): Promise<void> {
+  async start(listener: TransportListener, folder: string): Promise<void> {
     this.#listener = listener;
-    const { env, id, addresses } = this.#options;
-    const address = addresses.get(id);
-    if (address === undefined)
-      throw new AnantaError("INVALID_ARGUMENT", `No raft address is configured for this node, ${id}.`);
-    for (const peerId of addresses.keys()) if (peerId !== id) this.#peers.set(peerId, this.#createPeer(peerId));
+    this.#folder = folder;
+    const { env, address } = this.#options;
     this.#server = await env.network.serve(
       address,
       LANES.map((lane) => bidi(METHODS[lane], (stream) => this.#accept(stream, lane))),
     );
-    for (const peer of this.#peers.values()) for (const lane of LANES) peer.lanes[lane].start();
+    this.#meetMembers();
     this.#watchSilence();
+  }
+
+  setMembers(members: TransportMembers): void {
+    this.#members = members;
+    if (this.#server !== null) this.#meetMembers();
   }
 
   send({ to, message }: SendNow): void {
@@ -114,8 +129,41 @@ export class GrpcTransport implements RaftTransport {
       for (const stream of peer.incoming.keys()) stream.end();
       peer.incoming.clear();
     }
+    this.#peers.clear();
     await this.#server?.stop(0);
     this.#server = null;
+  }
+
+  #meetMembers(): void {
+    const { addresses, removed } = this.#members;
+    for (const [id, address] of addresses) {
+      if (id === this.#options.id) continue;
+      const known = this.#peers.get(id);
+      if (known?.address === address) known.member = true;
+      else {
+        if (known !== undefined) this.#forget(known);
+        this.#addPeer(id, address, true);
+      }
+    }
+    for (const peer of [...this.#peers.values()]) {
+      if (addresses.has(peer.id)) continue;
+      peer.member = false;
+      if (peer.incoming.size === 0 || removed.includes(peer.id)) this.#forget(peer);
+    }
+  }
+
+  #addPeer(id: NodeId, address: string, member: boolean): Peer {
+    const peer = this.#createPeer(id, address, member);
+    this.#peers.set(id, peer);
+    for (const lane of LANES) peer.lanes[lane].start();
+    return peer;
+  }
+
+  #forget(peer: Peer): void {
+    this.#peers.delete(peer.id);
+    for (const lane of LANES) peer.lanes[lane].stop();
+    for (const stream of peer.incoming.keys()) stream.end();
+    peer.incoming.clear();
   }
 
   #send(to: NodeId, message: PeerMessage): void {
@@ -126,7 +174,7 @@ export class GrpcTransport implements RaftTransport {
     lane.send(encodeMessage(message));
   }
 
-  #createPeer(id: NodeId): Peer {
+  #createPeer(id: NodeId, address: string, member: boolean): Peer {
     const hello = ananta.raft.v1.Frame.encode({
       hello: {
         clusterId: this.#options.clusterId,
@@ -135,15 +183,17 @@ export class GrpcTransport implements RaftTransport {
         to: id,
         bootId: this.#bootId,
         version: PROTOCOL_VERSION,
+        address: this.#options.address,
+        folder: this.#folder,
       },
     }).finish();
     const create = (lane: Lane): PeerLane => {
-      const { env, addresses, redialMaxMs } = this.#options;
+      const { env, redialMaxMs } = this.#options;
       return new PeerLane({
         lane,
         clock: env.clock,
         random: this.#random.fork(),
-        connect: () => env.network.connect(addresses.get(id)!, { reconnectMaxMs: redialMaxMs, dedicated: true }), // an id of the map
+        connect: () => env.network.connect(address, { reconnectMaxMs: redialMaxMs, dedicated: true }),
         hello,
         redialMaxMs,
         ...OUTBOX[lane],
@@ -154,6 +204,8 @@ export class GrpcTransport implements RaftTransport {
     };
     const peer: Peer = {
       id,
+      address,
+      member,
       lanes: { control: create("control"), bulk: create("bulk") },
       incoming: new Map(),
       bootId: null,
@@ -183,6 +235,7 @@ export class GrpcTransport implements RaftTransport {
     const bootId = hex(welcome.bootId ?? new Uint8Array(0));
     peer.laneBootIds[lane] = bootId;
     this.#learnBootId(peer, bootId);
+    if (welcome.folder) this.#listener?.identified(peer.id, welcome.folder);
   }
 
   #laneClosed(peer: Peer, lane: Lane, refused: boolean): void {
@@ -254,6 +307,10 @@ export class GrpcTransport implements RaftTransport {
       },
       closed: () => {
         if (peer === null || !peer.incoming.delete(stream)) return;
+        if (!peer.member && peer.incoming.size === 0) {
+          this.#forget(peer);
+          return;
+        }
         // A refusal may have come before the last of its streams was seen to close.
         if (peer.refused) this.#considerGone(peer);
       },
@@ -269,16 +326,29 @@ export class GrpcTransport implements RaftTransport {
       throw new AnantaError("WRONG_CLUSTER", `This is cluster ${clusterId}, epoch ${clusterEpoch}.`);
     }
     const from = hello.from ?? 0;
-    const peer = from >= 1 && from <= 65_535 ? this.#peers.get(nodeId(from)) : undefined;
-    if (hello.to !== id || peer === undefined) {
-      throw new AnantaError("PERMISSION_DENIED", `Node ${from} is not known here, or does not mean this node, ${id}.`);
+    if (hello.to !== id || from < 1 || from > 65_535 || from === id) {
+      throw new AnantaError("PERMISSION_DENIED", `Node ${from} does not mean this node, ${id}.`);
     }
+    if (this.#members.removed.includes(nodeId(from))) {
+      throw new AnantaError("PERMISSION_DENIED", `Node ${from} was removed from this cluster.`);
+    }
+    const peer = this.#peers.get(nodeId(from)) ?? this.#addVisitor(nodeId(from), hello.address ?? "");
     if ((hello.version ?? 0) < 1) throw new AnantaError("FAILED_PRECONDITION", "The Hello names no protocol version.");
     const bootId = hex(hello.bootId ?? new Uint8Array(0));
     this.#learnBootId(peer, bootId);
     peer.goneTold = false;
     peer.incoming.set(stream, bootId);
-    stream.send({ nodeId: id, bootId: this.#bootId, version: PROTOCOL_VERSION });
+    stream.send({ nodeId: id, bootId: this.#bootId, version: PROTOCOL_VERSION, folder: this.#folder });
+    if (hello.folder) this.#listener?.identified(peer.id, hello.folder);
     return peer;
+  }
+
+  #addVisitor(id: NodeId, address: string): Peer {
+    const visitors = [...this.#peers.values()].filter((peer) => !peer.member).length;
+    if (!HOST_PORT.test(address) || visitors >= VISITORS_MAX) {
+      throw new AnantaError("PERMISSION_DENIED", `Node ${id} is not known here.`);
+    }
+    this.#options.log.info("a replica that is no member here said hello", { peer: id, address });
+    return this.#addPeer(id, address, false);
   }
 }

@@ -12,7 +12,7 @@ import type { PeerMessage, RaftTransport, TransferMessage, TransportListener } f
 export class LoopbackHub {
   readonly #clock: Clock;
   readonly #delayMs: number;
-  readonly #listeners = new Map<NodeId, TransportListener>();
+  readonly #nodes = new Map<NodeId, { readonly listener: TransportListener; readonly folder: string }>();
   readonly #cut = new Set<string>();
 
   constructor(options: { readonly clock: Clock; readonly delayMs?: number }) {
@@ -22,15 +22,21 @@ export class LoopbackHub {
 
   transportOf(id: NodeId): RaftTransport {
     return {
-      start: (listener) => {
-        this.#listeners.set(id, listener);
+      start: (listener, folder) => {
+        for (const [other, { listener: told, folder: theirs }] of this.#nodes) {
+          if (folder !== "") told.identified(id, folder);
+          if (theirs !== "") listener.identified(other, theirs);
+        }
+        this.#nodes.set(id, { listener, folder });
         return Promise.resolve();
       },
+      // Everybody hears everybody: whom to talk to is the core's to say.
+      setMembers: () => undefined,
       send: ({ to, message }: SendNow) => this.#carry(id, to, message),
       sendTransfer: (to: NodeId, message: TransferMessage) => this.#carry(id, to, message),
       stop: () => {
-        this.#listeners.delete(id);
-        for (const listener of this.#listeners.values()) listener.gone(id);
+        this.#nodes.delete(id);
+        for (const { listener } of this.#nodes.values()) listener.gone(id);
         return Promise.resolve();
       },
     };
@@ -48,7 +54,7 @@ export class LoopbackHub {
   #carry(from: NodeId, to: NodeId, message: PeerMessage): void {
     const bytes = encodeMessage(message);
     const deliver = (): void => {
-      const listener = this.#listeners.get(to);
+      const listener = this.#nodes.get(to)?.listener;
       if (listener === undefined || this.#cut.has(`${from}>${to}`)) return;
       listener.received(messageFromWire(ananta.raft.v1.Frame.decode(bytes), from));
     };

@@ -45,10 +45,22 @@ export interface TransportListener {
   gone(peer: NodeId): void;
   /** Another process than before answers for `peer`. */
   restarted(peer: NodeId): void;
+  /** Which data folder `peer` has; told at every new connection, only of replicas that joined later. */
+  identified(peer: NodeId, folder: string): void;
+}
+
+/** Whom to talk to. Others are answered while they are connected: a member may be one that is not known here yet. */
+export interface TransportMembers {
+  /** Raft addresses, "host:port"; the own one is ignored. */
+  readonly addresses: ReadonlyMap<NodeId, string>;
+  /** Ids that are refused. */
+  readonly removed: readonly NodeId[];
 }
 
 export interface RaftTransport {
-  start(listener: TransportListener): Promise<void>;
+  /** `folder`: the own data folder as others are told of it; empty for a founder. */
+  start(listener: TransportListener, folder: string): Promise<void>;
+  setMembers(members: TransportMembers): void;
   send(outgoing: SendNow): void;
   sendTransfer(to: NodeId, message: TransferMessage): void;
   stop(): Promise<void>;
