@@ -16,6 +16,8 @@ export interface ClosedLoop {
 export interface LoopResult {
   /** Answers within the measured time. */
   readonly answers: number;
+  /** All answers of the run, for checks against what the other side counted. */
+  readonly total: number;
   readonly perSecond: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
@@ -26,12 +28,14 @@ export async function closedLoop(loop: ClosedLoop): Promise<LoopResult> {
   const startMs = performance.now() + loop.warmUpMs;
   const endMs = startMs + loop.measureMs;
   const latenciesMs: number[] = [];
+  let total = 0;
   let failed = false;
   const requester = async (id: number): Promise<void> => {
     for (let round = 0; !failed; round++) {
       const sentMs = performance.now();
       if (sentMs >= endMs) return;
       await loop.request(id, round);
+      total++;
       const nowMs = performance.now();
       if (nowMs >= startMs && nowMs < endMs) latenciesMs.push(nowMs - sentMs);
     }
@@ -44,6 +48,7 @@ export async function closedLoop(loop: ClosedLoop): Promise<LoopResult> {
   }
   return {
     answers: latenciesMs.length,
+    total,
     perSecond: (latenciesMs.length * 1_000) / loop.measureMs,
     p50Ms: percentile(latenciesMs, 0.5),
     p99Ms: percentile(latenciesMs, 0.99),
