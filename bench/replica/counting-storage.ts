@@ -30,6 +30,14 @@ export class CountingStorage implements RaftStorage {
     return this.#below.completeSnapshot(snapshot);
   }
 
+  receiveSnapshotChunk(snapshot: StoredSnapshot, number: number, data: Uint8Array): Promise<void> {
+    return this.#below.receiveSnapshotChunk(snapshot, number, data);
+  }
+
+  verifyReceived(): Promise<boolean> {
+    return this.#below.verifyReceived();
+  }
+
   readSnapshotChunk(number: number): Promise<Uint8Array> {
     return this.#below.readSnapshotChunk(number);
   }
@@ -44,6 +52,10 @@ export class CountingStorage implements RaftStorage {
 
   freeBytes(): Promise<number> {
     return this.#below.freeBytes();
+  }
+
+  oldestWriteMs(): number {
+    return this.#below.oldestWriteMs();
   }
 
   close(): Promise<void> {

@@ -35,7 +35,7 @@ const id = nodeId(settings.id);
 const store = new KeyValueStore();
 const owner = { clusterId: CLUSTER_ID, clusterEpoch: 1, nodeId: id };
 const storage = new CountingStorage(
-  new LevelStorage({ disk: env.disk, folder: settings.folder, owner, bootstrap: true }),
+  new LevelStorage({ disk: env.disk, clock: env.clock, folder: settings.folder, owner, bootstrap: true }),
 );
 const node: RaftNode = createRaftNode({
   env,

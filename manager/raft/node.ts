@@ -17,6 +17,7 @@ import type { Env, Log, Timer } from "../../runtime/env.js";
 import { membersOf, simpleMembership, type MembershipChange } from "./core/membership.js";
 import { RaftCore } from "./core/raft.js";
 import type { PersistBatch, SendNow } from "./core/ready.js";
+import { isInstalling } from "./core/state.js";
 import type { Entry, Member } from "./core/types.js";
 import { PendingChange } from "./pending-changes.js";
 import { PendingProposals } from "./pending-proposals.js";
@@ -109,6 +110,7 @@ class Node implements RaftNode {
       parts.storage ??
       new LevelStorage({
         disk: env.disk,
+        clock: env.clock,
         folder: config.dataFolder,
         owner: { clusterId: config.clusterId, clusterEpoch: config.clusterEpoch, nodeId: config.id },
         bootstrap: config.bootstrap,
@@ -147,7 +149,9 @@ class Node implements RaftNode {
   async start(): Promise<void> {
     if (this.#lifecycle !== "new") throw new AnantaError("FAILED_PRECONDITION", "A raft node is started once.");
     const opened = await this.#storage.open();
+    for (const finding of opened.findings) this.#log.warn("storage made something good", { finding });
     if (opened.snapshot !== null) await this.#snapshots.restore(opened.snapshot);
+    this.#snapshots.resume(opened.receiving);
     if (opened.voting.kind !== "full")
       this.#log.warn("this replica does not vote", { until: opened.voting.kind, reason: opened.voting.reason });
     const ticks = (ms: number): number => Math.max(1, Math.round(ms / this.#config.tickMs));
@@ -352,9 +356,11 @@ class Node implements RaftNode {
 
   #received(core: RaftCore, message: PeerMessage): void {
     switch (message.kind) {
+      case "snapshot-offer":
       case "snapshot-chunk": {
         if (message.term < core.state.term) return;
-        this.#snapshots.receive(message, message.snapshot.index <= core.state.log.commitIndex);
+        const { commitIndex } = core.state.log;
+        this.#snapshots.receive(message, { commitIndex, installing: isInstalling(core.state) });
         return;
       }
       case "snapshot-chunk-ack":
@@ -435,7 +441,7 @@ class Node implements RaftNode {
         commitIndex: batch.commitIndex,
         snapshot,
       });
-      if (snapshot !== null) await this.#snapshots.restore(snapshot);
+      if (snapshot !== null) await this.#snapshots.install(snapshot);
     } catch (error) {
       this.#fail(error);
       return;

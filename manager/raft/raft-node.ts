@@ -13,10 +13,17 @@ export interface CommittedEntry {
 export interface ReplicatedStateMachine {
   /** Entries in log order. Called once per commit advance, with everything newly committed. */
   apply(entries: readonly CommittedEntry[]): void;
-  /** The state after the last applied entry, as chunks of at most 1 MiB. Taken while no apply runs. */
-  snapshot(): Iterable<Uint8Array>;
-  /** Replaces the state by a snapshot's, which holds everything up to and including `index`. */
-  restore(chunks: Iterable<Uint8Array>, index: LogIndex): void;
+  /**
+   * The state after the last applied entry, as chunks of at most 1 MiB. Called between two applies. An iterable is drained
+   * at once. An async iterable is drained slice by slice while further entries are applied, and still gives the state of
+   * the call: it is how a large state is written down without holding up the event loop.
+   */
+  snapshot(): Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+  /**
+   * Replaces the state by a snapshot's, which holds everything up to and including `index`. Nothing is applied before it
+   * returns or, where it works in slices, before its promise resolves.
+   */
+  restore(chunks: Iterable<Uint8Array>, index: LogIndex): void | Promise<void>;
 }
 
 export interface RaftNodeConfig {

@@ -1,7 +1,8 @@
 /**
- * Carries the present snapshot to one follower: a chunk, its acknowledgement, the next. The follower names the chunk it
- * wants, so a transfer that broke goes on where it stopped. Ends with the core's install-snapshot message, or with a report
- * of failure; one of the two always happens, or the follower would be forgotten.
+ * Carries the present snapshot to one follower: an offer, which the follower answers with the first chunk it wants, then
+ * chunks with a few under way, so that one's fsync and the next one's journey overlap. A transfer that broke goes on where it
+ * stopped, for the follower names the chunk. Ends with the core's install-snapshot message, or with a report of failure; one
+ * of the two always happens, or the follower would be forgotten.
  */
 import type { NodeId } from "../../core/brands.js";
 import type { Clock, Timer } from "../../runtime/env.js";
@@ -11,6 +12,10 @@ import type { RaftTransport, SnapshotChunkAck } from "./transport/transport.js";
 
 /** A chunk is at most 1 MiB and one fsync; a follower that needs longer is started over once it is heard again. */
 const ACK_TIMEOUT_MS = 2_000;
+/** Enough to hide a follower's fsync behind the wire, a quarter of the outbox at most. */
+export const CHUNKS_UNDER_WAY_MAX = 4;
+/** How often a follower may find that what it received does not have the digest. */
+const RESTARTS_MAX = 3;
 
 export interface SnapshotSenderOptions {
   readonly to: NodeId;
@@ -27,7 +32,12 @@ export interface SnapshotSenderOptions {
 
 export class SnapshotSender {
   readonly #options: SnapshotSenderOptions;
-  #wanted = 0;
+  /** Chunks below are durable there. */
+  #acked = 0;
+  #next = 0;
+  #offered = false;
+  #reading = false;
+  #restarts = 0;
   #timer: Timer | null = null;
   #over = false;
 
@@ -36,13 +46,34 @@ export class SnapshotSender {
   }
 
   start(): void {
-    this.#sendWanted();
+    const { snapshot, message, transport, to } = this.#options;
+    this.#armTimer();
+    transport.sendTransfer(to, { kind: "snapshot-offer", from: message.from, term: message.term, snapshot });
+  }
+
+  /** Chunks that the follower holds durably. */
+  get acked(): number {
+    return this.#acked;
   }
 
   acknowledged(ack: SnapshotChunkAck): void {
-    if (this.#over || ack.index !== this.#options.snapshot.meta.index) return;
-    this.#wanted = Math.min(ack.next, this.#options.snapshot.chunkCount);
-    this.#sendWanted();
+    const { snapshot, transport, to, message } = this.#options;
+    if (this.#over || ack.digest !== snapshot.digest || ack.next > snapshot.chunkCount) return;
+    if (!ack.rewind && ack.next <= this.#acked) return; // an old one
+    this.#armTimer();
+    if (ack.rewind && ack.next < this.#acked && ++this.#restarts > RESTARTS_MAX) {
+      this.#end(false);
+      return;
+    }
+    this.#offered = true;
+    this.#acked = ack.next;
+    this.#next = ack.rewind ? ack.next : Math.max(this.#next, ack.next);
+    if (ack.next < snapshot.chunkCount) {
+      this.#sendNext();
+      return;
+    }
+    transport.send({ order: "now", to, message: { ...message, snapshot: snapshot.meta } });
+    this.#end(true);
   }
 
   /** The connection broke, or this node leads no more. */
@@ -50,28 +81,26 @@ export class SnapshotSender {
     this.#end(false);
   }
 
-  #sendWanted(): void {
-    const { snapshot, storage, message, transport, to, clock, failed } = this.#options;
+  #armTimer(): void {
     this.#timer?.cancel();
-    if (this.#wanted === snapshot.chunkCount) {
-      transport.send({ order: "now", to, message: { ...message, snapshot: snapshot.meta } });
-      this.#end(true);
-      return;
-    }
-    this.#timer = clock.setTimer(ACK_TIMEOUT_MS, () => this.#end(false));
-    const number = this.#wanted;
+    this.#timer = this.#options.clock.setTimer(ACK_TIMEOUT_MS, () => this.#end(false));
+  }
+
+  #sendNext(): void {
+    const { snapshot, storage, message, transport, to, failed } = this.#options;
+    const room = this.#next < Math.min(snapshot.chunkCount, this.#acked + CHUNKS_UNDER_WAY_MAX);
+    if (this.#over || !this.#offered || this.#reading || !room) return;
+    const number = this.#next;
+    this.#reading = true;
     storage.readSnapshotChunk(number).then((data) => {
-      if (this.#over || number !== this.#wanted) return;
-      const { from, term } = message;
-      transport.sendTransfer(to, {
-        kind: "snapshot-chunk",
-        from,
-        term,
-        snapshot: snapshot.meta,
-        number,
-        count: snapshot.chunkCount,
-        data,
-      });
+      this.#reading = false;
+      if (this.#over) return;
+      if (number === this.#next) {
+        this.#next++;
+        const { from, term } = message;
+        transport.sendTransfer(to, { kind: "snapshot-chunk", from, term, digest: snapshot.digest, number, data });
+      } // else: the follower asked for another one meanwhile
+      this.#sendNext();
     }, failed);
   }
 

@@ -3,19 +3,33 @@
  * sends the present one, receives another's.
  *
  * (Z1) A snapshot is taken between two applies, and only of what the own disk holds as log: it never runs ahead of it.
- * (Z2) While one is being sent no new one is taken: the transfer ends before the log moves on, however fast that is.
+ * (Z2) While one is being sent, and for a while after such a transfer broke off, no new one is taken: the transfer ends, or
+ *      goes on where it stopped, before the log moves on, however fast that is.
+ * (Z3) What is kept in memory as log is bounded: SNAPSHOT_EVERY_BYTES (or `snapshotEveryEntries`) since the newest snapshot
+ *      and TRAILING_BYTES_MAX (or `trailingEntries`) before it; plus, under (Z2), what is written during a transfer.
  */
+import { assert } from "../../core/assert.js";
 import { AnantaError } from "../../core/errors.js";
 import type { LogIndex, NodeId, Term } from "../../core/brands.js";
 import type { Env, Log } from "../../runtime/env.js";
 import type { InstallSnapshot } from "./core/messages.js";
 import type { RaftCore } from "./core/raft.js";
-import type { SnapshotMeta } from "./core/types.js";
+import { entryBytes, type SnapshotMeta } from "./core/types.js";
 import type { RaftNodeConfig, ReplicatedStateMachine } from "./raft-node.js";
-import { SnapshotReceiver } from "./snapshot-receiver.js";
+import { SnapshotDigest } from "./snapshot-digest.js";
+import { SnapshotReceiver, SPACE_KEPT_BYTES } from "./snapshot-receiver.js";
 import { SnapshotSender } from "./snapshot-sender.js";
-import type { RaftStorage, StoredSnapshot } from "./storage/storage.js";
-import type { RaftTransport, SnapshotChunk, SnapshotChunkAck } from "./transport/transport.js";
+import type { RaftStorage, ReceivingSnapshot, StoredSnapshot } from "./storage/storage.js";
+import type { RaftTransport, SnapshotChunkAck, SnapshotChunk, SnapshotOffer } from "./transport/transport.js";
+
+export const SNAPSHOT_EVERY_BYTES = 64 * 1024 * 1024;
+export const TRAILING_BYTES_MAX = 32 * 1024 * 1024;
+/** Under gRPC's 4 MiB frame limit with room to spare, large beside a chunk's fixed costs. */
+export const CHUNK_BYTES_MAX = 1024 * 1024;
+/** (Z2) Reconnecting takes an election timeout, restarting a replica a few seconds. */
+const HOLD_AFTER_BROKEN_TRANSFER_MS = 10_000;
+/** Until the disk is looked at again when there was no room for a snapshot. */
+const NO_ROOM_PAUSE_MS = 10_000;
 
 export interface SnapshotsOptions {
   readonly env: Env;
@@ -37,12 +51,16 @@ export class Snapshots {
   #present: StoredSnapshot | null = null;
   /** One of our own being written. */
   #taking: Promise<void> | null = null;
+  /** (Z2) and after a disk without room. */
+  #notBeforeMs = Number.NEGATIVE_INFINITY;
+  /** Applied entries and their bytes since the newest snapshot. */
+  readonly #applied = { index: 0, bytes: 0 };
   #stopped = false;
 
   constructor(options: SnapshotsOptions) {
     this.#options = options;
-    const { config, storage, transport, failed } = options;
-    this.#receiver = new SnapshotReceiver({ id: config.id, storage, transport, failed });
+    const { config, storage, transport, log, failed } = options;
+    this.#receiver = new SnapshotReceiver({ id: config.id, storage, transport, log, failed });
   }
 
   stop(): void {
@@ -59,23 +77,39 @@ export class Snapshots {
 
   async restore(snapshot: StoredSnapshot): Promise<void> {
     const { storage, stateMachine, log } = this.#options;
+    const digest = new SnapshotDigest();
     const chunks: Uint8Array[] = [];
-    for (let number = 0; number < snapshot.chunkCount; number++) chunks.push(await storage.readSnapshotChunk(number));
-    stateMachine.restore(chunks, snapshot.meta.index);
+    for (let number = 0; number < snapshot.chunkCount; number++) {
+      const chunk = await storage.readSnapshotChunk(number);
+      digest.add(chunk);
+      chunks.push(chunk);
+    }
+    if (digest.finish() !== snapshot.digest)
+      throw new AnantaError(
+        "STORAGE_DAMAGED",
+        `The snapshot of index ${snapshot.meta.index} does not have its digest.`,
+      );
+    await stateMachine.restore(chunks, snapshot.meta.index);
     this.#present = snapshot;
+    this.#applied.index = snapshot.meta.index;
+    this.#applied.bytes = 0;
     log.info("state restored from a snapshot", { index: snapshot.meta.index, chunks: chunks.length });
   }
 
   takeWhenDue(core: RaftCore): void {
-    const { config, stateMachine, failed } = this.#options;
+    const { config, env, stateMachine, failed } = this.#options;
     const { log, snapshot, memberships } = core.state;
     const index = log.appliedIndex;
-    if (this.#stopped || index - (snapshot?.index ?? 0) < config.snapshotEveryEntries) return;
-    if (this.#taking !== null || this.#senders.size > 0) return; // (Z2)
-    if (index > log.stableIndex) return; // (Z1)
+    for (; this.#applied.index < index; this.#applied.index++) {
+      const entry = log.entryAt(this.#applied.index + 1);
+      if (entry !== undefined) this.#applied.bytes += entryBytes(entry);
+    }
+    const entries = index - (snapshot?.index ?? 0);
+    const due = entries >= config.snapshotEveryEntries || (entries > 0 && this.#applied.bytes >= SNAPSHOT_EVERY_BYTES);
+    if (this.#stopped || !due || this.#taking !== null || this.#senders.size > 0) return; // (Z2)
+    if (index > log.stableIndex || env.clock.nowMs() < this.#notBeforeMs) return; // (Z1)
     const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership: memberships.at(index) };
-    const chunks = Array.from(stateMachine.snapshot(), (chunk) => new Uint8Array(chunk)); // it may use its buffer again
-    if (chunks.length === 0) chunks.push(new Uint8Array(0));
+    const chunks = captured(stateMachine.snapshot());
     this.#taking = this.#store(core, meta, chunks)
       .catch(failed)
       .finally(() => {
@@ -83,21 +117,54 @@ export class Snapshots {
       });
   }
 
-  async #store(core: RaftCore, meta: SnapshotMeta, chunks: readonly Uint8Array[]): Promise<void> {
-    const { storage, config } = this.#options;
+  async #store(
+    core: RaftCore,
+    meta: SnapshotMeta,
+    chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  ): Promise<void> {
+    const { storage, log, env } = this.#options;
     // The leader may have sent a newer one meanwhile.
     const overtaken = (): boolean => this.#stopped || (core.state.snapshot?.index ?? 0) >= meta.index;
-    for (const [number, chunk] of chunks.entries()) {
-      if (overtaken()) return;
-      await storage.writeSnapshotChunk(meta, number, chunk);
+    const free = await storage.freeBytes();
+    if (free < SPACE_KEPT_BYTES + (this.#present?.byteCount ?? 0)) {
+      log.warn("no room to take a snapshot; the log is kept", { index: meta.index, free });
+      this.#notBeforeMs = env.clock.nowMs() + NO_ROOM_PAUSE_MS;
+      return;
     }
+    const digest = new SnapshotDigest();
+    const write = async (chunk: Uint8Array): Promise<void> => {
+      assert(chunk.length <= CHUNK_BYTES_MAX, "a snapshot's chunk has at most 1 MiB");
+      const number = digest.chunkCount;
+      digest.add(chunk);
+      await storage.writeSnapshotChunk(meta, number, chunk);
+    };
+    for await (const chunk of chunks) {
+      if (overtaken()) return;
+      await write(chunk);
+    }
+    if (digest.chunkCount === 0) await write(new Uint8Array(0));
     if (overtaken()) return;
-    const stored: StoredSnapshot = { meta, chunkCount: chunks.length };
+    const { chunkCount, byteCount } = digest;
+    const stored: StoredSnapshot = { meta, chunkCount, byteCount, digest: digest.finish() };
     await storage.completeSnapshot(stored);
     if (overtaken()) return;
     this.#present = stored;
-    core.snapshotTaken(meta, Math.max(0, meta.index - config.trailingEntries) as LogIndex);
+    core.snapshotTaken(meta, this.#compactionIndex(core, meta.index));
+    this.#applied.bytes = 0; // what was applied while it was written counts as little
     await storage.compactTo((core.state.log.firstIndex - 1) as LogIndex);
+  }
+
+  /** (Z3) */
+  #compactionIndex({ state: { log } }: RaftCore, snapshotIndex: LogIndex): LogIndex {
+    const first = Math.max(log.firstIndex, snapshotIndex - this.#options.config.trailingEntries + 1);
+    let at: number = snapshotIndex;
+    for (let bytes = 0; at >= first; at--) {
+      const entry = log.entryAt(at);
+      if (entry === undefined) break;
+      bytes += entryBytes(entry);
+      if (bytes > TRAILING_BYTES_MAX) break;
+    }
+    return at as LogIndex;
   }
 
   // ---- sending ----
@@ -113,18 +180,11 @@ export class Snapshots {
     const finished = (delivered: boolean): void => {
       if (this.#senders.get(to) !== sender) return;
       this.#senders.delete(to);
+      if (!delivered && sender.acked > 0) this.#notBeforeMs = env.clock.nowMs() + HOLD_AFTER_BROKEN_TRANSFER_MS; // (Z2)
       sent(to, delivered);
     };
-    const sender = new SnapshotSender({
-      to,
-      message,
-      snapshot,
-      storage,
-      transport,
-      clock: env.clock,
-      finished,
-      failed,
-    });
+    const { clock } = env;
+    const sender = new SnapshotSender({ to, message, snapshot, storage, transport, clock, finished, failed });
     this.#senders.set(to, sender);
     sender.start();
   }
@@ -141,12 +201,36 @@ export class Snapshots {
 
   // ---- receiving ----
 
-  receive(chunk: SnapshotChunk, held: boolean): void {
-    this.#receiver.receive(chunk, held);
+  /** What an earlier process had received. */
+  resume(receiving: ReceivingSnapshot | null): void {
+    if (receiving !== null) this.#receiver.resume(receiving);
   }
 
-  /** The staged snapshot of this index, if all of it is there. */
+  receive(message: SnapshotOffer | SnapshotChunk, state: { commitIndex: LogIndex; installing: boolean }): void {
+    const { commitIndex, installing } = state;
+    if (message.kind === "snapshot-offer")
+      this.#receiver.offered(message, { held: message.snapshot.meta.index <= commitIndex, installing });
+    else this.#receiver.received(message, { held: this.#receiver.index <= commitIndex, installing });
+  }
+
+  /** The received snapshot of this index, if all of it is there. */
   received(meta: SnapshotMeta): StoredSnapshot | null {
     return this.#receiver.complete(meta);
   }
+
+  /** What was received is durably the state of this replica: now the state machine's too. */
+  async install(snapshot: StoredSnapshot): Promise<void> {
+    this.#receiver.installed();
+    await this.restore(snapshot);
+  }
+}
+
+/**
+ * The state as it is now. An asynchronous snapshot keeps hold of that by itself, whatever is applied meanwhile; the chunks of
+ * a synchronous one are all taken at once, and copied, for it may use its buffer again.
+ */
+function captured(
+  chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): Iterable<Uint8Array> | AsyncIterable<Uint8Array> {
+  return Symbol.asyncIterator in chunks ? chunks : Array.from(chunks, (chunk) => new Uint8Array(chunk));
 }

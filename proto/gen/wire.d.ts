@@ -12262,8 +12262,11 @@ export namespace ananta {
                 /** Frame snapshotChunkAck. */
                 snapshotChunkAck?: (ananta.raft.v1.SnapshotChunkAck.$Properties|null);
 
+                /** Frame snapshotOffer. */
+                snapshotOffer?: (ananta.raft.v1.SnapshotOffer.$Properties|null);
+
                 /** Frame body. */
-                body?: ("hello"|"preVoteRequest"|"preVoteResponse"|"voteRequest"|"voteResponse"|"appendRequest"|"appendResponse"|"appendRejection"|"heartbeat"|"heartbeatResponse"|"installSnapshot"|"timeoutNow"|"readRequest"|"readResponse"|"snapshotChunk"|"snapshotChunkAck");
+                body?: ("hello"|"preVoteRequest"|"preVoteResponse"|"voteRequest"|"voteResponse"|"appendRequest"|"appendResponse"|"appendRejection"|"heartbeat"|"heartbeatResponse"|"installSnapshot"|"timeoutNow"|"readRequest"|"readResponse"|"snapshotChunk"|"snapshotChunkAck"|"snapshotOffer");
 
                 /**
                  * Creates a new Frame instance using the specified properties.
@@ -12373,8 +12376,11 @@ export namespace ananta {
                     /** Frame snapshotChunkAck */
                     snapshotChunkAck?: (ananta.raft.v1.SnapshotChunkAck.$Properties|null);
 
+                    /** Frame snapshotOffer */
+                    snapshotOffer?: (ananta.raft.v1.SnapshotOffer.$Properties|null);
+
                     /** Frame body */
-                    body?: ("hello"|"preVoteRequest"|"preVoteResponse"|"voteRequest"|"voteResponse"|"appendRequest"|"appendResponse"|"appendRejection"|"heartbeat"|"heartbeatResponse"|"installSnapshot"|"timeoutNow"|"readRequest"|"readResponse"|"snapshotChunk"|"snapshotChunkAck");
+                    body?: ("hello"|"preVoteRequest"|"preVoteResponse"|"voteRequest"|"voteResponse"|"appendRequest"|"appendResponse"|"appendRejection"|"heartbeat"|"heartbeatResponse"|"installSnapshot"|"timeoutNow"|"readRequest"|"readResponse"|"snapshotChunk"|"snapshotChunkAck"|"snapshotOffer");
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -12398,9 +12404,10 @@ export namespace ananta {
                   readResponse?: ananta.raft.v1.ReadResponse.$Shape|null;
                   snapshotChunk?: ananta.raft.v1.SnapshotChunk.$Shape|null;
                   snapshotChunkAck?: ananta.raft.v1.SnapshotChunkAck.$Shape|null;
+                  snapshotOffer?: ananta.raft.v1.SnapshotOffer.$Shape|null;
                   $unknowns?: Uint8Array[];
                 } & (
-                  ({ body?: undefined; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "hello"; hello: ananta.raft.v1.Hello.$Shape; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "preVoteRequest"; hello?: null; preVoteRequest: ananta.raft.v1.PreVoteRequest.$Shape; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "preVoteResponse"; hello?: null; preVoteRequest?: null; preVoteResponse: ananta.raft.v1.PreVoteResponse.$Shape; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "voteRequest"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest: ananta.raft.v1.VoteRequest.$Shape; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "voteResponse"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse: ananta.raft.v1.VoteResponse.$Shape; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "appendRequest"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest: ananta.raft.v1.AppendRequest.$Shape; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "appendResponse"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse: ananta.raft.v1.AppendResponse.$Shape; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "appendRejection"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection: ananta.raft.v1.AppendRejection.$Shape; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "heartbeat"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat: ananta.raft.v1.Heartbeat.$Shape; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "heartbeatResponse"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse: ananta.raft.v1.HeartbeatResponse.$Shape; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "installSnapshot"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot: ananta.raft.v1.InstallSnapshot.$Shape; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "timeoutNow"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow: ananta.raft.v1.TimeoutNow.$Shape; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "readRequest"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest: ananta.raft.v1.ReadRequest.$Shape; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "readResponse"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse: ananta.raft.v1.ReadResponse.$Shape; snapshotChunk?: null; snapshotChunkAck?: null }|{ body?: "snapshotChunk"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk: ananta.raft.v1.SnapshotChunk.$Shape; snapshotChunkAck?: null }|{ body?: "snapshotChunkAck"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck: ananta.raft.v1.SnapshotChunkAck.$Shape })
+                  ({ body?: undefined; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "hello"; hello: ananta.raft.v1.Hello.$Shape; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "preVoteRequest"; hello?: null; preVoteRequest: ananta.raft.v1.PreVoteRequest.$Shape; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "preVoteResponse"; hello?: null; preVoteRequest?: null; preVoteResponse: ananta.raft.v1.PreVoteResponse.$Shape; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "voteRequest"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest: ananta.raft.v1.VoteRequest.$Shape; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "voteResponse"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse: ananta.raft.v1.VoteResponse.$Shape; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "appendRequest"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest: ananta.raft.v1.AppendRequest.$Shape; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "appendResponse"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse: ananta.raft.v1.AppendResponse.$Shape; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "appendRejection"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection: ananta.raft.v1.AppendRejection.$Shape; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "heartbeat"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat: ananta.raft.v1.Heartbeat.$Shape; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "heartbeatResponse"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse: ananta.raft.v1.HeartbeatResponse.$Shape; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "installSnapshot"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot: ananta.raft.v1.InstallSnapshot.$Shape; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "timeoutNow"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow: ananta.raft.v1.TimeoutNow.$Shape; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "readRequest"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest: ananta.raft.v1.ReadRequest.$Shape; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "readResponse"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse: ananta.raft.v1.ReadResponse.$Shape; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "snapshotChunk"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk: ananta.raft.v1.SnapshotChunk.$Shape; snapshotChunkAck?: null; snapshotOffer?: null }|{ body?: "snapshotChunkAck"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck: ananta.raft.v1.SnapshotChunkAck.$Shape; snapshotOffer?: null }|{ body?: "snapshotOffer"; hello?: null; preVoteRequest?: null; preVoteResponse?: null; voteRequest?: null; voteResponse?: null; appendRequest?: null; appendResponse?: null; appendRejection?: null; heartbeat?: null; heartbeatResponse?: null; installSnapshot?: null; timeoutNow?: null; readRequest?: null; readResponse?: null; snapshotChunk?: null; snapshotChunkAck?: null; snapshotOffer: ananta.raft.v1.SnapshotOffer.$Shape })
                 );
             }
 
@@ -14155,16 +14162,133 @@ export namespace ananta {
             }
 
             /**
+             * Properties of a SnapshotOffer.
+             * @deprecated Use ananta.raft.v1.SnapshotOffer.$Properties instead.
+             */
+            interface ISnapshotOffer extends ananta.raft.v1.SnapshotOffer.$Properties {
+            }
+
+            /**
+             * A snapshot the sender would transfer. The answer names the first chunk wanted, which is not 0 when an earlier transfer of
+             * the same snapshot, by whomever, broke off.
+             */
+            class SnapshotOffer {
+
+                /**
+                 * Constructs a new SnapshotOffer.
+                 * @param [properties] Properties to set
+                 */
+                constructor(properties?: ananta.raft.v1.SnapshotOffer.$Properties);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+
+                /** SnapshotOffer term. */
+                term: number;
+
+                /** SnapshotOffer snapshot. */
+                snapshot?: (ananta.raft.v1.SnapshotMeta.$Properties|null);
+
+                /** SnapshotOffer chunkCount. */
+                chunkCount: number;
+
+                /** Sum over the chunks. */
+                byteCount: number;
+
+                /** 32 bytes: SHA-256 over every chunk's length (u32, big-endian) and bytes. */
+                digest: Uint8Array;
+
+                /**
+                 * Creates a new SnapshotOffer instance using the specified properties.
+                 * @param [properties] Properties to set
+                 * @returns SnapshotOffer instance
+                 */
+                static create(properties: ananta.raft.v1.SnapshotOffer.$Shape): ananta.raft.v1.SnapshotOffer & ananta.raft.v1.SnapshotOffer.$Shape;
+                static create(properties?: ananta.raft.v1.SnapshotOffer.$Properties): ananta.raft.v1.SnapshotOffer;
+
+                /**
+                 * Encodes the specified SnapshotOffer message. Does not implicitly {@link ananta.raft.v1.SnapshotOffer.verify|verify} messages.
+                 * @param message SnapshotOffer message or plain object to encode
+                 * @param [writer] Writer to encode to
+                 * @returns Writer
+                 */
+                static encode(message: ananta.raft.v1.SnapshotOffer.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+                /**
+                 * Decodes a SnapshotOffer message from the specified reader or buffer.
+                 * @param reader Reader or buffer to decode from
+                 * @param [length] Message length if known beforehand
+                 * @returns {ananta.raft.v1.SnapshotOffer & ananta.raft.v1.SnapshotOffer.$Shape} SnapshotOffer
+                 * @throws {Error} If the payload is not a reader or valid buffer
+                 * @throws {$protobuf.util.ProtocolError} If required fields are missing
+                 */
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.SnapshotOffer & ananta.raft.v1.SnapshotOffer.$Shape;
+
+                /**
+                 * Verifies a SnapshotOffer message.
+                 * @param message Plain object to verify
+                 * @returns `null` if valid, otherwise the reason why it is not
+                 */
+                static verify(message: { [k: string]: any }): (string|null);
+
+                /**
+                 * Creates a SnapshotOffer message from a plain object. Also converts values to their respective internal types.
+                 * @param object Plain object
+                 * @returns SnapshotOffer
+                 */
+                static fromObject(object: { [k: string]: any }): ananta.raft.v1.SnapshotOffer;
+
+                /**
+                 * Creates a plain object from a SnapshotOffer message. Also converts values to other types if specified.
+                 * @param message SnapshotOffer
+                 * @param [options] Conversion options
+                 * @returns Plain object
+                 */
+                static toObject(message: ananta.raft.v1.SnapshotOffer, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+                /**
+                 * Converts this SnapshotOffer to JSON.
+                 * @returns JSON object
+                 */
+                toJSON(): { [k: string]: any };
+            }
+
+            namespace SnapshotOffer {
+
+                /** Properties of a SnapshotOffer. */
+                interface $Properties {
+
+                    /** SnapshotOffer term */
+                    term?: (number|null);
+
+                    /** SnapshotOffer snapshot */
+                    snapshot?: (ananta.raft.v1.SnapshotMeta.$Properties|null);
+
+                    /** SnapshotOffer chunkCount */
+                    chunkCount?: (number|null);
+
+                    /** Sum over the chunks. */
+                    byteCount?: (number|null);
+
+                    /** 32 bytes: SHA-256 over every chunk's length (u32, big-endian) and bytes. */
+                    digest?: (Uint8Array|null);
+
+                    /** Unknown fields preserved while decoding when enabled */
+                    $unknowns?: Uint8Array[];
+                }
+
+                /** Shape of a SnapshotOffer. */
+                type $Shape = ananta.raft.v1.SnapshotOffer.$Properties;
+            }
+
+            /**
              * Properties of a SnapshotChunk.
              * @deprecated Use ananta.raft.v1.SnapshotChunk.$Properties instead.
              */
             interface ISnapshotChunk extends ananta.raft.v1.SnapshotChunk.$Properties {
             }
 
-            /**
-             * A piece of the state machine's state. Sent one at a time; the answer names the next one wanted, so a broken transfer
-             * goes on where it stopped.
-             */
+            /** A piece of the state machine's state. A few are under way at a time, in order. */
             class SnapshotChunk {
 
                 /**
@@ -14179,14 +14303,11 @@ export namespace ananta {
                 /** SnapshotChunk term. */
                 term: number;
 
-                /** SnapshotChunk snapshot. */
-                snapshot?: (ananta.raft.v1.SnapshotMeta.$Properties|null);
+                /** Of which snapshot: the offer's digest. */
+                digest: Uint8Array;
 
-                /** Number of this chunk, from 0, and how many there are. */
+                /** From 0. */
                 number: number;
-
-                /** SnapshotChunk count. */
-                count: number;
 
                 /** At most 1 MiB. */
                 data: Uint8Array;
@@ -14257,14 +14378,11 @@ export namespace ananta {
                     /** SnapshotChunk term */
                     term?: (number|null);
 
-                    /** SnapshotChunk snapshot */
-                    snapshot?: (ananta.raft.v1.SnapshotMeta.$Properties|null);
+                    /** Of which snapshot: the offer's digest. */
+                    digest?: (Uint8Array|null);
 
-                    /** Number of this chunk, from 0, and how many there are. */
+                    /** From 0. */
                     number?: (number|null);
-
-                    /** SnapshotChunk count */
-                    count?: (number|null);
 
                     /** At most 1 MiB. */
                     data?: (Uint8Array|null);
@@ -14302,11 +14420,14 @@ export namespace ananta {
                 /** SnapshotChunkAck term. */
                 term: number;
 
-                /** Which snapshot: its index. */
-                index: number;
+                /** SnapshotChunkAck digest. */
+                digest: Uint8Array;
 
-                /** The next chunk wanted; equal to the chunk count when all are there. */
+                /** Chunks below are durable at the receiver; equal to the chunk count when all are there and have the digest. */
                 next: number;
+
+                /** Whatever was sent from `next` on did not arrive in order: send it again. */
+                rewind: boolean;
 
                 /**
                  * Creates a new SnapshotChunkAck instance using the specified properties.
@@ -14371,11 +14492,14 @@ export namespace ananta {
                     /** SnapshotChunkAck term */
                     term?: (number|null);
 
-                    /** Which snapshot: its index. */
-                    index?: (number|null);
+                    /** SnapshotChunkAck digest */
+                    digest?: (Uint8Array|null);
 
-                    /** The next chunk wanted; equal to the chunk count when all are there. */
+                    /** Chunks below are durable at the receiver; equal to the chunk count when all are there and have the digest. */
                     next?: (number|null);
+
+                    /** Whatever was sent from `next` on did not arrive in order: send it again. */
+                    rewind?: (boolean|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];

@@ -23081,11 +23081,13 @@ export const ananta = $root.ananta = (() => {
 
                 Frame.prototype.snapshotChunkAck = null;
 
+                Frame.prototype.snapshotOffer = null;
+
                 // OneOf field names bound to virtual getters and setters
                 let $oneOfFields;
 
                 $Object.defineProperty(Frame.prototype, "body", {
-                    get: $util.oneOfGetter($oneOfFields = ["hello", "preVoteRequest", "preVoteResponse", "voteRequest", "voteResponse", "appendRequest", "appendResponse", "appendRejection", "heartbeat", "heartbeatResponse", "installSnapshot", "timeoutNow", "readRequest", "readResponse", "snapshotChunk", "snapshotChunkAck"]),
+                    get: $util.oneOfGetter($oneOfFields = ["hello", "preVoteRequest", "preVoteResponse", "voteRequest", "voteResponse", "appendRequest", "appendResponse", "appendRejection", "heartbeat", "heartbeatResponse", "installSnapshot", "timeoutNow", "readRequest", "readResponse", "snapshotChunk", "snapshotChunkAck", "snapshotOffer"]),
                     set: $util.oneOfSetter($oneOfFields)
                 });
 
@@ -23132,6 +23134,8 @@ export const ananta = $root.ananta = (() => {
                         $root.ananta.raft.v1.SnapshotChunk.encode(message.snapshotChunk, writer.uint32(/* id 15, wireType 2 =*/122).fork(), _depth + 1).ldelim();
                     if (message.snapshotChunkAck != null && $Object.hasOwnProperty.call(message, "snapshotChunkAck"))
                         $root.ananta.raft.v1.SnapshotChunkAck.encode(message.snapshotChunkAck, writer.uint32(/* id 16, wireType 2 =*/130).fork(), _depth + 1).ldelim();
+                    if (message.snapshotOffer != null && $Object.hasOwnProperty.call(message, "snapshotOffer"))
+                        $root.ananta.raft.v1.SnapshotOffer.encode(message.snapshotOffer, writer.uint32(/* id 17, wireType 2 =*/138).fork(), _depth + 1).ldelim();
                     if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                         for (let i = 0; i < message.$unknowns.length; ++i)
                             writer.raw(message.$unknowns[i]);
@@ -23275,6 +23279,13 @@ export const ananta = $root.ananta = (() => {
                                     break;
                                 message.snapshotChunkAck = $root.ananta.raft.v1.SnapshotChunkAck.decode(reader, reader.size(), $undefined, _depth + 1, message.snapshotChunkAck);
                                 message.body = "snapshotChunkAck";
+                                continue;
+                            }
+                        case 17: {
+                                if (wireType !== 2)
+                                    break;
+                                message.snapshotOffer = $root.ananta.raft.v1.SnapshotOffer.decode(reader, reader.size(), $undefined, _depth + 1, message.snapshotOffer);
+                                message.body = "snapshotOffer";
                                 continue;
                             }
                         }
@@ -23460,6 +23471,16 @@ export const ananta = $root.ananta = (() => {
                                 return "snapshotChunkAck." + error;
                         }
                     }
+                    if (message.snapshotOffer != null && $Object.hasOwnProperty.call(message, "snapshotOffer")) {
+                        if (properties.body === 1)
+                            return "body: multiple values";
+                        properties.body = 1;
+                        {
+                            let error = $root.ananta.raft.v1.SnapshotOffer.verify(message.snapshotOffer, _depth + 1);
+                            if (error)
+                                return "snapshotOffer." + error;
+                        }
+                    }
                     return null;
                 };
 
@@ -23553,6 +23574,11 @@ export const ananta = $root.ananta = (() => {
                             throw $TypeError(".ananta.raft.v1.Frame.snapshotChunkAck: object expected");
                         message.snapshotChunkAck = $root.ananta.raft.v1.SnapshotChunkAck.fromObject(object.snapshotChunkAck, _depth + 1);
                     }
+                    if (object.snapshotOffer != null) {
+                        if (!$util.isObject(object.snapshotOffer))
+                            throw $TypeError(".ananta.raft.v1.Frame.snapshotOffer: object expected");
+                        message.snapshotOffer = $root.ananta.raft.v1.SnapshotOffer.fromObject(object.snapshotOffer, _depth + 1);
+                    }
                     return message;
                 };
 
@@ -23643,6 +23669,11 @@ export const ananta = $root.ananta = (() => {
                         object.snapshotChunkAck = $root.ananta.raft.v1.SnapshotChunkAck.toObject(message.snapshotChunkAck, options, _depth + 1);
                         if (options.oneofs)
                             object.body = "snapshotChunkAck";
+                    }
+                    if (message.snapshotOffer != null && $Object.hasOwnProperty.call(message, "snapshotOffer")) {
+                        object.snapshotOffer = $root.ananta.raft.v1.SnapshotOffer.toObject(message.snapshotOffer, options, _depth + 1);
+                        if (options.oneofs)
+                            object.body = "snapshotOffer";
                     }
                     return object;
                 };
@@ -27312,6 +27343,271 @@ export const ananta = $root.ananta = (() => {
                 return ReadResponse;
             })();
 
+            v1.SnapshotOffer = (function() {
+
+                const SnapshotOffer = function (properties) {
+                    if (properties)
+                        for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                            if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                                this[keys[i]] = properties[keys[i]];
+                };
+
+                SnapshotOffer.prototype.term = 0;
+
+                SnapshotOffer.prototype.snapshot = null;
+
+                SnapshotOffer.prototype.chunkCount = 0;
+
+                SnapshotOffer.prototype.byteCount = 0;
+
+                SnapshotOffer.prototype.digest = $util.newBuffer([]);
+
+                SnapshotOffer.create = function(properties) {
+                    return new SnapshotOffer(properties);
+                };
+
+                SnapshotOffer.encode = function (message, writer, _depth) {
+                    if (!writer)
+                        writer = $Writer.create();
+                    if (_depth === $undefined)
+                        _depth = 0;
+                    if (_depth > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    if (message.term != null && $Object.hasOwnProperty.call(message, "term") && (typeof message.term === "object" ? message.term.low || message.term.high : message.term !== 0))
+                        $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.term);
+                    if (message.snapshot != null && $Object.hasOwnProperty.call(message, "snapshot"))
+                        $root.ananta.raft.v1.SnapshotMeta.encode(message.snapshot, writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
+                    if (message.chunkCount != null && $Object.hasOwnProperty.call(message, "chunkCount") && message.chunkCount !== 0)
+                        writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.chunkCount);
+                    if (message.byteCount != null && $Object.hasOwnProperty.call(message, "byteCount") && (typeof message.byteCount === "object" ? message.byteCount.low || message.byteCount.high : message.byteCount !== 0))
+                        $write.uint64(writer.uint32(/* id 4, wireType 0 =*/32), message.byteCount);
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest") && message.digest.length)
+                        writer.uint32(/* id 5, wireType 2 =*/42).bytes(message.digest);
+                    if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                        for (let i = 0; i < message.$unknowns.length; ++i)
+                            writer.raw(message.$unknowns[i]);
+                    return writer;
+                };
+
+                SnapshotOffer.decode = function (reader, length, _end, _depth, _target) {
+                    if (!(reader instanceof $Reader))
+                        reader = $Reader.create(reader);
+                    if (_depth === $undefined)
+                        _depth = 0;
+                    if (_depth > $Reader.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    let end, message, value;
+                    if (length === $undefined)
+                        end = reader.len;
+                    else {
+                        end = reader.pos + length;
+                        if (end > reader.len)
+                            throw $RangeError("index out of range");
+                        length = reader.len;
+                        reader.len = end;
+                    }
+                    message = _target || new $root.ananta.raft.v1.SnapshotOffer();
+                    while (reader.pos < end) {
+                        let start = reader.pos;
+                        let tag = reader.tag();
+                        if (tag === _end) {
+                            _end = $undefined;
+                            break;
+                        }
+                        let wireType = tag & 7;
+                        switch (tag >>>= 3) {
+                        case 1: {
+                                if (wireType !== 0)
+                                    break;
+                                if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                    message.term = value;
+                                else
+                                    delete message.term;
+                                continue;
+                            }
+                        case 2: {
+                                if (wireType !== 2)
+                                    break;
+                                message.snapshot = $root.ananta.raft.v1.SnapshotMeta.decode(reader, reader.size(), $undefined, _depth + 1, message.snapshot);
+                                continue;
+                            }
+                        case 3: {
+                                if (wireType !== 0)
+                                    break;
+                                if (value = reader.uint32())
+                                    message.chunkCount = value;
+                                else
+                                    delete message.chunkCount;
+                                continue;
+                            }
+                        case 4: {
+                                if (wireType !== 0)
+                                    break;
+                                if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                    message.byteCount = value;
+                                else
+                                    delete message.byteCount;
+                                continue;
+                            }
+                        case 5: {
+                                if (wireType !== 2)
+                                    break;
+                                if ((value = reader.bytes()).length)
+                                    message.digest = value;
+                                else
+                                    delete message.digest;
+                                continue;
+                            }
+                        }
+                        reader.skipType(wireType, _depth, tag);
+                        if (!reader.discardUnknown) {
+                            $util.makeProp(message, "$unknowns", false);
+                            (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                        }
+                    }
+                    if (length !== $undefined) {
+                        if (reader.pos !== end)
+                            throw $RangeError("index out of range");
+                        reader.len = length;
+                    }
+                    if (_end !== $undefined)
+                        throw $Error("missing end group");
+                    return message;
+                };
+
+                SnapshotOffer.verify = function (message, _depth) {
+                    if (typeof message !== "object" || message === null)
+                        return "object expected";
+                    if (_depth === $undefined)
+                        _depth = 0;
+                    if (_depth > $util.recursionLimit)
+                        return "max depth exceeded";
+                    if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
+                        if (!$util.isInteger(message.term) && !(message.term && $util.isInteger(message.term.low) && $util.isInteger(message.term.high)))
+                            return "term: integer|Long expected";
+                    if (message.snapshot != null && $Object.hasOwnProperty.call(message, "snapshot")) {
+                        let error = $root.ananta.raft.v1.SnapshotMeta.verify(message.snapshot, _depth + 1);
+                        if (error)
+                            return "snapshot." + error;
+                    }
+                    if (message.chunkCount != null && $Object.hasOwnProperty.call(message, "chunkCount"))
+                        if (!$util.isInteger(message.chunkCount))
+                            return "chunkCount: integer expected";
+                    if (message.byteCount != null && $Object.hasOwnProperty.call(message, "byteCount"))
+                        if (!$util.isInteger(message.byteCount) && !(message.byteCount && $util.isInteger(message.byteCount.low) && $util.isInteger(message.byteCount.high)))
+                            return "byteCount: integer|Long expected";
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest"))
+                        if (!(message.digest && typeof message.digest.length === "number" || $util.isString(message.digest)))
+                            return "digest: buffer expected";
+                    return null;
+                };
+
+                SnapshotOffer.fromObject = function (object, _depth) {
+                    if (object instanceof $root.ananta.raft.v1.SnapshotOffer)
+                        return object;
+                    if (!$util.isObject(object))
+                        throw $TypeError(".ananta.raft.v1.SnapshotOffer: object expected");
+                    if (_depth === $undefined)
+                        _depth = 0;
+                    if (_depth > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    let message = new $root.ananta.raft.v1.SnapshotOffer();
+                    if (object.term != null)
+                        if (typeof object.term === "object" ? object.term.low || object.term.high : $Number(object.term) !== 0)
+                            if ($Long)
+                                message.term = $Long.fromValue(object.term, true);
+                            else if (typeof object.term === "string")
+                                message.term = $parseInt(object.term, 10);
+                            else if (typeof object.term === "number")
+                                message.term = object.term;
+                            else if (typeof object.term === "object")
+                                message.term = new $util.LongBits(object.term.low >>> 0, object.term.high >>> 0).toNumber(true);
+                    if (object.snapshot != null) {
+                        if (!$util.isObject(object.snapshot))
+                            throw $TypeError(".ananta.raft.v1.SnapshotOffer.snapshot: object expected");
+                        message.snapshot = $root.ananta.raft.v1.SnapshotMeta.fromObject(object.snapshot, _depth + 1);
+                    }
+                    if (object.chunkCount != null)
+                        if ($Number(object.chunkCount) !== 0)
+                            message.chunkCount = object.chunkCount >>> 0;
+                    if (object.byteCount != null)
+                        if (typeof object.byteCount === "object" ? object.byteCount.low || object.byteCount.high : $Number(object.byteCount) !== 0)
+                            if ($Long)
+                                message.byteCount = $Long.fromValue(object.byteCount, true);
+                            else if (typeof object.byteCount === "string")
+                                message.byteCount = $parseInt(object.byteCount, 10);
+                            else if (typeof object.byteCount === "number")
+                                message.byteCount = object.byteCount;
+                            else if (typeof object.byteCount === "object")
+                                message.byteCount = new $util.LongBits(object.byteCount.low >>> 0, object.byteCount.high >>> 0).toNumber(true);
+                    if (object.digest != null)
+                        if (object.digest.length)
+                            if (typeof object.digest === "string")
+                                $util.base64.decode(object.digest, message.digest = $util.newBuffer($util.base64.length(object.digest)), 0);
+                            else if (object.digest.length >= 0)
+                                message.digest = object.digest;
+                    return message;
+                };
+
+                SnapshotOffer.toObject = function (message, options, _depth) {
+                    if (!options)
+                        options = {};
+                    if (_depth === $undefined)
+                        _depth = 0;
+                    if (_depth > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    let object = {};
+                    if (options.defaults) {
+                        if ($Long) {
+                            let long = new $Long(0, 0, true);
+                            object.term = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                        } else
+                            object.term = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                        object.snapshot = null;
+                        object.chunkCount = 0;
+                        if ($Long) {
+                            let long = new $Long(0, 0, true);
+                            object.byteCount = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                        } else
+                            object.byteCount = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                        if (options.bytes === $String)
+                            object.digest = "";
+                        else {
+                            object.digest = [];
+                            if (options.bytes !== $Array)
+                                object.digest = $util.newBuffer(object.digest);
+                        }
+                    }
+                    if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
+                        if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                            object.term = typeof message.term === "number" ? $BigInt(message.term) : $Long.fromBits(message.term.low >>> 0, message.term.high >>> 0, true).toBigInt();
+                        else if (typeof message.term === "number")
+                            object.term = options.longs === $String ? $String(message.term) : message.term;
+                        else
+                            object.term = options.longs === $String ? $Long.prototype.toString.call(message.term) : options.longs === $Number ? new $util.LongBits(message.term.low >>> 0, message.term.high >>> 0).toNumber(true) : message.term;
+                    if (message.snapshot != null && $Object.hasOwnProperty.call(message, "snapshot"))
+                        object.snapshot = $root.ananta.raft.v1.SnapshotMeta.toObject(message.snapshot, options, _depth + 1);
+                    if (message.chunkCount != null && $Object.hasOwnProperty.call(message, "chunkCount"))
+                        object.chunkCount = message.chunkCount;
+                    if (message.byteCount != null && $Object.hasOwnProperty.call(message, "byteCount"))
+                        if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                            object.byteCount = typeof message.byteCount === "number" ? $BigInt(message.byteCount) : $Long.fromBits(message.byteCount.low >>> 0, message.byteCount.high >>> 0, true).toBigInt();
+                        else if (typeof message.byteCount === "number")
+                            object.byteCount = options.longs === $String ? $String(message.byteCount) : message.byteCount;
+                        else
+                            object.byteCount = options.longs === $String ? $Long.prototype.toString.call(message.byteCount) : options.longs === $Number ? new $util.LongBits(message.byteCount.low >>> 0, message.byteCount.high >>> 0).toNumber(true) : message.byteCount;
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest"))
+                        object.digest = options.bytes === $String ? $util.base64.encode(message.digest, 0, message.digest.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.digest) : message.digest;
+                    return object;
+                };
+
+                SnapshotOffer.prototype.toJSON = function() {
+                    return SnapshotOffer.toObject(this, $protobuf.util.toJSONOptions);
+                };
+
+                return SnapshotOffer;
+            })();
+
             v1.SnapshotChunk = (function() {
 
                 const SnapshotChunk = function (properties) {
@@ -27323,11 +27619,9 @@ export const ananta = $root.ananta = (() => {
 
                 SnapshotChunk.prototype.term = 0;
 
-                SnapshotChunk.prototype.snapshot = null;
+                SnapshotChunk.prototype.digest = $util.newBuffer([]);
 
                 SnapshotChunk.prototype.number = 0;
-
-                SnapshotChunk.prototype.count = 0;
 
                 SnapshotChunk.prototype.data = $util.newBuffer([]);
 
@@ -27346,16 +27640,14 @@ export const ananta = $root.ananta = (() => {
                         throw $Error("max depth exceeded");
                     if (message.term != null && $Object.hasOwnProperty.call(message, "term") && (typeof message.term === "object" ? message.term.low || message.term.high : message.term !== 0))
                         $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.term);
-                    if (message.snapshot != null && $Object.hasOwnProperty.call(message, "snapshot"))
-                        $root.ananta.raft.v1.SnapshotMeta.encode(message.snapshot, writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest") && message.digest.length)
+                        writer.uint32(/* id 2, wireType 2 =*/18).bytes(message.digest);
                     if (message.number != null && $Object.hasOwnProperty.call(message, "number") && message.number !== 0)
                         writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.number);
-                    if (message.count != null && $Object.hasOwnProperty.call(message, "count") && message.count !== 0)
-                        writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.count);
                     if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
-                        writer.uint32(/* id 5, wireType 2 =*/42).bytes(message.data);
+                        writer.uint32(/* id 4, wireType 2 =*/34).bytes(message.data);
                     if (message.crc != null && $Object.hasOwnProperty.call(message, "crc") && message.crc !== 0)
-                        writer.uint32(/* id 6, wireType 5 =*/53).fixed32(message.crc);
+                        writer.uint32(/* id 5, wireType 5 =*/45).fixed32(message.crc);
                     if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                         for (let i = 0; i < message.$unknowns.length; ++i)
                             writer.raw(message.$unknowns[i]);
@@ -27401,7 +27693,10 @@ export const ananta = $root.ananta = (() => {
                         case 2: {
                                 if (wireType !== 2)
                                     break;
-                                message.snapshot = $root.ananta.raft.v1.SnapshotMeta.decode(reader, reader.size(), $undefined, _depth + 1, message.snapshot);
+                                if ((value = reader.bytes()).length)
+                                    message.digest = value;
+                                else
+                                    delete message.digest;
                                 continue;
                             }
                         case 3: {
@@ -27414,15 +27709,6 @@ export const ananta = $root.ananta = (() => {
                                 continue;
                             }
                         case 4: {
-                                if (wireType !== 0)
-                                    break;
-                                if (value = reader.uint32())
-                                    message.count = value;
-                                else
-                                    delete message.count;
-                                continue;
-                            }
-                        case 5: {
                                 if (wireType !== 2)
                                     break;
                                 if ((value = reader.bytes()).length)
@@ -27431,7 +27717,7 @@ export const ananta = $root.ananta = (() => {
                                     delete message.data;
                                 continue;
                             }
-                        case 6: {
+                        case 5: {
                                 if (wireType !== 5)
                                     break;
                                 if (value = reader.fixed32())
@@ -27467,17 +27753,12 @@ export const ananta = $root.ananta = (() => {
                     if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
                         if (!$util.isInteger(message.term) && !(message.term && $util.isInteger(message.term.low) && $util.isInteger(message.term.high)))
                             return "term: integer|Long expected";
-                    if (message.snapshot != null && $Object.hasOwnProperty.call(message, "snapshot")) {
-                        let error = $root.ananta.raft.v1.SnapshotMeta.verify(message.snapshot, _depth + 1);
-                        if (error)
-                            return "snapshot." + error;
-                    }
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest"))
+                        if (!(message.digest && typeof message.digest.length === "number" || $util.isString(message.digest)))
+                            return "digest: buffer expected";
                     if (message.number != null && $Object.hasOwnProperty.call(message, "number"))
                         if (!$util.isInteger(message.number))
                             return "number: integer expected";
-                    if (message.count != null && $Object.hasOwnProperty.call(message, "count"))
-                        if (!$util.isInteger(message.count))
-                            return "count: integer expected";
                     if (message.data != null && $Object.hasOwnProperty.call(message, "data"))
                         if (!(message.data && typeof message.data.length === "number" || $util.isString(message.data)))
                             return "data: buffer expected";
@@ -27507,17 +27788,15 @@ export const ananta = $root.ananta = (() => {
                                 message.term = object.term;
                             else if (typeof object.term === "object")
                                 message.term = new $util.LongBits(object.term.low >>> 0, object.term.high >>> 0).toNumber(true);
-                    if (object.snapshot != null) {
-                        if (!$util.isObject(object.snapshot))
-                            throw $TypeError(".ananta.raft.v1.SnapshotChunk.snapshot: object expected");
-                        message.snapshot = $root.ananta.raft.v1.SnapshotMeta.fromObject(object.snapshot, _depth + 1);
-                    }
+                    if (object.digest != null)
+                        if (object.digest.length)
+                            if (typeof object.digest === "string")
+                                $util.base64.decode(object.digest, message.digest = $util.newBuffer($util.base64.length(object.digest)), 0);
+                            else if (object.digest.length >= 0)
+                                message.digest = object.digest;
                     if (object.number != null)
                         if ($Number(object.number) !== 0)
                             message.number = object.number >>> 0;
-                    if (object.count != null)
-                        if ($Number(object.count) !== 0)
-                            message.count = object.count >>> 0;
                     if (object.data != null)
                         if (object.data.length)
                             if (typeof object.data === "string")
@@ -27544,9 +27823,14 @@ export const ananta = $root.ananta = (() => {
                             object.term = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                         } else
                             object.term = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                        object.snapshot = null;
+                        if (options.bytes === $String)
+                            object.digest = "";
+                        else {
+                            object.digest = [];
+                            if (options.bytes !== $Array)
+                                object.digest = $util.newBuffer(object.digest);
+                        }
                         object.number = 0;
-                        object.count = 0;
                         if (options.bytes === $String)
                             object.data = "";
                         else {
@@ -27563,12 +27847,10 @@ export const ananta = $root.ananta = (() => {
                             object.term = options.longs === $String ? $String(message.term) : message.term;
                         else
                             object.term = options.longs === $String ? $Long.prototype.toString.call(message.term) : options.longs === $Number ? new $util.LongBits(message.term.low >>> 0, message.term.high >>> 0).toNumber(true) : message.term;
-                    if (message.snapshot != null && $Object.hasOwnProperty.call(message, "snapshot"))
-                        object.snapshot = $root.ananta.raft.v1.SnapshotMeta.toObject(message.snapshot, options, _depth + 1);
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest"))
+                        object.digest = options.bytes === $String ? $util.base64.encode(message.digest, 0, message.digest.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.digest) : message.digest;
                     if (message.number != null && $Object.hasOwnProperty.call(message, "number"))
                         object.number = message.number;
-                    if (message.count != null && $Object.hasOwnProperty.call(message, "count"))
-                        object.count = message.count;
                     if (message.data != null && $Object.hasOwnProperty.call(message, "data"))
                         object.data = options.bytes === $String ? $util.base64.encode(message.data, 0, message.data.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.data) : message.data;
                     if (message.crc != null && $Object.hasOwnProperty.call(message, "crc"))
@@ -27594,9 +27876,11 @@ export const ananta = $root.ananta = (() => {
 
                 SnapshotChunkAck.prototype.term = 0;
 
-                SnapshotChunkAck.prototype.index = 0;
+                SnapshotChunkAck.prototype.digest = $util.newBuffer([]);
 
                 SnapshotChunkAck.prototype.next = 0;
+
+                SnapshotChunkAck.prototype.rewind = false;
 
                 SnapshotChunkAck.create = function(properties) {
                     return new SnapshotChunkAck(properties);
@@ -27611,10 +27895,12 @@ export const ananta = $root.ananta = (() => {
                         throw $Error("max depth exceeded");
                     if (message.term != null && $Object.hasOwnProperty.call(message, "term") && (typeof message.term === "object" ? message.term.low || message.term.high : message.term !== 0))
                         $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.term);
-                    if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
-                        $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest") && message.digest.length)
+                        writer.uint32(/* id 2, wireType 2 =*/18).bytes(message.digest);
                     if (message.next != null && $Object.hasOwnProperty.call(message, "next") && message.next !== 0)
                         writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.next);
+                    if (message.rewind != null && $Object.hasOwnProperty.call(message, "rewind") && message.rewind !== false)
+                        writer.uint32(/* id 4, wireType 0 =*/32).bool(message.rewind);
                     if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                         for (let i = 0; i < message.$unknowns.length; ++i)
                             writer.raw(message.$unknowns[i]);
@@ -27658,12 +27944,12 @@ export const ananta = $root.ananta = (() => {
                                 continue;
                             }
                         case 2: {
-                                if (wireType !== 0)
+                                if (wireType !== 2)
                                     break;
-                                if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
-                                    message.index = value;
+                                if ((value = reader.bytes()).length)
+                                    message.digest = value;
                                 else
-                                    delete message.index;
+                                    delete message.digest;
                                 continue;
                             }
                         case 3: {
@@ -27673,6 +27959,15 @@ export const ananta = $root.ananta = (() => {
                                     message.next = value;
                                 else
                                     delete message.next;
+                                continue;
+                            }
+                        case 4: {
+                                if (wireType !== 0)
+                                    break;
+                                if (value = reader.bool())
+                                    message.rewind = value;
+                                else
+                                    delete message.rewind;
                                 continue;
                             }
                         }
@@ -27702,12 +27997,15 @@ export const ananta = $root.ananta = (() => {
                     if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
                         if (!$util.isInteger(message.term) && !(message.term && $util.isInteger(message.term.low) && $util.isInteger(message.term.high)))
                             return "term: integer|Long expected";
-                    if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
-                        if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
-                            return "index: integer|Long expected";
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest"))
+                        if (!(message.digest && typeof message.digest.length === "number" || $util.isString(message.digest)))
+                            return "digest: buffer expected";
                     if (message.next != null && $Object.hasOwnProperty.call(message, "next"))
                         if (!$util.isInteger(message.next))
                             return "next: integer expected";
+                    if (message.rewind != null && $Object.hasOwnProperty.call(message, "rewind"))
+                        if (typeof message.rewind !== "boolean")
+                            return "rewind: boolean expected";
                     return null;
                 };
 
@@ -27731,19 +28029,18 @@ export const ananta = $root.ananta = (() => {
                                 message.term = object.term;
                             else if (typeof object.term === "object")
                                 message.term = new $util.LongBits(object.term.low >>> 0, object.term.high >>> 0).toNumber(true);
-                    if (object.index != null)
-                        if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
-                            if ($Long)
-                                message.index = $Long.fromValue(object.index, true);
-                            else if (typeof object.index === "string")
-                                message.index = $parseInt(object.index, 10);
-                            else if (typeof object.index === "number")
-                                message.index = object.index;
-                            else if (typeof object.index === "object")
-                                message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                    if (object.digest != null)
+                        if (object.digest.length)
+                            if (typeof object.digest === "string")
+                                $util.base64.decode(object.digest, message.digest = $util.newBuffer($util.base64.length(object.digest)), 0);
+                            else if (object.digest.length >= 0)
+                                message.digest = object.digest;
                     if (object.next != null)
                         if ($Number(object.next) !== 0)
                             message.next = object.next >>> 0;
+                    if (object.rewind != null)
+                        if (object.rewind)
+                            message.rewind = $Boolean(object.rewind);
                     return message;
                 };
 
@@ -27761,12 +28058,15 @@ export const ananta = $root.ananta = (() => {
                             object.term = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                         } else
                             object.term = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
-                        if ($Long) {
-                            let long = new $Long(0, 0, true);
-                            object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
-                        } else
-                            object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                        if (options.bytes === $String)
+                            object.digest = "";
+                        else {
+                            object.digest = [];
+                            if (options.bytes !== $Array)
+                                object.digest = $util.newBuffer(object.digest);
+                        }
                         object.next = 0;
+                        object.rewind = false;
                     }
                     if (message.term != null && $Object.hasOwnProperty.call(message, "term"))
                         if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
@@ -27775,15 +28075,12 @@ export const ananta = $root.ananta = (() => {
                             object.term = options.longs === $String ? $String(message.term) : message.term;
                         else
                             object.term = options.longs === $String ? $Long.prototype.toString.call(message.term) : options.longs === $Number ? new $util.LongBits(message.term.low >>> 0, message.term.high >>> 0).toNumber(true) : message.term;
-                    if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
-                        if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
-                            object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
-                        else if (typeof message.index === "number")
-                            object.index = options.longs === $String ? $String(message.index) : message.index;
-                        else
-                            object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                    if (message.digest != null && $Object.hasOwnProperty.call(message, "digest"))
+                        object.digest = options.bytes === $String ? $util.base64.encode(message.digest, 0, message.digest.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.digest) : message.digest;
                     if (message.next != null && $Object.hasOwnProperty.call(message, "next"))
                         object.next = message.next;
+                    if (message.rewind != null && $Object.hasOwnProperty.call(message, "rewind"))
+                        object.rewind = message.rewind;
                     return object;
                 };
 

@@ -253,6 +253,7 @@ describe("on the wire and on disk", () => {
       all.map(([of, payload], at): Entry => ({ index: index(first + at), term: term(of), payload })),
     );
   const snapshot = fc.record({ index: safe.map(index), term: safe.map(term), membership: memberships });
+  const digest = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes).toString("hex"));
   const readId = fc.record({ nonce: fc.integer({ min: 0, max: 0xffff_ffff }), sequence: safe });
   const common = { from: fc.constant(from), term: safe.map(term) };
   const kind = <Kind extends PeerMessage["kind"]>(value: Kind): fc.Arbitrary<Kind> => fc.constant(value);
@@ -292,14 +293,23 @@ describe("on the wire and on disk", () => {
     fc.record({ kind: kind("read-request"), ...common, id: readId }),
     fc.record({ kind: kind("read-response"), ...common, id: readId, index: safe.map(index) }),
     fc.record({
+      kind: kind("snapshot-offer"),
+      ...common,
+      snapshot: fc.record({
+        meta: snapshot,
+        chunkCount: fc.integer({ min: 1, max: 2 ** 31 }),
+        byteCount: safe,
+        digest,
+      }),
+    }),
+    fc.record({
       kind: kind("snapshot-chunk"),
       ...common,
-      snapshot,
+      digest,
       number: fc.nat(),
-      count: fc.nat(),
       data: fc.uint8Array({ maxLength: 50 }),
     }),
-    fc.record({ kind: kind("snapshot-chunk-ack"), ...common, index: safe.map(index), next: fc.nat() }),
+    fc.record({ kind: kind("snapshot-chunk-ack"), ...common, digest, next: fc.nat(), rewind: fc.boolean() }),
   );
 
   test("every message comes back as it was sent, and owns its bytes", () => {

@@ -5,12 +5,20 @@ import { createRandom } from "../../core/random.js";
 import { LevelStorage, type LevelStorageOptions } from "../../manager/raft/storage/level-storage.js";
 import { MemoryStorage } from "../../manager/raft/storage/memory-storage.js";
 import type { OpenedStorage } from "../../manager/raft/storage/storage.js";
-import type { Disk, DiskFile, Store } from "../../runtime/env.js";
+import type { Clock, Disk, DiskFile, Store } from "../../runtime/env.js";
 import { VirtualWorld, testSeed } from "../kit/virtual-world.js";
-import { batch, entries, meta, storageContract, texts, type StorageUnderTest } from "./storage-contract.js";
+import { batch, entries, meta, storageContract, stored, texts, type StorageUnderTest } from "./storage-contract.js";
 
 const OWNER = { clusterId: "test", clusterEpoch: 1, nodeId: 1 };
 const MACHINE = "m1";
+
+/** Time stands still: no timer ever fires. */
+const STILL: Clock = {
+  nowMs: () => 0,
+  wallMs: () => 0,
+  setTimer: () => ({ cancel: () => undefined }),
+  nextTurn: () => ({ cancel: () => undefined }),
+};
 
 class LevelUnderTest implements StorageUnderTest {
   readonly world = new VirtualWorld({ seed: testSeed("level storage"), disk: { unsyncedWrites: "by-chance" } });
@@ -19,7 +27,14 @@ class LevelUnderTest implements StorageUnderTest {
   create(options: Partial<LevelStorageOptions> = {}): LevelStorage {
     const env = this.#started ? this.world.restart(MACHINE) : this.world.env(MACHINE);
     this.#started = true;
-    return new LevelStorage({ disk: env.disk, folder: "/raft", owner: OWNER, bootstrap: true, ...options });
+    return new LevelStorage({
+      disk: env.disk,
+      clock: env.clock,
+      folder: "/raft",
+      owner: OWNER,
+      bootstrap: true,
+      ...options,
+    });
   }
 
   run<Result>(promise: Promise<Result>): Promise<Result> {
@@ -36,7 +51,7 @@ class LevelUnderTest implements StorageUnderTest {
         storage.persist(batch({ entries: entries(at * 3 + 1, at * 3 + 3, 2), commitIndex: (at * 3) as LogIndex })),
       );
     await this.run(storage.writeSnapshotChunk(meta(4, 2), 0, Buffer.from("the state")));
-    await this.run(storage.completeSnapshot({ meta: meta(4, 2), chunkCount: 1 }));
+    await this.run(storage.completeSnapshot(stored(meta(4, 2), ["the state"])));
     await this.run(
       storage.persist(batch({ hardState: { term: 5 as Term, votedFor: nodeId(3) }, entries: entries(16, 18, 5) })),
     );
@@ -80,7 +95,7 @@ storageContract("level storage on memory-level", () => {
     close: () => Promise.resolve(),
   };
   const disk: Disk = {
-    openStore: () => Promise.resolve(store as unknown as Store),
+    openStore: () => store.open().then(() => store as unknown as Store),
     openFile: () => Promise.resolve(file),
     makeFolder: () => Promise.resolve(),
     list: () => Promise.resolve([]),
@@ -88,7 +103,7 @@ storageContract("level storage on memory-level", () => {
     freeBytes: () => Promise.resolve(1e12),
   };
   return {
-    create: () => new LevelStorage({ disk, folder: "/raft", owner: OWNER, bootstrap: true }),
+    create: () => new LevelStorage({ disk, clock: STILL, folder: "/raft", owner: OWNER, bootstrap: true }),
     run: (promise) => promise,
   };
 });

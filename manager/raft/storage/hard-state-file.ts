@@ -1,92 +1,114 @@
 /**
- * Term and vote in a file of their own with two slots, written in turn (Raft §5.2: both survive a crash, or a replica
- * votes twice). LevelDB may drop a synced record at recovery and so bring an older vote back; this file cannot.
+ * Two promises in a file of their own, beside LevelDB, which may drop a synced record at recovery without a word:
  *
- *   slot = generation % 2, at 0 and at 4096 (two disk blocks, so that one torn write cannot reach both):
- *   magic u32 | version u8 | has vote u8 | generation u64 | term u64 | vote u16 | CRC-32 u32 of all before
+ *   term and vote   (Raft §5.2: both survive a crash, or a replica votes twice), written before either is told to anyone;
+ *   the log mark    how many batches the log's store has made durable, written a moment after they were. A store that
+ *                   holds fewer at the next start has lost entries that may have been acknowledged.
  *
- * (V1) `write` resolves after fdatasync. A slot that was being written when power failed is invalid, and what it said was
- *      never told to anyone, so the other slot is the truth.
+ * Each is a pair of slots (slot-pair.ts): term and vote at 0 and 4096, the mark at 8192 and 12288. The file has its full
+ * length from the beginning, so that a full disk does not stop a write into it.
  */
-import { crc32 } from "node:zlib";
 import { assert } from "../../../core/assert.js";
-import type { NodeId, Term } from "../../../core/brands.js";
+import type { LogIndex, NodeId, Term } from "../../../core/brands.js";
 import type { Disk, DiskFile } from "../../../runtime/env.js";
 import type { HardState } from "../core/types.js";
 import { getUint64, setUint64 } from "../entry-block.js";
+import { SLOT_DISTANCE_BYTES, SlotPair, type Generation, type SlotLayout } from "./slot-pair.js";
 
-const MAGIC = 0x414e_5648; // "ANVH"
-const VERSION = 1;
-const SLOT_BYTES = 28;
-const SLOT_DISTANCE_BYTES = 4096;
+/** The store's copy carries the same generation. */
+export type StoredHardState = HardState & Generation;
 
-export interface StoredHardState extends HardState {
-  /** Counts writes; the level copy carries the same number. */
-  readonly generation: number;
+export interface LogMark {
+  /** Of the newest batch known to be durable in the store; see `Tail`. */
+  readonly sequence: number;
+  /** Where the log ended then: for people. */
+  readonly lastIndex: LogIndex;
 }
 
-export function encodeSlot(state: StoredHardState): Uint8Array {
-  const bytes = new Uint8Array(SLOT_BYTES);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, MAGIC);
-  view.setUint8(4, VERSION);
-  view.setUint8(5, state.votedFor === null ? 0 : 1);
-  setUint64(view, 6, state.generation);
-  setUint64(view, 14, state.term);
-  view.setUint16(22, state.votedFor ?? 0);
-  view.setUint32(24, crc32(bytes.subarray(0, 24)));
-  return bytes;
-}
+const FILE_BYTES = 4 * SLOT_DISTANCE_BYTES;
+const MARK_OFFSET = 2 * SLOT_DISTANCE_BYTES;
 
-/** Null when the bytes are not a whole, undamaged slot. */
-export function decodeSlot(bytes: Uint8Array): StoredHardState | null {
-  if (bytes.length < SLOT_BYTES) return null;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (view.getUint32(24) !== crc32(bytes.subarray(0, 24))) return null;
-  if (view.getUint32(0) !== MAGIC || view.getUint8(4) !== VERSION) return null;
-  return {
-    generation: getUint64(view, 6),
-    term: getUint64(view, 14) as Term,
-    votedFor: view.getUint8(5) === 1 ? (view.getUint16(22) as NodeId) : null,
-  };
-}
+const HARD_STATE: SlotLayout<HardState> = {
+  magic: 0x414e_5648, // "ANVH"
+  contentBytes: 11,
+  encode(view, { term, votedFor }) {
+    view.setUint8(0, votedFor === null ? 0 : 1);
+    setUint64(view, 1, term);
+    view.setUint16(9, votedFor ?? 0);
+  },
+  decode: (view) => ({
+    term: getUint64(view, 1) as Term,
+    votedFor: view.getUint8(0) === 1 ? (view.getUint16(9) as NodeId) : null,
+  }),
+};
+
+const MARK: SlotLayout<LogMark> = {
+  magic: 0x414e_564d, // "ANVM"
+  contentBytes: 16,
+  encode(view, { sequence, lastIndex }) {
+    setUint64(view, 0, sequence);
+    setUint64(view, 8, lastIndex);
+  },
+  decode: (view) => ({ sequence: getUint64(view, 0), lastIndex: getUint64(view, 8) as LogIndex }),
+};
 
 export class HardStateFile {
   readonly #file: DiskFile;
-  #newest: StoredHardState | null;
-  /** Nothing readable, and nothing but (at most) the first write ever made: it was interrupted, if it began. */
-  readonly unused: boolean;
+  readonly #hardState: SlotPair<HardState>;
+  readonly #mark: SlotPair<LogMark>;
 
-  private constructor(file: DiskFile, newest: StoredHardState | null, unused: boolean) {
+  private constructor(file: DiskFile, hardState: SlotPair<HardState>, mark: SlotPair<LogMark>) {
     this.#file = file;
-    this.#newest = newest;
-    this.unused = unused;
+    this.#hardState = hardState;
+    this.#mark = mark;
   }
 
   static async open(disk: Disk, path: string): Promise<HardStateFile> {
     const file = await disk.openFile(path);
-    const slots = [await file.readAt(0, SLOT_BYTES), await file.readAt(SLOT_DISTANCE_BYTES, SLOT_BYTES)];
-    let newest: StoredHardState | null = null;
-    for (const bytes of slots) {
-      const slot = decodeSlot(bytes);
-      if (slot !== null && (newest === null || slot.generation > newest.generation)) newest = slot;
+    try {
+      const size = await file.size();
+      if (size < FILE_BYTES) {
+        await file.writeAt(size, new Uint8Array(FILE_BYTES - size));
+        await file.sync();
+      }
+      const hardState = await SlotPair.read(file, 0, HARD_STATE);
+      return new HardStateFile(file, hardState, await SlotPair.read(file, MARK_OFFSET, MARK));
+    } catch (error) {
+      await file.close();
+      throw error;
     }
-    // Generation 1 goes to the second slot, so the first one is blank until the second write.
-    const unused = newest === null && (slots[0] ?? []).every((byte) => byte === 0);
-    return new HardStateFile(file, newest, unused);
   }
 
   /** Null: nothing readable. */
   get newest(): StoredHardState | null {
-    return this.#newest;
+    return this.#hardState.newest;
   }
 
-  async write(state: StoredHardState): Promise<void> {
-    assert(state.generation > (this.#newest?.generation ?? 0), "generations rise");
-    assert(state.term >= (this.#newest?.term ?? 0), "a stored term never falls");
-    this.#newest = state;
-    await this.#file.writeAt((state.generation % 2) * SLOT_DISTANCE_BYTES, encodeSlot(state));
-    await this.#file.sync(); // (V1)
+  get mark(): (LogMark & Generation) | null {
+    return this.#mark.newest;
+  }
+
+  /** Term and vote were never written, or their very first write was interrupted. */
+  get unused(): boolean {
+    return this.#hardState.unused;
+  }
+
+  /** What was found and does no harm by itself, for the log. */
+  get findings(): readonly string[] {
+    const findings: string[] = [];
+    const why = "cannot be read (an interrupted write, or damage); the other stands";
+    if (this.#hardState.unreadable > 0) findings.push(`one of two copies of term and vote ${why}`);
+    if (this.#mark.unreadable > 0) findings.push(`one of two copies of the log mark ${why}`);
+    return findings;
+  }
+
+  write(state: StoredHardState): Promise<void> {
+    assert(state.term >= (this.newest?.term ?? 0), "a stored term never falls");
+    return this.#hardState.write(state);
+  }
+
+  writeMark(mark: LogMark): Promise<void> {
+    return this.#mark.write({ ...mark, generation: (this.#mark.newest?.generation ?? 0) + 1 });
   }
 
   close(): Promise<void> {

@@ -2,27 +2,46 @@
  * The log in a key-value store (LevelDB where real), term and vote beside it in their own file.
  *
  * One synced batch per `persist` holds: cut-off blocks deleted, one block for all new entries, the copy of term and vote,
- * the switch to a received snapshot. One block per batch, not one record per entry, is worth 2.5 x in throughput; its price
- * is that cutting into a block rewrites its head.
+ * the switch to a received snapshot, and the tail (facts.ts). One block per batch, not one record per entry, is worth 2.5 x
+ * in throughput; its price is that cutting into a block rewrites its head.
  *
  * What `open` does with what it finds is in `open-log.ts`; records and their checksums in `records.ts`.
  *
  * (D1) Every write that matters is synced. Snapshot chunks too: a later sync does not cover an older log file of LevelDB.
+ * (D2) Batches that change log or snapshot go one after another, so that the tail's sequence is their order on disk.
+ * (D3) The log mark follows a batch within MARK_DELAY_MS. A store that loses a synced batch later than that is found out;
+ *      one that loses it within that time, together with the process, is not. Writing the mark with every batch would close
+ *      the gap at the price of a second fsync on the way of every commit.
  */
 import type { LogIndex } from "../../../core/brands.js";
 import { assert } from "../../../core/assert.js";
 import { AnantaError } from "../../../core/errors.js";
-import type { Env, Store } from "../../../runtime/env.js";
+import type { Clock, Disk, Store, Timer } from "../../../runtime/env.js";
 import type { Entry, HardState, SnapshotMeta } from "../core/types.js";
+import { chunkSetOf, storedSnapshotOf, type Meta, type SnapshotRecord, type Tail } from "./facts.js";
 import { HardStateFile, type StoredHardState } from "./hard-state-file.js";
-import { blockKey, chunkKey, chunkRangeOf, CHUNK_RANGE, HARD_STATE_KEY, META_KEY, SNAPSHOT_KEY } from "./keys.js";
-import { openLog, type BlockInfo, type Meta } from "./open-log.js";
-import { decodeBlockRecord, encodeBlockRecord, seal, sealFacts, unseal } from "./records.js";
+import {
+  blockKey,
+  chunkKey,
+  HARD_STATE_KEY,
+  META_KEY,
+  RECEIVING_KEY,
+  SNAPSHOT_KEY,
+  TAIL_KEY,
+  type ChunkSet,
+} from "./keys.js";
+import type { BlockInfo } from "./open-blocks.js";
+import { openLog, type FoundLog } from "./open-log.js";
+import { decodeBlockRecord, encodeBlockRecord, seal, sealFacts } from "./records.js";
+import { clearOtherChunks, readChunk, verifySnapshot, writeChunk } from "./snapshot-chunks.js";
 import type { OpenedStorage, RaftStorage, StorageBatch, StoredSnapshot } from "./storage.js";
 import { SYNCED } from "./synced.js";
+import { writeFailure } from "./write-failure.js";
+import { WriteWatch } from "./write-watch.js";
 
 export interface LevelStorageOptions {
-  readonly disk: Env["disk"];
+  readonly disk: Disk;
+  readonly clock: Clock;
   readonly folder: string;
   /** Whose data this is; a folder of someone else is refused. */
   readonly owner: { readonly clusterId: string; readonly clusterEpoch: number; readonly nodeId: number };
@@ -32,181 +51,307 @@ export interface LevelStorageOptions {
   readonly join?: string | null;
 }
 
+/** (D3) At most so often: 500 small writes a second beside those of the log, which cost it a few percent. */
+const MARK_DELAY_MS = 2;
+
 type Operation =
   | { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
   | { readonly type: "del"; readonly key: Uint8Array };
 
+interface Opened {
+  readonly store: Store;
+  readonly file: HardStateFile;
+  meta: Meta;
+  hardState: StoredHardState;
+  /** As the newest finished batch left it. */
+  tail: Tail;
+  snapshot: SnapshotRecord | null;
+  receiving: SnapshotRecord | null;
+  /** Whose chunks an own snapshot is being written under. */
+  taking: ChunkSet | null;
+  /** Ascending, contiguous. */
+  blocks: BlockInfo[];
+}
+
 export class LevelStorage implements RaftStorage {
   readonly #options: LevelStorageOptions;
-  #store: Store | null = null;
-  #file: HardStateFile | null = null;
-  #meta: Meta | null = null;
-  #hardState: StoredHardState = { generation: 0, term: 0 as StoredHardState["term"], votedFor: null };
-  #snapshot: StoredSnapshot | null = null;
-  /** Ascending, contiguous. */
-  #blocks: BlockInfo[] = [];
+  readonly #watch: WriteWatch;
+  #opened: Opened | null = null;
+  /** (D2) */
+  #lastBatch: Promise<unknown> = Promise.resolve();
+  #marking: Promise<void> = Promise.resolve();
+  #markTimer: Timer | null = null;
   #failure: AnantaError | null = null;
 
   constructor(options: LevelStorageOptions) {
     this.#options = options;
+    this.#watch = new WriteWatch(options.clock);
   }
 
   async open(): Promise<OpenedStorage> {
     const { disk, folder } = this.#options;
     await disk.makeFolder(folder);
-    this.#store = await disk.openStore(`${folder}/log`);
-    this.#file = await HardStateFile.open(disk, `${folder}/hard-state`);
-    const found = await openLog(this.#store, this.#file, this.#options);
-    this.#meta = found.meta;
-    this.#hardState = found.hardState;
-    this.#snapshot = found.opened.snapshot;
-    this.#blocks = [...found.blocks];
+    const store = await disk.openStore(`${folder}/log`);
+    let file: HardStateFile | null = null;
+    let found: FoundLog;
+    try {
+      file = await HardStateFile.open(disk, `${folder}/hard-state`);
+      found = await openLog(store, file, this.#options);
+    } catch (error) {
+      await store.close();
+      await file?.close();
+      if (error instanceof AnantaError) throw error;
+      throw writeFailure(`Cannot open the data folder ${folder}`, error);
+    }
+    const { meta, hardState, tail, snapshot, receiving, blocks } = found;
+    this.#opened = { store, file, meta, hardState, tail, snapshot, receiving, taking: null, blocks: [...blocks] };
     return found.opened;
   }
 
   async persist(batch: StorageBatch): Promise<void> {
-    await this.#orFail(async () => {
+    await this.#inTurn(async (opened) => {
       const operations: Operation[] = [];
-      if (batch.snapshot !== null) await this.#switchSnapshot(operations, batch.snapshot, { emptyLog: true });
-      if (batch.entries.length > 0) await this.#appendBlock(operations, batch.entries, batch.commitIndex);
+      let { tail } = opened;
+      if (batch.snapshot !== null) tail = switchToReceived(opened, operations, batch.snapshot);
+      if (batch.entries.length > 0) tail = await appendBlock(opened, operations, tail, batch);
+      if (tail !== opened.tail) operations.push({ type: "put", key: TAIL_KEY, value: sealFacts(tail) });
       const writes: Promise<unknown>[] = [];
-      if (batch.hardState !== null) writes.push(this.#writeHardState(operations, batch.hardState));
-      if (operations.length > 0) writes.push(this.#opened().batch(operations, SYNCED));
+      if (batch.hardState !== null) writes.push(writeHardState(opened, operations, batch.hardState));
+      if (operations.length > 0) writes.push(opened.store.batch(operations, SYNCED));
       await Promise.all(writes);
-      if (batch.snapshot !== null) await this.#deleteOlderChunks(batch.snapshot.meta);
+      this.#durable(opened, tail);
+      if (batch.snapshot !== null) await clearOtherChunks(opened.store, keptSets(opened));
     });
   }
 
   async writeSnapshotChunk(meta: SnapshotMeta, number: number, data: Uint8Array): Promise<void> {
-    assert(meta.index !== this.#snapshot?.meta.index, "the present snapshot is never written to");
-    await this.#orFail(() => this.#opened().put(chunkKey(meta.index, number), seal(data), SYNCED)); // (D1)
-  }
-
-  async completeSnapshot(snapshot: StoredSnapshot): Promise<void> {
-    await this.#orFail(async () => {
-      const operations: Operation[] = [];
-      await this.#switchSnapshot(operations, snapshot, { emptyLog: false });
-      await this.#opened().batch(operations, SYNCED);
-      await this.#deleteOlderChunks(snapshot.meta);
+    const { snapshot } = this.#present();
+    assert(meta.index !== snapshot?.meta.index, "the present snapshot is never written to");
+    await this.#orFail((opened) => {
+      opened.taking = { index: meta.index, origin: "own" };
+      return writeChunk(opened.store, opened.taking, number, data);
     });
   }
 
+  async completeSnapshot(snapshot: StoredSnapshot): Promise<void> {
+    const record: SnapshotRecord = { ...snapshot, origin: "own" };
+    // Pair of the check in `readSnapshotChunk`: what becomes the state was readable when it did.
+    await this.#orFail((opened) => verifySnapshot(opened.store, record));
+    await this.#inTurn(async (opened) => {
+      assert(snapshot.meta.index > (opened.snapshot?.meta.index ?? 0), "snapshots advance");
+      const tail = { ...opened.tail, sequence: opened.tail.sequence + 1, snapshotIndex: snapshot.meta.index };
+      opened.snapshot = record;
+      opened.taking = null;
+      const operations: Operation[] = [
+        { type: "put", key: SNAPSHOT_KEY, value: sealFacts(record) },
+        { type: "put", key: TAIL_KEY, value: sealFacts(tail) },
+      ];
+      await opened.store.batch(operations, SYNCED);
+      this.#durable(opened, tail);
+    });
+    await this.#orFail((opened) => clearOtherChunks(opened.store, keptSets(opened)));
+  }
+
+  async receiveSnapshotChunk(snapshot: StoredSnapshot, number: number, data: Uint8Array): Promise<void> {
+    await this.#orFail(async (opened) => {
+      if (number > 0) {
+        assert(opened.receiving?.digest === snapshot.digest, "chunks of one snapshot follow one another");
+        await writeChunk(opened.store, chunkSetOf(opened.receiving), number, data);
+        return;
+      }
+      const record: SnapshotRecord = { ...storedSnapshotOf(snapshot), origin: "received" };
+      opened.receiving = null;
+      await clearOtherChunks(opened.store, keptSets(opened));
+      const operations: Operation[] = [
+        { type: "put", key: RECEIVING_KEY, value: sealFacts(record) },
+        { type: "put", key: chunkKey(chunkSetOf(record), 0), value: seal(data) },
+      ];
+      opened.receiving = record;
+      await opened.store.batch(operations, SYNCED);
+    });
+  }
+
+  async verifyReceived(): Promise<boolean> {
+    const { store, receiving } = this.#present();
+    assert(receiving !== null, "a snapshot was received");
+    try {
+      await verifySnapshot(store, receiving);
+      return true;
+    } catch (error) {
+      if (!(error instanceof AnantaError) || error.code !== "STORAGE_DAMAGED") throw error;
+    }
+    await this.#orFail(async (opened) => {
+      opened.receiving = null;
+      await opened.store.del(RECEIVING_KEY, SYNCED);
+      await clearOtherChunks(opened.store, keptSets(opened));
+    });
+    return false;
+  }
+
   async readSnapshotChunk(number: number): Promise<Uint8Array> {
-    assert(this.#snapshot !== null && number < this.#snapshot.chunkCount, "the chunk exists");
-    const record = await this.#opened().get(chunkKey(this.#snapshot.meta.index, number));
-    if (record === undefined) throw new AnantaError("STORAGE_DAMAGED", `Snapshot chunk ${number} is missing.`);
-    return unseal(record);
+    const { store, snapshot } = this.#present();
+    assert(snapshot !== null && number < snapshot.chunkCount, "the chunk exists");
+    return readChunk(store, chunkSetOf(snapshot), number);
   }
 
   async compactTo(index: LogIndex): Promise<void> {
-    const operations: Operation[] = [];
-    while (this.#blocks.length > 0 && this.#blocks[0]!.lastIndex <= index) {
-      operations.push({ type: "del", key: blockKey(this.#blocks.shift()!.firstIndex) }); // length > 0
-    }
-    // Not synced: should it be lost, the blocks are merely still there.
-    if (operations.length > 0) await this.#orFail(() => this.#opened().batch(operations));
+    await this.#inTurn(async (opened) => {
+      const operations: Operation[] = [];
+      while (opened.blocks.length > 0 && opened.blocks[0]!.lastIndex <= index) {
+        operations.push({ type: "del", key: blockKey(opened.blocks.shift()!.firstIndex) }); // length > 0
+      }
+      // Not synced: should it be lost, the blocks are merely still there.
+      if (operations.length > 0) await opened.store.batch(operations);
+    });
   }
 
   async markRepaired(): Promise<void> {
-    assert(this.#meta !== null, "the storage is open");
-    this.#meta = { ...this.#meta, damage: null };
-    const record = sealFacts(this.#meta);
-    await this.#orFail(() => this.#opened().put(META_KEY, record, SYNCED));
+    await this.#inTurn(async (opened) => {
+      opened.meta = { ...opened.meta, damage: null };
+      await opened.store.put(META_KEY, sealFacts(opened.meta), SYNCED);
+    });
   }
 
   freeBytes(): Promise<number> {
     return this.#options.disk.freeBytes(this.#options.folder);
   }
 
+  oldestWriteMs(): number {
+    return this.#watch.oldestMs();
+  }
+
   async close(): Promise<void> {
-    await this.#store?.close();
-    await this.#file?.close();
-    this.#store = null;
-    this.#file = null;
-  }
-
-  #opened(): Store {
-    assert(this.#store !== null, "the storage is open");
-    return this.#store;
-  }
-
-  /** Term and vote go to their file and, in the same batch as the entries, to the store. */
-  #writeHardState(operations: Operation[], { term, votedFor }: HardState): Promise<void> {
-    assert(this.#file !== null, "the storage is open");
-    this.#hardState = { generation: this.#hardState.generation + 1, term, votedFor };
-    operations.push({ type: "put", key: HARD_STATE_KEY, value: sealFacts(this.#hardState) });
-    return this.#file.write(this.#hardState);
-  }
-
-  async #appendBlock(operations: Operation[], entries: readonly Entry[], commitIndex: LogIndex): Promise<void> {
-    const first = entries[0]!; // the caller checked that there are entries
-    await this.#cutFrom(operations, first.index, commitIndex);
-    const lastBlock = this.#blocks.at(-1);
-    const expected = lastBlock !== undefined ? lastBlock.lastIndex + 1 : (this.#snapshot?.meta.index ?? 0) + 1;
-    assert(
-      first.index === expected || (lastBlock === undefined && first.index <= expected),
-      "stored entries are contiguous",
-    );
-    const { record, chain } = encodeBlockRecord(entries, { previousChain: lastBlock?.chain ?? 0, commitIndex });
-    operations.push({ type: "put", key: blockKey(first.index), value: record });
-    this.#blocks.push({ firstIndex: first.index, lastIndex: (first.index + entries.length - 1) as LogIndex, chain });
-  }
-
-  /** Removes `index` and everything after it; a block that begins before it keeps its head. */
-  async #cutFrom(operations: Operation[], index: LogIndex, commitIndex: LogIndex): Promise<void> {
-    for (let last = this.#blocks.at(-1); last !== undefined && last.lastIndex >= index; last = this.#blocks.at(-1)) {
-      if (last.firstIndex >= index) {
-        operations.push({ type: "del", key: blockKey(last.firstIndex) });
-        this.#blocks.pop();
-        continue;
-      }
-      const record = await this.#opened().get(blockKey(last.firstIndex));
-      if (record === undefined) throw new AnantaError("STORAGE_DAMAGED", `The block at ${last.firstIndex} is missing.`);
-      const block = decodeBlockRecord(record);
-      const head = block.entries.slice(0, index - last.firstIndex);
-      const rewritten = encodeBlockRecord(head, { previousChain: block.previousChain, commitIndex });
-      operations.push({ type: "put", key: blockKey(last.firstIndex), value: rewritten.record });
-      this.#blocks.pop();
-      this.#blocks.push({ firstIndex: last.firstIndex, lastIndex: (index - 1) as LogIndex, chain: rewritten.chain });
+    const opened = this.#opened;
+    if (opened === null) return;
+    this.#opened = null;
+    this.#markTimer?.cancel();
+    this.#markTimer = null;
+    this.#watch.stop();
+    if (this.#failure === null) {
+      await this.#lastBatch;
+      await this.#marking;
+      await this.#writeMark(opened).catch(() => undefined); // a mark that is behind does no harm
     }
+    await opened.store.close();
+    await opened.file.close();
   }
 
-  async #switchSnapshot(
-    operations: Operation[],
-    snapshot: StoredSnapshot,
-    options: { readonly emptyLog: boolean },
-  ): Promise<void> {
-    for (let number = 0; number < snapshot.chunkCount; number++) {
-      const record = await this.#opened().get(chunkKey(snapshot.meta.index, number));
-      if (record === undefined) throw new AnantaError("STORAGE_DAMAGED", `Snapshot chunk ${number} is missing.`);
-      unseal(record); // pair of the check in `readSnapshotChunk`: what becomes the state was readable when it did
-    }
-    operations.push({ type: "put", key: SNAPSHOT_KEY, value: sealFacts(snapshot) });
-    if (options.emptyLog) {
-      for (const block of this.#blocks) operations.push({ type: "del", key: blockKey(block.firstIndex) });
-      this.#blocks = [];
-    }
-    this.#snapshot = snapshot;
+  #present(): Opened {
+    assert(this.#opened !== null, "the storage is open");
+    return this.#opened;
   }
 
-  /** Not synced: should it be lost, `open` deletes them again. Newer ones may be on their way in. */
-  async #deleteOlderChunks(present: SnapshotMeta): Promise<void> {
-    await this.#opened().clear({ gte: CHUNK_RANGE.gte, lt: chunkRangeOf(present.index).gte });
+  /** (D2) */
+  #inTurn(work: (opened: Opened) => Promise<void>): Promise<void> {
+    const done = this.#lastBatch.then(() => this.#orFail(work));
+    this.#lastBatch = done.catch(() => undefined); // the next one finds `#failure`
+    return done;
   }
 
   /** (S3) After one failure nothing more is written. */
-  async #orFail<Result>(work: () => Promise<Result>): Promise<Result> {
+  async #orFail(work: (opened: Opened) => Promise<void>): Promise<void> {
     if (this.#failure !== null) throw this.#failure;
+    const opened = this.#present();
     try {
-      return await work();
+      await this.#watch.watch(() => work(opened));
     } catch (cause) {
-      this.#failure = new AnantaError(
-        "STORAGE_FAILED",
-        "A write to durable storage failed; the process must end.",
-        {},
-        { cause },
-      );
+      this.#failure ??= writeFailure(`A write to ${this.#options.folder} failed; the process must end`, cause);
       throw this.#failure;
     }
   }
+
+  #durable(opened: Opened, tail: Tail): void {
+    if (tail === opened.tail) return;
+    opened.tail = tail;
+    if (this.#opened === null) return;
+    this.#markTimer ??= this.#options.clock.setTimer(MARK_DELAY_MS, () => {
+      this.#markTimer = null;
+      this.#marking = this.#marking.then(() => this.#orFail((now) => this.#writeMark(now))).catch(() => undefined); // the next batch meets `#failure`
+    });
+  }
+
+  async #writeMark(opened: Opened): Promise<void> {
+    const { sequence, lastIndex } = opened.tail;
+    if (sequence > (opened.file.mark?.sequence ?? 0)) await opened.file.writeMark({ sequence, lastIndex }); // (D3)
+  }
+}
+
+/** The chunks that stay. */
+const keptSets = ({ snapshot, receiving, taking }: Opened): ChunkSet[] => {
+  const sets = [snapshot, receiving].flatMap((record) => (record === null ? [] : [chunkSetOf(record)]));
+  return taking === null ? sets : [...sets, taking];
+};
+
+/** Term and vote go to their file and, in the same batch as the entries, to the store. */
+function writeHardState(opened: Opened, operations: Operation[], { term, votedFor }: HardState): Promise<void> {
+  opened.hardState = { generation: opened.hardState.generation + 1, term, votedFor };
+  operations.push({ type: "put", key: HARD_STATE_KEY, value: sealFacts(opened.hardState) });
+  return opened.file.write(opened.hardState);
+}
+
+function switchToReceived(opened: Opened, operations: Operation[], snapshot: StoredSnapshot): Tail {
+  const record = opened.receiving;
+  assert(record !== null && record.digest === snapshot.digest, "the snapshot was received and verified");
+  assert(record.meta.index > (opened.snapshot?.meta.index ?? 0), "snapshots advance");
+  operations.push({ type: "put", key: SNAPSHOT_KEY, value: sealFacts(record) }, { type: "del", key: RECEIVING_KEY });
+  for (const block of opened.blocks) operations.push({ type: "del", key: blockKey(block.firstIndex) });
+  opened.blocks = [];
+  opened.snapshot = record;
+  opened.receiving = null;
+  const { index } = record.meta;
+  return { ...opened.tail, sequence: opened.tail.sequence + 1, lastIndex: index, snapshotIndex: index };
+}
+
+async function appendBlock(
+  opened: Opened,
+  operations: Operation[],
+  tail: Tail,
+  { entries, commitIndex }: StorageBatch,
+): Promise<Tail> {
+  const first = entries[0]!; // the caller checked that there are entries
+  const chainBefore = await cutFrom(opened, operations, first.index, commitIndex);
+  const lastBlock = opened.blocks.at(-1);
+  const expected = lastBlock !== undefined ? lastBlock.lastIndex + 1 : (opened.snapshot?.meta.index ?? 0) + 1;
+  assert(
+    first.index === expected || (lastBlock === undefined && first.index <= expected),
+    "stored entries are contiguous",
+  );
+  // Blocks that were compacted may come back (their deletion is not synced), so the chain goes on from them.
+  const previousChain = lastBlock?.chain ?? chainBefore ?? tail.chain;
+  const { record, chain } = encodeBlockRecord(entries, { previousChain, commitIndex });
+  operations.push({ type: "put", key: blockKey(first.index), value: record });
+  const lastIndex = (first.index + entries.length - 1) as LogIndex;
+  opened.blocks.push({ firstIndex: first.index, lastIndex, previousChain, chain });
+  return { ...tail, sequence: opened.tail.sequence + 1, lastIndex, chain };
+}
+
+/**
+ * Removes `index` and everything after it; a block that begins before it keeps its head. Returns the chain value before
+ * the first block that was removed whole, null when none was.
+ */
+async function cutFrom(
+  opened: Opened,
+  operations: Operation[],
+  index: LogIndex,
+  commitIndex: LogIndex,
+): Promise<number | null> {
+  const { blocks, store } = opened;
+  let chainBefore: number | null = null;
+  for (let last = blocks.at(-1); last !== undefined && last.lastIndex >= index; last = blocks.at(-1)) {
+    blocks.pop();
+    if (last.firstIndex >= index) {
+      operations.push({ type: "del", key: blockKey(last.firstIndex) });
+      chainBefore = last.previousChain;
+      continue;
+    }
+    const record = await store.get(blockKey(last.firstIndex));
+    if (record === undefined) throw new AnantaError("STORAGE_DAMAGED", `The block at ${last.firstIndex} is missing.`);
+    const block = decodeBlockRecord(record);
+    const head: readonly Entry[] = block.entries.slice(0, index - last.firstIndex);
+    const rewritten = encodeBlockRecord(head, { previousChain: block.previousChain, commitIndex });
+    operations.push({ type: "put", key: blockKey(last.firstIndex), value: rewritten.record });
+    const { firstIndex, previousChain } = last;
+    blocks.push({ firstIndex, lastIndex: (index - 1) as LogIndex, previousChain, chain: rewritten.chain });
+  }
+  return chainBefore;
 }

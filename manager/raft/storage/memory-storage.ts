@@ -5,14 +5,22 @@
 import { assert } from "../../../core/assert.js";
 import type { LogIndex, Term } from "../../../core/brands.js";
 import type { Entry, HardState, SnapshotMeta, VotingRight } from "../core/types.js";
+import { SnapshotDigest } from "../snapshot-digest.js";
 import type { OpenedStorage, RaftStorage, StorageBatch, StoredSnapshot } from "./storage.js";
+
+interface Held {
+  readonly snapshot: StoredSnapshot;
+  readonly chunks: Uint8Array[];
+}
 
 export class MemoryStorage implements RaftStorage {
   #hardState: HardState = { term: 0 as Term, votedFor: null };
   #entries: Entry[] = [];
   #commitIndex = 0 as LogIndex;
-  #snapshot: { readonly stored: StoredSnapshot; readonly chunks: readonly Uint8Array[] } | null = null;
-  #staged = new Map<number, Uint8Array[]>();
+  #present: Held | null = null;
+  #receiving: Held | null = null;
+  /** Chunks of own snapshots that are not complete, by index. */
+  readonly #staged = new Map<number, Uint8Array[]>();
   #voting: VotingRight;
   readonly #folder: string;
   readonly #afterEachWrite: () => Promise<void>;
@@ -26,11 +34,14 @@ export class MemoryStorage implements RaftStorage {
   open(): Promise<OpenedStorage> {
     return Promise.resolve({
       hardState: this.#hardState,
-      snapshot: this.#snapshot?.stored ?? null,
+      snapshot: this.#present?.snapshot ?? null,
+      receiving:
+        this.#receiving === null ? null : { snapshot: this.#receiving.snapshot, next: this.#receiving.chunks.length },
       entries: [...this.#entries],
       commitIndex: this.#commitIndex,
       voting: this.#voting,
       folder: this.#folder,
+      findings: [],
     });
   }
 
@@ -38,12 +49,15 @@ export class MemoryStorage implements RaftStorage {
     await this.#afterEachWrite();
     if (batch.hardState !== null) this.#hardState = batch.hardState;
     if (batch.snapshot !== null) {
-      this.#takeStaged(batch.snapshot);
+      const received = this.#receiving;
+      assert(received !== null && received.snapshot.digest === batch.snapshot.digest, "the snapshot was received");
+      this.#present = received;
+      this.#receiving = null;
       this.#entries = [];
     }
     const first = batch.entries[0];
     if (first !== undefined) {
-      const base = this.#entries[0]?.index ?? (this.#snapshot?.stored.meta.index ?? 0) + 1;
+      const base = this.#entries[0]?.index ?? (this.#present?.snapshot.meta.index ?? 0) + 1;
       assert(first.index >= base && first.index <= base + this.#entries.length, "stored entries are contiguous");
       this.#entries.length = first.index - base;
       for (const entry of batch.entries) this.#entries.push({ ...entry, payload: new Uint8Array(entry.payload) });
@@ -53,18 +67,38 @@ export class MemoryStorage implements RaftStorage {
 
   async writeSnapshotChunk(meta: SnapshotMeta, number: number, data: Uint8Array): Promise<void> {
     await this.#afterEachWrite();
-    const chunks = this.#staged.get(meta.index) ?? [];
+    const chunks = number === 0 ? [] : (this.#staged.get(meta.index) ?? []);
     chunks[number] = new Uint8Array(data);
     this.#staged.set(meta.index, chunks);
   }
 
   async completeSnapshot(snapshot: StoredSnapshot): Promise<void> {
     await this.#afterEachWrite();
-    this.#takeStaged(snapshot);
+    const chunks = this.#staged.get(snapshot.meta.index) ?? [];
+    assert(isWhole({ snapshot, chunks }), "every chunk of the snapshot was written");
+    this.#present = { snapshot, chunks };
+    this.#staged.clear();
+  }
+
+  async receiveSnapshotChunk(snapshot: StoredSnapshot, number: number, data: Uint8Array): Promise<void> {
+    await this.#afterEachWrite();
+    if (number === 0) this.#receiving = { snapshot, chunks: [] };
+    const receiving = this.#receiving;
+    assert(receiving?.snapshot.digest === snapshot.digest, "chunks of one snapshot follow one another");
+    assert(receiving.chunks.length === number, "chunks come in order");
+    receiving.chunks.push(new Uint8Array(data));
+  }
+
+  async verifyReceived(): Promise<boolean> {
+    assert(this.#receiving !== null, "a snapshot was received");
+    if (isWhole(this.#receiving)) return true;
+    await this.#afterEachWrite();
+    this.#receiving = null;
+    return false;
   }
 
   readSnapshotChunk(number: number): Promise<Uint8Array> {
-    const chunk = this.#snapshot?.chunks[number];
+    const chunk = this.#present?.chunks[number];
     assert(chunk !== undefined, "the chunk exists");
     return Promise.resolve(chunk);
   }
@@ -83,17 +117,17 @@ export class MemoryStorage implements RaftStorage {
     return Promise.resolve(Number.MAX_SAFE_INTEGER);
   }
 
+  oldestWriteMs(): number {
+    return 0;
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }
+}
 
-  #takeStaged(stored: StoredSnapshot): void {
-    const chunks = (this.#staged.get(stored.meta.index) ?? []).slice(0, stored.chunkCount);
-    assert(
-      chunks.length === stored.chunkCount && !chunks.includes(undefined as never),
-      "every chunk of the snapshot was written",
-    );
-    this.#snapshot = { stored, chunks };
-    this.#staged.clear();
-  }
+function isWhole({ snapshot, chunks }: Held): boolean {
+  const digest = new SnapshotDigest();
+  for (const chunk of chunks) digest.add(chunk);
+  return digest.chunkCount === snapshot.chunkCount && digest.finish() === snapshot.digest;
 }

@@ -13,6 +13,7 @@ import { ananta } from "../../../proto/gen/wire.js";
 import { decodeMembership, encodeMembership } from "../core/membership-codec.js";
 import type { ReadId, SnapshotMeta } from "../core/types.js";
 import { decodeEntryBlock, encodeEntryBlock } from "../entry-block.js";
+import { DIGEST_PATTERN } from "../snapshot-digest.js";
 import type { PeerMessage } from "./transport.js";
 
 const wire = ananta.raft.v1;
@@ -82,19 +83,30 @@ function toWire(m: PeerMessage): WireFrame {
       return { readRequest: { term: m.term, ...m.id } };
     case "read-response":
       return { readResponse: { term: m.term, ...m.id, index: m.index } };
+    case "snapshot-offer":
+      return {
+        snapshotOffer: {
+          term: m.term,
+          snapshot: snapshotToWire(m.snapshot.meta),
+          chunkCount: m.snapshot.chunkCount,
+          byteCount: m.snapshot.byteCount,
+          digest: digestToWire(m.snapshot.digest),
+        },
+      };
     case "snapshot-chunk":
       return {
         snapshotChunk: {
           term: m.term,
-          snapshot: snapshotToWire(m.snapshot),
+          digest: digestToWire(m.digest),
           number: m.number,
-          count: m.count,
           data: m.data,
           crc: crc32(m.data),
         },
       };
     case "snapshot-chunk-ack":
-      return { snapshotChunkAck: { term: m.term, index: m.index, next: m.next } };
+      return {
+        snapshotChunkAck: { term: m.term, digest: digestToWire(m.digest), next: m.next, rewind: m.rewind },
+      };
     default:
       return assertNever(m);
   }
@@ -113,6 +125,14 @@ function snapshotFromWire(snapshot: ananta.raft.v1.SnapshotMeta.$Properties | nu
     term: term(snapshot.term ?? 0),
     membership: decodeMembership(snapshot.membership ?? new Uint8Array(0)),
   };
+}
+
+const digestToWire = (digest: string): Uint8Array => Buffer.from(digest, "hex");
+
+function digestFromWire(bytes: Uint8Array | null | undefined): string {
+  const digest = Buffer.from(bytes ?? new Uint8Array(0)).toString("hex");
+  if (!DIGEST_PATTERN.test(digest)) throw unreadable("a snapshot's digest has not 32 bytes");
+  return digest;
 }
 
 /** Not `slice`: protobufjs hands out Buffers, and a Buffer's `slice` is a view. */
@@ -231,19 +251,27 @@ function rareMessageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
     const m = frame.installSnapshot;
     return { kind: "install-snapshot", from, term: term(m.term ?? 0), snapshot: snapshotFromWire(m.snapshot) };
   }
+  if (frame.snapshotOffer) {
+    const m = frame.snapshotOffer;
+    if (!m.chunkCount) throw unreadable("a snapshot has at least one chunk");
+    return {
+      kind: "snapshot-offer",
+      from,
+      term: term(m.term ?? 0),
+      snapshot: {
+        meta: snapshotFromWire(m.snapshot),
+        chunkCount: m.chunkCount,
+        byteCount: m.byteCount ?? 0,
+        digest: digestFromWire(m.digest),
+      },
+    };
+  }
   if (frame.snapshotChunk) {
     const m = frame.snapshotChunk;
     const data = copyOf(m.data); // (C2)
     if (crc32(data) !== (m.crc ?? 0)) throw unreadable("a snapshot chunk was damaged on its way");
-    return {
-      kind: "snapshot-chunk",
-      from,
-      term: term(m.term ?? 0),
-      snapshot: snapshotFromWire(m.snapshot),
-      number: m.number ?? 0,
-      count: m.count ?? 0,
-      data,
-    };
+    const digest = digestFromWire(m.digest);
+    return { kind: "snapshot-chunk", from, term: term(m.term ?? 0), digest, number: m.number ?? 0, data };
   }
   if (frame.snapshotChunkAck) {
     const m = frame.snapshotChunkAck;
@@ -251,8 +279,9 @@ function rareMessageFromWire(frame: WireFrame, from: NodeId): PeerMessage {
       kind: "snapshot-chunk-ack",
       from,
       term: term(m.term ?? 0),
-      index: logIndex(m.index ?? 0),
+      digest: digestFromWire(m.digest),
       next: m.next ?? 0,
+      rewind: m.rewind === true,
     };
   }
   throw unreadable("it holds no message known here");

@@ -6,20 +6,28 @@
  * (T2) Elections, heartbeats and reads are never behind appends and snapshots (two lanes).
  * (T3) A message of a peer's earlier process is not delivered after its next process was announced.
  */
-import type { LogIndex, NodeId, Term } from "../../../core/brands.js";
+import type { NodeId, Term } from "../../../core/brands.js";
 import type { Message } from "../core/messages.js";
 import type { SendNow } from "../core/ready.js";
-import type { SnapshotMeta } from "../core/types.js";
+import type { StoredSnapshot } from "../storage/storage.js";
 
-/** A piece of state on its way to a follower that is too far behind for the log. */
+/** What a leader would send to a follower that is too far behind for the log. */
+export interface SnapshotOffer {
+  readonly kind: "snapshot-offer";
+  readonly from: NodeId;
+  readonly term: Term;
+  readonly snapshot: StoredSnapshot;
+}
+
+/** A piece of it on its way. */
 export interface SnapshotChunk {
   readonly kind: "snapshot-chunk";
   readonly from: NodeId;
   readonly term: Term;
-  readonly snapshot: SnapshotMeta;
-  /** From 0; there are `count`. */
+  /** Which snapshot: its digest. */
+  readonly digest: string;
+  /** From 0. */
   readonly number: number;
-  readonly count: number;
   readonly data: Uint8Array;
 }
 
@@ -27,13 +35,14 @@ export interface SnapshotChunkAck {
   readonly kind: "snapshot-chunk-ack";
   readonly from: NodeId;
   readonly term: Term;
-  /** Which snapshot. */
-  readonly index: LogIndex;
-  /** The next chunk wanted; the count when all are there. */
+  readonly digest: string;
+  /** Chunks below are durable; the count when all are there and have the digest. */
   readonly next: number;
+  /** What was sent from `next` on, if anything, is to be sent again. */
+  readonly rewind: boolean;
 }
 
-export type TransferMessage = SnapshotChunk | SnapshotChunkAck;
+export type TransferMessage = SnapshotOffer | SnapshotChunk | SnapshotChunkAck;
 export type PeerMessage = Message | TransferMessage;
 
 export interface TransportListener {
@@ -75,6 +84,7 @@ export function laneOf(message: PeerMessage): Lane {
     case "append-response":
     case "append-rejection":
     case "install-snapshot":
+    case "snapshot-offer":
     case "snapshot-chunk":
     case "snapshot-chunk-ack":
       return "bulk";
@@ -90,6 +100,7 @@ export function expectsAnswer(message: PeerMessage): boolean {
     case "pre-vote-request":
     case "vote-request":
     case "read-request":
+    case "snapshot-offer":
     case "snapshot-chunk":
       return true;
     case "heartbeat":
