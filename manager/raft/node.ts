@@ -14,14 +14,16 @@
 import type { LogIndex, NodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Env, Log, Timer } from "../../runtime/env.js";
-import { membersOf, simpleMembership, type MembershipChange } from "./core/membership.js";
+import { membersOf, type MembershipChange } from "./core/membership.js";
 import { RaftCore } from "./core/raft.js";
 import type { PersistBatch, SendNow } from "./core/ready.js";
 import { isInstalling } from "./core/state.js";
-import type { Entry, Member } from "./core/types.js";
+import { coreConfig } from "./core-config.js";
+import type { Entry } from "./core/types.js";
 import { PendingChange } from "./pending-changes.js";
 import { PendingProposals } from "./pending-proposals.js";
 import { PendingReads } from "./pending-reads.js";
+import { PendingTransfer } from "./pending-transfer.js";
 import type {
   Proposal,
   RaftEvents,
@@ -33,6 +35,7 @@ import type {
 import { Snapshots } from "./snapshots.js";
 import { notStarted, statusOf } from "./status.js";
 import { LevelStorage } from "./storage/level-storage.js";
+import { StorageReserve } from "./storage-reserve.js";
 import type { RaftStorage } from "./storage/storage.js";
 import { Ticker } from "./ticker.js";
 import { GrpcTransport } from "./transport/grpc-transport.js";
@@ -49,24 +52,8 @@ export interface RaftNodeParts {
   readonly storage?: RaftStorage;
 }
 
-/** One append: well under gRPC's 4 MiB frame limit, large enough that per-message costs vanish. */
-const APPEND_BYTES_MAX = 1024 * 1024;
-/** Window per follower: at 1 ms a round this is far more than any link of a data centre holds. */
-const INFLIGHT_APPENDS_MAX = 256;
-const INFLIGHT_BYTES_MAX = 8 * 1024 * 1024;
 /** A single proposal larger than this would not fit into a frame beside its envelope. */
 const PAYLOAD_BYTES_MAX = 2 * 1024 * 1024;
-/** A killed leader's followers start pre-vote within this, at random (DESIGN section 3). */
-const UNREACHABLE_DELAY_MAX_MS = 50;
-/** Proposals stop while the log's file system has less than this, so that LevelDB never meets a full disk. */
-const STORAGE_RESERVE_BYTES = 64 * 1024 * 1024;
-const STORAGE_RESERVE_CHECK_MS = 1_000;
-/** Far above what a busy disk needs for one batch, far below what users bear. */
-const STORAGE_STALL_MS = 1_000;
-/** Of the shortest election timeout, kept off a lease: two ticks of rounding and clocks that differ by a tenth each. */
-const LEASE_MARGIN_SHARE = 0.2;
-const LEASE_MARGIN_MIN_TICKS = 3;
-
 export function createRaftNode(parts: RaftNodeParts): RaftNode {
   return new Node(parts);
 }
@@ -83,6 +70,8 @@ class Node implements RaftNode {
   readonly #proposals = new PendingProposals();
   readonly #reads: PendingReads;
   readonly #change = new PendingChange();
+  readonly #transfer = new PendingTransfer();
+  readonly #reserve: StorageReserve;
   /** Every raft address ever known here: a member that was just removed is still to be told. */
   readonly #addresses = new Map<NodeId, string>();
   readonly #folders = new Map<NodeId, string>();
@@ -90,14 +79,11 @@ class Node implements RaftNode {
   #lifecycle: "new" | "running" | "ended" = "new";
   #core: RaftCore | null = null;
   #runPending: Timer | null = null;
-  #reserveTimer: Timer | null = null;
-  #reserveReached = false;
   #persisting: Promise<void> = Promise.resolve();
   #establishedTerm = 0;
   /** The term in which this node was last seen leading; its proposals are abandoned when it leads that term no more. */
   #ledTerm = 0;
   #repairMarked = false;
-  #transfer: { readonly target: NodeId; resolve(): void; reject(error: AnantaError): void } | null = null;
 
   constructor(parts: RaftNodeParts) {
     const { env, config } = parts;
@@ -141,6 +127,7 @@ class Node implements RaftNode {
         this.#schedule();
       },
     });
+    this.#reserve = new StorageReserve({ storage: this.#storage, clock: env.clock, log: this.#log });
     this.#ticker = new Ticker({ clock: env.clock, tickMs: config.tickMs, tick: (elapsed) => this.#tick(elapsed) });
   }
 
@@ -154,29 +141,12 @@ class Node implements RaftNode {
     this.#snapshots.resume(opened.receiving);
     if (opened.voting.kind !== "full")
       this.#log.warn("this replica does not vote", { until: opened.voting.kind, reason: opened.voting.reason });
-    const ticks = (ms: number): number => Math.max(1, Math.round(ms / this.#config.tickMs));
     this.#core = new RaftCore(
-      {
-        id: this.#config.id,
-        membership: simpleMembership(this.#config.voters.keys(), [], this.#founders()),
-        electionTimeoutMinTicks: ticks(this.#config.electionTimeoutMinMs),
-        electionTimeoutMaxTicks: ticks(this.#config.electionTimeoutMaxMs),
-        heartbeatTicks: ticks(this.#config.heartbeatMs),
-        unreachableDelayMaxTicks: ticks(UNREACHABLE_DELAY_MAX_MS),
-        inflightAppendsMax: INFLIGHT_APPENDS_MAX,
-        inflightBytesMax: INFLIGHT_BYTES_MAX,
-        appendBytesMax: APPEND_BYTES_MAX,
-        uncommittedBytesMax: this.#config.uncommittedBytesMax,
-        storageStallTicks: ticks(this.#config.storageStallMs ?? STORAGE_STALL_MS),
-        leaseMarginTicks:
-          this.#config.leaseReads === true
-            ? Math.max(LEASE_MARGIN_MIN_TICKS, ticks(this.#config.electionTimeoutMinMs * LEASE_MARGIN_SHARE))
-            : null,
-        random: this.#env.random.fork(),
-        readNonce: new DataView(new Uint8Array(this.#env.entropy(4)).buffer).getUint32(0),
+      coreConfig(this.#config, {
+        env: this.#env,
         voting: opened.voting,
         observe: (level, event, facts) => this.#log[level](event, facts),
-      },
+      }),
       {
         hardState: opened.hardState,
         snapshot: opened.snapshot?.meta ?? null,
@@ -188,13 +158,8 @@ class Node implements RaftNode {
     this.#tellTransport(this.#core);
     await this.#transport.start(this.#listener(), opened.folder);
     this.#ticker.start();
-    this.#watchReserve();
+    this.#reserve.start();
     this.#schedule();
-  }
-
-  #founders(): readonly Member[] {
-    const { voters, services } = this.#config;
-    return [...voters].map(([id, address]) => ({ id, address, service: services?.get(id) ?? "", folder: "" }));
   }
 
   async stop(): Promise<void> {
@@ -212,13 +177,12 @@ class Node implements RaftNode {
     this.#lifecycle = "ended";
     this.#ticker.stop();
     this.#runPending?.cancel();
-    this.#reserveTimer?.cancel();
+    this.#reserve.stop();
     this.#snapshots.stop();
     this.#proposals.abandon(reason);
     this.#change.abandon(reason);
     this.#reads.abandon(new AnantaError("UNAVAILABLE", `No read index: ${reason}.`));
-    this.#transfer?.reject(new AnantaError("CANCELLED", `The transfer was not finished: ${reason}.`));
-    this.#transfer = null;
+    this.#transfer.abandon(reason);
   }
 
   /** (N1) */
@@ -238,7 +202,7 @@ class Node implements RaftNode {
 
   propose(payload: Uint8Array): Proposal {
     const core = this.#running();
-    if (this.#reserveReached)
+    if (this.#reserve.reached)
       throw new AnantaError("STORAGE_RESERVE_REACHED", "Free disk space is below the reserve; nothing is appended.");
     if (payload.length === 0 || payload.length > PAYLOAD_BYTES_MAX) {
       throw new AnantaError(
@@ -311,9 +275,7 @@ class Node implements RaftNode {
       case "another-under-way":
         throw new AnantaError("FAILED_PRECONDITION", "Leadership is being handed to another replica.");
       case "started": {
-        const done = new Promise<void>((resolve, reject) => {
-          this.#transfer = { target, resolve, reject };
-        });
+        const done = this.#transfer.wait(target);
         this.#schedule();
         return done;
       }
@@ -467,7 +429,7 @@ class Node implements RaftNode {
       this.#snapshots.abortSending();
     }
     this.#ledTerm = leads ? s.term : 0;
-    this.#settleTransfer(core);
+    this.#transfer.settle(s);
     this.#tellTransport(core);
     if (s.voting.kind === "full" && core.state.config.voting.kind !== "full") this.#markRepaired();
     this.#events.roleChanged?.(this.status());
@@ -503,47 +465,10 @@ class Node implements RaftNode {
     this.#events.leadershipEstablished?.(term);
   }
 
-  #settleTransfer(core: RaftCore): void {
-    const transfer = this.#transfer;
-    if (transfer === null) return;
-    const { role, leader } = core.state;
-    if (leader === transfer.target) transfer.resolve();
-    else if (role.kind === "leader" && role.transfer === null) {
-      transfer.reject(
-        new AnantaError("UNAVAILABLE", `Node ${transfer.target} did not take over in time; this replica still leads.`),
-      );
-    } else if (leader !== null && leader !== core.state.id) {
-      transfer.reject(
-        new AnantaError("UNAVAILABLE", `Node ${leader} leads instead of node ${transfer.target}.`, {
-          leaderHint: leader,
-        }),
-      );
-    } else return;
-    this.#transfer = null;
-  }
-
   #markRepaired(): void {
     if (this.#repairMarked) return;
     this.#repairMarked = true;
     this.#storage.markRepaired().catch((error: unknown) => this.#fail(error));
-  }
-
-  #watchReserve(): void {
-    if (this.#lifecycle !== "running") return;
-    const again = (): void => {
-      if (this.#lifecycle === "running")
-        this.#reserveTimer = this.#env.clock.setTimer(STORAGE_RESERVE_CHECK_MS, () => this.#watchReserve());
-    };
-    this.#storage.freeBytes().then(
-      (free) => {
-        const reached = free < STORAGE_RESERVE_BYTES;
-        if (reached !== this.#reserveReached)
-          this.#log.warn(reached ? "free disk is below the reserve" : "free disk is above the reserve again", { free });
-        this.#reserveReached = reached;
-        again();
-      },
-      () => again(), // not knowing is no reason to stop; a full disk shows in the writes
-    );
   }
 }
 
