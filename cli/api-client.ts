@@ -81,6 +81,15 @@ export class ApiClient {
     return this.#call(method, { ...request, origin } as Request, { isChange: true, timeoutMs: this.timeoutMs });
   }
 
+  /** A change that may be made twice without harm, and therefore carries no origin. */
+  changeAgain<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    options: { readonly timeoutMs?: number } = {},
+  ): Promise<Answer<Response>> {
+    return this.#call(method, request, { isChange: true, timeoutMs: options.timeoutMs ?? this.timeoutMs });
+  }
+
   /** What each replica says of itself, by endpoint; also of replicas that only the others know. Rejects never. */
   survey(): Promise<readonly Survey[]> {
     const deadlineMs = Math.min(TRY_MAX_MS, this.#options.timeoutMs);

@@ -12,6 +12,8 @@ export interface ReplicaRow {
   readonly address: string;
   /** "leader", "follower", "candidate" …; "unreachable". */
   readonly state: string;
+  /** "voter", "learner" or "leaving", as the freshest answer has it; "none" when it takes no part. */
+  readonly membership: string;
   readonly answer: ReplicaAnswer | null;
   /** Why there is no answer, or why it does not vote; "" otherwise. */
   readonly note: string;
@@ -63,6 +65,7 @@ function replicaRows(surveys: readonly Survey[]): readonly ReplicaRow[] {
   const idByAddress = new Map<string, number>();
   for (const { answer } of surveys)
     for (const { address, nodeId } of answer?.replicas ?? []) if (address && nodeId) idByAddress.set(address, nodeId);
+  const roles = membershipRoles(surveys);
   const rows = new Map<string, ReplicaRow>();
   for (const { endpoint, answer, error } of surveys) {
     const nodeId = answer === null ? (idByAddress.get(endpoint) ?? null) : Number(answer.identity?.node ?? 0) || null;
@@ -72,6 +75,7 @@ function replicaRows(surveys: readonly Survey[]): readonly ReplicaRow[] {
       nodeId,
       address: endpoint,
       state: answer === null ? "unreachable" : answer.role,
+      membership: (nodeId === null ? undefined : roles.get(nodeId)) ?? "none",
       answer,
       note: answer === null ? error.message : answer.notVoting === "" ? "" : `does not vote: ${answer.notVoting}`,
     });
@@ -79,6 +83,16 @@ function replicaRows(surveys: readonly Survey[]): readonly ReplicaRow[] {
   // Endpoints that were only guessed at, such as the five defaults where three replicas run, are not missing replicas.
   const known = idByAddress.size > 0 ? [...rows.values()].filter(({ nodeId }) => nodeId !== null) : [...rows.values()];
   return known.sort((a, b) => (a.nodeId ?? Infinity) - (b.nodeId ?? Infinity) || (a.address < b.address ? -1 : 1));
+}
+
+/** By node id, as whoever has applied most knows it. */
+function membershipRoles(surveys: readonly Survey[]): ReadonlyMap<number, string> {
+  const answers = surveys.flatMap(({ answer }) => (answer === null ? [] : [answer]));
+  const freshest = answers.reduce<ReplicaAnswer | null>(
+    (best, one) => (best === null || one.appliedIndex > best.appliedIndex ? one : best),
+    null,
+  );
+  return new Map((freshest?.replicas ?? []).map(({ nodeId, membership }) => [nodeId ?? 0, membership ?? "voter"]));
 }
 
 /** A MUX tells its counters and index to the replica it follows; the others know less of it. */
@@ -119,13 +133,14 @@ function judge(
   const severe: string[] = [];
   const mild: string[] = [];
   if (leader === null) severe.push("no replica leads: nothing can be changed");
-  const working = replicas.filter(({ answer }) => answer !== null && answer.notVoting === "");
-  if (working.length * 2 <= replicas.length)
-    severe.push(`${working.length} of ${replicas.length} replicas work: a majority is needed for changes`);
-  for (const { nodeId, address, answer, note } of replicas) {
+  const voters = replicas.filter(({ membership }) => membership === "voter");
+  const working = voters.filter(({ answer }) => answer !== null && answer.notVoting === "");
+  if (working.length * 2 <= voters.length)
+    severe.push(`${working.length} of ${voters.length} voting replicas work: a majority is needed for changes`);
+  for (const { nodeId, address, answer, note, membership } of replicas) {
     const who = nodeId === null ? address : `replica ${nodeId} (${address})`;
     if (answer === null) mild.push(`${who} is unreachable: ${note}`);
-    else if (note !== "") mild.push(`${who} ${note}`);
+    else if (note !== "" && membership === "voter") mild.push(`${who} ${note}`);
   }
   if (!muxes.some(({ state }) => state === "live"))
     severe.push("no MUX is live: no traffic is forwarded, and no SNAT ports are granted");

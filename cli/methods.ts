@@ -27,5 +27,21 @@ export const LIST_SNAT = methodOf<ananta.v1.ListSnatRequest.$Properties, Decoded
   ananta.v1,
 );
 
+function cluster<Request, Response>(name: string): Method<Request, Response> {
+  return methodOf<Request, Response>(ananta.v1.ClusterService, name, ananta.v1);
+}
+
+type Members = Decoded<"MembersResponse">;
+export const ADD_REPLICA = cluster<ananta.v1.AddReplicaRequest.$Properties, Members>("addReplica");
+export const PROMOTE_REPLICA = cluster<ananta.v1.PromoteReplicaRequest.$Properties, Members>("promoteReplica");
+export const REMOVE_REPLICA = cluster<ananta.v1.RemoveReplicaRequest.$Properties, Members>("removeReplica");
+export const TRANSFER_LEADERSHIP = cluster<
+  ananta.v1.TransferLeadershipRequest.$Properties,
+  Decoded<"TransferLeadershipResponse">
+>("transferLeadership");
+export const SAVE_SNAPSHOT = cluster<ananta.v1.SaveSnapshotRequest.$Properties, Decoded<"SnapshotFilePart">>(
+  "saveSnapshot",
+);
+
 export type WireObject = ananta.v1.Object.$Properties;
 export type ReplicaAnswer = Decoded<"ClusterStatusResponse">;

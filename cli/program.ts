@@ -1,6 +1,7 @@
 /** The program: its commands, its common options, and how a run of it ends. */
 import { Command, CommanderError } from "commander";
 import { applyCommand } from "./commands/apply.js";
+import { clusterCommand } from "./commands/cluster.js";
 import { completionCommand } from "./commands/completion.js";
 import { deleteCommand } from "./commands/delete.js";
 import { describeCommand } from "./commands/describe.js";
@@ -47,6 +48,7 @@ function createProgram(context: Context): Command {
     describeCommand,
     deleteCommand,
     statusCommand,
+    clusterCommand,
     snatCommand,
     flowCommand,
     explainCommand,

@@ -12,7 +12,12 @@ export interface ManagerConfig {
   readonly dataFolder: string;
   /** Format the empty data folder of a new cluster. Without it an empty folder counts as lost state. */
   readonly bootstrap: boolean;
-  /** All voters, this one included. */
+  /** Format the empty data folder of a replica that joins a running cluster, under a node id never used before. */
+  readonly join: boolean;
+  /**
+   * The replicas that founded the cluster, this one included; who takes part later is in the log. For a replica that
+   * joins: itself, and replicas of the running cluster.
+   */
   readonly replicas: readonly ReplicaAddresses[];
   /** Metrics and health over HTTP, "host:port"; null: none. */
   readonly opsAddress: string | null;
@@ -40,6 +45,10 @@ export interface RaftTimings {
   readonly trailingEntries: number;
   /** Proposed and not yet committed, at most. */
   readonly uncommittedBytesMax: number;
+  /** A leader whose disk takes longer for one write gives leadership away. */
+  readonly storageStallMs: number;
+  /** Serve reads under a lease; see RaftNodeConfig. */
+  readonly leaseReads: boolean;
 }
 
 export const RAFT_TIMINGS: RaftTimings = {
@@ -50,11 +59,17 @@ export const RAFT_TIMINGS: RaftTimings = {
   snapshotEveryEntries: 10_000,
   trailingEntries: 5_000,
   uncommittedBytesMax: 16 * 1024 * 1024,
+  storageStallMs: 1_000,
+  leaseReads: false,
 };
 
-export type ManagerOptions = Omit<ManagerConfig, "raft" | "mux" | "opsAddress" | "bootstrap" | "clusterEpoch"> & {
+export type ManagerOptions = Omit<
+  ManagerConfig,
+  "raft" | "mux" | "opsAddress" | "bootstrap" | "join" | "clusterEpoch"
+> & {
   readonly opsAddress?: string | null;
   readonly bootstrap?: boolean;
+  readonly join?: boolean;
   readonly clusterEpoch?: number;
   readonly raft?: Partial<RaftTimings>;
   readonly mux?: Partial<MuxTimings>;
@@ -66,6 +81,7 @@ export function managerConfig(options: ManagerOptions): ManagerConfig {
     ...options,
     opsAddress: options.opsAddress ?? null,
     bootstrap: options.bootstrap ?? false,
+    join: options.join ?? false,
     clusterEpoch: options.clusterEpoch ?? 1,
     raft: { ...RAFT_TIMINGS, ...options.raft },
     mux: { ...MUX_TIMINGS, ...options.mux },

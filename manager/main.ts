@@ -18,10 +18,12 @@ const settingsSchema = z.object({
   clusterEpoch: z.number().int().min(1).default(1),
   dataFolder: z.string().min(1),
   bootstrap: z.boolean().default(false),
+  join: z.boolean().default(false),
+  leaseReads: z.boolean().default(false),
   replicas: z
     .array(z.object({ nodeId: id, raftAddress: hostPort, apiAddress: hostPort }))
     .min(1)
-    .max(9),
+    .max(18),
   opsAddress: hostPort.nullable().default(null),
   insecure: z.boolean().default(false),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -48,6 +50,8 @@ await runProcess(async () => {
     clusterEpoch: settings.clusterEpoch,
     dataFolder,
     bootstrap: settings.bootstrap,
+    join: settings.join,
+    raft: { leaseReads: settings.leaseReads },
     replicas: replicas.map((replica) => ({ ...replica, nodeId: nodeId(replica.nodeId) })),
     opsAddress: settings.opsAddress,
   });

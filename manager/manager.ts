@@ -8,6 +8,7 @@
 import type { NodeId, Term } from "../core/brands.js";
 import { AnantaError } from "../core/errors.js";
 import type { Env, Server, Timer } from "../runtime/env.js";
+import { ClusterService } from "./api/cluster-service.js";
 import { clusterStatus } from "./api/cluster-status.js";
 import { ExplainFlow } from "./api/explain-flow.js";
 import { LeaderForwarding } from "./api/leader-forwarding.js";
@@ -33,6 +34,7 @@ import type { StateMachine } from "./state/state-machine.js";
 /** Shown by gRPC reflection and health. */
 const PUBLIC_SERVICES = [
   "ananta.v1.OperatorService",
+  "ananta.v1.ClusterService",
   "ananta.v1.SnatService",
   "ananta.v1.AgentService",
   "ananta.v1.MuxService",
@@ -68,6 +70,10 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   const addresses = config.replicas.find(({ nodeId }) => nodeId === config.nodeId);
   if (addresses === undefined)
     throw new AnantaError("INVALID_ARGUMENT", `replicas: node ${config.nodeId} itself is not among them`);
+
+  if (config.join && config.bootstrap)
+    throw new AnantaError("INVALID_ARGUMENT", "a replica is told to bootstrap a cluster or to join one, not both");
+  const founders = config.join ? config.replicas.filter(({ nodeId }) => nodeId !== config.nodeId) : config.replicas;
 
   const state = createStateMachine();
   const effects = new EffectLog(state.appliedIndex);
@@ -110,6 +116,16 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       if (raft === null) throw new AnantaError("UNAVAILABLE", "this replica is starting");
       return raft;
     },
+    members: () =>
+      replica
+        .raft()
+        .status()
+        .members.map(({ id, address, service, role }) => ({
+          nodeId: id,
+          raftAddress: address,
+          apiAddress: service,
+          role,
+        })),
     submit: (submitted, deadlineMs, wanted) => forwarding.submit(submitted, deadlineMs, wanted),
     whenApplied: (index, deadlineMs) => appliedLog.whenApplied(index, deadlineMs),
     quorumAgeMs: () => Math.round(Math.min(INT32_MAX, env.clock.nowMs() - (raft?.quorumSeenAtMs() ?? -Infinity))),
@@ -203,6 +219,14 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     }
   }
 
+  /** A leader that stops hands over first: its clients miss some ms, not an election. */
+  async function drain(): Promise<void> {
+    if (raft?.status().role !== "leader") return;
+    await raft.transferLeadership(null).catch((error: unknown) => {
+      log.info("nobody took over before the stop", { reason: AnantaError.from(error).message });
+    });
+  }
+
   return {
     address: addresses.apiAddress,
     state,
@@ -215,11 +239,14 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
         env,
         config: {
           id: config.nodeId,
-          voters: new Map<NodeId, string>(config.replicas.map(({ nodeId, raftAddress }) => [nodeId, raftAddress])),
+          voters: new Map<NodeId, string>(founders.map(({ nodeId, raftAddress }) => [nodeId, raftAddress])),
+          services: new Map<NodeId, string>(founders.map(({ nodeId, apiAddress }) => [nodeId, apiAddress])),
+          address: addresses.raftAddress,
           clusterId: config.clusterId,
           clusterEpoch: config.clusterEpoch,
           dataFolder: config.dataFolder,
           bootstrap: config.bootstrap,
+          join: config.join,
           ...config.raft,
         },
         stateMachine: appliedLog,
@@ -239,6 +266,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           agentStreams,
           replicas,
           explainFlow: new ExplainFlow(replica, muxStreams),
+          cluster: new ClusterService(replica),
           clusterStatus: (request) =>
             clusterStatus(
               {
@@ -265,6 +293,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       stopped = true;
       announcePause?.cancel();
       server?.setServing(false);
+      await drain();
       if (pipeline.inOffice) leaveOffice();
       forwarding.stop();
       link.stop();

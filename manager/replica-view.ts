@@ -1,13 +1,17 @@
 /** What the parts of a replica that serve others (streams, API) share. Built once, in `manager.ts`. */
 import type { LogIndex } from "../core/brands.js";
 import type { Env } from "../runtime/env.js";
-import type { ManagerConfig } from "./config.js";
+import type { ManagerConfig, ReplicaAddresses } from "./config.js";
 import type { EffectLog } from "./projection/effect-log.js";
 import type { MuxSafeIndex } from "./projection/mux-safe-index.js";
-import type { RaftNode } from "./raft/index.js";
+import type { RaftMember, RaftNode } from "./raft/index.js";
 import type { SubmittedCommand } from "./state/commands.js";
 import type { CommandResult } from "./state/results.js";
 import type { StateMachine } from "./state/state-machine.js";
+
+export interface ReplicaMember extends ReplicaAddresses {
+  readonly role: RaftMember["role"];
+}
 
 export interface ReplicaView {
   readonly env: Env;
@@ -20,6 +24,8 @@ export interface ReplicaView {
   readonly effects: EffectLog;
   readonly muxSafeIndex: MuxSafeIndex;
   raft(): RaftNode;
+  /** The members as this replica's log has them, with where they are reached. */
+  members(): readonly ReplicaMember[];
   /** Through the leader's stages, wherever it is. Never rejects: refusals and unknown outcomes are results too.
    * It is not handed over once `wanted` says false. */
   submit(submitted: SubmittedCommand, deadlineMs: number, wanted?: () => boolean): Promise<CommandResult>;

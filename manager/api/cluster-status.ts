@@ -22,7 +22,7 @@ export function clusterStatus(
   request: ananta.v1.ClusterStatusRequest.$Properties,
 ): ananta.v1.ClusterStatusResponse.$Properties {
   const { replica, pipeline, acknowledgements } = options;
-  const { state, config } = replica;
+  const { state } = replica;
   const raft = replica.raft().status();
   const acknowledged = new Map(acknowledgements.muxes().map((report) => [report.name, report]));
   const reports = new Map(pipeline.muxPool.confirmations().map((report) => [report.name, report]));
@@ -38,11 +38,13 @@ export function clusterStatus(
     pid: options.pid,
     version: options.version,
     notVoting: raft.notVoting ?? "",
-    replicas: config.replicas.map(({ nodeId, apiAddress }) => {
+    replicas: replica.members().map(({ nodeId, apiAddress, raftAddress, role }) => {
       const peer = raft.peers.find(({ id }) => id === nodeId);
       return {
         nodeId,
         address: apiAddress,
+        raftAddress,
+        membership: role,
         ...(peer === undefined ? {} : { matchIndex: peer.matchIndex, replication: peer.state }),
         ...(peer?.lastHeardMsAgo === undefined || peer.lastHeardMsAgo === null
           ? {}

@@ -80,7 +80,7 @@ export class ExplainFlow {
     }
     if (request.onlyHere === true || live.every((mux) => views.has(mux))) return views;
     const { config, env } = this.#replica;
-    const others = config.replicas.filter(({ nodeId }) => nodeId !== config.nodeId);
+    const others = this.#replica.members().filter(({ nodeId }) => nodeId !== config.nodeId);
     await Promise.all(
       others.map(async ({ apiAddress }) => {
         const channel = env.network.connect(apiAddress);

@@ -24,6 +24,31 @@ export const OPERATOR_EXPLAIN_FLOW = operator<
   ananta.v1.ExplainFlowResponse.$Properties
 >("explainFlow");
 
+const cluster = <Request, Response>(name: string): Method<Request, Response> => methodOf(v1.ClusterService, name, v1);
+export const CLUSTER_MEMBERS = cluster<ananta.v1.MembersRequest.$Properties, ananta.v1.MembersResponse.$Properties>(
+  "members",
+);
+export const CLUSTER_ADD_REPLICA = cluster<
+  ananta.v1.AddReplicaRequest.$Properties,
+  ananta.v1.MembersResponse.$Properties
+>("addReplica");
+export const CLUSTER_PROMOTE_REPLICA = cluster<
+  ananta.v1.PromoteReplicaRequest.$Properties,
+  ananta.v1.MembersResponse.$Properties
+>("promoteReplica");
+export const CLUSTER_REMOVE_REPLICA = cluster<
+  ananta.v1.RemoveReplicaRequest.$Properties,
+  ananta.v1.MembersResponse.$Properties
+>("removeReplica");
+export const CLUSTER_TRANSFER_LEADERSHIP = cluster<
+  ananta.v1.TransferLeadershipRequest.$Properties,
+  ananta.v1.TransferLeadershipResponse.$Properties
+>("transferLeadership");
+export const CLUSTER_SAVE_SNAPSHOT = cluster<
+  ananta.v1.SaveSnapshotRequest.$Properties,
+  ananta.v1.SnapshotFilePart.$Properties
+>("saveSnapshot");
+
 const snat = <Request, Response>(name: string): Method<Request, Response> => methodOf(v1.SnatService, name, v1);
 export const SNAT_REGISTER = snat<ananta.v1.RegisterRequest.$Properties, ananta.v1.RegisterResponse.$Properties>(
   "register",

@@ -154,9 +154,11 @@ export class ReplicaLink implements Route {
     let channel = this.#channels.get(node);
     if (channel === undefined) {
       const { env, config } = this.#options.replica;
-      const address = config.replicas.find((replica) => replica.nodeId === node)?.apiAddress;
-      if (address === undefined)
-        throw new AnantaError("INTERNAL", `replica ${node} leads, but is not in the configuration`);
+      const { replica } = this.#options;
+      // A leader that this replica's log does not know yet can only be one that was configured.
+      const address = [...replica.members(), ...config.replicas].find(({ nodeId }) => nodeId === node)?.apiAddress;
+      if (address === undefined || address === "")
+        throw new AnantaError("INTERNAL", `replica ${node} leads, and nobody has said where it is reached`);
       channel = env.network.connect(address, { reconnectMaxMs: config.raft.electionTimeoutMinMs, dedicated: true });
       this.#channels.set(node, channel);
     }

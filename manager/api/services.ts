@@ -4,6 +4,7 @@ import { bidi, serverStream, unary, type Handler } from "../../runtime/env.js";
 import type { AgentStreams } from "../projection/agent-streams.js";
 import type { MuxStreams } from "../projection/mux-streams.js";
 import type { ExplainFlow } from "./explain-flow.js";
+import type { ClusterService } from "./cluster-service.js";
 import * as methods from "./methods.js";
 import type { OperatorService } from "./operator-service.js";
 import type { ReplicaService } from "./replica-service.js";
@@ -18,13 +19,14 @@ export interface Services {
   readonly agentStreams: AgentStreams;
   readonly replicas: ReplicaService;
   readonly explainFlow: ExplainFlow;
+  readonly cluster: ClusterService;
   readonly clusterStatus: (
     request: ananta.v1.ClusterStatusRequest.$Properties,
   ) => ananta.v1.ClusterStatusResponse.$Properties;
 }
 
 export function handlers(services: Services): readonly Handler[] {
-  const { operator, watches, snat, muxStreams, agentStreams, replicas, explainFlow, clusterStatus } = services;
+  const { operator, watches, snat, muxStreams, agentStreams, replicas, explainFlow, cluster, clusterStatus } = services;
   return [
     unary(methods.OPERATOR_APPLY, (request, call) => operator.apply(request, call)),
     unary(methods.OPERATOR_GET, (request, call) => operator.get(request, call)),
@@ -33,6 +35,11 @@ export function handlers(services: Services): readonly Handler[] {
     serverStream(methods.OPERATOR_WATCH, (request, stream) => watches.open(request, stream)),
     unary(methods.OPERATOR_CLUSTER_STATUS, (request) => Promise.resolve(clusterStatus(request))),
     unary(methods.OPERATOR_EXPLAIN_FLOW, (request) => explainFlow.explain(request)),
+    unary(methods.CLUSTER_MEMBERS, (request, call) => cluster.members(request, call)),
+    unary(methods.CLUSTER_ADD_REPLICA, (request, call) => cluster.addReplica(request, call)),
+    unary(methods.CLUSTER_PROMOTE_REPLICA, (request, call) => cluster.promoteReplica(request, call)),
+    unary(methods.CLUSTER_REMOVE_REPLICA, (request, call) => cluster.removeReplica(request, call)),
+    unary(methods.CLUSTER_TRANSFER_LEADERSHIP, (request, call) => cluster.transferLeadership(request, call)),
     unary(methods.SNAT_REGISTER, (request, call) => snat.register(request, call)),
     unary(methods.SNAT_ALLOCATE, (request, call) => snat.allocate(request, call)),
     unary(methods.SNAT_RELEASE, (request, call) => snat.release(request, call)),

@@ -72,8 +72,10 @@ class Node implements RaftNode {
   readonly #change = new PendingChange();
   readonly #transfer = new PendingTransfer();
   readonly #reserve: StorageReserve;
-  /** Every raft address ever known here: a member that was just removed is still to be told. */
+  /** Raft addresses of the members, and of those whose removal is not yet committed. */
   readonly #addresses = new Map<NodeId, string>();
+  /** Index of the membership that the transport was told of as committed. */
+  #settledMembership: LogIndex | null = null;
   readonly #folders = new Map<NodeId, string>();
   readonly #snapshots: Snapshots;
   #lifecycle: "new" | "running" | "ended" = "new";
@@ -379,6 +381,7 @@ class Node implements RaftNode {
       this.#reads.applied(core.state.log.appliedIndex);
       this.#change.settle(core.state);
       if (ready.statusChanged) this.#statusChanged(core);
+      this.#settleMembership(core);
       this.#tellEstablished(core);
     }
     this.#snapshots.takeWhenDue(core);
@@ -435,16 +438,29 @@ class Node implements RaftNode {
     this.#events.roleChanged?.(this.status());
   }
 
+  #settleMembership(core: RaftCore): void {
+    const { memberships, log } = core.state;
+    if (memberships.inForceIndex === this.#settledMembership || memberships.inForceIndex > log.commitIndex) return;
+    this.#tellTransport(core);
+  }
+
+  /**
+   * While a membership is not committed those whom it leaves out are still talked to: the leader may be one of them, and
+   * waits for acknowledgements.
+   */
   #tellTransport(core: RaftCore): void {
-    const { membership, role } = core.state;
+    const { membership, memberships, role, log } = core.state;
     for (const { id, address } of membership.members) this.#addresses.set(id, address);
+    const committed = memberships.inForceIndex <= log.commitIndex;
     const departing = role.kind === "leader" ? role.peers.keys() : [];
     const wanted = new Set<NodeId>([...membersOf(membership), ...departing]);
-    const addresses = [...this.#addresses].filter(([id]) => wanted.has(id));
     this.#transport.setMembers({
-      addresses: new Map(addresses),
-      removed: membership.removed.filter((id) => !wanted.has(id)),
+      addresses: committed ? new Map([...this.#addresses].filter(([id]) => wanted.has(id))) : new Map(this.#addresses),
+      removed: committed ? membership.removed.filter((id) => !wanted.has(id)) : [],
     });
+    if (!committed) return;
+    this.#settledMembership = memberships.inForceIndex;
+    for (const id of [...this.#addresses.keys()]) if (!wanted.has(id)) this.#addresses.delete(id);
   }
 
   /** A learner's data folder is put on record once it was heard of (`Member.folder`). */

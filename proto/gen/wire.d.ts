@@ -4167,6 +4167,1170 @@ export namespace ananta {
             type $Shape = ananta.v1.InternalPrefix.$Properties;
         }
 
+        /** Represents a ClusterService */
+        class ClusterService extends $protobuf.rpc.Service {
+
+            /**
+             * Constructs a new ClusterService service.
+             * @param rpcImpl RPC implementation
+             * @param [requestDelimited=false] Whether requests are length-delimited
+             * @param [responseDelimited=false] Whether responses are length-delimited
+             */
+            constructor(rpcImpl: $protobuf.RPCImpl, requestDelimited?: boolean, responseDelimited?: boolean);
+
+            /**
+             * Creates new ClusterService service using the specified rpc implementation.
+             * @param rpcImpl RPC implementation
+             * @param [requestDelimited=false] Whether requests are length-delimited
+             * @param [responseDelimited=false] Whether responses are length-delimited
+             * @returns RPC service. Useful where requests and/or responses are streamed.
+             */
+            static create(rpcImpl: $protobuf.RPCImpl, requestDelimited?: boolean, responseDelimited?: boolean): ClusterService;
+
+            /** Calls Members. */
+            members: ananta.v1.ClusterService.Members;
+
+            /** As a learner: it gets the log and counts for nothing, so nothing is lost if it never comes. */
+            addReplica: ananta.v1.ClusterService.AddReplica;
+
+            /** Makes a learner that has caught up a voter; another voter may leave in the same step. */
+            promoteReplica: ananta.v1.ClusterService.PromoteReplica;
+
+            /** Of a voter or a learner. Its node id is never used again. */
+            removeReplica: ananta.v1.ClusterService.RemoveReplica;
+
+            /** Calls TransferLeadership. */
+            transferLeadership: ananta.v1.ClusterService.TransferLeadership;
+
+            /** The answering replica's state, no older than this call, as the bytes of a snapshot file in order. */
+            saveSnapshot: ananta.v1.ClusterService.SaveSnapshot;
+        }
+
+        namespace ClusterService {
+
+            /**
+             * Callback as used by {@link ananta.v1.ClusterService#members}.
+             * @param error Error, if any
+             * @param [response] MembersResponse
+             */
+            type MembersCallback = (error: (Error|null), response?: ananta.v1.MembersResponse) => void;
+
+            /** Calls Members. */
+            type Members = {
+              (request: ananta.v1.IMembersRequest, callback: ananta.v1.ClusterService.MembersCallback): void;
+              (request: ananta.v1.IMembersRequest): Promise<ananta.v1.MembersResponse>;
+              readonly name: "Members";
+              readonly path: "/ananta.v1.ClusterService/Members";
+              readonly requestType: "MembersRequest";
+              readonly responseType: "MembersResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.ClusterService#addReplica}.
+             * @param error Error, if any
+             * @param [response] MembersResponse
+             */
+            type AddReplicaCallback = (error: (Error|null), response?: ananta.v1.MembersResponse) => void;
+
+            /** As a learner: it gets the log and counts for nothing, so nothing is lost if it never comes. */
+            type AddReplica = {
+              (request: ananta.v1.IAddReplicaRequest, callback: ananta.v1.ClusterService.AddReplicaCallback): void;
+              (request: ananta.v1.IAddReplicaRequest): Promise<ananta.v1.MembersResponse>;
+              readonly name: "AddReplica";
+              readonly path: "/ananta.v1.ClusterService/AddReplica";
+              readonly requestType: "AddReplicaRequest";
+              readonly responseType: "MembersResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.ClusterService#promoteReplica}.
+             * @param error Error, if any
+             * @param [response] MembersResponse
+             */
+            type PromoteReplicaCallback = (error: (Error|null), response?: ananta.v1.MembersResponse) => void;
+
+            /** Makes a learner that has caught up a voter; another voter may leave in the same step. */
+            type PromoteReplica = {
+              (request: ananta.v1.IPromoteReplicaRequest, callback: ananta.v1.ClusterService.PromoteReplicaCallback): void;
+              (request: ananta.v1.IPromoteReplicaRequest): Promise<ananta.v1.MembersResponse>;
+              readonly name: "PromoteReplica";
+              readonly path: "/ananta.v1.ClusterService/PromoteReplica";
+              readonly requestType: "PromoteReplicaRequest";
+              readonly responseType: "MembersResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.ClusterService#removeReplica}.
+             * @param error Error, if any
+             * @param [response] MembersResponse
+             */
+            type RemoveReplicaCallback = (error: (Error|null), response?: ananta.v1.MembersResponse) => void;
+
+            /** Of a voter or a learner. Its node id is never used again. */
+            type RemoveReplica = {
+              (request: ananta.v1.IRemoveReplicaRequest, callback: ananta.v1.ClusterService.RemoveReplicaCallback): void;
+              (request: ananta.v1.IRemoveReplicaRequest): Promise<ananta.v1.MembersResponse>;
+              readonly name: "RemoveReplica";
+              readonly path: "/ananta.v1.ClusterService/RemoveReplica";
+              readonly requestType: "RemoveReplicaRequest";
+              readonly responseType: "MembersResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.ClusterService#transferLeadership}.
+             * @param error Error, if any
+             * @param [response] TransferLeadershipResponse
+             */
+            type TransferLeadershipCallback = (error: (Error|null), response?: ananta.v1.TransferLeadershipResponse) => void;
+
+            /** Calls TransferLeadership. */
+            type TransferLeadership = {
+              (request: ananta.v1.ITransferLeadershipRequest, callback: ananta.v1.ClusterService.TransferLeadershipCallback): void;
+              (request: ananta.v1.ITransferLeadershipRequest): Promise<ananta.v1.TransferLeadershipResponse>;
+              readonly name: "TransferLeadership";
+              readonly path: "/ananta.v1.ClusterService/TransferLeadership";
+              readonly requestType: "TransferLeadershipRequest";
+              readonly responseType: "TransferLeadershipResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.ClusterService#saveSnapshot}.
+             * @param error Error, if any
+             * @param [response] SnapshotFilePart
+             */
+            type SaveSnapshotCallback = (error: (Error|null), response?: ananta.v1.SnapshotFilePart) => void;
+
+            /** The answering replica's state, no older than this call, as the bytes of a snapshot file in order. */
+            type SaveSnapshot = {
+              (request: ananta.v1.ISaveSnapshotRequest, callback: ananta.v1.ClusterService.SaveSnapshotCallback): void;
+              (request: ananta.v1.ISaveSnapshotRequest): Promise<ananta.v1.SnapshotFilePart>;
+              readonly name: "SaveSnapshot";
+              readonly path: "/ananta.v1.ClusterService/SaveSnapshot";
+              readonly requestType: "SaveSnapshotRequest";
+              readonly responseType: "SnapshotFilePart";
+              readonly requestStream: undefined;
+              readonly responseStream: true;
+            };
+        }
+
+        /**
+         * Properties of a MembersRequest.
+         * @deprecated Use ananta.v1.MembersRequest.$Properties instead.
+         */
+        interface IMembersRequest extends ananta.v1.MembersRequest.$Properties {
+        }
+
+        /** Represents a MembersRequest. */
+        class MembersRequest {
+
+            /**
+             * Constructs a new MembersRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.MembersRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** From what this replica has, however old: works without a majority. */
+            stale: boolean;
+
+            /**
+             * Creates a new MembersRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns MembersRequest instance
+             */
+            static create(properties: ananta.v1.MembersRequest.$Shape): ananta.v1.MembersRequest & ananta.v1.MembersRequest.$Shape;
+            static create(properties?: ananta.v1.MembersRequest.$Properties): ananta.v1.MembersRequest;
+
+            /**
+             * Encodes the specified MembersRequest message. Does not implicitly {@link ananta.v1.MembersRequest.verify|verify} messages.
+             * @param message MembersRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.MembersRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a MembersRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.MembersRequest & ananta.v1.MembersRequest.$Shape} MembersRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MembersRequest & ananta.v1.MembersRequest.$Shape;
+
+            /**
+             * Verifies a MembersRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a MembersRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns MembersRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.MembersRequest;
+
+            /**
+             * Creates a plain object from a MembersRequest message. Also converts values to other types if specified.
+             * @param message MembersRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.MembersRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this MembersRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace MembersRequest {
+
+            /** Properties of a MembersRequest. */
+            interface $Properties {
+
+                /** From what this replica has, however old: works without a majority. */
+                stale?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a MembersRequest. */
+            type $Shape = ananta.v1.MembersRequest.$Properties;
+        }
+
+        /**
+         * Properties of a MembersResponse.
+         * @deprecated Use ananta.v1.MembersResponse.$Properties instead.
+         */
+        interface IMembersResponse extends ananta.v1.MembersResponse.$Properties {
+        }
+
+        /** Represents a MembersResponse. */
+        class MembersResponse {
+
+            /**
+             * Constructs a new MembersResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.MembersResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** MembersResponse members. */
+            members: ananta.v1.Member.$Properties[];
+
+            /** Log index of the entry that put this membership into force; 0 for the founders. */
+            membershipIndex: number;
+
+            /** A change of voters is half done; the leader finishes it. */
+            changing: boolean;
+
+            /** Node id; 0: none known. */
+            leader: number;
+
+            /**
+             * Creates a new MembersResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns MembersResponse instance
+             */
+            static create(properties: ananta.v1.MembersResponse.$Shape): ananta.v1.MembersResponse & ananta.v1.MembersResponse.$Shape;
+            static create(properties?: ananta.v1.MembersResponse.$Properties): ananta.v1.MembersResponse;
+
+            /**
+             * Encodes the specified MembersResponse message. Does not implicitly {@link ananta.v1.MembersResponse.verify|verify} messages.
+             * @param message MembersResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.MembersResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a MembersResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.MembersResponse & ananta.v1.MembersResponse.$Shape} MembersResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MembersResponse & ananta.v1.MembersResponse.$Shape;
+
+            /**
+             * Verifies a MembersResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a MembersResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns MembersResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.MembersResponse;
+
+            /**
+             * Creates a plain object from a MembersResponse message. Also converts values to other types if specified.
+             * @param message MembersResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.MembersResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this MembersResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace MembersResponse {
+
+            /** Properties of a MembersResponse. */
+            interface $Properties {
+
+                /** MembersResponse members */
+                members?: (ananta.v1.Member.$Properties[]|null);
+
+                /** Log index of the entry that put this membership into force; 0 for the founders. */
+                membershipIndex?: (number|null);
+
+                /** A change of voters is half done; the leader finishes it. */
+                changing?: (boolean|null);
+
+                /** Node id; 0: none known. */
+                leader?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a MembersResponse. */
+            type $Shape = ananta.v1.MembersResponse.$Properties;
+        }
+
+        /**
+         * Properties of a Member.
+         * @deprecated Use ananta.v1.Member.$Properties instead.
+         */
+        interface IMember extends ananta.v1.Member.$Properties {
+        }
+
+        /** Represents a Member. */
+        class Member {
+
+            /**
+             * Constructs a new Member.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.Member.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Member nodeId. */
+            nodeId: number;
+
+            /** Where it talks Raft and where it is called, "host:port". */
+            raftAddress: string;
+
+            /** Member apiAddress. */
+            apiAddress: string;
+
+            /** "voter", "learner", or "leaving" (a voter of the old half of a change under way). */
+            role: string;
+
+            /**
+             * Creates a new Member instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns Member instance
+             */
+            static create(properties: ananta.v1.Member.$Shape): ananta.v1.Member & ananta.v1.Member.$Shape;
+            static create(properties?: ananta.v1.Member.$Properties): ananta.v1.Member;
+
+            /**
+             * Encodes the specified Member message. Does not implicitly {@link ananta.v1.Member.verify|verify} messages.
+             * @param message Member message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.Member.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Member message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.Member & ananta.v1.Member.$Shape} Member
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Member & ananta.v1.Member.$Shape;
+
+            /**
+             * Verifies a Member message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a Member message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns Member
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.Member;
+
+            /**
+             * Creates a plain object from a Member message. Also converts values to other types if specified.
+             * @param message Member
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.Member, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this Member to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace Member {
+
+            /** Properties of a Member. */
+            interface $Properties {
+
+                /** Member nodeId */
+                nodeId?: (number|null);
+
+                /** Where it talks Raft and where it is called, "host:port". */
+                raftAddress?: (string|null);
+
+                /** Member apiAddress */
+                apiAddress?: (string|null);
+
+                /** "voter", "learner", or "leaving" (a voter of the old half of a change under way). */
+                role?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Member. */
+            type $Shape = ananta.v1.Member.$Properties;
+        }
+
+        /**
+         * Properties of an AddReplicaRequest.
+         * @deprecated Use ananta.v1.AddReplicaRequest.$Properties instead.
+         */
+        interface IAddReplicaRequest extends ananta.v1.AddReplicaRequest.$Properties {
+        }
+
+        /** Represents an AddReplicaRequest. */
+        class AddReplicaRequest {
+
+            /**
+             * Constructs a new AddReplicaRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.AddReplicaRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** 1 to 65535, never used before in this cluster. */
+            nodeId: number;
+
+            /** AddReplicaRequest raftAddress. */
+            raftAddress: string;
+
+            /** AddReplicaRequest apiAddress. */
+            apiAddress: string;
+
+            /** Set by a replica that passes the call on; then it is not passed on again. */
+            passedOn: boolean;
+
+            /**
+             * Creates a new AddReplicaRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns AddReplicaRequest instance
+             */
+            static create(properties: ananta.v1.AddReplicaRequest.$Shape): ananta.v1.AddReplicaRequest & ananta.v1.AddReplicaRequest.$Shape;
+            static create(properties?: ananta.v1.AddReplicaRequest.$Properties): ananta.v1.AddReplicaRequest;
+
+            /**
+             * Encodes the specified AddReplicaRequest message. Does not implicitly {@link ananta.v1.AddReplicaRequest.verify|verify} messages.
+             * @param message AddReplicaRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.AddReplicaRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an AddReplicaRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.AddReplicaRequest & ananta.v1.AddReplicaRequest.$Shape} AddReplicaRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AddReplicaRequest & ananta.v1.AddReplicaRequest.$Shape;
+
+            /**
+             * Verifies an AddReplicaRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates an AddReplicaRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns AddReplicaRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.AddReplicaRequest;
+
+            /**
+             * Creates a plain object from an AddReplicaRequest message. Also converts values to other types if specified.
+             * @param message AddReplicaRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.AddReplicaRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this AddReplicaRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace AddReplicaRequest {
+
+            /** Properties of an AddReplicaRequest. */
+            interface $Properties {
+
+                /** 1 to 65535, never used before in this cluster. */
+                nodeId?: (number|null);
+
+                /** AddReplicaRequest raftAddress */
+                raftAddress?: (string|null);
+
+                /** AddReplicaRequest apiAddress */
+                apiAddress?: (string|null);
+
+                /** Set by a replica that passes the call on; then it is not passed on again. */
+                passedOn?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an AddReplicaRequest. */
+            type $Shape = ananta.v1.AddReplicaRequest.$Properties;
+        }
+
+        /**
+         * Properties of a PromoteReplicaRequest.
+         * @deprecated Use ananta.v1.PromoteReplicaRequest.$Properties instead.
+         */
+        interface IPromoteReplicaRequest extends ananta.v1.PromoteReplicaRequest.$Properties {
+        }
+
+        /** Represents a PromoteReplicaRequest. */
+        class PromoteReplicaRequest {
+
+            /**
+             * Constructs a new PromoteReplicaRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.PromoteReplicaRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** PromoteReplicaRequest nodeId. */
+            nodeId: number;
+
+            /** Voter that leaves in the same step; 0: none. */
+            replacing: number;
+
+            /** PromoteReplicaRequest passedOn. */
+            passedOn: boolean;
+
+            /**
+             * Creates a new PromoteReplicaRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns PromoteReplicaRequest instance
+             */
+            static create(properties: ananta.v1.PromoteReplicaRequest.$Shape): ananta.v1.PromoteReplicaRequest & ananta.v1.PromoteReplicaRequest.$Shape;
+            static create(properties?: ananta.v1.PromoteReplicaRequest.$Properties): ananta.v1.PromoteReplicaRequest;
+
+            /**
+             * Encodes the specified PromoteReplicaRequest message. Does not implicitly {@link ananta.v1.PromoteReplicaRequest.verify|verify} messages.
+             * @param message PromoteReplicaRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.PromoteReplicaRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a PromoteReplicaRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.PromoteReplicaRequest & ananta.v1.PromoteReplicaRequest.$Shape} PromoteReplicaRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.PromoteReplicaRequest & ananta.v1.PromoteReplicaRequest.$Shape;
+
+            /**
+             * Verifies a PromoteReplicaRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a PromoteReplicaRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns PromoteReplicaRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.PromoteReplicaRequest;
+
+            /**
+             * Creates a plain object from a PromoteReplicaRequest message. Also converts values to other types if specified.
+             * @param message PromoteReplicaRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.PromoteReplicaRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this PromoteReplicaRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace PromoteReplicaRequest {
+
+            /** Properties of a PromoteReplicaRequest. */
+            interface $Properties {
+
+                /** PromoteReplicaRequest nodeId */
+                nodeId?: (number|null);
+
+                /** Voter that leaves in the same step; 0: none. */
+                replacing?: (number|null);
+
+                /** PromoteReplicaRequest passedOn */
+                passedOn?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a PromoteReplicaRequest. */
+            type $Shape = ananta.v1.PromoteReplicaRequest.$Properties;
+        }
+
+        /**
+         * Properties of a RemoveReplicaRequest.
+         * @deprecated Use ananta.v1.RemoveReplicaRequest.$Properties instead.
+         */
+        interface IRemoveReplicaRequest extends ananta.v1.RemoveReplicaRequest.$Properties {
+        }
+
+        /** Represents a RemoveReplicaRequest. */
+        class RemoveReplicaRequest {
+
+            /**
+             * Constructs a new RemoveReplicaRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.RemoveReplicaRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** RemoveReplicaRequest nodeId. */
+            nodeId: number;
+
+            /** RemoveReplicaRequest passedOn. */
+            passedOn: boolean;
+
+            /**
+             * Creates a new RemoveReplicaRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns RemoveReplicaRequest instance
+             */
+            static create(properties: ananta.v1.RemoveReplicaRequest.$Shape): ananta.v1.RemoveReplicaRequest & ananta.v1.RemoveReplicaRequest.$Shape;
+            static create(properties?: ananta.v1.RemoveReplicaRequest.$Properties): ananta.v1.RemoveReplicaRequest;
+
+            /**
+             * Encodes the specified RemoveReplicaRequest message. Does not implicitly {@link ananta.v1.RemoveReplicaRequest.verify|verify} messages.
+             * @param message RemoveReplicaRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.RemoveReplicaRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a RemoveReplicaRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.RemoveReplicaRequest & ananta.v1.RemoveReplicaRequest.$Shape} RemoveReplicaRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RemoveReplicaRequest & ananta.v1.RemoveReplicaRequest.$Shape;
+
+            /**
+             * Verifies a RemoveReplicaRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a RemoveReplicaRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns RemoveReplicaRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.RemoveReplicaRequest;
+
+            /**
+             * Creates a plain object from a RemoveReplicaRequest message. Also converts values to other types if specified.
+             * @param message RemoveReplicaRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.RemoveReplicaRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this RemoveReplicaRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace RemoveReplicaRequest {
+
+            /** Properties of a RemoveReplicaRequest. */
+            interface $Properties {
+
+                /** RemoveReplicaRequest nodeId */
+                nodeId?: (number|null);
+
+                /** RemoveReplicaRequest passedOn */
+                passedOn?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a RemoveReplicaRequest. */
+            type $Shape = ananta.v1.RemoveReplicaRequest.$Properties;
+        }
+
+        /**
+         * Properties of a TransferLeadershipRequest.
+         * @deprecated Use ananta.v1.TransferLeadershipRequest.$Properties instead.
+         */
+        interface ITransferLeadershipRequest extends ananta.v1.TransferLeadershipRequest.$Properties {
+        }
+
+        /** Represents a TransferLeadershipRequest. */
+        class TransferLeadershipRequest {
+
+            /**
+             * Constructs a new TransferLeadershipRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.TransferLeadershipRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Voter that is to lead; 0: whoever is fittest. */
+            nodeId: number;
+
+            /** TransferLeadershipRequest passedOn. */
+            passedOn: boolean;
+
+            /**
+             * Creates a new TransferLeadershipRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns TransferLeadershipRequest instance
+             */
+            static create(properties: ananta.v1.TransferLeadershipRequest.$Shape): ananta.v1.TransferLeadershipRequest & ananta.v1.TransferLeadershipRequest.$Shape;
+            static create(properties?: ananta.v1.TransferLeadershipRequest.$Properties): ananta.v1.TransferLeadershipRequest;
+
+            /**
+             * Encodes the specified TransferLeadershipRequest message. Does not implicitly {@link ananta.v1.TransferLeadershipRequest.verify|verify} messages.
+             * @param message TransferLeadershipRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.TransferLeadershipRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a TransferLeadershipRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.TransferLeadershipRequest & ananta.v1.TransferLeadershipRequest.$Shape} TransferLeadershipRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.TransferLeadershipRequest & ananta.v1.TransferLeadershipRequest.$Shape;
+
+            /**
+             * Verifies a TransferLeadershipRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a TransferLeadershipRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns TransferLeadershipRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.TransferLeadershipRequest;
+
+            /**
+             * Creates a plain object from a TransferLeadershipRequest message. Also converts values to other types if specified.
+             * @param message TransferLeadershipRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.TransferLeadershipRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this TransferLeadershipRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace TransferLeadershipRequest {
+
+            /** Properties of a TransferLeadershipRequest. */
+            interface $Properties {
+
+                /** Voter that is to lead; 0: whoever is fittest. */
+                nodeId?: (number|null);
+
+                /** TransferLeadershipRequest passedOn */
+                passedOn?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a TransferLeadershipRequest. */
+            type $Shape = ananta.v1.TransferLeadershipRequest.$Properties;
+        }
+
+        /**
+         * Properties of a TransferLeadershipResponse.
+         * @deprecated Use ananta.v1.TransferLeadershipResponse.$Properties instead.
+         */
+        interface ITransferLeadershipResponse extends ananta.v1.TransferLeadershipResponse.$Properties {
+        }
+
+        /** Represents a TransferLeadershipResponse. */
+        class TransferLeadershipResponse {
+
+            /**
+             * Constructs a new TransferLeadershipResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.TransferLeadershipResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Node id of the new leader, and of the one before. */
+            leader: number;
+
+            /** TransferLeadershipResponse before. */
+            before: number;
+
+            /**
+             * Creates a new TransferLeadershipResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns TransferLeadershipResponse instance
+             */
+            static create(properties: ananta.v1.TransferLeadershipResponse.$Shape): ananta.v1.TransferLeadershipResponse & ananta.v1.TransferLeadershipResponse.$Shape;
+            static create(properties?: ananta.v1.TransferLeadershipResponse.$Properties): ananta.v1.TransferLeadershipResponse;
+
+            /**
+             * Encodes the specified TransferLeadershipResponse message. Does not implicitly {@link ananta.v1.TransferLeadershipResponse.verify|verify} messages.
+             * @param message TransferLeadershipResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.TransferLeadershipResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a TransferLeadershipResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.TransferLeadershipResponse & ananta.v1.TransferLeadershipResponse.$Shape} TransferLeadershipResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.TransferLeadershipResponse & ananta.v1.TransferLeadershipResponse.$Shape;
+
+            /**
+             * Verifies a TransferLeadershipResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a TransferLeadershipResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns TransferLeadershipResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.TransferLeadershipResponse;
+
+            /**
+             * Creates a plain object from a TransferLeadershipResponse message. Also converts values to other types if specified.
+             * @param message TransferLeadershipResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.TransferLeadershipResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this TransferLeadershipResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace TransferLeadershipResponse {
+
+            /** Properties of a TransferLeadershipResponse. */
+            interface $Properties {
+
+                /** Node id of the new leader, and of the one before. */
+                leader?: (number|null);
+
+                /** TransferLeadershipResponse before */
+                before?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a TransferLeadershipResponse. */
+            type $Shape = ananta.v1.TransferLeadershipResponse.$Properties;
+        }
+
+        /**
+         * Properties of a SaveSnapshotRequest.
+         * @deprecated Use ananta.v1.SaveSnapshotRequest.$Properties instead.
+         */
+        interface ISaveSnapshotRequest extends ananta.v1.SaveSnapshotRequest.$Properties {
+        }
+
+        /** Represents a SaveSnapshotRequest. */
+        class SaveSnapshotRequest {
+
+            /**
+             * Constructs a new SaveSnapshotRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SaveSnapshotRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /**
+             * Creates a new SaveSnapshotRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SaveSnapshotRequest instance
+             */
+            static create(properties: ananta.v1.SaveSnapshotRequest.$Shape): ananta.v1.SaveSnapshotRequest & ananta.v1.SaveSnapshotRequest.$Shape;
+            static create(properties?: ananta.v1.SaveSnapshotRequest.$Properties): ananta.v1.SaveSnapshotRequest;
+
+            /**
+             * Encodes the specified SaveSnapshotRequest message. Does not implicitly {@link ananta.v1.SaveSnapshotRequest.verify|verify} messages.
+             * @param message SaveSnapshotRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SaveSnapshotRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SaveSnapshotRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SaveSnapshotRequest & ananta.v1.SaveSnapshotRequest.$Shape} SaveSnapshotRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SaveSnapshotRequest & ananta.v1.SaveSnapshotRequest.$Shape;
+
+            /**
+             * Verifies a SaveSnapshotRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SaveSnapshotRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SaveSnapshotRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SaveSnapshotRequest;
+
+            /**
+             * Creates a plain object from a SaveSnapshotRequest message. Also converts values to other types if specified.
+             * @param message SaveSnapshotRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SaveSnapshotRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SaveSnapshotRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SaveSnapshotRequest {
+
+            /** Properties of a SaveSnapshotRequest. */
+            interface $Properties {
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SaveSnapshotRequest. */
+            type $Shape = ananta.v1.SaveSnapshotRequest.$Properties;
+        }
+
+        /**
+         * Properties of a SnapshotFilePart.
+         * @deprecated Use ananta.v1.SnapshotFilePart.$Properties instead.
+         */
+        interface ISnapshotFilePart extends ananta.v1.SnapshotFilePart.$Properties {
+        }
+
+        /** Represents a SnapshotFilePart. */
+        class SnapshotFilePart {
+
+            /**
+             * Constructs a new SnapshotFilePart.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnapshotFilePart.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** At most 1 MiB. */
+            data: Uint8Array;
+
+            /**
+             * Creates a new SnapshotFilePart instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnapshotFilePart instance
+             */
+            static create(properties: ananta.v1.SnapshotFilePart.$Shape): ananta.v1.SnapshotFilePart & ananta.v1.SnapshotFilePart.$Shape;
+            static create(properties?: ananta.v1.SnapshotFilePart.$Properties): ananta.v1.SnapshotFilePart;
+
+            /**
+             * Encodes the specified SnapshotFilePart message. Does not implicitly {@link ananta.v1.SnapshotFilePart.verify|verify} messages.
+             * @param message SnapshotFilePart message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnapshotFilePart.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnapshotFilePart message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnapshotFilePart & ananta.v1.SnapshotFilePart.$Shape} SnapshotFilePart
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnapshotFilePart & ananta.v1.SnapshotFilePart.$Shape;
+
+            /**
+             * Verifies a SnapshotFilePart message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnapshotFilePart message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnapshotFilePart
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnapshotFilePart;
+
+            /**
+             * Creates a plain object from a SnapshotFilePart message. Also converts values to other types if specified.
+             * @param message SnapshotFilePart
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnapshotFilePart, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnapshotFilePart to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnapshotFilePart {
+
+            /** Properties of a SnapshotFilePart. */
+            interface $Properties {
+
+                /** At most 1 MiB. */
+                data?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnapshotFilePart. */
+            type $Shape = ananta.v1.SnapshotFilePart.$Properties;
+        }
+
         /** Represents a MuxService */
         class MuxService extends $protobuf.rpc.Service {
 
@@ -8559,7 +9723,7 @@ export namespace ananta {
             /** Why this replica does not vote; empty: it does. */
             notVoting: string;
 
-            /** Voters and their API addresses; the leader adds how far each has come. */
+            /** The members and their API addresses; the leader adds how far each has come. */
             replicas: ananta.v1.ReplicaStatus.$Properties[];
 
             /** ClusterStatusResponse muxes. */
@@ -8670,7 +9834,7 @@ export namespace ananta {
                 /** Why this replica does not vote; empty: it does. */
                 notVoting?: (string|null);
 
-                /** Voters and their API addresses; the leader adds how far each has come. */
+                /** The members and their API addresses; the leader adds how far each has come. */
                 replicas?: (ananta.v1.ReplicaStatus.$Properties[]|null);
 
                 /** ClusterStatusResponse muxes */
@@ -8729,6 +9893,12 @@ export namespace ananta {
 
             /** Leader only: ms since it was heard; absent: never. */
             heardMsAgo?: (number|null);
+
+            /** "voter", "learner", or "leaving" (a voter of the old half of a change under way). */
+            membership: string;
+
+            /** Where it talks Raft. */
+            raftAddress: string;
 
             /**
              * Creates a new ReplicaStatus instance using the specified properties.
@@ -8804,6 +9974,12 @@ export namespace ananta {
 
                 /** Leader only: ms since it was heard; absent: never. */
                 heardMsAgo?: (number|null);
+
+                /** "voter", "learner", or "leaving" (a voter of the old half of a change under way). */
+                membership?: (string|null);
+
+                /** Where it talks Raft. */
+                raftAddress?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -7963,6 +7963,1751 @@ export const ananta = $root.ananta = (() => {
             return InternalPrefix;
         })();
 
+        v1.ClusterService = (function() {
+
+            const ClusterService = function(rpcImpl, requestDelimited, responseDelimited) {
+                $protobuf.rpc.Service.call(this, rpcImpl, requestDelimited, responseDelimited);
+            };
+
+            $Object.defineProperty(ClusterService.prototype = $Object.create($protobuf.rpc.Service.prototype), "constructor", { value: ClusterService, writable: true, enumerable: false, configurable: true });
+
+            ClusterService.create = function(rpcImpl, requestDelimited, responseDelimited) {
+                return new this(rpcImpl, requestDelimited, responseDelimited);
+            };
+
+            $Object.defineProperties(ClusterService.prototype.members = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, ClusterService.prototype.members, $root.ananta.v1.MembersRequest, $root.ananta.v1.MembersResponse, request, callback);
+            }, {
+                name: { value: "Members" },
+                path: { value: "/ananta.v1.ClusterService/Members" },
+                requestType: { value: "MembersRequest" },
+                responseType: { value: "MembersResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(ClusterService.prototype.addReplica = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, ClusterService.prototype.addReplica, $root.ananta.v1.AddReplicaRequest, $root.ananta.v1.MembersResponse, request, callback);
+            }, {
+                name: { value: "AddReplica" },
+                path: { value: "/ananta.v1.ClusterService/AddReplica" },
+                requestType: { value: "AddReplicaRequest" },
+                responseType: { value: "MembersResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(ClusterService.prototype.promoteReplica = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, ClusterService.prototype.promoteReplica, $root.ananta.v1.PromoteReplicaRequest, $root.ananta.v1.MembersResponse, request, callback);
+            }, {
+                name: { value: "PromoteReplica" },
+                path: { value: "/ananta.v1.ClusterService/PromoteReplica" },
+                requestType: { value: "PromoteReplicaRequest" },
+                responseType: { value: "MembersResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(ClusterService.prototype.removeReplica = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, ClusterService.prototype.removeReplica, $root.ananta.v1.RemoveReplicaRequest, $root.ananta.v1.MembersResponse, request, callback);
+            }, {
+                name: { value: "RemoveReplica" },
+                path: { value: "/ananta.v1.ClusterService/RemoveReplica" },
+                requestType: { value: "RemoveReplicaRequest" },
+                responseType: { value: "MembersResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(ClusterService.prototype.transferLeadership = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, ClusterService.prototype.transferLeadership, $root.ananta.v1.TransferLeadershipRequest, $root.ananta.v1.TransferLeadershipResponse, request, callback);
+            }, {
+                name: { value: "TransferLeadership" },
+                path: { value: "/ananta.v1.ClusterService/TransferLeadership" },
+                requestType: { value: "TransferLeadershipRequest" },
+                responseType: { value: "TransferLeadershipResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(ClusterService.prototype.saveSnapshot = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, ClusterService.prototype.saveSnapshot, $root.ananta.v1.SaveSnapshotRequest, $root.ananta.v1.SnapshotFilePart, request, callback);
+            }, {
+                name: { value: "SaveSnapshot" },
+                path: { value: "/ananta.v1.ClusterService/SaveSnapshot" },
+                requestType: { value: "SaveSnapshotRequest" },
+                responseType: { value: "SnapshotFilePart" },
+                requestStream: { value: $undefined },
+                responseStream: { value: true }
+            });
+
+            return ClusterService;
+        })();
+
+        v1.MembersRequest = (function() {
+
+            const MembersRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MembersRequest.prototype.stale = false;
+
+            MembersRequest.create = function(properties) {
+                return new MembersRequest(properties);
+            };
+
+            MembersRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale") && message.stale !== false)
+                    writer.uint32(/* id 1, wireType 0 =*/8).bool(message.stale);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MembersRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.MembersRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.stale = value;
+                            else
+                                delete message.stale;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            MembersRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
+                    if (typeof message.stale !== "boolean")
+                        return "stale: boolean expected";
+                return null;
+            };
+
+            MembersRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.MembersRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.MembersRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.MembersRequest();
+                if (object.stale != null)
+                    if (object.stale)
+                        message.stale = $Boolean(object.stale);
+                return message;
+            };
+
+            MembersRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults)
+                    object.stale = false;
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
+                    object.stale = message.stale;
+                return object;
+            };
+
+            MembersRequest.prototype.toJSON = function() {
+                return MembersRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return MembersRequest;
+        })();
+
+        v1.MembersResponse = (function() {
+
+            const MembersResponse = function (properties) {
+                this.members = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MembersResponse.prototype.members = $util.emptyArray;
+
+            MembersResponse.prototype.membershipIndex = 0;
+
+            MembersResponse.prototype.changing = false;
+
+            MembersResponse.prototype.leader = 0;
+
+            MembersResponse.create = function(properties) {
+                return new MembersResponse(properties);
+            };
+
+            MembersResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.members != null && message.members.length)
+                    for (let i = 0; i < message.members.length; ++i)
+                        $root.ananta.v1.Member.encode(message.members[i], writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.membershipIndex != null && $Object.hasOwnProperty.call(message, "membershipIndex") && (typeof message.membershipIndex === "object" ? message.membershipIndex.low || message.membershipIndex.high : message.membershipIndex !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.membershipIndex);
+                if (message.changing != null && $Object.hasOwnProperty.call(message, "changing") && message.changing !== false)
+                    writer.uint32(/* id 3, wireType 0 =*/24).bool(message.changing);
+                if (message.leader != null && $Object.hasOwnProperty.call(message, "leader") && message.leader !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.leader);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MembersResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.MembersResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.members && message.members.length))
+                                message.members = [];
+                            message.members.push($root.ananta.v1.Member.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.membershipIndex = value;
+                            else
+                                delete message.membershipIndex;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.changing = value;
+                            else
+                                delete message.changing;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.leader = value;
+                            else
+                                delete message.leader;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            MembersResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.members != null && $Object.hasOwnProperty.call(message, "members")) {
+                    if (!$Array.isArray(message.members))
+                        return "members: array expected";
+                    for (let i = 0; i < message.members.length; ++i) {
+                        let error = $root.ananta.v1.Member.verify(message.members[i], _depth + 1);
+                        if (error)
+                            return "members." + error;
+                    }
+                }
+                if (message.membershipIndex != null && $Object.hasOwnProperty.call(message, "membershipIndex"))
+                    if (!$util.isInteger(message.membershipIndex) && !(message.membershipIndex && $util.isInteger(message.membershipIndex.low) && $util.isInteger(message.membershipIndex.high)))
+                        return "membershipIndex: integer|Long expected";
+                if (message.changing != null && $Object.hasOwnProperty.call(message, "changing"))
+                    if (typeof message.changing !== "boolean")
+                        return "changing: boolean expected";
+                if (message.leader != null && $Object.hasOwnProperty.call(message, "leader"))
+                    if (!$util.isInteger(message.leader))
+                        return "leader: integer expected";
+                return null;
+            };
+
+            MembersResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.MembersResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.MembersResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.MembersResponse();
+                if (object.members) {
+                    if (!$Array.isArray(object.members))
+                        throw $TypeError(".ananta.v1.MembersResponse.members: array expected");
+                    message.members = $Array(object.members.length);
+                    for (let i = 0; i < object.members.length; ++i) {
+                        if (!$util.isObject(object.members[i]))
+                            throw $TypeError(".ananta.v1.MembersResponse.members: object expected");
+                        message.members[i] = $root.ananta.v1.Member.fromObject(object.members[i], _depth + 1);
+                    }
+                }
+                if (object.membershipIndex != null)
+                    if (typeof object.membershipIndex === "object" ? object.membershipIndex.low || object.membershipIndex.high : $Number(object.membershipIndex) !== 0)
+                        if ($Long)
+                            message.membershipIndex = $Long.fromValue(object.membershipIndex, true);
+                        else if (typeof object.membershipIndex === "string")
+                            message.membershipIndex = $parseInt(object.membershipIndex, 10);
+                        else if (typeof object.membershipIndex === "number")
+                            message.membershipIndex = object.membershipIndex;
+                        else if (typeof object.membershipIndex === "object")
+                            message.membershipIndex = new $util.LongBits(object.membershipIndex.low >>> 0, object.membershipIndex.high >>> 0).toNumber(true);
+                if (object.changing != null)
+                    if (object.changing)
+                        message.changing = $Boolean(object.changing);
+                if (object.leader != null)
+                    if ($Number(object.leader) !== 0)
+                        message.leader = object.leader >>> 0;
+                return message;
+            };
+
+            MembersResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.members = [];
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.membershipIndex = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.membershipIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.changing = false;
+                    object.leader = 0;
+                }
+                if (message.members && message.members.length) {
+                    object.members = $Array(message.members.length);
+                    for (let j = 0; j < message.members.length; ++j)
+                        object.members[j] = $root.ananta.v1.Member.toObject(message.members[j], options, _depth + 1);
+                }
+                if (message.membershipIndex != null && $Object.hasOwnProperty.call(message, "membershipIndex"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.membershipIndex = typeof message.membershipIndex === "number" ? $BigInt(message.membershipIndex) : $Long.fromBits(message.membershipIndex.low >>> 0, message.membershipIndex.high >>> 0, true).toBigInt();
+                    else if (typeof message.membershipIndex === "number")
+                        object.membershipIndex = options.longs === $String ? $String(message.membershipIndex) : message.membershipIndex;
+                    else
+                        object.membershipIndex = options.longs === $String ? $Long.prototype.toString.call(message.membershipIndex) : options.longs === $Number ? new $util.LongBits(message.membershipIndex.low >>> 0, message.membershipIndex.high >>> 0).toNumber(true) : message.membershipIndex;
+                if (message.changing != null && $Object.hasOwnProperty.call(message, "changing"))
+                    object.changing = message.changing;
+                if (message.leader != null && $Object.hasOwnProperty.call(message, "leader"))
+                    object.leader = message.leader;
+                return object;
+            };
+
+            MembersResponse.prototype.toJSON = function() {
+                return MembersResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return MembersResponse;
+        })();
+
+        v1.Member = (function() {
+
+            const Member = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            Member.prototype.nodeId = 0;
+
+            Member.prototype.raftAddress = "";
+
+            Member.prototype.apiAddress = "";
+
+            Member.prototype.role = "";
+
+            Member.create = function(properties) {
+                return new Member(properties);
+            };
+
+            Member.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId") && message.nodeId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.nodeId);
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress") && message.raftAddress !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.raftAddress);
+                if (message.apiAddress != null && $Object.hasOwnProperty.call(message, "apiAddress") && message.apiAddress !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.apiAddress);
+                if (message.role != null && $Object.hasOwnProperty.call(message, "role") && message.role !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.role);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            Member.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.Member();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.nodeId = value;
+                            else
+                                delete message.nodeId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.raftAddress = value;
+                            else
+                                delete message.raftAddress;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.apiAddress = value;
+                            else
+                                delete message.apiAddress;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.role = value;
+                            else
+                                delete message.role;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            Member.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    if (!$util.isInteger(message.nodeId))
+                        return "nodeId: integer expected";
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress"))
+                    if (!$util.isString(message.raftAddress))
+                        return "raftAddress: string expected";
+                if (message.apiAddress != null && $Object.hasOwnProperty.call(message, "apiAddress"))
+                    if (!$util.isString(message.apiAddress))
+                        return "apiAddress: string expected";
+                if (message.role != null && $Object.hasOwnProperty.call(message, "role"))
+                    if (!$util.isString(message.role))
+                        return "role: string expected";
+                return null;
+            };
+
+            Member.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.Member)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.Member: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.Member();
+                if (object.nodeId != null)
+                    if ($Number(object.nodeId) !== 0)
+                        message.nodeId = object.nodeId >>> 0;
+                if (object.raftAddress != null)
+                    if (typeof object.raftAddress !== "string" || object.raftAddress.length)
+                        message.raftAddress = $String(object.raftAddress);
+                if (object.apiAddress != null)
+                    if (typeof object.apiAddress !== "string" || object.apiAddress.length)
+                        message.apiAddress = $String(object.apiAddress);
+                if (object.role != null)
+                    if (typeof object.role !== "string" || object.role.length)
+                        message.role = $String(object.role);
+                return message;
+            };
+
+            Member.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.nodeId = 0;
+                    object.raftAddress = "";
+                    object.apiAddress = "";
+                    object.role = "";
+                }
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    object.nodeId = message.nodeId;
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress"))
+                    object.raftAddress = message.raftAddress;
+                if (message.apiAddress != null && $Object.hasOwnProperty.call(message, "apiAddress"))
+                    object.apiAddress = message.apiAddress;
+                if (message.role != null && $Object.hasOwnProperty.call(message, "role"))
+                    object.role = message.role;
+                return object;
+            };
+
+            Member.prototype.toJSON = function() {
+                return Member.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return Member;
+        })();
+
+        v1.AddReplicaRequest = (function() {
+
+            const AddReplicaRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            AddReplicaRequest.prototype.nodeId = 0;
+
+            AddReplicaRequest.prototype.raftAddress = "";
+
+            AddReplicaRequest.prototype.apiAddress = "";
+
+            AddReplicaRequest.prototype.passedOn = false;
+
+            AddReplicaRequest.create = function(properties) {
+                return new AddReplicaRequest(properties);
+            };
+
+            AddReplicaRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId") && message.nodeId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.nodeId);
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress") && message.raftAddress !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.raftAddress);
+                if (message.apiAddress != null && $Object.hasOwnProperty.call(message, "apiAddress") && message.apiAddress !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.apiAddress);
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn") && message.passedOn !== false)
+                    writer.uint32(/* id 15, wireType 0 =*/120).bool(message.passedOn);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            AddReplicaRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.AddReplicaRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.nodeId = value;
+                            else
+                                delete message.nodeId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.raftAddress = value;
+                            else
+                                delete message.raftAddress;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.apiAddress = value;
+                            else
+                                delete message.apiAddress;
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.passedOn = value;
+                            else
+                                delete message.passedOn;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            AddReplicaRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    if (!$util.isInteger(message.nodeId))
+                        return "nodeId: integer expected";
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress"))
+                    if (!$util.isString(message.raftAddress))
+                        return "raftAddress: string expected";
+                if (message.apiAddress != null && $Object.hasOwnProperty.call(message, "apiAddress"))
+                    if (!$util.isString(message.apiAddress))
+                        return "apiAddress: string expected";
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn"))
+                    if (typeof message.passedOn !== "boolean")
+                        return "passedOn: boolean expected";
+                return null;
+            };
+
+            AddReplicaRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.AddReplicaRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.AddReplicaRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.AddReplicaRequest();
+                if (object.nodeId != null)
+                    if ($Number(object.nodeId) !== 0)
+                        message.nodeId = object.nodeId >>> 0;
+                if (object.raftAddress != null)
+                    if (typeof object.raftAddress !== "string" || object.raftAddress.length)
+                        message.raftAddress = $String(object.raftAddress);
+                if (object.apiAddress != null)
+                    if (typeof object.apiAddress !== "string" || object.apiAddress.length)
+                        message.apiAddress = $String(object.apiAddress);
+                if (object.passedOn != null)
+                    if (object.passedOn)
+                        message.passedOn = $Boolean(object.passedOn);
+                return message;
+            };
+
+            AddReplicaRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.nodeId = 0;
+                    object.raftAddress = "";
+                    object.apiAddress = "";
+                    object.passedOn = false;
+                }
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    object.nodeId = message.nodeId;
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress"))
+                    object.raftAddress = message.raftAddress;
+                if (message.apiAddress != null && $Object.hasOwnProperty.call(message, "apiAddress"))
+                    object.apiAddress = message.apiAddress;
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn"))
+                    object.passedOn = message.passedOn;
+                return object;
+            };
+
+            AddReplicaRequest.prototype.toJSON = function() {
+                return AddReplicaRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return AddReplicaRequest;
+        })();
+
+        v1.PromoteReplicaRequest = (function() {
+
+            const PromoteReplicaRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            PromoteReplicaRequest.prototype.nodeId = 0;
+
+            PromoteReplicaRequest.prototype.replacing = 0;
+
+            PromoteReplicaRequest.prototype.passedOn = false;
+
+            PromoteReplicaRequest.create = function(properties) {
+                return new PromoteReplicaRequest(properties);
+            };
+
+            PromoteReplicaRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId") && message.nodeId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.nodeId);
+                if (message.replacing != null && $Object.hasOwnProperty.call(message, "replacing") && message.replacing !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.replacing);
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn") && message.passedOn !== false)
+                    writer.uint32(/* id 15, wireType 0 =*/120).bool(message.passedOn);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            PromoteReplicaRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.PromoteReplicaRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.nodeId = value;
+                            else
+                                delete message.nodeId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.replacing = value;
+                            else
+                                delete message.replacing;
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.passedOn = value;
+                            else
+                                delete message.passedOn;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            PromoteReplicaRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    if (!$util.isInteger(message.nodeId))
+                        return "nodeId: integer expected";
+                if (message.replacing != null && $Object.hasOwnProperty.call(message, "replacing"))
+                    if (!$util.isInteger(message.replacing))
+                        return "replacing: integer expected";
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn"))
+                    if (typeof message.passedOn !== "boolean")
+                        return "passedOn: boolean expected";
+                return null;
+            };
+
+            PromoteReplicaRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.PromoteReplicaRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.PromoteReplicaRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.PromoteReplicaRequest();
+                if (object.nodeId != null)
+                    if ($Number(object.nodeId) !== 0)
+                        message.nodeId = object.nodeId >>> 0;
+                if (object.replacing != null)
+                    if ($Number(object.replacing) !== 0)
+                        message.replacing = object.replacing >>> 0;
+                if (object.passedOn != null)
+                    if (object.passedOn)
+                        message.passedOn = $Boolean(object.passedOn);
+                return message;
+            };
+
+            PromoteReplicaRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.nodeId = 0;
+                    object.replacing = 0;
+                    object.passedOn = false;
+                }
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    object.nodeId = message.nodeId;
+                if (message.replacing != null && $Object.hasOwnProperty.call(message, "replacing"))
+                    object.replacing = message.replacing;
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn"))
+                    object.passedOn = message.passedOn;
+                return object;
+            };
+
+            PromoteReplicaRequest.prototype.toJSON = function() {
+                return PromoteReplicaRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return PromoteReplicaRequest;
+        })();
+
+        v1.RemoveReplicaRequest = (function() {
+
+            const RemoveReplicaRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            RemoveReplicaRequest.prototype.nodeId = 0;
+
+            RemoveReplicaRequest.prototype.passedOn = false;
+
+            RemoveReplicaRequest.create = function(properties) {
+                return new RemoveReplicaRequest(properties);
+            };
+
+            RemoveReplicaRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId") && message.nodeId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.nodeId);
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn") && message.passedOn !== false)
+                    writer.uint32(/* id 15, wireType 0 =*/120).bool(message.passedOn);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            RemoveReplicaRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.RemoveReplicaRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.nodeId = value;
+                            else
+                                delete message.nodeId;
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.passedOn = value;
+                            else
+                                delete message.passedOn;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            RemoveReplicaRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    if (!$util.isInteger(message.nodeId))
+                        return "nodeId: integer expected";
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn"))
+                    if (typeof message.passedOn !== "boolean")
+                        return "passedOn: boolean expected";
+                return null;
+            };
+
+            RemoveReplicaRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.RemoveReplicaRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.RemoveReplicaRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.RemoveReplicaRequest();
+                if (object.nodeId != null)
+                    if ($Number(object.nodeId) !== 0)
+                        message.nodeId = object.nodeId >>> 0;
+                if (object.passedOn != null)
+                    if (object.passedOn)
+                        message.passedOn = $Boolean(object.passedOn);
+                return message;
+            };
+
+            RemoveReplicaRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.nodeId = 0;
+                    object.passedOn = false;
+                }
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    object.nodeId = message.nodeId;
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn"))
+                    object.passedOn = message.passedOn;
+                return object;
+            };
+
+            RemoveReplicaRequest.prototype.toJSON = function() {
+                return RemoveReplicaRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return RemoveReplicaRequest;
+        })();
+
+        v1.TransferLeadershipRequest = (function() {
+
+            const TransferLeadershipRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            TransferLeadershipRequest.prototype.nodeId = 0;
+
+            TransferLeadershipRequest.prototype.passedOn = false;
+
+            TransferLeadershipRequest.create = function(properties) {
+                return new TransferLeadershipRequest(properties);
+            };
+
+            TransferLeadershipRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId") && message.nodeId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.nodeId);
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn") && message.passedOn !== false)
+                    writer.uint32(/* id 15, wireType 0 =*/120).bool(message.passedOn);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            TransferLeadershipRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.TransferLeadershipRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.nodeId = value;
+                            else
+                                delete message.nodeId;
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.passedOn = value;
+                            else
+                                delete message.passedOn;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            TransferLeadershipRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    if (!$util.isInteger(message.nodeId))
+                        return "nodeId: integer expected";
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn"))
+                    if (typeof message.passedOn !== "boolean")
+                        return "passedOn: boolean expected";
+                return null;
+            };
+
+            TransferLeadershipRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.TransferLeadershipRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.TransferLeadershipRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.TransferLeadershipRequest();
+                if (object.nodeId != null)
+                    if ($Number(object.nodeId) !== 0)
+                        message.nodeId = object.nodeId >>> 0;
+                if (object.passedOn != null)
+                    if (object.passedOn)
+                        message.passedOn = $Boolean(object.passedOn);
+                return message;
+            };
+
+            TransferLeadershipRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.nodeId = 0;
+                    object.passedOn = false;
+                }
+                if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
+                    object.nodeId = message.nodeId;
+                if (message.passedOn != null && $Object.hasOwnProperty.call(message, "passedOn"))
+                    object.passedOn = message.passedOn;
+                return object;
+            };
+
+            TransferLeadershipRequest.prototype.toJSON = function() {
+                return TransferLeadershipRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return TransferLeadershipRequest;
+        })();
+
+        v1.TransferLeadershipResponse = (function() {
+
+            const TransferLeadershipResponse = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            TransferLeadershipResponse.prototype.leader = 0;
+
+            TransferLeadershipResponse.prototype.before = 0;
+
+            TransferLeadershipResponse.create = function(properties) {
+                return new TransferLeadershipResponse(properties);
+            };
+
+            TransferLeadershipResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.leader != null && $Object.hasOwnProperty.call(message, "leader") && message.leader !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.leader);
+                if (message.before != null && $Object.hasOwnProperty.call(message, "before") && message.before !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.before);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            TransferLeadershipResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.TransferLeadershipResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.leader = value;
+                            else
+                                delete message.leader;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.before = value;
+                            else
+                                delete message.before;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            TransferLeadershipResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.leader != null && $Object.hasOwnProperty.call(message, "leader"))
+                    if (!$util.isInteger(message.leader))
+                        return "leader: integer expected";
+                if (message.before != null && $Object.hasOwnProperty.call(message, "before"))
+                    if (!$util.isInteger(message.before))
+                        return "before: integer expected";
+                return null;
+            };
+
+            TransferLeadershipResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.TransferLeadershipResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.TransferLeadershipResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.TransferLeadershipResponse();
+                if (object.leader != null)
+                    if ($Number(object.leader) !== 0)
+                        message.leader = object.leader >>> 0;
+                if (object.before != null)
+                    if ($Number(object.before) !== 0)
+                        message.before = object.before >>> 0;
+                return message;
+            };
+
+            TransferLeadershipResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.leader = 0;
+                    object.before = 0;
+                }
+                if (message.leader != null && $Object.hasOwnProperty.call(message, "leader"))
+                    object.leader = message.leader;
+                if (message.before != null && $Object.hasOwnProperty.call(message, "before"))
+                    object.before = message.before;
+                return object;
+            };
+
+            TransferLeadershipResponse.prototype.toJSON = function() {
+                return TransferLeadershipResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return TransferLeadershipResponse;
+        })();
+
+        v1.SaveSnapshotRequest = (function() {
+
+            const SaveSnapshotRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SaveSnapshotRequest.create = function(properties) {
+                return new SaveSnapshotRequest(properties);
+            };
+
+            SaveSnapshotRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SaveSnapshotRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SaveSnapshotRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    reader.skipType(tag & 7, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SaveSnapshotRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                return null;
+            };
+
+            SaveSnapshotRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SaveSnapshotRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SaveSnapshotRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                return new $root.ananta.v1.SaveSnapshotRequest();
+            };
+
+            SaveSnapshotRequest.toObject = function () {
+                return {};
+            };
+
+            SaveSnapshotRequest.prototype.toJSON = function() {
+                return SaveSnapshotRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SaveSnapshotRequest;
+        })();
+
+        v1.SnapshotFilePart = (function() {
+
+            const SnapshotFilePart = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnapshotFilePart.prototype.data = $util.newBuffer([]);
+
+            SnapshotFilePart.create = function(properties) {
+                return new SnapshotFilePart(properties);
+            };
+
+            SnapshotFilePart.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
+                    writer.uint32(/* id 1, wireType 2 =*/10).bytes(message.data);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnapshotFilePart.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnapshotFilePart();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.data = value;
+                            else
+                                delete message.data;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnapshotFilePart.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.data != null && $Object.hasOwnProperty.call(message, "data"))
+                    if (!(message.data && typeof message.data.length === "number" || $util.isString(message.data)))
+                        return "data: buffer expected";
+                return null;
+            };
+
+            SnapshotFilePart.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnapshotFilePart)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnapshotFilePart: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnapshotFilePart();
+                if (object.data != null)
+                    if (object.data.length)
+                        if (typeof object.data === "string")
+                            $util.base64.decode(object.data, message.data = $util.newBuffer($util.base64.length(object.data)), 0);
+                        else if (object.data.length >= 0)
+                            message.data = object.data;
+                return message;
+            };
+
+            SnapshotFilePart.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults)
+                    if (options.bytes === $String)
+                        object.data = "";
+                    else {
+                        object.data = [];
+                        if (options.bytes !== $Array)
+                            object.data = $util.newBuffer(object.data);
+                    }
+                if (message.data != null && $Object.hasOwnProperty.call(message, "data"))
+                    object.data = options.bytes === $String ? $util.base64.encode(message.data, 0, message.data.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.data) : message.data;
+                return object;
+            };
+
+            SnapshotFilePart.prototype.toJSON = function() {
+                return SnapshotFilePart.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnapshotFilePart;
+        })();
+
         v1.MuxService = (function() {
 
             const MuxService = function(rpcImpl, requestDelimited, responseDelimited) {
@@ -16513,6 +18258,10 @@ export const ananta = $root.ananta = (() => {
 
             ReplicaStatus.prototype.heardMsAgo = null;
 
+            ReplicaStatus.prototype.membership = "";
+
+            ReplicaStatus.prototype.raftAddress = "";
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -16543,6 +18292,10 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 4, wireType 2 =*/34).string(message.replication);
                 if (message.heardMsAgo != null && $Object.hasOwnProperty.call(message, "heardMsAgo"))
                     writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.heardMsAgo);
+                if (message.membership != null && $Object.hasOwnProperty.call(message, "membership") && message.membership !== "")
+                    writer.uint32(/* id 6, wireType 2 =*/50).string(message.membership);
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress") && message.raftAddress !== "")
+                    writer.uint32(/* id 7, wireType 2 =*/58).string(message.raftAddress);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -16619,6 +18372,24 @@ export const ananta = $root.ananta = (() => {
                             message._heardMsAgo = "heardMsAgo";
                             continue;
                         }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.membership = value;
+                            else
+                                delete message.membership;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.raftAddress = value;
+                            else
+                                delete message.raftAddress;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -16661,6 +18432,12 @@ export const ananta = $root.ananta = (() => {
                     if (!$util.isInteger(message.heardMsAgo))
                         return "heardMsAgo: integer expected";
                 }
+                if (message.membership != null && $Object.hasOwnProperty.call(message, "membership"))
+                    if (!$util.isString(message.membership))
+                        return "membership: string expected";
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress"))
+                    if (!$util.isString(message.raftAddress))
+                        return "raftAddress: string expected";
                 return null;
             };
 
@@ -16695,6 +18472,12 @@ export const ananta = $root.ananta = (() => {
                         message.replication = $String(object.replication);
                 if (object.heardMsAgo != null)
                     message.heardMsAgo = object.heardMsAgo >>> 0;
+                if (object.membership != null)
+                    if (typeof object.membership !== "string" || object.membership.length)
+                        message.membership = $String(object.membership);
+                if (object.raftAddress != null)
+                    if (typeof object.raftAddress !== "string" || object.raftAddress.length)
+                        message.raftAddress = $String(object.raftAddress);
                 return message;
             };
 
@@ -16715,6 +18498,8 @@ export const ananta = $root.ananta = (() => {
                     } else
                         object.matchIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
                     object.replication = "";
+                    object.membership = "";
+                    object.raftAddress = "";
                 }
                 if (message.nodeId != null && $Object.hasOwnProperty.call(message, "nodeId"))
                     object.nodeId = message.nodeId;
@@ -16731,6 +18516,10 @@ export const ananta = $root.ananta = (() => {
                     object.replication = message.replication;
                 if (message.heardMsAgo != null && $Object.hasOwnProperty.call(message, "heardMsAgo"))
                     object.heardMsAgo = message.heardMsAgo;
+                if (message.membership != null && $Object.hasOwnProperty.call(message, "membership"))
+                    object.membership = message.membership;
+                if (message.raftAddress != null && $Object.hasOwnProperty.call(message, "raftAddress"))
+                    object.raftAddress = message.raftAddress;
                 return object;
             };
 

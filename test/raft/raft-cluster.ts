@@ -42,7 +42,7 @@ export interface Replica {
   failures: Error[];
 }
 
-export type ConfigChanges = Partial<Omit<RaftNodeConfig, "id" | "voters" | "dataFolder">>;
+export type ConfigChanges = Partial<Omit<RaftNodeConfig, "id" | "voters">>;
 
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
