@@ -54,6 +54,9 @@ export interface RaftNodeParts {
 
 /** A single proposal larger than this would not fit into a frame beside its envelope. */
 const PAYLOAD_BYTES_MAX = 2 * 1024 * 1024;
+/** A transfer that works takes some ms; the core gives it up after one election timeout, an election takes another. */
+const TRANSFER_TIMEOUTS = 3;
+
 export function createRaftNode(parts: RaftNodeParts): RaftNode {
   return new Node(parts);
 }
@@ -70,7 +73,7 @@ class Node implements RaftNode {
   readonly #proposals = new PendingProposals();
   readonly #reads: PendingReads;
   readonly #change = new PendingChange();
-  readonly #transfer = new PendingTransfer();
+  readonly #transfer: PendingTransfer;
   readonly #reserve: StorageReserve;
   /** Raft addresses of the members, and of those whose removal is not yet committed. */
   readonly #addresses = new Map<NodeId, string>();
@@ -116,6 +119,7 @@ class Node implements RaftNode {
         redialMaxMs: config.electionTimeoutMinMs,
       });
     this.#reads = new PendingReads(env.clock);
+    this.#transfer = new PendingTransfer(env.clock, TRANSFER_TIMEOUTS * config.electionTimeoutMaxMs);
     this.#snapshots = new Snapshots({
       env,
       log: this.#log,

@@ -250,7 +250,11 @@ export class FakeSite {
       notVoting: "",
       digest: "00ff",
       vips: this.stored.size,
-      replicas: Array.from({ length: this.#count }, (_, at) => ({ nodeId: at + 1, address: this.address(at + 1) })),
+      replicas: Array.from({ length: this.#count }, (_, at) => ({
+        nodeId: at + 1,
+        address: this.address(at + 1),
+        membership: "voter",
+      })),
       muxes: [
         {
           muxId: 1,

@@ -260,7 +260,7 @@ describe("status", () => {
       "State:     index 10, in force on all MUXes up to 10\nAs of:     20 ms, from manager-2:7401\n",
     );
     expect(run.out).toContain(
-      "  - no replica leads: nothing can be changed\n  - 1 of 3 replicas work: a majority is needed for changes\n",
+      "  - no replica leads: nothing can be changed\n  - 1 of 3 voting replicas work: a majority is needed for changes\n",
     );
   });
 
