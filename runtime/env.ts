@@ -145,7 +145,12 @@ export interface Network {
   serve(address: string, handlers: readonly Handler[], options?: ServeOptions): Promise<Server>;
   /** A client connection, opened lazily and reopened with a back-off of at most `reconnectMaxMs`. */
   connect(address: string, options?: ConnectOptions): Channel;
+  /** Finds out whether a process listens at "host:port", without talking to it. Never rejects. */
+  probe(address: string, timeoutMs: number): Promise<Reach>;
 }
+
+/** `refused`: the machine answers that nobody listens there. `silent`: no answer in time, or no way there. */
+export type Reach = "listening" | "refused" | "silent";
 
 export interface ServeOptions {
   /** Full names of services shown by gRPC reflection and health, e.g. "ananta.v1.Snat". */

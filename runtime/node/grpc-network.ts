@@ -1,9 +1,10 @@
 /** `Network` over grpc-js. Plain text: transport security is the next thing to come, until then loopback only. */
 import { logVerbosity, setLogVerbosity } from "@grpc/grpc-js";
-import type { Channel, Clock, ConnectOptions, Handler, Log, Network, ServeOptions, Server } from "../env.js";
+import type { Channel, Clock, ConnectOptions, Handler, Log, Network, Reach, ServeOptions, Server } from "../env.js";
 import { checkListenAddress } from "./address.js";
 import { GrpcChannel } from "./grpc-channel.js";
 import { GrpcServer } from "./grpc-server.js";
+import { probeTcp } from "./tcp-probe.js";
 
 export interface GrpcNetworkOptions {
   readonly clock: Clock;
@@ -34,5 +35,9 @@ export class GrpcNetwork implements Network {
 
   connect(address: string, options: ConnectOptions = {}): Channel {
     return new GrpcChannel(this.#options.clock, address, options);
+  }
+
+  probe(address: string, timeoutMs: number): Promise<Reach> {
+    return probeTcp(address, timeoutMs);
   }
 }

@@ -14,7 +14,7 @@
  */
 import { AnantaError } from "../../core/errors.js";
 import type { Random } from "../../core/random.js";
-import type { Handler, Log, Network, Server } from "../../runtime/env.js";
+import type { Handler, Log, Network, Reach, Server } from "../../runtime/env.js";
 import { FakeChannel } from "./fake-channel.js";
 import { CLIENT, Connection, type End, type Endpoint, type Frame, SERVER, refused } from "./fake-frames.js";
 import { FakeServer } from "./fake-server.js";
@@ -57,6 +57,7 @@ export class FakeNetwork {
     return {
       serve: (address, handlers) => this.#serve(process, address, handlers, log),
       connect: (address, options) => new FakeChannel(this, process, random, address, options ?? {}),
+      probe: (address, timeoutMs) => this.#probe(process, address, timeoutMs),
     };
   }
 
@@ -187,6 +188,27 @@ export class FakeNetwork {
         this.#waitingForLink.delete(arrive);
       },
     };
+  }
+
+  #probe(process: VirtualProcess, address: string, timeoutMs: number): Promise<Reach> {
+    return new Promise((resolve) => {
+      const timeout = process.schedule(timeoutMs, () => {
+        attempt.cancel();
+        resolve("silent");
+      });
+      const done = (reach: Reach): void => {
+        timeout.cancel();
+        resolve(reach);
+      };
+      const nobody: Endpoint = { process, receive: () => undefined, lost: () => undefined };
+      const attempt = this.connect(nobody, address, {
+        connected: (connection) => {
+          this.close(connection, CLIENT);
+          done("listening");
+        },
+        failed: (error) => done(error.facts["refused"] === true ? "refused" : "silent"),
+      });
+    });
   }
 
   established(client: Endpoint, server: Endpoint): Connection {

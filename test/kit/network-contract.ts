@@ -218,6 +218,14 @@ export function networkContract(name: string, create: () => Promise<NetworkFixtu
       fresh.close();
     });
 
+    it("tells a process that listens from one that does not, without being noticed", async () => {
+      const probe = (): Promise<string> => fixture.run(fixture.client.network.probe(server.address, 1_000));
+      expect(await probe()).toBe("listening");
+      expect(await call(ECHO, "goes on")).toEqual({ text: "goes on" });
+      await fixture.run(server.stop(0));
+      expect(await probe()).toBe("refused");
+    });
+
     it("reaches a server that came back, within the back-off", async () => {
       await call(ECHO, "before");
       const address = server.address;

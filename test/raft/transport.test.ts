@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { nodeId, type LogIndex, type NodeId, type Term } from "../../core/brands.js";
+import { AnantaError } from "../../core/errors.js";
+import { bidi, type Handler, type Method } from "../../runtime/env.js";
 import type { Heartbeat } from "../../manager/raft/core/messages.js";
 import { GrpcTransport } from "../../manager/raft/transport/grpc-transport.js";
-import { METHODS } from "../../manager/raft/transport/methods.js";
+import { METHODS, type RaftFrame, type WireWelcome } from "../../manager/raft/transport/methods.js";
 import type { PeerMessage } from "../../manager/raft/transport/transport.js";
 import { finishesCleanly } from "../kit/finishes-cleanly.js";
 import { VirtualWorld, testSeed } from "../kit/virtual-world.js";
@@ -139,6 +141,30 @@ describe("what becomes of a peer", () => {
     world.pause("m2");
     await world.advance(3_000);
     world.resume("m2");
+    expect(one.told).not.toContain("gone 2");
+  });
+
+  test("a peer that merely drops its streams, all of them and again and again, is not gone: it still listens", async () => {
+    const world = new VirtualWorld({ seed: testSeed("dropped streams") });
+    const one = await start(world, 1);
+    const { network, clock } = world.env("m2");
+    let dropped = 0;
+    const dropping = (method: Method<RaftFrame, WireWelcome>): Handler =>
+      bidi(method, (stream) =>
+        stream.listen({
+          message: () => {
+            stream.send({ nodeId: 2, bootId: Uint8Array.of(1), version: 1 });
+            clock.setTimer(50, () => {
+              dropped++;
+              stream.end(new AnantaError("UNAVAILABLE", "a bad moment"));
+            });
+          },
+          closed: () => undefined,
+        }),
+      );
+    await world.run(network.serve("m2:7001", [dropping(METHODS.control), dropping(METHODS.bulk)]));
+    await world.advance(3_000);
+    expect(dropped).toBeGreaterThan(20);
     expect(one.told).not.toContain("gone 2");
   });
 

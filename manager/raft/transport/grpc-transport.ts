@@ -3,7 +3,9 @@
  * one with two streams, each on a connection of its own: control and bulk. Streams carry messages in one direction.
  *
  * When is a peer *gone*? A closed stream alone may be a bad moment of the network. All streams from and to it closed, and
- * then a connection refused, means that its process has ended. A new boot id means the same, and that another one runs.
+ * a connection refused, means that its process has ended. A new boot id means the same, and that another one runs. The
+ * first stream that closes sends a bare connection attempt on its way (`network.probe`), so that the answer is there when
+ * the last one has closed: a gRPC channel that connects again needs many times as long to say so.
  *
  * Members come and go with the log (`setMembers`). A replica that says hello and is no member here may be one that this
  * replica has not heard of yet, so it is answered, at the address it names, for as long as it stays connected: a *visitor*.
@@ -69,8 +71,10 @@ interface Peer {
   bootId: string | null;
   /** Who welcomed each lane last. */
   readonly laneBootIds: Record<Lane, string | null>;
-  /** The last attempt to dial it was refused. */
+  /** It refused a connection, and nobody has answered there since. */
   refused: boolean;
+  /** A bare connection attempt is under way. */
+  probing: boolean;
   /** `gone` was reported and nothing opened since. */
   goneTold: boolean;
   /** Since when we have sent without hearing anything; null when we have not. */
@@ -211,6 +215,7 @@ export class GrpcTransport implements RaftTransport {
       bootId: null,
       laneBootIds: { control: null, bulk: null },
       refused: false,
+      probing: false,
       goneTold: false,
       unansweredSinceMs: null,
     };
@@ -240,12 +245,24 @@ export class GrpcTransport implements RaftTransport {
 
   #laneClosed(peer: Peer, lane: Lane, refused: boolean): void {
     this.#options.log.debug("raft stream closed", { peer: peer.id, lane, refused });
-    peer.refused = refused;
-    if (refused) this.#considerGone(peer);
+    if (refused) peer.refused = true;
+    this.#considerGone(peer);
+    if (!peer.refused) this.#probe(peer);
+  }
+
+  #probe(peer: Peer): void {
+    if (peer.probing) return;
+    peer.probing = true;
+    void this.#options.env.network.probe(peer.address, this.#options.redialMaxMs).then((reach) => {
+      peer.probing = false;
+      if (reach !== "refused" || this.#peers.get(peer.id) !== peer) return;
+      peer.refused = true;
+      this.#considerGone(peer);
+    });
   }
 
   #considerGone(peer: Peer): void {
-    if (peer.goneTold || peer.incoming.size > 0 || LANES.some((lane) => peer.lanes[lane].open)) return;
+    if (peer.goneTold || !peer.refused || peer.incoming.size > 0 || LANES.some((lane) => peer.lanes[lane].open)) return;
     peer.goneTold = true;
     this.#listener?.gone(peer.id);
   }
@@ -311,8 +328,8 @@ export class GrpcTransport implements RaftTransport {
           this.#forget(peer);
           return;
         }
-        // A refusal may have come before the last of its streams was seen to close.
-        if (peer.refused) this.#considerGone(peer);
+        this.#considerGone(peer);
+        if (!peer.refused) this.#probe(peer);
       },
     });
   }
@@ -336,6 +353,7 @@ export class GrpcTransport implements RaftTransport {
     if ((hello.version ?? 0) < 1) throw new AnantaError("FAILED_PRECONDITION", "The Hello names no protocol version.");
     const bootId = hex(hello.bootId ?? new Uint8Array(0));
     this.#learnBootId(peer, bootId);
+    peer.refused = false;
     peer.goneTold = false;
     peer.incoming.set(stream, bootId);
     stream.send({ nodeId: id, bootId: this.#bootId, version: PROTOCOL_VERSION, folder: this.#folder });
