@@ -55,8 +55,8 @@ export function buildMaglevTable(size: number, members: readonly MuxPoolMember[]
   const credit = new Uint32Array(count);
   let weightMax = 0;
   active.forEach((member, i) => {
-    next[i] = mixWords(member.dipId, OFFSET_SEED, 0, 0) % size;
-    skip[i] = (mixWords(member.dipId, SKIP_SEED, 0, 0) % (size - 1)) + 1;
+    next[i] = (mixWords(member.dipId, OFFSET_SEED, 0, 0) >>> 0) % size;
+    skip[i] = ((mixWords(member.dipId, SKIP_SEED, 0, 0) >>> 0) % (size - 1)) + 1;
     weights[i] = member.weight;
     weightMax = Math.max(weightMax, member.weight);
   });
@@ -80,8 +80,8 @@ export function buildMaglevTable(size: number, members: readonly MuxPoolMember[]
   return { slots, dipIds: Uint32Array.from(active, (member) => member.dipId) };
 }
 
-/** The member that owns `hash`, or 0 when the pool takes no flows. */
+/** The member that owns `hash` (32 bits, signed or not), or 0 when the pool takes no flows. */
 export function maglevMember(table: MaglevTable, hash: number): number {
   const size = table.slots.length;
-  return size === 0 ? 0 : table.dipIds[table.slots[hash % size]!]!; // both in range by construction
+  return size === 0 ? 0 : table.dipIds[table.slots[(hash >>> 0) % size]!]!; // both in range by construction
 }

@@ -54,7 +54,7 @@ export class RecordTable {
     return this.#used[record] === 1;
   }
 
-  /** Word 0..3 of the key of a record in use. */
+  /** Word 0..3 of the key of a record in use, signed. */
   keyWord(record: number, word: number): number {
     return this.#index.keys[record * 4 + word]!; // record < capacity
   }

@@ -17,10 +17,10 @@
 export const NOT_FOUND = -1;
 
 export class WordIndex {
-  /** Four words per record. Read only; valid for records that are in. */
-  readonly keys: Uint32Array;
+  /** Four words per record, signed: see `packet/header.ts`. Read only; valid for records that are in. */
+  readonly keys: Int32Array;
   size = 0;
-  readonly #hashes: Uint32Array;
+  readonly #hashes: Int32Array;
   readonly #buckets: Uint32Array;
   readonly #mask: number;
 
@@ -30,8 +30,8 @@ export class WordIndex {
     while (buckets < capacity * 2) buckets *= 2;
     this.#mask = buckets - 1;
     this.#buckets = new Uint32Array(buckets);
-    this.#hashes = new Uint32Array(capacity);
-    this.keys = new Uint32Array(capacity * 4);
+    this.#hashes = new Int32Array(capacity);
+    this.keys = new Int32Array(capacity * 4);
   }
 
   /** The record with this key, or `NOT_FOUND`. `hash` is the caller's, the same as at insert. */
@@ -39,11 +39,11 @@ export class WordIndex {
     const buckets = this.#buckets;
     const keys = this.keys;
     const mask = this.#mask;
-    // Stored words are unsigned: bring the arguments to the same form once.
-    const a0 = a >>> 0;
-    const b0 = b >>> 0;
-    const c0 = c >>> 0;
-    const d0 = d >>> 0;
+    // Stored words are signed: bring the arguments to the same form once.
+    const a0 = a | 0;
+    const b0 = b | 0;
+    const c0 = c | 0;
+    const d0 = d | 0;
     let bucket = hash & mask;
     for (;;) {
       const entry = buckets[bucket]!; // masked

@@ -4,7 +4,15 @@
  */
 import type { Ipv4 } from "../core/brands.js";
 import { foldSum, pseudoHeaderSum, sumWords } from "./checksum.js";
-import { FLAG_DONT_FRAGMENT, IPV4_HEADER_BYTES, PROTOCOL_TCP, PROTOCOL_UDP, writeIpv4Header } from "./ipv4.js";
+import {
+  FLAG_DONT_FRAGMENT,
+  IPV4_HEADER_BYTES,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  writeIpv4Header,
+} from "./ipv4.js";
+import { type AddressWords, IPV6_HEADER_BYTES, ipv6TransportChecksum, writeIpv6Header } from "./ipv6.js";
 import {
   TCP_ACKNOWLEDGEMENT,
   TCP_CHECKSUM,
@@ -130,5 +138,50 @@ export function buildTcpPacket(fields: TcpFields): Uint8Array {
 export function buildUdpPacket(fields: FlowFields): Uint8Array {
   const bytes = new Uint8Array(udpPacketBytes(fields));
   writeUdpPacket(bytes, 0, fields);
+  return bytes;
+}
+
+export interface Ipv6Fields {
+  readonly source: AddressWords;
+  readonly destination: AddressWords;
+  /** Of the transport behind the extension headers. */
+  readonly protocol: number;
+  /** Transport header and data. The checksum of TCP, UDP and ICMPv6 is written here. */
+  readonly body: Uint8Array;
+  /** Extension headers as bytes, the first one of this kind; each names the next, the last one `protocol`. */
+  readonly extensions?: { readonly first: number; readonly bytes: Uint8Array };
+  readonly hopLimit?: number;
+  readonly trafficClass?: number;
+  /** False: the body is a part of something, and its bytes stay as they are. Default true. */
+  readonly writesChecksum?: boolean;
+}
+
+const CHECKSUM_AT: Readonly<Record<number, number>> = {
+  [PROTOCOL_TCP]: TCP_CHECKSUM,
+  [PROTOCOL_UDP]: UDP_CHECKSUM,
+  [PROTOCOL_ICMPV6]: 2,
+};
+
+export function buildIpv6Packet(fields: Ipv6Fields): Uint8Array {
+  const { body, extensions, protocol } = fields;
+  const extensionBytes = extensions?.bytes.length ?? 0;
+  const bytes = new Uint8Array(IPV6_HEADER_BYTES + extensionBytes + body.length);
+  const view = new DataView(bytes.buffer);
+  writeIpv6Header(view, 0, {
+    source: fields.source,
+    destination: fields.destination,
+    nextHeader: extensions?.first ?? protocol,
+    payloadBytes: extensionBytes + body.length,
+    hopLimit: fields.hopLimit ?? 64,
+    trafficClass: fields.trafficClass ?? 0,
+  });
+  const at = IPV6_HEADER_BYTES + extensionBytes;
+  if (extensions !== undefined) bytes.set(extensions.bytes, IPV6_HEADER_BYTES);
+  bytes.set(body, at);
+  const checksumAt = CHECKSUM_AT[protocol];
+  if (checksumAt === undefined || checksumAt + 2 > body.length || fields.writesChecksum === false) return bytes;
+  view.setUint16(at + checksumAt, 0);
+  const sum = ipv6TransportChecksum(view, 0, at, body.length, protocol);
+  view.setUint16(at + checksumAt, sum === 0 && protocol === PROTOCOL_UDP ? 0xffff : sum);
   return bytes;
 }

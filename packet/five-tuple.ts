@@ -1,7 +1,8 @@
 /** The five-tuple of a flow in the form that people and the wire use; tables and pipelines hold the same as numbers. */
-import type { IpAddress } from "../core/brands.js";
 import { formatIpv4 } from "../core/address.js";
-import type { Ipv4 } from "../core/brands.js";
+import type { IpAddress, Ipv4 } from "../core/brands.js";
+import { formatWords } from "./address-words.js";
+import type { PacketHeader } from "./header.js";
 
 export interface FiveTuple {
   /** IANA number: 6 TCP, 17 UDP. */
@@ -12,7 +13,7 @@ export interface FiveTuple {
   readonly destinationPort: number;
 }
 
-/** The tuple from numbers as the tables hold them: addresses unsigned 32-bit in host order. */
+/** The tuple from numbers as the tables hold them: addresses 32-bit words in host order, signed or not. */
 export function ipv4FiveTuple(
   protocol: number,
   source: number,
@@ -28,3 +29,12 @@ export function ipv4FiveTuple(
     destinationPort,
   };
 }
+
+/** The tuple of a parsed packet of either family. */
+export const headerFiveTuple = (header: PacketHeader): FiveTuple => ({
+  protocol: header.protocol,
+  source: formatWords(header.source0, header.source1, header.source2, header.source3),
+  sourcePort: header.sourcePort,
+  destination: formatWords(header.destination0, header.destination1, header.destination2, header.destination3),
+  destinationPort: header.destinationPort,
+});

@@ -17,6 +17,7 @@
  */
 import { FAULT, NO_FAULT } from "./fault.js";
 import { foldSum, sumWords } from "./checksum.js";
+import { clearTransport, MAPPED_WORD, type PacketHeader } from "./header.js";
 
 export const IPV4_HEADER_BYTES = 20;
 
@@ -40,54 +41,31 @@ export const PROTOCOL_IP_IN_IP = 4;
 export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 export const PROTOCOL_IPV6_IN_IP = 41;
+export const PROTOCOL_ICMPV6 = 58;
 
 // ECN field (RFC 3168): the two low bits of the TOS byte.
 export const ECN_MASK = 0x03;
 export const ECN_NOT_ECT = 0;
 export const ECN_CE = 3;
 
-/**
- * What parsing found, as numbers; made once per pipeline and filled again for every packet. Addresses are unsigned 32-bit
- * in host order. Fields of the transport header are 0 until `parseTransport` has run.
- */
-export interface PacketHeader {
-  /** Of the IP header in the arena. */
-  offset: number;
-  headerBytes: number;
-  /** From the header's own field: bytes after it are padding. */
-  totalBytes: number;
-  tos: number;
-  ttl: number;
-  protocol: number;
-  /** Flags and offset as in the header. */
-  fragment: number;
-  source: number;
-  destination: number;
-  /** Of the transport header in the arena. */
-  transportOffset: number;
-  sourcePort: number;
-  destinationPort: number;
-  tcpFlags: number;
-  /** Transport payload: [payloadOffset, offset + totalBytes). */
-  payloadOffset: number;
-}
+export { createPacketHeader, PacketHeader } from "./header.js";
 
-export const createPacketHeader = (): PacketHeader => ({
-  offset: 0,
-  headerBytes: 0,
-  totalBytes: 0,
-  tos: 0,
-  ttl: 0,
-  protocol: 0,
-  fragment: 0,
-  source: 0xffff_ffff, // a double from the start: addresses do not fit V8's small integers
-  destination: 0xffff_ffff,
-  transportOffset: 0,
-  sourcePort: 0,
-  destinationPort: 0,
-  tcpFlags: 0,
-  payloadOffset: 0,
-});
+/** Folded sum over a header; without options, which is nearly always, unrolled. */
+function headerSum(view: DataView, offset: number, headerBytes: number): number {
+  if (headerBytes !== IPV4_HEADER_BYTES) return foldSum(sumWords(view, offset, headerBytes));
+  return foldSum(
+    view.getUint16(offset) +
+      view.getUint16(offset + 2) +
+      view.getUint16(offset + 4) +
+      view.getUint16(offset + 6) +
+      view.getUint16(offset + 8) +
+      view.getUint16(offset + 10) +
+      view.getUint16(offset + 12) +
+      view.getUint16(offset + 14) +
+      view.getUint16(offset + 16) +
+      view.getUint16(offset + 18),
+  );
+}
 
 /** Parses the IP header of the packet in [offset, offset + length). `NO_FAULT`, or a fault and `header` is half filled. */
 export function parseIpv4Header(view: DataView, offset: number, length: number, header: PacketHeader): number {
@@ -100,21 +78,28 @@ export function parseIpv4Header(view: DataView, offset: number, length: number, 
   const totalBytes = view.getUint16(offset + IPV4_TOTAL_LENGTH);
   if (totalBytes < headerBytes) return FAULT.bad_ip_header;
   if (totalBytes > length) return FAULT.truncated;
-  if (foldSum(sumWords(view, offset, headerBytes)) !== 0xffff) return FAULT.bad_ip_checksum;
+  if (headerSum(view, offset, headerBytes) !== 0xffff) return FAULT.bad_ip_checksum;
+  header.family = 4;
   header.offset = offset;
   header.headerBytes = headerBytes;
   header.totalBytes = totalBytes;
   header.tos = view.getUint8(offset + IPV4_TOS);
   header.fragment = view.getUint16(offset + IPV4_FRAGMENT);
+  header.fragmentId = view.getUint16(offset + IPV4_ID);
+  header.fragmentOffset = 0;
   header.ttl = view.getUint8(offset + IPV4_TTL);
   header.protocol = view.getUint8(offset + IPV4_PROTOCOL);
-  header.source = view.getUint32(offset + IPV4_SOURCE);
-  header.destination = view.getUint32(offset + IPV4_DESTINATION);
+  header.source0 = 0;
+  header.source1 = 0;
+  header.source2 = MAPPED_WORD;
+  header.source3 = view.getInt32(offset + IPV4_SOURCE);
+  header.destination0 = 0;
+  header.destination1 = 0;
+  header.destination2 = MAPPED_WORD;
+  header.destination3 = view.getInt32(offset + IPV4_DESTINATION);
   header.transportOffset = offset + headerBytes;
   header.payloadOffset = offset + headerBytes;
-  header.sourcePort = 0;
-  header.destinationPort = 0;
-  header.tcpFlags = 0;
+  clearTransport(header);
   return NO_FAULT;
 }
 
@@ -148,7 +133,7 @@ export function writeIpv4Header(view: DataView, offset: number, fields: Ipv4Head
   view.setUint16(offset + IPV4_FRAGMENT, fields.fragment ?? FLAG_DONT_FRAGMENT);
   view.setUint8(offset + IPV4_TTL, fields.ttl ?? 64);
   view.setUint8(offset + IPV4_PROTOCOL, fields.protocol);
-  view.setUint32(offset + IPV4_SOURCE, fields.source);
-  view.setUint32(offset + IPV4_DESTINATION, fields.destination);
+  view.setInt32(offset + IPV4_SOURCE, fields.source);
+  view.setInt32(offset + IPV4_DESTINATION, fields.destination);
   writeIpv4Checksum(view, offset, IPV4_HEADER_BYTES);
 }

@@ -1,9 +1,20 @@
-/** A whole packet in two steps: the IP header, then the ports of TCP or UDP. What passes is safe to read by its offsets. */
-import { FAULT } from "./fault.js";
-import { NO_FAULT } from "./fault.js";
-import { isFragment, parseIpv4Header, PROTOCOL_TCP, PROTOCOL_UDP, type PacketHeader } from "./ipv4.js";
+/**
+ * A whole packet in two steps: the IP header of either family, then the transport header. What passes is safe to read by its
+ * offsets, whatever the bytes are.
+ */
+import { FAULT, NO_FAULT } from "./fault.js";
+import type { PacketHeader } from "./header.js";
+import { parseIcmp } from "./icmp.js";
+import { isFragment, parseIpv4Header, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./ipv4.js";
+import { parseIpv6Header } from "./ipv6.js";
 import { parseTcp } from "./tcp.js";
 import { parseUdp } from "./udp.js";
+
+/** IP header of the packet in [offset, offset + length), of the family that its first bits name. */
+export function parseIpHeader(view: DataView, offset: number, length: number, header: PacketHeader): number {
+  if (length > 0 && view.getUint8(offset) >>> 4 === 6) return parseIpv6Header(view, offset, length, header);
+  return parseIpv4Header(view, offset, length, header);
+}
 
 /** Ports of a packet whose IP header was parsed. Fragments have none that can be relied on. */
 export function parseTransport(view: DataView, header: PacketHeader): number {
@@ -13,8 +24,24 @@ export function parseTransport(view: DataView, header: PacketHeader): number {
   return FAULT.unsupported_protocol;
 }
 
-/** Both steps. `NO_FAULT`, or the place of the fault in `PACKET_FAULTS`. */
+/** The protocol is ICMP of the packet's own family. */
+export const isIcmp = (header: PacketHeader): boolean =>
+  header.protocol === (header.family === 4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6);
+
+/** As `parseTransport`, and ICMP of the packet's own family too. */
+export function parseUpperLayer(view: DataView, header: PacketHeader): number {
+  if (!isIcmp(header)) return parseTransport(view, header);
+  return isFragment(header.fragment) ? FAULT.fragment : parseIcmp(view, header);
+}
+
+/** Both steps, IPv4 with TCP or UDP only. `NO_FAULT`, or the place of the fault in `PACKET_FAULTS`. */
 export function parsePacket(view: DataView, offset: number, length: number, header: PacketHeader): number {
   const fault = parseIpv4Header(view, offset, length, header);
   return fault === NO_FAULT ? parseTransport(view, header) : fault;
+}
+
+/** Both steps, either family, with TCP, UDP or ICMP. */
+export function parseIpPacket(view: DataView, offset: number, length: number, header: PacketHeader): number {
+  const fault = parseIpHeader(view, offset, length, header);
+  return fault === NO_FAULT ? parseUpperLayer(view, header) : fault;
 }

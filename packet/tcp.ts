@@ -15,7 +15,7 @@
  *     +-------------------------------+-------------------------------+
  */
 import { FAULT, NO_FAULT } from "./fault.js";
-import type { PacketHeader } from "./ipv4.js";
+import type { PacketHeader } from "./header.js";
 import { updateWord } from "./checksum.js";
 
 export const TCP_HEADER_BYTES = 20;

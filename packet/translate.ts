@@ -7,6 +7,7 @@
  */
 import { updateDoubleWord, updateWord } from "./checksum.js";
 import { IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_SOURCE, PROTOCOL_UDP } from "./ipv4.js";
+import { IPV6_DESTINATION, IPV6_SOURCE } from "./ipv6.js";
 import { TCP_CHECKSUM } from "./tcp.js";
 import { UDP_CHECKSUM } from "./udp.js";
 
@@ -69,4 +70,56 @@ export function translateDestination(
     address,
     port,
   );
+}
+
+/** As `rewrite`, for IPv6: no header checksum; the transport's takes the change of eight words. A UDP checksum is never 0. */
+function rewriteIpv6(
+  view: DataView,
+  addressAt: number,
+  portAt: number,
+  checksumAt: number,
+  isUdp: boolean,
+  words: Int32Array,
+  wordsAt: number,
+  port: number,
+): void {
+  let sum = updateWord(view.getUint16(checksumAt), view.getUint16(portAt), port);
+  for (let word = 0; word < 4; word++) {
+    const at = addressAt + word * 4;
+    const after = words[wordsAt + word]!; // the caller's table has four words there
+    sum = updateDoubleWord(sum, view.getInt32(at), after);
+    view.setInt32(at, after);
+  }
+  view.setUint16(portAt, port);
+  view.setUint16(checksumAt, isUdp && sum === 0 ? 0xffff : sum);
+}
+
+/** IPv6: `transportOffset` of the TCP or UDP header; the address is the four words at `wordsAt`. */
+export function translateSourceIpv6(
+  view: DataView,
+  offset: number,
+  transportOffset: number,
+  protocol: number,
+  words: Int32Array,
+  wordsAt: number,
+  port: number,
+): void {
+  const isUdp = protocol === PROTOCOL_UDP;
+  const checksumAt = transportOffset + (isUdp ? UDP_CHECKSUM : TCP_CHECKSUM);
+  rewriteIpv6(view, offset + IPV6_SOURCE, transportOffset + SOURCE_PORT, checksumAt, isUdp, words, wordsAt, port);
+}
+
+export function translateDestinationIpv6(
+  view: DataView,
+  offset: number,
+  transportOffset: number,
+  protocol: number,
+  words: Int32Array,
+  wordsAt: number,
+  port: number,
+): void {
+  const isUdp = protocol === PROTOCOL_UDP;
+  const checksumAt = transportOffset + (isUdp ? UDP_CHECKSUM : TCP_CHECKSUM);
+  const portAt = transportOffset + DESTINATION_PORT;
+  rewriteIpv6(view, offset + IPV6_DESTINATION, portAt, checksumAt, isUdp, words, wordsAt, port);
 }

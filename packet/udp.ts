@@ -3,7 +3,7 @@
  * checksum that comes out as 0 is sent as 0xffff, which is the same number in one's complement.
  */
 import { FAULT, NO_FAULT } from "./fault.js";
-import type { PacketHeader } from "./ipv4.js";
+import type { PacketHeader } from "./header.js";
 
 export const UDP_HEADER_BYTES = 8;
 

@@ -128,13 +128,9 @@ function decide(items: readonly MuxItem[], flow: Flow, dipOf: (id: DipId) => Dip
     const site = items.find((item) => item.kind === "site");
     if (pool === undefined || site?.kind !== "site") return end(null);
     const ports = flow.sourcePort * 65_536 + flow.destinationPort;
-    const hash = new FlowHasher(site.hashKey).ipv4(
-      flow.source,
-      flow.destination,
-      ports,
-      flow.protocol,
-      DISTRIBUTION_FIVE_TUPLE,
-    );
+    const { source, destination } = flow;
+    const hasher = new FlowHasher(site.hashKey);
+    const hash = hasher.ipv4(source, destination, ports, flow.protocol, DISTRIBUTION_FIVE_TUPLE) >>> 0;
     const size = maglevSize(pool.maxMembers);
     const dipId = maglevMember(buildMaglevTable(size, pool.members), hash) as DipId;
     step("hash", `five-tuple hash 0x${hash.toString(16).padStart(8, "0")} -> slot ${hash % size} of ${size}`);

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { createRandom } from "../../core/random.js";
-import { FlowHasher, halfSipHash } from "../../dataplane/flow-hash.js";
+import { distributionPorts, distributionProtocol, FlowHasher, halfSipHash } from "../../dataplane/flow-hash.js";
+import { addressWords } from "../../packet/address-words.js";
+import { createPacketHeader } from "../../packet/header.js";
 import { address, SEED } from "../packet/packet-kit.js";
 
 /** HalfSipHash-2-4 once more, straight from its definition and with BigInt: slow, and sharing nothing with the product. */
@@ -40,6 +42,8 @@ function reference(key: Uint8Array, message: Uint8Array): number {
 }
 
 const KEY = Uint8Array.of(0, 1, 2, 3, 4, 5, 6, 7);
+
+type Words = [number, number, number, number];
 
 describe("HalfSipHash-2-4", () => {
   // Key 00..07, message 00, 01, .. of length n; output bytes, little-endian. From the reference implementation's
@@ -81,7 +85,7 @@ describe("the flow hash", () => {
   it("has published vectors", () => {
     const hasher = new FlowHasher(KEY);
     const hash = ([from, fromPort, to, toPort, protocol]: readonly [string, number, string, number, number]): number =>
-      hasher.ipv4(address(from), address(to), (fromPort << 16) | toPort, protocol, 0);
+      hasher.ipv4(address(from), address(to), (fromPort << 16) | toPort, protocol, 0) >>> 0;
     const rows = [
       { given: ["198.51.100.7", 40_000, "203.0.113.10", 80, 6] as const },
       { given: ["198.51.100.7", 40_001, "203.0.113.10", 80, 6] as const },
@@ -109,9 +113,41 @@ describe("the flow hash", () => {
       ] as const;
       const message = layout(...flow);
       const expected = reference(key, message);
-      expect(new FlowHasher(key).ipv4(...flow), `seed ${SEED} round ${round}`).toBe(expected);
+      expect(new FlowHasher(key).ipv4(...flow) >>> 0, `seed ${SEED} round ${round}`).toBe(expected);
       const words = new DataView(key.buffer);
       expect(halfSipHash(words.getUint32(0, true), words.getUint32(4, true), message)).toBe(expected);
+    }
+  });
+
+  // Published as well: [2001:db8::7]:40000 > [2001:db8:f::10]:80, TCP, in the three distributions.
+  it("has published vectors for IPv6, and is HalfSipHash of 38 bytes", () => {
+    const header = createPacketHeader();
+    const [source, destination] = [addressWords("2001:db8::7")!, addressWords("2001:db8:f::10")!];
+    [header.source0, header.source1, header.source2, header.source3] = source as unknown as Words;
+    [header.destination0, header.destination1, header.destination2, header.destination3] =
+      destination as unknown as Words;
+    const hasher = new FlowHasher(KEY);
+    const ports = (40_000 << 16) | 80;
+    const hashes = [0, 1, 2].map(
+      (mode) => hasher.header(header, distributionPorts(ports, mode), distributionProtocol(6, mode), mode) >>> 0,
+    );
+    expect(hashes).toMatchInlineSnapshot(`
+      [
+        2080545701,
+        2213371125,
+        1821589611,
+      ]
+    `);
+    const random = createRandom(SEED);
+    for (let round = 0; round < 1_000; round++) {
+      const message = Uint8Array.from({ length: 38 }, () => random.below(256));
+      const view = new DataView(message.buffer);
+      const word = (at: number): number => view.getInt32(at);
+      [header.source0, header.source1, header.source2, header.source3] = [word(0), word(4), word(8), word(12)];
+      [header.destination0, header.destination1] = [word(16), word(20)];
+      [header.destination2, header.destination3] = [word(24), word(28)];
+      const found = hasher.header(header, word(32), message[36]!, message[37]!) >>> 0;
+      expect(found, `seed ${SEED} round ${round}`).toBe(reference(KEY, message));
     }
   });
 });
