@@ -15,6 +15,15 @@ export const DROP_REASONS = [
   "no_rule", // the VIP has neither a rule nor a port range for the port
   "no_dip", // pool without a member that takes flows, or a DIP whose host is unknown
   "not_ready", // no tables yet: no hash key
+  "icmp_unmatched", // an ICMP error about no flow of ours
+  "probe_down_reset", // TCP flow of a member that went down, in a pool that resets them
+  "drain_ended", // TCP flow of a member whose drain is over
+  // Overload of a MUX.
+  "fair_share", // the VIP is above its fair share
+  // From MUX to MUX.
+  "unknown_peer", // relayed by somebody who is no MUX of the pool
+  "fragment_table_full",
+  "fragment_unmatched", // its first fragment never came
   // Leaving.
   "too_big",
   "output_full",

@@ -4,14 +4,22 @@
  * same key, or removes a key. The same items on every MUX of a site.
  *
  * Plain readonly objects with dense ids (DESIGN §4); addresses are text here, at the edge, and numbers in the tables.
+ *
+ * Optional fields have the wire's defaults (0, false): one that is absent and one at its default say the same, to the tables
+ * and to the digest.
  */
 import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../core/brands.js";
 import { assertNever } from "../core/assert.js";
+import type { Distribution } from "./flow-hash.js";
 
 /** Transport protocols that have ports to balance by, as IANA numbers: 6 TCP, 17 UDP. */
 export type PortProtocol = 6 | 17;
 
-export type MuxItem = MuxVipItem | MuxRuleItem | MuxPoolItem | MuxDipItem | MuxSnatItem | MuxPeerItem | MuxSiteItem;
+/** Of a rule; 0: every protocol, only with port 0. */
+export type RuleProtocol = 0 | PortProtocol;
+
+export type MuxItem =
+  MuxVipItem | MuxRuleItem | MuxNatItem | MuxPoolItem | MuxDipItem | MuxSnatItem | MuxPeerItem | MuxSiteItem;
 
 export interface MuxVipItem {
   readonly kind: "vip";
@@ -19,15 +27,32 @@ export interface MuxVipItem {
   readonly address: IpAddress;
   /** Routes to the VIP are announced. Packets that arrive all the same are handled: routers forget late. */
   readonly announced: boolean;
+  /** Weight of its tenant when a MUX is overloaded (Ananta §3.6.2); absent or 0: 1. */
+  readonly weight?: number;
 }
 
-/** Packets to VIP:port go to a member of the pool. Key: vipId, protocol, port. */
+/**
+ * Packets to VIP:port go to a member of the pool. Key: vipId, protocol, port. Port 0: all ports of the protocol, and with
+ * protocol 0 everything that is sent to the VIP; used where no exact rule, inbound NAT or SNAT range has the port.
+ */
 export interface MuxRuleItem {
   readonly kind: "rule";
   readonly vipId: VipId;
-  readonly protocol: PortProtocol;
+  readonly protocol: RuleProtocol;
   readonly port: number;
   readonly poolId: PoolId;
+  readonly distribution?: Distribution;
+  /** Idle time after which a trusted flow is forgotten; absent or 0: the MUX's own default. */
+  readonly idleTimeoutMs?: number;
+}
+
+/** Inbound NAT: VIP:port leads to one DIP, whatever its probes say. No flow entry, no second chance. */
+export interface MuxNatItem {
+  readonly kind: "nat";
+  readonly vipId: VipId;
+  readonly protocol: PortProtocol;
+  readonly port: number;
+  readonly dipId: DipId;
 }
 
 export interface MuxPoolItem {
@@ -37,12 +62,30 @@ export interface MuxPoolItem {
   readonly maxMembers: number;
   /** A set: the order means nothing. */
   readonly members: readonly MuxPoolMember[];
+  /** Backups serve when fewer than this many in 1,000 of the primaries are up; 0: when none is. */
+  readonly failoverPermille?: number;
+  /** When nobody is up: new flows go to all members as if they were (fail open). Default: new flows are dropped. */
+  readonly failOpen?: boolean;
+  /** TCP flows of a member that went down are reset. Default: they stay. UDP always moves. */
+  readonly resetOnProbeDown?: boolean;
 }
+
+/** Takes new flows. */
+export const MEMBER_UP = 0;
+/** Its probes fail: no new flows; UDP moves at once. */
+export const MEMBER_DOWN = 1;
+/** No new flows; the ones it has stay. */
+export const MEMBER_DRAINING = 2;
+/** Drain is over: the flows it still has end. */
+export const MEMBER_ENDED = 3;
+export type MemberState = 0 | 1 | 2 | 3;
 
 export interface MuxPoolMember {
   readonly dipId: DipId;
-  /** Integer 0..1000; 0 gets no new flows. */
+  /** Integer 0..1000, slow start included; 0 gets no new flows. */
   readonly weight: number;
+  readonly state?: MemberState;
+  readonly backup?: boolean;
 }
 
 export interface MuxDipItem {
@@ -79,18 +122,22 @@ export interface MuxSiteItem {
   readonly kind: "site";
   /** Key of the flow hash: 8 bytes, one for the site. */
   readonly hashKey: Uint8Array;
+  /** Key that only MUXes have: 16 bytes. Authenticates what they tell each other; empty or absent: no peer channel. */
+  readonly muxKey?: Uint8Array;
 }
 
 export type MuxChange =
   { readonly op: "upsert"; readonly item: MuxItem } | { readonly op: "remove"; readonly key: string };
 
-/** "vip/3", "rule/3/6/80", "pool/2", "dip/7", "snat/3/6/1290", "mux/1", "site". */
+/** "vip/3", "rule/3/6/80", "pool/2", "dip/7", "snat/3/6/1290", "nat/3/6/50001", "mux/1", "site". */
 export function muxItemKey(item: MuxItem): string {
   switch (item.kind) {
     case "vip":
       return `vip/${item.vipId}`;
     case "rule":
       return `rule/${item.vipId}/${item.protocol}/${item.port}`;
+    case "nat":
+      return `nat/${item.vipId}/${item.protocol}/${item.port}`;
     case "pool":
       return `pool/${item.poolId}`;
     case "dip":

@@ -13,15 +13,33 @@ const SNAPSHOT_ITEMS_PER_MESSAGE = 2_000;
 export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
   switch (item.kind) {
     case "vip":
-      return { vip: { vipId: item.vipId, address: item.address, announced: item.announced } };
+      return {
+        vip: { vipId: item.vipId, address: item.address, announced: item.announced, weight: item.weight ?? 0 },
+      };
     case "rule":
-      return { rule: { vipId: item.vipId, protocol: item.protocol, port: item.port, poolId: item.poolId } };
+      return {
+        rule: {
+          vipId: item.vipId,
+          protocol: item.protocol,
+          port: item.port,
+          poolId: item.poolId,
+          distribution: item.distribution ?? 0,
+          idleTimeoutMs: item.idleTimeoutMs ?? 0,
+        },
+      };
+    case "nat":
+      return { nat: { vipId: item.vipId, protocol: item.protocol, port: item.port, dipId: item.dipId } };
     case "pool":
       return {
         pool: {
           poolId: item.poolId,
           maxMembers: item.maxMembers,
-          members: item.members.map(({ dipId, weight }) => ({ dipId, weight })),
+          members: item.members.map(({ dipId, weight, state, backup }) => {
+            return { dipId, weight, state: state ?? 0, backup: backup ?? false };
+          }),
+          failoverPermille: item.failoverPermille ?? 0,
+          failOpen: item.failOpen ?? false,
+          resetOnProbeDown: item.resetOnProbeDown ?? false,
         },
       };
     case "dip":
@@ -40,7 +58,7 @@ export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
         },
       };
     case "site":
-      return { site: { hashKey: item.hashKey } };
+      return { site: { hashKey: item.hashKey, muxKey: item.muxKey ?? new Uint8Array(0) } };
     default:
       return assertNever(item);
   }

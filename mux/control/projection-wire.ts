@@ -2,7 +2,14 @@
 import { parseIpAddress } from "../../core/address.js";
 import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
-import type { MuxItem, PortProtocol } from "../../dataplane/mux-items.js";
+import type { Distribution } from "../../dataplane/flow-hash.js";
+import {
+  MEMBER_ENDED,
+  type MemberState,
+  type MuxItem,
+  type PortProtocol,
+  type RuleProtocol,
+} from "../../dataplane/mux-items.js";
 import type { ProjectionStep } from "../../dataplane/projection-receiver.js";
 import type { ananta } from "../../proto/gen/wire.js";
 
@@ -20,7 +27,7 @@ export function muxStep(update: ananta.v1.ProjectionUpdate.$Properties): Project
 }
 
 function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
-  const { vip, rule, pool, dip, snat, mux, site } = wire;
+  const { vip, rule, nat, pool, dip, snat, mux, site } = wire;
   if (snat) {
     return {
       kind: "snat",
@@ -31,22 +38,49 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
     };
   }
   if (vip)
-    return { kind: "vip", vipId: id(vip.vipId), address: address(vip.address), announced: vip.announced ?? false };
+    return {
+      kind: "vip",
+      vipId: id(vip.vipId),
+      address: address(vip.address),
+      announced: vip.announced ?? false,
+      weight: vip.weight ?? 0,
+    };
   if (rule) {
     return {
       kind: "rule",
       vipId: id(rule.vipId),
-      protocol: protocol(rule.protocol),
-      port: rule.port ?? 0,
+      protocol: ruleProtocol(rule.protocol, rule.port ?? 0),
+      port: port(rule.port),
       poolId: id(rule.poolId),
+      distribution: distribution(rule.distribution),
+      idleTimeoutMs: rule.idleTimeoutMs ?? 0,
+    };
+  }
+  if (nat) {
+    return {
+      kind: "nat",
+      vipId: id(nat.vipId),
+      protocol: protocol(nat.protocol),
+      port: port(nat.port),
+      dipId: id(nat.dipId),
     };
   }
   if (pool) {
     const members = (pool.members ?? []).map((member) => ({
       dipId: id<DipId>(member.dipId),
       weight: member.weight ?? 0,
+      state: memberState(member.state),
+      backup: member.backup ?? false,
     }));
-    return { kind: "pool", poolId: id<PoolId>(pool.poolId), maxMembers: pool.maxMembers ?? 0, members };
+    return {
+      kind: "pool",
+      poolId: id<PoolId>(pool.poolId),
+      maxMembers: pool.maxMembers ?? 0,
+      members,
+      failoverPermille: pool.failoverPermille ?? 0,
+      failOpen: pool.failOpen ?? false,
+      resetOnProbeDown: pool.resetOnProbeDown ?? false,
+    };
   }
   if (dip) return { kind: "dip", dipId: id(dip.dipId), locator: address(dip.locator) };
   if (mux) {
@@ -61,7 +95,8 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
     };
   }
   // The wire's bytes are a view on a buffer that is used again.
-  if (site) return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []) };
+  if (site)
+    return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []), muxKey: Uint8Array.from(site.muxKey ?? []) };
   throw new AnantaError(
     "INVALID_ARGUMENT",
     "mux_items: an item of an unknown kind; this MUX is too old for its Managers",
@@ -77,6 +112,25 @@ function id<Id extends VipId | DipId | PoolId | MuxId>(value: number | null | un
 function protocol(value: number | null | undefined): PortProtocol {
   if (value === 6 || value === 17) return value;
   throw new AnantaError("INVALID_ARGUMENT", `mux_items: protocol ${value ?? 0} has no ports to balance by`);
+}
+
+function ruleProtocol(value: number | null | undefined, ofPort: number): RuleProtocol {
+  return (value ?? 0) === 0 && ofPort === 0 ? 0 : protocol(value);
+}
+
+function port(value: number | null | undefined): number {
+  if ((value ?? 0) <= 65_535) return value ?? 0;
+  throw new AnantaError("INVALID_ARGUMENT", `mux_items: ${value ?? 0} is no port`);
+}
+
+function distribution(value: number | null | undefined): Distribution {
+  if ((value ?? 0) <= 2) return (value ?? 0) as Distribution;
+  throw new AnantaError("INVALID_ARGUMENT", `mux_items: distribution ${value ?? 0} is not known to this MUX`);
+}
+
+function memberState(value: number | null | undefined): MemberState {
+  if ((value ?? 0) <= MEMBER_ENDED) return (value ?? 0) as MemberState;
+  throw new AnantaError("INVALID_ARGUMENT", `mux_items: member state ${value ?? 0} is not known to this MUX`);
 }
 
 function address(text: string | null | undefined): IpAddress {

@@ -82,6 +82,7 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
         if (after === null) this.snat.remove(before.vipId, before.protocol, before.range);
         return;
       case "mux":
+      case "nat":
         return;
       case "site":
         this.hasher = null;
@@ -108,6 +109,7 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
       case "snat":
         this.snat.put(item.vipId, item.protocol, item.range, item.dipId);
         return;
+      case "nat":
       case "mux":
         return; // no packet is forwarded by it: control follows the pool
       case "site":

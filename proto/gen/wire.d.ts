@@ -2421,8 +2421,11 @@ export namespace ananta {
             /** MuxItem site. */
             site?: (ananta.v1.Site.$Properties|null);
 
+            /** MuxItem nat. */
+            nat?: (ananta.v1.MuxNat.$Properties|null);
+
             /** MuxItem item. */
-            item?: ("vip"|"rule"|"pool"|"dip"|"snat"|"mux"|"site");
+            item?: ("vip"|"rule"|"pool"|"dip"|"snat"|"mux"|"site"|"nat");
 
             /**
              * Creates a new MuxItem instance using the specified properties.
@@ -2505,8 +2508,11 @@ export namespace ananta {
                 /** MuxItem site */
                 site?: (ananta.v1.Site.$Properties|null);
 
+                /** MuxItem nat */
+                nat?: (ananta.v1.MuxNat.$Properties|null);
+
                 /** MuxItem item */
-                item?: ("vip"|"rule"|"pool"|"dip"|"snat"|"mux"|"site");
+                item?: ("vip"|"rule"|"pool"|"dip"|"snat"|"mux"|"site"|"nat");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -2521,9 +2527,10 @@ export namespace ananta {
               snat?: ananta.v1.MuxSnat.$Shape|null;
               mux?: ananta.v1.PoolMux.$Shape|null;
               site?: ananta.v1.Site.$Shape|null;
+              nat?: ananta.v1.MuxNat.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ item?: undefined; vip?: null; rule?: null; pool?: null; dip?: null; snat?: null; mux?: null; site?: null }|{ item?: "vip"; vip: ananta.v1.MuxVip.$Shape; rule?: null; pool?: null; dip?: null; snat?: null; mux?: null; site?: null }|{ item?: "rule"; vip?: null; rule: ananta.v1.MuxRule.$Shape; pool?: null; dip?: null; snat?: null; mux?: null; site?: null }|{ item?: "pool"; vip?: null; rule?: null; pool: ananta.v1.MuxPool.$Shape; dip?: null; snat?: null; mux?: null; site?: null }|{ item?: "dip"; vip?: null; rule?: null; pool?: null; dip: ananta.v1.MuxDip.$Shape; snat?: null; mux?: null; site?: null }|{ item?: "snat"; vip?: null; rule?: null; pool?: null; dip?: null; snat: ananta.v1.MuxSnat.$Shape; mux?: null; site?: null }|{ item?: "mux"; vip?: null; rule?: null; pool?: null; dip?: null; snat?: null; mux: ananta.v1.PoolMux.$Shape; site?: null }|{ item?: "site"; vip?: null; rule?: null; pool?: null; dip?: null; snat?: null; mux?: null; site: ananta.v1.Site.$Shape })
+              ({ item?: undefined; vip?: null; rule?: null; pool?: null; dip?: null; snat?: null; mux?: null; site?: null; nat?: null }|{ item?: "vip"; vip: ananta.v1.MuxVip.$Shape; rule?: null; pool?: null; dip?: null; snat?: null; mux?: null; site?: null; nat?: null }|{ item?: "rule"; vip?: null; rule: ananta.v1.MuxRule.$Shape; pool?: null; dip?: null; snat?: null; mux?: null; site?: null; nat?: null }|{ item?: "pool"; vip?: null; rule?: null; pool: ananta.v1.MuxPool.$Shape; dip?: null; snat?: null; mux?: null; site?: null; nat?: null }|{ item?: "dip"; vip?: null; rule?: null; pool?: null; dip: ananta.v1.MuxDip.$Shape; snat?: null; mux?: null; site?: null; nat?: null }|{ item?: "snat"; vip?: null; rule?: null; pool?: null; dip?: null; snat: ananta.v1.MuxSnat.$Shape; mux?: null; site?: null; nat?: null }|{ item?: "mux"; vip?: null; rule?: null; pool?: null; dip?: null; snat?: null; mux: ananta.v1.PoolMux.$Shape; site?: null; nat?: null }|{ item?: "site"; vip?: null; rule?: null; pool?: null; dip?: null; snat?: null; mux?: null; site: ananta.v1.Site.$Shape; nat?: null }|{ item?: "nat"; vip?: null; rule?: null; pool?: null; dip?: null; snat?: null; mux?: null; site?: null; nat: ananta.v1.MuxNat.$Shape })
             );
         }
 
@@ -2554,6 +2561,9 @@ export namespace ananta {
 
             /** Routes to the VIP are announced. */
             announced: boolean;
+
+            /** Weight of its tenant when a MUX is overloaded; 0: 1. */
+            weight: number;
 
             /**
              * Creates a new MuxVip instance using the specified properties.
@@ -2624,6 +2634,9 @@ export namespace ananta {
                 /** Routes to the VIP are announced. */
                 announced?: (boolean|null);
 
+                /** Weight of its tenant when a MUX is overloaded; 0: 1. */
+                weight?: (number|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -2639,7 +2652,7 @@ export namespace ananta {
         interface IMuxRule extends ananta.v1.MuxRule.$Properties {
         }
 
-        /** Packets to VIP:port go to a member of the pool. */
+        /** Packets to VIP:port go to a member of the pool. Port 0: all ports; with protocol 0 also all protocols. */
         class MuxRule {
 
             /**
@@ -2662,6 +2675,12 @@ export namespace ananta {
 
             /** MuxRule poolId. */
             poolId: number;
+
+            /** Fields of a flow that choose its DIP: 0 five-tuple, 1 client address and protocol, 2 client address. */
+            distribution: number;
+
+            /** Idle time after which a trusted flow is forgotten; 0: the default of the MUX. */
+            idleTimeoutMs: number;
 
             /**
              * Creates a new MuxRule instance using the specified properties.
@@ -2735,12 +2754,129 @@ export namespace ananta {
                 /** MuxRule poolId */
                 poolId?: (number|null);
 
+                /** Fields of a flow that choose its DIP: 0 five-tuple, 1 client address and protocol, 2 client address. */
+                distribution?: (number|null);
+
+                /** Idle time after which a trusted flow is forgotten; 0: the default of the MUX. */
+                idleTimeoutMs?: (number|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a MuxRule. */
             type $Shape = ananta.v1.MuxRule.$Properties;
+        }
+
+        /**
+         * Properties of a MuxNat.
+         * @deprecated Use ananta.v1.MuxNat.$Properties instead.
+         */
+        interface IMuxNat extends ananta.v1.MuxNat.$Properties {
+        }
+
+        /** Inbound NAT: VIP:port leads to one DIP, whatever its probes say. */
+        class MuxNat {
+
+            /**
+             * Constructs a new MuxNat.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.MuxNat.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** MuxNat vipId. */
+            vipId: number;
+
+            /** MuxNat protocol. */
+            protocol: ananta.v1.Protocol;
+
+            /** MuxNat port. */
+            port: number;
+
+            /** MuxNat dipId. */
+            dipId: number;
+
+            /**
+             * Creates a new MuxNat instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns MuxNat instance
+             */
+            static create(properties: ananta.v1.MuxNat.$Shape): ananta.v1.MuxNat & ananta.v1.MuxNat.$Shape;
+            static create(properties?: ananta.v1.MuxNat.$Properties): ananta.v1.MuxNat;
+
+            /**
+             * Encodes the specified MuxNat message. Does not implicitly {@link ananta.v1.MuxNat.verify|verify} messages.
+             * @param message MuxNat message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.MuxNat.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a MuxNat message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.MuxNat & ananta.v1.MuxNat.$Shape} MuxNat
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxNat & ananta.v1.MuxNat.$Shape;
+
+            /**
+             * Verifies a MuxNat message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a MuxNat message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns MuxNat
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.MuxNat;
+
+            /**
+             * Creates a plain object from a MuxNat message. Also converts values to other types if specified.
+             * @param message MuxNat
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.MuxNat, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this MuxNat to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace MuxNat {
+
+            /** Properties of a MuxNat. */
+            interface $Properties {
+
+                /** MuxNat vipId */
+                vipId?: (number|null);
+
+                /** MuxNat protocol */
+                protocol?: (ananta.v1.Protocol|null);
+
+                /** MuxNat port */
+                port?: (number|null);
+
+                /** MuxNat dipId */
+                dipId?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a MuxNat. */
+            type $Shape = ananta.v1.MuxNat.$Properties;
         }
 
         /**
@@ -2770,6 +2906,15 @@ export namespace ananta {
 
             /** MuxPool members. */
             members: ananta.v1.PoolMemberWeight.$Properties[];
+
+            /** Backups serve when fewer than this many in 1,000 of the primaries are up; 0: when none is. */
+            failoverPermille: number;
+
+            /** When nobody is up, new flows go to all members as if they were. */
+            failOpen: boolean;
+
+            /** TCP flows of a member that went down are reset. UDP always moves. */
+            resetOnProbeDown: boolean;
 
             /**
              * Creates a new MuxPool instance using the specified properties.
@@ -2840,6 +2985,15 @@ export namespace ananta {
                 /** MuxPool members */
                 members?: (ananta.v1.PoolMemberWeight.$Properties[]|null);
 
+                /** Backups serve when fewer than this many in 1,000 of the primaries are up; 0: when none is. */
+                failoverPermille?: (number|null);
+
+                /** When nobody is up, new flows go to all members as if they were. */
+                failOpen?: (boolean|null);
+
+                /** TCP flows of a member that went down are reset. UDP always moves. */
+                resetOnProbeDown?: (boolean|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -2870,8 +3024,14 @@ export namespace ananta {
             /** PoolMemberWeight dipId. */
             dipId: number;
 
-            /** 0 to 1000; 0 gets no new flows. */
+            /** 0 to 1000, slow start included; 0 gets no new flows. */
             weight: number;
+
+            /** 0 up; 1 down: UDP moves; 2 draining: its flows stay; 3 drain is over: its flows end. 1 to 3 get no new flows. */
+            state: number;
+
+            /** PoolMemberWeight backup. */
+            backup: boolean;
 
             /**
              * Creates a new PoolMemberWeight instance using the specified properties.
@@ -2936,8 +3096,14 @@ export namespace ananta {
                 /** PoolMemberWeight dipId */
                 dipId?: (number|null);
 
-                /** 0 to 1000; 0 gets no new flows. */
+                /** 0 to 1000, slow start included; 0 gets no new flows. */
                 weight?: (number|null);
+
+                /** 0 up; 1 down: UDP moves; 2 draining: its flows stay; 3 drain is over: its flows end. 1 to 3 get no new flows. */
+                state?: (number|null);
+
+                /** PoolMemberWeight backup */
+                backup?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -3302,6 +3468,9 @@ export namespace ananta {
             /** Key of the flow hash, 8 bytes; one for the site. */
             hashKey: Uint8Array;
 
+            /** MUX scope only: key of what MUXes tell each other, 16 bytes. */
+            muxKey: Uint8Array;
+
             /**
              * Creates a new Site instance using the specified properties.
              * @param [properties] Properties to set
@@ -3364,6 +3533,9 @@ export namespace ananta {
 
                 /** Key of the flow hash, 8 bytes; one for the site. */
                 hashKey?: (Uint8Array|null);
+
+                /** MUX scope only: key of what MUXes tell each other, 16 bytes. */
+                muxKey?: (Uint8Array|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

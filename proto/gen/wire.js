@@ -4605,11 +4605,13 @@ export const ananta = $root.ananta = (() => {
 
             MuxItem.prototype.site = null;
 
+            MuxItem.prototype.nat = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(MuxItem.prototype, "item", {
-                get: $util.oneOfGetter($oneOfFields = ["vip", "rule", "pool", "dip", "snat", "mux", "site"]),
+                get: $util.oneOfGetter($oneOfFields = ["vip", "rule", "pool", "dip", "snat", "mux", "site", "nat"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -4638,6 +4640,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.PoolMux.encode(message.mux, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.site != null && $Object.hasOwnProperty.call(message, "site"))
                     $root.ananta.v1.Site.encode(message.site, writer.uint32(/* id 7, wireType 2 =*/58).fork(), _depth + 1).ldelim();
+                if (message.nat != null && $Object.hasOwnProperty.call(message, "nat"))
+                    $root.ananta.v1.MuxNat.encode(message.nat, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -4718,6 +4722,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.site = $root.ananta.v1.Site.decode(reader, reader.size(), $undefined, _depth + 1, message.site);
                             message.item = "site";
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 2)
+                                break;
+                            message.nat = $root.ananta.v1.MuxNat.decode(reader, reader.size(), $undefined, _depth + 1, message.nat);
+                            message.item = "nat";
                             continue;
                         }
                     }
@@ -4813,6 +4824,16 @@ export const ananta = $root.ananta = (() => {
                             return "site." + error;
                     }
                 }
+                if (message.nat != null && $Object.hasOwnProperty.call(message, "nat")) {
+                    if (properties.item === 1)
+                        return "item: multiple values";
+                    properties.item = 1;
+                    {
+                        let error = $root.ananta.v1.MuxNat.verify(message.nat, _depth + 1);
+                        if (error)
+                            return "nat." + error;
+                    }
+                }
                 return null;
             };
 
@@ -4861,6 +4882,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.MuxItem.site: object expected");
                     message.site = $root.ananta.v1.Site.fromObject(object.site, _depth + 1);
                 }
+                if (object.nat != null) {
+                    if (!$util.isObject(object.nat))
+                        throw $TypeError(".ananta.v1.MuxItem.nat: object expected");
+                    message.nat = $root.ananta.v1.MuxNat.fromObject(object.nat, _depth + 1);
+                }
                 return message;
             };
 
@@ -4907,6 +4933,11 @@ export const ananta = $root.ananta = (() => {
                     if (options.oneofs)
                         object.item = "site";
                 }
+                if (message.nat != null && $Object.hasOwnProperty.call(message, "nat")) {
+                    object.nat = $root.ananta.v1.MuxNat.toObject(message.nat, options, _depth + 1);
+                    if (options.oneofs)
+                        object.item = "nat";
+                }
                 return object;
             };
 
@@ -4932,6 +4963,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxVip.prototype.announced = false;
 
+            MuxVip.prototype.weight = 0;
+
             MuxVip.create = function(properties) {
                 return new MuxVip(properties);
             };
@@ -4949,6 +4982,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 2, wireType 2 =*/18).string(message.address);
                 if (message.announced != null && $Object.hasOwnProperty.call(message, "announced") && message.announced !== false)
                     writer.uint32(/* id 3, wireType 0 =*/24).bool(message.announced);
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight") && message.weight !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.weight);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -5009,6 +5044,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.announced;
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.weight = value;
+                            else
+                                delete message.weight;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -5042,6 +5086,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.announced != null && $Object.hasOwnProperty.call(message, "announced"))
                     if (typeof message.announced !== "boolean")
                         return "announced: boolean expected";
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
+                    if (!$util.isInteger(message.weight))
+                        return "weight: integer expected";
                 return null;
             };
 
@@ -5064,6 +5111,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.announced != null)
                     if (object.announced)
                         message.announced = $Boolean(object.announced);
+                if (object.weight != null)
+                    if ($Number(object.weight) !== 0)
+                        message.weight = object.weight >>> 0;
                 return message;
             };
 
@@ -5079,6 +5129,7 @@ export const ananta = $root.ananta = (() => {
                     object.vipId = 0;
                     object.address = "";
                     object.announced = false;
+                    object.weight = 0;
                 }
                 if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
                     object.vipId = message.vipId;
@@ -5086,6 +5137,8 @@ export const ananta = $root.ananta = (() => {
                     object.address = message.address;
                 if (message.announced != null && $Object.hasOwnProperty.call(message, "announced"))
                     object.announced = message.announced;
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
+                    object.weight = message.weight;
                 return object;
             };
 
@@ -5113,6 +5166,10 @@ export const ananta = $root.ananta = (() => {
 
             MuxRule.prototype.poolId = 0;
 
+            MuxRule.prototype.distribution = 0;
+
+            MuxRule.prototype.idleTimeoutMs = 0;
+
             MuxRule.create = function(properties) {
                 return new MuxRule(properties);
             };
@@ -5132,6 +5189,10 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.port);
                 if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId") && message.poolId !== 0)
                     writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.poolId);
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution") && message.distribution !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.distribution);
+                if (message.idleTimeoutMs != null && $Object.hasOwnProperty.call(message, "idleTimeoutMs") && message.idleTimeoutMs !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.idleTimeoutMs);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -5201,6 +5262,24 @@ export const ananta = $root.ananta = (() => {
                                 delete message.poolId;
                             continue;
                         }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.distribution = value;
+                            else
+                                delete message.distribution;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.idleTimeoutMs = value;
+                            else
+                                delete message.idleTimeoutMs;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -5237,6 +5316,12 @@ export const ananta = $root.ananta = (() => {
                 if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
                     if (!$util.isInteger(message.poolId))
                         return "poolId: integer expected";
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution"))
+                    if (!$util.isInteger(message.distribution))
+                        return "distribution: integer expected";
+                if (message.idleTimeoutMs != null && $Object.hasOwnProperty.call(message, "idleTimeoutMs"))
+                    if (!$util.isInteger(message.idleTimeoutMs))
+                        return "idleTimeoutMs: integer expected";
                 return null;
             };
 
@@ -5277,6 +5362,12 @@ export const ananta = $root.ananta = (() => {
                 if (object.poolId != null)
                     if ($Number(object.poolId) !== 0)
                         message.poolId = object.poolId >>> 0;
+                if (object.distribution != null)
+                    if ($Number(object.distribution) !== 0)
+                        message.distribution = object.distribution >>> 0;
+                if (object.idleTimeoutMs != null)
+                    if ($Number(object.idleTimeoutMs) !== 0)
+                        message.idleTimeoutMs = object.idleTimeoutMs >>> 0;
                 return message;
             };
 
@@ -5293,6 +5384,8 @@ export const ananta = $root.ananta = (() => {
                     object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
                     object.port = 0;
                     object.poolId = 0;
+                    object.distribution = 0;
+                    object.idleTimeoutMs = 0;
                 }
                 if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
                     object.vipId = message.vipId;
@@ -5302,6 +5395,10 @@ export const ananta = $root.ananta = (() => {
                     object.port = message.port;
                 if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
                     object.poolId = message.poolId;
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution"))
+                    object.distribution = message.distribution;
+                if (message.idleTimeoutMs != null && $Object.hasOwnProperty.call(message, "idleTimeoutMs"))
+                    object.idleTimeoutMs = message.idleTimeoutMs;
                 return object;
             };
 
@@ -5310,6 +5407,222 @@ export const ananta = $root.ananta = (() => {
             };
 
             return MuxRule;
+        })();
+
+        v1.MuxNat = (function() {
+
+            const MuxNat = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MuxNat.prototype.vipId = 0;
+
+            MuxNat.prototype.protocol = 0;
+
+            MuxNat.prototype.port = 0;
+
+            MuxNat.prototype.dipId = 0;
+
+            MuxNat.create = function(properties) {
+                return new MuxNat(properties);
+            };
+
+            MuxNat.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId") && message.vipId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.vipId);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).int32(message.protocol);
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port") && message.port !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.port);
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId") && message.dipId !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.dipId);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MuxNat.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.MuxNat();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.vipId = value;
+                            else
+                                delete message.vipId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.port = value;
+                            else
+                                delete message.port;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.dipId = value;
+                            else
+                                delete message.dipId;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            MuxNat.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    if (!$util.isInteger(message.vipId))
+                        return "vipId: integer expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (typeof message.protocol !== "number" || (message.protocol | 0) !== message.protocol)
+                        return "protocol: enum value expected";
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    if (!$util.isInteger(message.port))
+                        return "port: integer expected";
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    if (!$util.isInteger(message.dipId))
+                        return "dipId: integer expected";
+                return null;
+            };
+
+            MuxNat.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.MuxNat)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.MuxNat: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.MuxNat();
+                if (object.vipId != null)
+                    if ($Number(object.vipId) !== 0)
+                        message.vipId = object.vipId >>> 0;
+                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.Protocol[object.protocol] !== 0))
+                    switch (object.protocol) {
+                    case "PROTOCOL_UNSPECIFIED":
+                    case 0:
+                        message.protocol = 0;
+                        break;
+                    case "PROTOCOL_TCP":
+                    case 6:
+                        message.protocol = 6;
+                        break;
+                    case "PROTOCOL_UDP":
+                    case 17:
+                        message.protocol = 17;
+                        break;
+                    default:
+                        if (typeof object.protocol === "number" && (object.protocol | 0) === object.protocol)
+                            message.protocol = object.protocol;
+                    }
+                if (object.port != null)
+                    if ($Number(object.port) !== 0)
+                        message.port = object.port >>> 0;
+                if (object.dipId != null)
+                    if ($Number(object.dipId) !== 0)
+                        message.dipId = object.dipId >>> 0;
+                return message;
+            };
+
+            MuxNat.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.vipId = 0;
+                    object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
+                    object.port = 0;
+                    object.dipId = 0;
+                }
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    object.vipId = message.vipId;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = options.enums === $String ? $root.ananta.v1.Protocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.Protocol[message.protocol] : message.protocol;
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    object.port = message.port;
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    object.dipId = message.dipId;
+                return object;
+            };
+
+            MuxNat.prototype.toJSON = function() {
+                return MuxNat.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return MuxNat;
         })();
 
         v1.MuxPool = (function() {
@@ -5327,6 +5640,12 @@ export const ananta = $root.ananta = (() => {
             MuxPool.prototype.maxMembers = 0;
 
             MuxPool.prototype.members = $util.emptyArray;
+
+            MuxPool.prototype.failoverPermille = 0;
+
+            MuxPool.prototype.failOpen = false;
+
+            MuxPool.prototype.resetOnProbeDown = false;
 
             MuxPool.create = function(properties) {
                 return new MuxPool(properties);
@@ -5346,6 +5665,12 @@ export const ananta = $root.ananta = (() => {
                 if (message.members != null && message.members.length)
                     for (let i = 0; i < message.members.length; ++i)
                         $root.ananta.v1.PoolMemberWeight.encode(message.members[i], writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
+                if (message.failoverPermille != null && $Object.hasOwnProperty.call(message, "failoverPermille") && message.failoverPermille !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.failoverPermille);
+                if (message.failOpen != null && $Object.hasOwnProperty.call(message, "failOpen") && message.failOpen !== false)
+                    writer.uint32(/* id 5, wireType 0 =*/40).bool(message.failOpen);
+                if (message.resetOnProbeDown != null && $Object.hasOwnProperty.call(message, "resetOnProbeDown") && message.resetOnProbeDown !== false)
+                    writer.uint32(/* id 6, wireType 0 =*/48).bool(message.resetOnProbeDown);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -5405,6 +5730,33 @@ export const ananta = $root.ananta = (() => {
                             message.members.push($root.ananta.v1.PoolMemberWeight.decode(reader, reader.size(), $undefined, _depth + 1));
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.failoverPermille = value;
+                            else
+                                delete message.failoverPermille;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.failOpen = value;
+                            else
+                                delete message.failOpen;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.resetOnProbeDown = value;
+                            else
+                                delete message.resetOnProbeDown;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -5444,6 +5796,15 @@ export const ananta = $root.ananta = (() => {
                             return "members." + error;
                     }
                 }
+                if (message.failoverPermille != null && $Object.hasOwnProperty.call(message, "failoverPermille"))
+                    if (!$util.isInteger(message.failoverPermille))
+                        return "failoverPermille: integer expected";
+                if (message.failOpen != null && $Object.hasOwnProperty.call(message, "failOpen"))
+                    if (typeof message.failOpen !== "boolean")
+                        return "failOpen: boolean expected";
+                if (message.resetOnProbeDown != null && $Object.hasOwnProperty.call(message, "resetOnProbeDown"))
+                    if (typeof message.resetOnProbeDown !== "boolean")
+                        return "resetOnProbeDown: boolean expected";
                 return null;
             };
 
@@ -5473,6 +5834,15 @@ export const ananta = $root.ananta = (() => {
                         message.members[i] = $root.ananta.v1.PoolMemberWeight.fromObject(object.members[i], _depth + 1);
                     }
                 }
+                if (object.failoverPermille != null)
+                    if ($Number(object.failoverPermille) !== 0)
+                        message.failoverPermille = object.failoverPermille >>> 0;
+                if (object.failOpen != null)
+                    if (object.failOpen)
+                        message.failOpen = $Boolean(object.failOpen);
+                if (object.resetOnProbeDown != null)
+                    if (object.resetOnProbeDown)
+                        message.resetOnProbeDown = $Boolean(object.resetOnProbeDown);
                 return message;
             };
 
@@ -5489,6 +5859,9 @@ export const ananta = $root.ananta = (() => {
                 if (options.defaults) {
                     object.poolId = 0;
                     object.maxMembers = 0;
+                    object.failoverPermille = 0;
+                    object.failOpen = false;
+                    object.resetOnProbeDown = false;
                 }
                 if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
                     object.poolId = message.poolId;
@@ -5499,6 +5872,12 @@ export const ananta = $root.ananta = (() => {
                     for (let j = 0; j < message.members.length; ++j)
                         object.members[j] = $root.ananta.v1.PoolMemberWeight.toObject(message.members[j], options, _depth + 1);
                 }
+                if (message.failoverPermille != null && $Object.hasOwnProperty.call(message, "failoverPermille"))
+                    object.failoverPermille = message.failoverPermille;
+                if (message.failOpen != null && $Object.hasOwnProperty.call(message, "failOpen"))
+                    object.failOpen = message.failOpen;
+                if (message.resetOnProbeDown != null && $Object.hasOwnProperty.call(message, "resetOnProbeDown"))
+                    object.resetOnProbeDown = message.resetOnProbeDown;
                 return object;
             };
 
@@ -5522,6 +5901,10 @@ export const ananta = $root.ananta = (() => {
 
             PoolMemberWeight.prototype.weight = 0;
 
+            PoolMemberWeight.prototype.state = 0;
+
+            PoolMemberWeight.prototype.backup = false;
+
             PoolMemberWeight.create = function(properties) {
                 return new PoolMemberWeight(properties);
             };
@@ -5537,6 +5920,10 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.dipId);
                 if (message.weight != null && $Object.hasOwnProperty.call(message, "weight") && message.weight !== 0)
                     writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.weight);
+                if (message.state != null && $Object.hasOwnProperty.call(message, "state") && message.state !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.state);
+                if (message.backup != null && $Object.hasOwnProperty.call(message, "backup") && message.backup !== false)
+                    writer.uint32(/* id 4, wireType 0 =*/32).bool(message.backup);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -5588,6 +5975,24 @@ export const ananta = $root.ananta = (() => {
                                 delete message.weight;
                             continue;
                         }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.state = value;
+                            else
+                                delete message.state;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.backup = value;
+                            else
+                                delete message.backup;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -5618,6 +6023,12 @@ export const ananta = $root.ananta = (() => {
                 if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
                     if (!$util.isInteger(message.weight))
                         return "weight: integer expected";
+                if (message.state != null && $Object.hasOwnProperty.call(message, "state"))
+                    if (!$util.isInteger(message.state))
+                        return "state: integer expected";
+                if (message.backup != null && $Object.hasOwnProperty.call(message, "backup"))
+                    if (typeof message.backup !== "boolean")
+                        return "backup: boolean expected";
                 return null;
             };
 
@@ -5637,6 +6048,12 @@ export const ananta = $root.ananta = (() => {
                 if (object.weight != null)
                     if ($Number(object.weight) !== 0)
                         message.weight = object.weight >>> 0;
+                if (object.state != null)
+                    if ($Number(object.state) !== 0)
+                        message.state = object.state >>> 0;
+                if (object.backup != null)
+                    if (object.backup)
+                        message.backup = $Boolean(object.backup);
                 return message;
             };
 
@@ -5651,11 +6068,17 @@ export const ananta = $root.ananta = (() => {
                 if (options.defaults) {
                     object.dipId = 0;
                     object.weight = 0;
+                    object.state = 0;
+                    object.backup = false;
                 }
                 if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
                     object.dipId = message.dipId;
                 if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
                     object.weight = message.weight;
+                if (message.state != null && $Object.hasOwnProperty.call(message, "state"))
+                    object.state = message.state;
+                if (message.backup != null && $Object.hasOwnProperty.call(message, "backup"))
+                    object.backup = message.backup;
                 return object;
             };
 
@@ -6327,6 +6750,8 @@ export const ananta = $root.ananta = (() => {
 
             Site.prototype.hashKey = $util.newBuffer([]);
 
+            Site.prototype.muxKey = $util.newBuffer([]);
+
             Site.create = function(properties) {
                 return new Site(properties);
             };
@@ -6340,6 +6765,8 @@ export const ananta = $root.ananta = (() => {
                     throw $Error("max depth exceeded");
                 if (message.hashKey != null && $Object.hasOwnProperty.call(message, "hashKey") && message.hashKey.length)
                     writer.uint32(/* id 1, wireType 2 =*/10).bytes(message.hashKey);
+                if (message.muxKey != null && $Object.hasOwnProperty.call(message, "muxKey") && message.muxKey.length)
+                    writer.uint32(/* id 2, wireType 2 =*/18).bytes(message.muxKey);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -6382,6 +6809,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.hashKey;
                             continue;
                         }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.muxKey = value;
+                            else
+                                delete message.muxKey;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -6409,6 +6845,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.hashKey != null && $Object.hasOwnProperty.call(message, "hashKey"))
                     if (!(message.hashKey && typeof message.hashKey.length === "number" || $util.isString(message.hashKey)))
                         return "hashKey: buffer expected";
+                if (message.muxKey != null && $Object.hasOwnProperty.call(message, "muxKey"))
+                    if (!(message.muxKey && typeof message.muxKey.length === "number" || $util.isString(message.muxKey)))
+                        return "muxKey: buffer expected";
                 return null;
             };
 
@@ -6428,6 +6867,12 @@ export const ananta = $root.ananta = (() => {
                             $util.base64.decode(object.hashKey, message.hashKey = $util.newBuffer($util.base64.length(object.hashKey)), 0);
                         else if (object.hashKey.length >= 0)
                             message.hashKey = object.hashKey;
+                if (object.muxKey != null)
+                    if (object.muxKey.length)
+                        if (typeof object.muxKey === "string")
+                            $util.base64.decode(object.muxKey, message.muxKey = $util.newBuffer($util.base64.length(object.muxKey)), 0);
+                        else if (object.muxKey.length >= 0)
+                            message.muxKey = object.muxKey;
                 return message;
             };
 
@@ -6439,7 +6884,7 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
-                if (options.defaults)
+                if (options.defaults) {
                     if (options.bytes === $String)
                         object.hashKey = "";
                     else {
@@ -6447,8 +6892,18 @@ export const ananta = $root.ananta = (() => {
                         if (options.bytes !== $Array)
                             object.hashKey = $util.newBuffer(object.hashKey);
                     }
+                    if (options.bytes === $String)
+                        object.muxKey = "";
+                    else {
+                        object.muxKey = [];
+                        if (options.bytes !== $Array)
+                            object.muxKey = $util.newBuffer(object.muxKey);
+                    }
+                }
                 if (message.hashKey != null && $Object.hasOwnProperty.call(message, "hashKey"))
                     object.hashKey = options.bytes === $String ? $util.base64.encode(message.hashKey, 0, message.hashKey.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.hashKey) : message.hashKey;
+                if (message.muxKey != null && $Object.hasOwnProperty.call(message, "muxKey"))
+                    object.muxKey = options.bytes === $String ? $util.base64.encode(message.muxKey, 0, message.muxKey.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.muxKey) : message.muxKey;
                 return object;
             };
 
