@@ -223,5 +223,7 @@ async function readReceiving(
     return { ...none, finding: "the record of a snapshot transfer cannot be read; the transfer begins anew" };
   }
   if (record.meta.index <= (present?.meta.index ?? 0)) return { ...none, finding: null };
-  return { record, next: await countWholeChunks(store, record), finding: null };
+  const { whole, damaged } = await countWholeChunks(store, record);
+  const finding = damaged ? `chunk ${whole} of a snapshot transfer cannot be read; it is fetched again` : null;
+  return { record, next: whole, finding };
 }

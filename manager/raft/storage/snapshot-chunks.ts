@@ -29,17 +29,21 @@ export async function verifySnapshot(store: Store, snapshot: SnapshotRecord): Pr
     throw new AnantaError("STORAGE_DAMAGED", "The snapshot's chunks do not have its digest.");
 }
 
-/** How many chunks from the first on are there and whole. */
-export async function countWholeChunks(store: Store, snapshot: SnapshotRecord): Promise<number> {
+/** How many chunks from the first on are there and whole, and whether the one behind them is there and is not. */
+export async function countWholeChunks(
+  store: Store,
+  snapshot: SnapshotRecord,
+): Promise<{ readonly whole: number; readonly damaged: boolean }> {
   for (let number = 0; number < snapshot.chunkCount; number++) {
+    const record = await store.get(chunkKey(chunkSetOf(snapshot), number));
+    if (record === undefined) return { whole: number, damaged: false };
     try {
-      await readChunk(store, chunkSetOf(snapshot), number);
-    } catch (error) {
-      if (error instanceof AnantaError && error.code === "STORAGE_DAMAGED") return number;
-      throw error;
+      unseal(record);
+    } catch {
+      return { whole: number, damaged: true };
     }
   }
-  return snapshot.chunkCount;
+  return { whole: snapshot.chunkCount, damaged: false };
 }
 
 /** Deletes every chunk that belongs to none of `kept`. Not synced: should it be lost, they are deleted another time. */
