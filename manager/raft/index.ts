@@ -17,3 +17,12 @@ export type {
   RaftEvents,
 } from "./raft-node.js";
 export { createRaftNode } from "./node.js";
+export {
+  readSnapshotFile,
+  saveSnapshotFile,
+  snapshotFileParts,
+  writeSnapshotFile,
+  type SnapshotFile,
+  type SnapshotFileFacts,
+} from "./snapshot-file.js";
+export { restoreDataFolder, type RestoreOptions } from "./storage/restore-folder.js";

@@ -25,6 +25,7 @@ import { PendingProposals } from "./pending-proposals.js";
 import { PendingReads } from "./pending-reads.js";
 import { PendingTransfer } from "./pending-transfer.js";
 import type {
+  ExportedSnapshot,
   Proposal,
   RaftEvents,
   RaftNode,
@@ -286,6 +287,10 @@ class Node implements RaftNode {
         return done;
       }
     }
+  }
+
+  async exportSnapshot(): Promise<ExportedSnapshot> {
+    return this.#snapshots.export(this.#running());
   }
 
   status(): RaftStatus {

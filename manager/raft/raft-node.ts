@@ -1,6 +1,13 @@
 /** The contract between the consensus module and the rest of the Manager. */
 import type { LogIndex, NodeId, Term } from "../../core/brands.js";
 import type { MembershipChange as CoreChange } from "./core/membership.js";
+import type { StoredSnapshot } from "./storage/storage.js";
+
+/** A state and what is known of it. */
+export interface ExportedSnapshot {
+  readonly snapshot: StoredSnapshot;
+  readonly chunks: readonly Uint8Array[];
+}
 
 /** A committed log entry as the state machine sees it. Empty payloads (a new leader's no-op) are not shown to it. */
 export interface CommittedEntry {
@@ -153,6 +160,11 @@ export interface RaftNode {
    * LEADERSHIP_LOST (outcome unknown).
    */
   changeMembership(change: MembershipChange): Promise<void>;
+  /**
+   * The state as it is now with everything applied here, for a snapshot file (snapshot-file.ts). A caller that wants every
+   * write answered before this call in it asks for a `readIndex` first.
+   */
+  exportSnapshot(): Promise<ExportedSnapshot>;
   status(): RaftStatus;
   /**
    * Monotonic ms (env clock) at which a quorum is last known to have worked: on the leader from acknowledged heartbeats

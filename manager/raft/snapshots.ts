@@ -15,17 +15,20 @@ import type { Env, Log } from "../../runtime/env.js";
 import type { InstallSnapshot } from "./core/messages.js";
 import type { RaftCore } from "./core/raft.js";
 import { entryBytes, type SnapshotMeta } from "./core/types.js";
-import type { RaftNodeConfig, ReplicatedStateMachine } from "./raft-node.js";
+import type { ExportedSnapshot, RaftNodeConfig, ReplicatedStateMachine } from "./raft-node.js";
 import { SnapshotDigest } from "./snapshot-digest.js";
 import { SnapshotReceiver, SPACE_KEPT_BYTES } from "./snapshot-receiver.js";
 import { SnapshotSender } from "./snapshot-sender.js";
-import type { RaftStorage, ReceivingSnapshot, StoredSnapshot } from "./storage/storage.js";
+import {
+  SNAPSHOT_CHUNK_BYTES_MAX,
+  type RaftStorage,
+  type ReceivingSnapshot,
+  type StoredSnapshot,
+} from "./storage/storage.js";
 import type { RaftTransport, SnapshotChunkAck, SnapshotChunk, SnapshotOffer } from "./transport/transport.js";
 
 export const SNAPSHOT_EVERY_BYTES = 64 * 1024 * 1024;
 export const TRAILING_BYTES_MAX = 32 * 1024 * 1024;
-/** Under gRPC's 4 MiB frame limit with room to spare, large beside a chunk's fixed costs. */
-export const CHUNK_BYTES_MAX = 1024 * 1024;
 /** (Z2) Reconnecting takes an election timeout, restarting a replica a few seconds. */
 const HOLD_AFTER_BROKEN_TRANSFER_MS = 10_000;
 /** Until the disk is looked at again when there was no room for a snapshot. */
@@ -133,7 +136,7 @@ export class Snapshots {
     }
     const digest = new SnapshotDigest();
     const write = async (chunk: Uint8Array): Promise<void> => {
-      assert(chunk.length <= CHUNK_BYTES_MAX, "a snapshot's chunk has at most 1 MiB");
+      assert(chunk.length <= SNAPSHOT_CHUNK_BYTES_MAX, "a snapshot's chunk has at most 1 MiB");
       const number = digest.chunkCount;
       digest.add(chunk);
       await storage.writeSnapshotChunk(meta, number, chunk);
@@ -165,6 +168,25 @@ export class Snapshots {
       if (bytes > TRAILING_BYTES_MAX) break;
     }
     return at as LogIndex;
+  }
+
+  /** The state as it is now, apart from what storage holds: for a file. Called between two applies. */
+  async export(core: RaftCore): Promise<ExportedSnapshot> {
+    const { log, memberships } = core.state;
+    const index = log.appliedIndex;
+    const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership: memberships.at(index) };
+    const digest = new SnapshotDigest();
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of captured(this.#options.stateMachine.snapshot())) {
+      digest.add(chunk);
+      chunks.push(chunk);
+    }
+    if (chunks.length === 0) {
+      chunks.push(new Uint8Array(0));
+      digest.add(new Uint8Array(0));
+    }
+    const { chunkCount, byteCount } = digest;
+    return { snapshot: { meta, chunkCount, byteCount, digest: digest.finish() }, chunks };
   }
 
   // ---- sending ----

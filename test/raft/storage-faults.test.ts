@@ -108,7 +108,7 @@ describe.each<[FaultKind, string]>([
       // (A mark that fails shows at the next write; at the very end nobody is left to be told.)
       if (failure === undefined) continue;
       expect(failure, `operation ${at}`).toMatchObject({ code: "STORAGE_FAILED" });
-      expect(String(failure), `operation ${at}`).toMatch(
+      expect((failure as Error).message, `operation ${at}`).toMatch(
         kind === "full" ? /no space left.*make room and start/i : /input\/output error/i,
       );
       if (answered > 0)
@@ -173,7 +173,7 @@ describe("a write that hangs", () => {
     clock.pass(1_000);
     await quiet();
     expect(failure).toMatchObject({ code: "STORAGE_FAILED" });
-    expect(String(failure)).toContain("has not answered a write for 20 s");
+    expect((failure as Error).message).toContain("has not answered a write for 20 s");
   });
 
   test("is not blamed for the time in which the process itself stood still", async () => {

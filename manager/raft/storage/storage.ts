@@ -14,6 +14,9 @@
 import type { LogIndex } from "../../../core/brands.js";
 import type { Entry, HardState, SnapshotMeta, VotingRight } from "../core/types.js";
 
+/** Under gRPC's 4 MiB frame limit with room to spare, large beside a chunk's fixed costs. */
+export const SNAPSHOT_CHUNK_BYTES_MAX = 1024 * 1024;
+
 export interface StoredSnapshot {
   readonly meta: SnapshotMeta;
   readonly chunkCount: number;
