@@ -9,7 +9,10 @@ const APPEND_BYTES_MAX = 1024 * 1024;
 /** Window per follower: at 1 ms a round this is far more than any link of a data centre holds. */
 const INFLIGHT_APPENDS_MAX = 256;
 const INFLIGHT_BYTES_MAX = 8 * 1024 * 1024;
-/** A killed leader's followers start pre-vote within this, at random. */
+/**
+ * A killed leader's followers start pre-vote within this, by rank. Steps of 10 to 20 ms are longer than a round of pre-votes
+ * and the fsync after it, so that the next one seldom asks as well.
+ */
 const UNREACHABLE_DELAY_MAX_MS = 50;
 /** Far above what a busy disk needs for one batch, far below what users bear. */
 const STORAGE_STALL_MS = 1_000;

@@ -17,7 +17,7 @@
  *                                 the leader hears of that folder
  *   promote 6 [replacing 2] [at 1] ; remove 2 [at 1]    asked of the leader, or of the node named
  *   crash 3 ; restart 3 [lost | damaged [keep 4]]
- *   gone 1                        all others learn that node 1's process has ended
+ *   gone 1                        all others (gone 1 at 2 3: only these) learn that node 1's process has ended
  *   snapshot 1 [keep 5]           node 1 compacts its log
  *   stall disk 1 ; free disk 1    syncs do not end until freed
  *   partition 1 2 | 3 4 5 ; cut 1 > 2 ; heal
@@ -143,7 +143,8 @@ export class Scenario {
       }
       case "gone":
         for (const member of this.#running.running)
-          if (member.id !== id) this.#running.act(member.id, (core) => core.leaderUnreachable(nodeId(id)));
+          if (member.id !== id && (words[1] !== "at" || words.includes(String(member.id), 2)))
+            this.#running.act(member.id, (core) => core.leaderUnreachable(nodeId(id)));
         return;
       case "snapshot": {
         this.#running.snapshot(id, numberAfter("keep"));

@@ -59,6 +59,7 @@ export class RaftCore {
       if (s.role.kind === "leader") leaderTick(s, s.role);
       else {
         s.electionElapsed++;
+        election.answerHeldPreVotes(s);
         if (s.electionElapsed >= s.electionTimeoutTicks) election.startPreVote(s, "timeout");
       }
     }

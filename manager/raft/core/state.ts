@@ -7,7 +7,7 @@
  *                        higher term, or a leader of this term, or (leader) no quorum for too long
  */
 import type { LogIndex, NodeId, Term } from "../../../core/brands.js";
-import type { Heartbeat, AppendRequest, Message } from "./messages.js";
+import type { AppendRequest, Heartbeat, Message, PreVoteRequest } from "./messages.js";
 import { RaftLog } from "./log.js";
 import { MembershipLog } from "./membership-log.js";
 import type { Progress } from "./progress.js";
@@ -109,6 +109,8 @@ export interface State {
   activeTick: number;
   electionElapsed: number;
   electionTimeoutTicks: number;
+  /** Asked while the leader was fresh, and since which active tick they wait (election.ts, E4). */
+  readonly heldPreVotes: Map<NodeId, { readonly request: PreVoteRequest; readonly since: number }>;
   /** Tick at or after which a quorum is known to have worked; null when never. */
   quorumSeenTick: number | null;
   readonly reads: LocalReads;
@@ -156,6 +158,7 @@ export function createState(config: CoreConfig, initial: InitialState): State {
     activeTick: 0,
     electionElapsed: 0,
     electionTimeoutTicks: drawElectionTimeout(config),
+    heldPreVotes: new Map(),
     quorumSeenTick: null,
     reads: { lastRead: 0, lastSequence: 0, waiting: [], asked: null, confirmed: [] },
     catchUp: { read: null, target: null },

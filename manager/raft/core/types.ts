@@ -93,7 +93,7 @@ export interface CoreConfig {
   readonly electionTimeoutMinTicks: number;
   readonly electionTimeoutMaxTicks: number;
   readonly heartbeatTicks: number;
-  /** After a leader is known to be dead, pre-vote starts within [0, max] ticks. */
+  /** After a leader is known to be dead, the voter of the lowest id starts pre-vote at once, that of the highest after max. */
   readonly unreachableDelayMaxTicks: number;
   /** Appends under way to one follower, in count and in payload bytes. */
   readonly inflightAppendsMax: number;
