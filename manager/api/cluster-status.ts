@@ -33,7 +33,11 @@ export function clusterStatus(
     leader: raft.leader ?? 0,
     commitIndex: raft.commitIndex,
     appliedIndex: raft.appliedIndex,
-    muxSafeIndex: replica.muxSafeIndex.value,
+    // No-ops and memberships change nothing that a MUX could have in force.
+    muxSafeIndex:
+      replica.muxSafeIndex.value >= state.appliedIndex
+        ? Math.max(replica.muxSafeIndex.value, raft.appliedIndex)
+        : replica.muxSafeIndex.value,
     ageMs: replica.quorumAgeMs(),
     pid: options.pid,
     version: options.version,
