@@ -131,7 +131,7 @@ export class DualStream<Out, In> {
   readonly #options: DualStreamOptions<Out, In>;
   readonly #random: Random;
   /** The replicas in this client's own order. */
-  readonly #rotation: readonly string[];
+  #rotation: readonly string[];
   readonly #slots: [Slot<Out, In>, Slot<Out, In>] = [{ kind: "idle" }, { kind: "idle" }];
   readonly #failures: [number, number] = [0, 0];
   #nextInRotation = 0;
@@ -200,6 +200,22 @@ export class DualStream<Out, In> {
       (slot) => (slot.kind === "opening" || slot.kind === "ready") && slot.line === stream,
     );
     if (index === 0 || index === 1) this.#fail(index, reason);
+  }
+
+  /** Other replicas than before: a stream to one that is no longer named is given up, another takes its place. */
+  setAddresses(addresses: readonly string[]): void {
+    const known = new Set(addresses);
+    if (known.size === 0 || (known.size === this.#rotation.length && this.#rotation.every((one) => known.has(one))))
+      return;
+    this.#options.log.info("the replicas have changed", { replicas: [...known].join(",") });
+    this.#rotation = shuffled(addresses, this.#random);
+    this.#nextInRotation = 0;
+    for (const index of [0, 1] as const) {
+      const slot = this.#slots[index];
+      if ((slot.kind === "opening" || slot.kind === "ready") && !known.has(slot.line.address))
+        this.#fail(index, "no replica any more");
+      else if (slot.kind === "idle" && this.#check !== null && known.size > 1) this.#open(index);
+    }
   }
 
   #open(index: 0 | 1): void {

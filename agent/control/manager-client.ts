@@ -13,6 +13,7 @@ import type { HostChange, HostItem } from "../../dataplane/host-items.js";
 import { ProjectionReceiver, type Position } from "../../dataplane/projection-receiver.js";
 import { ananta } from "../../proto/gen/wire.js";
 import { DualStream, type ReplicaStream } from "../../runtime/dual-stream.js";
+import { ManagerList } from "../../runtime/manager-list.js";
 import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { AgentConfig } from "../config.js";
@@ -88,6 +89,8 @@ export class ManagerClient {
   #ack: Timer | null = null;
   #resync: Timer | null = null;
   #isStopped = false;
+
+  readonly #managers = new ManagerList((addresses) => this.#streams.setAddresses(addresses));
 
   constructor(options: ManagerClientOptions) {
     this.#options = options;
@@ -199,7 +202,8 @@ export class ManagerClient {
       for (const answer of message.answers.answers ?? []) this.#requests.answered(answer, stream, isActive);
     } else if (message.projection) {
       if (isActive) this.#project(message.projection, stream);
-    } else if (message.welcome) this.#welcome(message.welcome);
+    } else if (message.beat) this.#managers.learn(message.beat.managers);
+    else if (message.welcome) this.#welcome(message.welcome);
     else if (message.refused)
       this.#log.warn("refused by the Managers", {
         code: message.refused.code ?? "",

@@ -22,6 +22,7 @@ import type {
 import type { CommandResult } from "../state/results.js";
 import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, isName, ownIdentity, type PeerIdentity } from "./identity.js";
+import { ManagerListNews } from "./manager-list.js";
 import { checkOrigin } from "./origin.js";
 import { HOST_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
@@ -104,10 +105,12 @@ class AgentSession {
   #answers: ananta.v1.SnatAnswer.$Properties[] = [];
   #flush: Timer | null = null;
   #over = false;
+  readonly #managers: ManagerListNews;
 
   constructor(stream: AgentStream, options: AgentStreamsOptions, closed: () => void) {
     this.#stream = stream;
     this.#options = options;
+    this.#managers = new ManagerListNews(options.replica);
     this.#closed = closed;
     stream.listen({
       message: (message) => this.#guarded(() => this.#receive(message)),
@@ -213,7 +216,7 @@ class AgentSession {
     this.#beat = replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
     this.#feed?.askForDigest();
     this.#feed?.pump(); // progress, so that acknowledgements of an idle host advance
-    this.#stream.send({ beat: { appliedIndex: replica.state.appliedIndex } });
+    this.#stream.send({ beat: { appliedIndex: replica.state.appliedIndex, ...this.#managers.take() } });
   }
 
   #activate(host: HostId, activate: ananta.v1.AgentActivate.$Properties): void {

@@ -15,6 +15,7 @@ import type { ReplicaView } from "../replica-view.js";
 import type { MuxCapacity } from "../state/commands.js";
 import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, ownIdentity, type PeerIdentity } from "./identity.js";
+import { ManagerListNews } from "./manager-list.js";
 import { checkOrigin } from "./origin.js";
 import { MUX_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
@@ -93,6 +94,7 @@ class MuxSession {
   #beat: Timer | null = null;
   #beats = 0;
   #questions = 0;
+  readonly #managers: ManagerListNews;
   #over = false;
   readonly #asked = new Map<number, (answer: ananta.v1.MuxFlowAnswer.$Properties | null) => void>();
   counters: ananta.v1.MuxCounters.$Properties | null = null;
@@ -100,6 +102,7 @@ class MuxSession {
   constructor(stream: MuxStream, options: MuxStreamsOptions, closed: () => void) {
     this.#stream = stream;
     this.#options = options;
+    this.#managers = new ManagerListNews(options.replica);
     this.#closed = closed;
     stream.listen({
       message: (message) => this.#guarded(() => this.#receive(message)),
@@ -180,6 +183,7 @@ class MuxSession {
         quorumAgeMs: replica.quorumAgeMs(),
         confirmedRenewal: confirmedRenewal(hello.name, hello.bootId),
         leaderInOfficeMs: Math.floor(leaderInOfficeMs()),
+        ...this.#managers.take(),
       },
     });
   }

@@ -297,6 +297,10 @@ class Node implements RaftNode {
     return this.#core === null ? notStarted(this.#config) : statusOf(this.#core.state, this.#config.tickMs);
   }
 
+  membershipIndex(): LogIndex {
+    return this.#core?.state.memberships.inForceIndex ?? (0 as LogIndex);
+  }
+
   quorumSeenAtMs(): number {
     const age = this.#core?.quorumAgeTicks() ?? null;
     return age === null ? Number.NEGATIVE_INFINITY : this.#ticker.lastTickMs - age * this.#config.tickMs;

@@ -166,6 +166,8 @@ export interface RaftNode {
    */
   exportSnapshot(): Promise<ExportedSnapshot>;
   status(): RaftStatus;
+  /** As in `status()`, without the cost of the rest. */
+  membershipIndex(): LogIndex;
   /**
    * Monotonic ms (env clock) at which a quorum is last known to have worked: on the leader from acknowledged heartbeats
    * and appends, elsewhere from the leader's messages that say so. -Infinity when never.

@@ -21,6 +21,7 @@ import {
 } from "../../dataplane/projection-receiver.js";
 import { ananta } from "../../proto/gen/wire.js";
 import { DualStream, type ReplicaStream } from "../../runtime/dual-stream.js";
+import { ManagerList } from "../../runtime/manager-list.js";
 import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { RouteAnnouncer } from "../routing/route-announcer.js";
@@ -131,6 +132,8 @@ export class ManagerClient {
   #counters: Timer | null = null;
   #onStopped: (() => void) | null = null;
 
+  readonly #managers = new ManagerList((addresses) => this.#streams.setAddresses(addresses));
+
   constructor(options: ManagerClientOptions) {
     this.#options = options;
     const { env, config, bootId } = options;
@@ -221,8 +224,10 @@ export class ManagerClient {
   #receive(message: FromManager, stream: Stream, isActive: boolean): void {
     if (message.projection) {
       if (isActive) this.#project(message.projection, stream); // (C2)
-    } else if (message.beat) this.#beat(message.beat, stream, isActive);
-    else if (message.welcome) this.#told(stream, (message.welcome.appliedIndex ?? 0) as LogIndex, 0);
+    } else if (message.beat) {
+      this.#managers.learn(message.beat.managers);
+      this.#beat(message.beat, stream, isActive);
+    } else if (message.welcome) this.#told(stream, (message.welcome.appliedIndex ?? 0) as LogIndex, 0);
     else if (message.flowQuestion) this.#answer(message.flowQuestion, stream);
     else if (message.refused) this.#refused(message.refused);
   }

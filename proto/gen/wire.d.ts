@@ -1498,6 +1498,9 @@ export namespace ananta {
             /** AgentBeat appliedIndex. */
             appliedIndex: number;
 
+            /** When it is news on this stream; absent as long as the founders are the members. */
+            managers?: (ananta.v1.ManagerList.$Properties|null);
+
             /**
              * Creates a new AgentBeat instance using the specified properties.
              * @param [properties] Properties to set
@@ -1560,6 +1563,9 @@ export namespace ananta {
 
                 /** AgentBeat appliedIndex */
                 appliedIndex?: (number|null);
+
+                /** When it is news on this stream; absent as long as the founders are the members. */
+                managers?: (ananta.v1.ManagerList.$Properties|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -2021,6 +2027,111 @@ export namespace ananta {
 
             /** Shape of a RangeBlock. */
             type $Shape = ananta.v1.RangeBlock.$Properties;
+        }
+
+        /**
+         * Properties of a ManagerList.
+         * @deprecated Use ananta.v1.ManagerList.$Properties instead.
+         */
+        interface IManagerList extends ananta.v1.ManagerList.$Properties {
+        }
+
+        /** Where the Managers are, once their membership has changed: takes the place of what a MUX or agent was configured with. */
+        class ManagerList {
+
+            /**
+             * Constructs a new ManagerList.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.ManagerList.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** API addresses, "host:port". */
+            addresses: string[];
+
+            /** Cluster epoch and log index of that membership; a list with lower ones is old. */
+            clusterEpoch: number;
+
+            /** ManagerList index. */
+            index: number;
+
+            /**
+             * Creates a new ManagerList instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns ManagerList instance
+             */
+            static create(properties: ananta.v1.ManagerList.$Shape): ananta.v1.ManagerList & ananta.v1.ManagerList.$Shape;
+            static create(properties?: ananta.v1.ManagerList.$Properties): ananta.v1.ManagerList;
+
+            /**
+             * Encodes the specified ManagerList message. Does not implicitly {@link ananta.v1.ManagerList.verify|verify} messages.
+             * @param message ManagerList message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.ManagerList.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ManagerList message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.ManagerList & ananta.v1.ManagerList.$Shape} ManagerList
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ManagerList & ananta.v1.ManagerList.$Shape;
+
+            /**
+             * Verifies a ManagerList message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a ManagerList message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns ManagerList
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.ManagerList;
+
+            /**
+             * Creates a plain object from a ManagerList message. Also converts values to other types if specified.
+             * @param message ManagerList
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.ManagerList, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this ManagerList to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace ManagerList {
+
+            /** Properties of a ManagerList. */
+            interface $Properties {
+
+                /** API addresses, "host:port". */
+                addresses?: (string[]|null);
+
+                /** Cluster epoch and log index of that membership; a list with lower ones is old. */
+                clusterEpoch?: (number|null);
+
+                /** ManagerList index */
+                index?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ManagerList. */
+            type $Shape = ananta.v1.ManagerList.$Properties;
         }
 
         /**
@@ -6674,6 +6785,9 @@ export namespace ananta {
              */
             leaderInOfficeMs: number;
 
+            /** When it is news on this stream; absent as long as the founders are the members. */
+            managers?: (ananta.v1.ManagerList.$Properties|null);
+
             /**
              * Creates a new MuxBeat instance using the specified properties.
              * @param [properties] Properties to set
@@ -6751,6 +6865,9 @@ export namespace ananta {
                  * that it cannot have declared anybody lost is no reason to withdraw.
                  */
                 leaderInOfficeMs?: (number|null);
+
+                /** When it is news on this stream; absent as long as the founders are the members. */
+                managers?: (ananta.v1.ManagerList.$Properties|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

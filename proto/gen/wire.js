@@ -2884,6 +2884,8 @@ export const ananta = $root.ananta = (() => {
 
             AgentBeat.prototype.appliedIndex = 0;
 
+            AgentBeat.prototype.managers = null;
+
             AgentBeat.create = function(properties) {
                 return new AgentBeat(properties);
             };
@@ -2897,6 +2899,8 @@ export const ananta = $root.ananta = (() => {
                     throw $Error("max depth exceeded");
                 if (message.appliedIndex != null && $Object.hasOwnProperty.call(message, "appliedIndex") && (typeof message.appliedIndex === "object" ? message.appliedIndex.low || message.appliedIndex.high : message.appliedIndex !== 0))
                     $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.appliedIndex);
+                if (message.managers != null && $Object.hasOwnProperty.call(message, "managers"))
+                    $root.ananta.v1.ManagerList.encode(message.managers, writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -2939,6 +2943,12 @@ export const ananta = $root.ananta = (() => {
                                 delete message.appliedIndex;
                             continue;
                         }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            message.managers = $root.ananta.v1.ManagerList.decode(reader, reader.size(), $undefined, _depth + 1, message.managers);
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -2966,6 +2976,11 @@ export const ananta = $root.ananta = (() => {
                 if (message.appliedIndex != null && $Object.hasOwnProperty.call(message, "appliedIndex"))
                     if (!$util.isInteger(message.appliedIndex) && !(message.appliedIndex && $util.isInteger(message.appliedIndex.low) && $util.isInteger(message.appliedIndex.high)))
                         return "appliedIndex: integer|Long expected";
+                if (message.managers != null && $Object.hasOwnProperty.call(message, "managers")) {
+                    let error = $root.ananta.v1.ManagerList.verify(message.managers, _depth + 1);
+                    if (error)
+                        return "managers." + error;
+                }
                 return null;
             };
 
@@ -2989,6 +3004,11 @@ export const ananta = $root.ananta = (() => {
                             message.appliedIndex = object.appliedIndex;
                         else if (typeof object.appliedIndex === "object")
                             message.appliedIndex = new $util.LongBits(object.appliedIndex.low >>> 0, object.appliedIndex.high >>> 0).toNumber(true);
+                if (object.managers != null) {
+                    if (!$util.isObject(object.managers))
+                        throw $TypeError(".ananta.v1.AgentBeat.managers: object expected");
+                    message.managers = $root.ananta.v1.ManagerList.fromObject(object.managers, _depth + 1);
+                }
                 return message;
             };
 
@@ -3000,12 +3020,14 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
-                if (options.defaults)
+                if (options.defaults) {
                     if ($Long) {
                         let long = new $Long(0, 0, true);
                         object.appliedIndex = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                     } else
                         object.appliedIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.managers = null;
+                }
                 if (message.appliedIndex != null && $Object.hasOwnProperty.call(message, "appliedIndex"))
                     if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
                         object.appliedIndex = typeof message.appliedIndex === "number" ? $BigInt(message.appliedIndex) : $Long.fromBits(message.appliedIndex.low >>> 0, message.appliedIndex.high >>> 0, true).toBigInt();
@@ -3013,6 +3035,8 @@ export const ananta = $root.ananta = (() => {
                         object.appliedIndex = options.longs === $String ? $String(message.appliedIndex) : message.appliedIndex;
                     else
                         object.appliedIndex = options.longs === $String ? $Long.prototype.toString.call(message.appliedIndex) : options.longs === $Number ? new $util.LongBits(message.appliedIndex.low >>> 0, message.appliedIndex.high >>> 0).toNumber(true) : message.appliedIndex;
+                if (message.managers != null && $Object.hasOwnProperty.call(message, "managers"))
+                    object.managers = $root.ananta.v1.ManagerList.toObject(message.managers, options, _depth + 1);
                 return object;
             };
 
@@ -3852,6 +3876,230 @@ export const ananta = $root.ananta = (() => {
             };
 
             return RangeBlock;
+        })();
+
+        v1.ManagerList = (function() {
+
+            const ManagerList = function (properties) {
+                this.addresses = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            ManagerList.prototype.addresses = $util.emptyArray;
+
+            ManagerList.prototype.clusterEpoch = 0;
+
+            ManagerList.prototype.index = 0;
+
+            ManagerList.create = function(properties) {
+                return new ManagerList(properties);
+            };
+
+            ManagerList.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.addresses != null && message.addresses.length)
+                    for (let i = 0; i < message.addresses.length; ++i)
+                        writer.uint32(/* id 1, wireType 2 =*/10).string(message.addresses[i]);
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
+                if (message.clusterEpoch != null && $Object.hasOwnProperty.call(message, "clusterEpoch") && (typeof message.clusterEpoch === "object" ? message.clusterEpoch.low || message.clusterEpoch.high : message.clusterEpoch !== 0))
+                    $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.clusterEpoch);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            ManagerList.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.ManagerList();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.addresses && message.addresses.length))
+                                message.addresses = [];
+                            message.addresses.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.clusterEpoch = value;
+                            else
+                                delete message.clusterEpoch;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            ManagerList.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.addresses != null && $Object.hasOwnProperty.call(message, "addresses")) {
+                    if (!$Array.isArray(message.addresses))
+                        return "addresses: array expected";
+                    for (let i = 0; i < message.addresses.length; ++i)
+                        if (!$util.isString(message.addresses[i]))
+                            return "addresses: string[] expected";
+                }
+                if (message.clusterEpoch != null && $Object.hasOwnProperty.call(message, "clusterEpoch"))
+                    if (!$util.isInteger(message.clusterEpoch) && !(message.clusterEpoch && $util.isInteger(message.clusterEpoch.low) && $util.isInteger(message.clusterEpoch.high)))
+                        return "clusterEpoch: integer|Long expected";
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                return null;
+            };
+
+            ManagerList.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.ManagerList)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.ManagerList: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.ManagerList();
+                if (object.addresses) {
+                    if (!$Array.isArray(object.addresses))
+                        throw $TypeError(".ananta.v1.ManagerList.addresses: array expected");
+                    message.addresses = $Array(object.addresses.length);
+                    for (let i = 0; i < object.addresses.length; ++i)
+                        message.addresses[i] = $String(object.addresses[i]);
+                }
+                if (object.clusterEpoch != null)
+                    if (typeof object.clusterEpoch === "object" ? object.clusterEpoch.low || object.clusterEpoch.high : $Number(object.clusterEpoch) !== 0)
+                        if ($Long)
+                            message.clusterEpoch = $Long.fromValue(object.clusterEpoch, true);
+                        else if (typeof object.clusterEpoch === "string")
+                            message.clusterEpoch = $parseInt(object.clusterEpoch, 10);
+                        else if (typeof object.clusterEpoch === "number")
+                            message.clusterEpoch = object.clusterEpoch;
+                        else if (typeof object.clusterEpoch === "object")
+                            message.clusterEpoch = new $util.LongBits(object.clusterEpoch.low >>> 0, object.clusterEpoch.high >>> 0).toNumber(true);
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            ManagerList.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.addresses = [];
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.clusterEpoch = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.clusterEpoch = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.addresses && message.addresses.length) {
+                    object.addresses = $Array(message.addresses.length);
+                    for (let j = 0; j < message.addresses.length; ++j)
+                        object.addresses[j] = message.addresses[j];
+                }
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                if (message.clusterEpoch != null && $Object.hasOwnProperty.call(message, "clusterEpoch"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.clusterEpoch = typeof message.clusterEpoch === "number" ? $BigInt(message.clusterEpoch) : $Long.fromBits(message.clusterEpoch.low >>> 0, message.clusterEpoch.high >>> 0, true).toBigInt();
+                    else if (typeof message.clusterEpoch === "number")
+                        object.clusterEpoch = options.longs === $String ? $String(message.clusterEpoch) : message.clusterEpoch;
+                    else
+                        object.clusterEpoch = options.longs === $String ? $Long.prototype.toString.call(message.clusterEpoch) : options.longs === $Number ? new $util.LongBits(message.clusterEpoch.low >>> 0, message.clusterEpoch.high >>> 0).toNumber(true) : message.clusterEpoch;
+                return object;
+            };
+
+            ManagerList.prototype.toJSON = function() {
+                return ManagerList.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return ManagerList;
         })();
 
         v1.HostDip = (function() {
@@ -12344,6 +12592,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxBeat.prototype.leaderInOfficeMs = 0;
 
+            MuxBeat.prototype.managers = null;
+
             MuxBeat.create = function(properties) {
                 return new MuxBeat(properties);
             };
@@ -12363,6 +12613,8 @@ export const ananta = $root.ananta = (() => {
                     $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.confirmedRenewal);
                 if (message.leaderInOfficeMs != null && $Object.hasOwnProperty.call(message, "leaderInOfficeMs") && message.leaderInOfficeMs !== 0)
                     writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.leaderInOfficeMs);
+                if (message.managers != null && $Object.hasOwnProperty.call(message, "managers"))
+                    $root.ananta.v1.ManagerList.encode(message.managers, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -12432,6 +12684,12 @@ export const ananta = $root.ananta = (() => {
                                 delete message.leaderInOfficeMs;
                             continue;
                         }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            message.managers = $root.ananta.v1.ManagerList.decode(reader, reader.size(), $undefined, _depth + 1, message.managers);
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -12468,6 +12726,11 @@ export const ananta = $root.ananta = (() => {
                 if (message.leaderInOfficeMs != null && $Object.hasOwnProperty.call(message, "leaderInOfficeMs"))
                     if (!$util.isInteger(message.leaderInOfficeMs))
                         return "leaderInOfficeMs: integer expected";
+                if (message.managers != null && $Object.hasOwnProperty.call(message, "managers")) {
+                    let error = $root.ananta.v1.ManagerList.verify(message.managers, _depth + 1);
+                    if (error)
+                        return "managers." + error;
+                }
                 return null;
             };
 
@@ -12507,6 +12770,11 @@ export const ananta = $root.ananta = (() => {
                 if (object.leaderInOfficeMs != null)
                     if ($Number(object.leaderInOfficeMs) !== 0)
                         message.leaderInOfficeMs = object.leaderInOfficeMs >>> 0;
+                if (object.managers != null) {
+                    if (!$util.isObject(object.managers))
+                        throw $TypeError(".ananta.v1.MuxBeat.managers: object expected");
+                    message.managers = $root.ananta.v1.ManagerList.fromObject(object.managers, _depth + 1);
+                }
                 return message;
             };
 
@@ -12531,6 +12799,7 @@ export const ananta = $root.ananta = (() => {
                     } else
                         object.confirmedRenewal = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
                     object.leaderInOfficeMs = 0;
+                    object.managers = null;
                 }
                 if (message.appliedIndex != null && $Object.hasOwnProperty.call(message, "appliedIndex"))
                     if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
@@ -12550,6 +12819,8 @@ export const ananta = $root.ananta = (() => {
                         object.confirmedRenewal = options.longs === $String ? $Long.prototype.toString.call(message.confirmedRenewal) : options.longs === $Number ? new $util.LongBits(message.confirmedRenewal.low >>> 0, message.confirmedRenewal.high >>> 0).toNumber(true) : message.confirmedRenewal;
                 if (message.leaderInOfficeMs != null && $Object.hasOwnProperty.call(message, "leaderInOfficeMs"))
                     object.leaderInOfficeMs = message.leaderInOfficeMs;
+                if (message.managers != null && $Object.hasOwnProperty.call(message, "managers"))
+                    object.managers = $root.ananta.v1.ManagerList.toObject(message.managers, options, _depth + 1);
                 return object;
             };
 

@@ -25,8 +25,7 @@ export class VirtualManagers {
     this.world = world;
     this.#overrides = options.overrides ?? {};
     this.replicas = Array.from({ length: options.count ?? 5 }, (_, position) => {
-      const id = position + 1;
-      return { nodeId: nodeId(id), raftAddress: `${replicaName(id)}:7100`, apiAddress: `${replicaName(id)}:7400` };
+      return addressesOf(position + 1);
     });
   }
 
@@ -45,11 +44,11 @@ export class VirtualManagers {
   }
 
   async startAll(): Promise<void> {
-    await Promise.all(this.replicas.map(({ nodeId: id }) => this.start(id, true)));
+    await Promise.all(this.replicas.map(({ nodeId: id }) => this.start(id, { bootstrap: true })));
     await this.world.runUntil(() => this.leader() !== null, 5_000, "a leader");
   }
 
-  async start(id: number, bootstrap = false): Promise<void> {
+  async start(id: number, settings: Partial<ManagerOptions> = {}): Promise<void> {
     const env = this.world.env(replicaName(id));
     const manager = createManager(
       env,
@@ -57,9 +56,9 @@ export class VirtualManagers {
         nodeId: nodeId(id),
         clusterId: CLUSTER_ID,
         dataFolder: `/data/${replicaName(id)}`,
-        bootstrap,
         replicas: this.replicas,
         ...this.#overrides,
+        ...settings,
       }),
       {
         version: "test",
@@ -69,6 +68,14 @@ export class VirtualManagers {
     );
     this.#managers.set(id, manager);
     await this.world.run(manager.start());
+  }
+
+  /** A further replica, not among the founders: joins the running cluster once it is taken on. */
+  async startJoining(id: number): Promise<ReplicaAddresses> {
+    const own = addressesOf(id);
+    const settings = { join: true, bootstrap: false, replicas: [...this.replicas, own] };
+    await this.start(id, settings);
+    return own;
   }
 
   kill(id: number): void {
@@ -125,3 +132,9 @@ export class VirtualManagers {
     throw new Error("the call succeeded; it should have been refused");
   }
 }
+
+const addressesOf = (id: number): ReplicaAddresses => ({
+  nodeId: nodeId(id),
+  raftAddress: `${replicaName(id)}:7100`,
+  apiAddress: `${replicaName(id)}:7400`,
+});
