@@ -1,13 +1,21 @@
 /**
  * What the control plane tells a Host Agent, item by item: a projection of the replicated state at one log index, cut to
- * what concerns this host's own DIPs. Same rules as for a MUX, see `mux-items.ts`.
+ * what concerns this host's own DIPs. Same rules as for a MUX, see `mux-items.ts`: absent means the usual.
  */
-import type { DipId, IpAddress, MuxId, VipId } from "../core/brands.js";
+import type { DipId, IpAddress, MuxId, PoolId, VipId } from "../core/brands.js";
 import { assertNever } from "../core/assert.js";
 import type { PortProtocol } from "./mux-items.js";
 
 export type HostItem =
-  HostDipItem | HostEndpointItem | HostOutboundItem | HostRangeItem | HostMuxItem | HostInternalItem | HostSiteItem;
+  | HostDipItem
+  | HostEndpointItem
+  | HostOutboundItem
+  | HostRangeItem
+  | HostProbeItem
+  | HostGroupItem
+  | HostMuxItem
+  | HostInternalItem
+  | HostSiteItem;
 
 /** A DIP that lives on this host. */
 export interface HostDipItem {
@@ -16,9 +24,14 @@ export interface HostDipItem {
   readonly address: IpAddress;
   readonly locator: IpAddress;
   readonly tenant: string;
+  /** Keys of the security groups of its pools, "tenant/name". Absent: everything is let through. */
+  readonly groups?: readonly string[];
 }
 
-/** VIP:port is translated to DIP:dipPort. Key: vip, protocol, port, dipId (a host may run several members of a pool). */
+/**
+ * VIP:port is translated to DIP:dipPort. Key: vip, protocol, port, dipId (a host may run several members of a pool).
+ * Port 0 with dipPort 0: every port without an endpoint of its own, unchanged.
+ */
 export interface HostEndpointItem {
   readonly kind: "endpoint";
   readonly vipId: VipId;
@@ -27,6 +40,17 @@ export interface HostEndpointItem {
   readonly port: number;
   readonly dipId: DipId;
   readonly dipPort: number;
+  /** Packets reach the VM with the VIP as destination: it holds the VIP itself (no DNAT). */
+  readonly floating?: true;
+  /** Flows of a member to itself through the VIP are dropped. Absent: they get a source of the agent's own. */
+  readonly hairpin?: "drop";
+  /** Seconds without a packet after which a flow is over; absent: the agent's own for the protocol. */
+  readonly idleSeconds?: number;
+  /** False: an idle TCP flow ends in silence. Absent: with a reset to both ends. */
+  readonly idleReset?: false;
+  readonly fastpath?: false;
+  /** Keys of the security groups of the VIP, "tenant/name". Absent: everything is let through. */
+  readonly groups?: readonly string[];
 }
 
 /** Flows that the DIP opens to the outside may leave as this VIP. */
@@ -35,6 +59,60 @@ export interface HostOutboundItem {
   readonly dipId: DipId;
   readonly vipId: VipId;
   readonly vip: IpAddress;
+  /** All flows of a DIP leave as the same VIP. Absent: spread over the VIPs that it has ports of, by destination. */
+  readonly selection?: "paired";
+  /** RFC 4787 §4.1; absent: address-and-port-dependent. */
+  readonly udpMapping?: "endpointIndependent";
+  readonly tcpIdleSeconds?: number;
+  readonly udpIdleSeconds?: number;
+  /** False: an idle TCP flow ends in silence. */
+  readonly idleReset?: false;
+  /** What a first packet without a port meets after `queueSeconds`; absent: a reset or an ICMP error. */
+  readonly onExhaustion?: "drop";
+  /** How long a first packet without a port is held, 0..10 s; absent: 3. */
+  readonly queueSeconds?: number;
+}
+
+/** How the host finds out whether its DIP can serve a pool. Key: poolId, dipId. */
+export interface HostProbeItem {
+  readonly kind: "probe";
+  readonly poolId: PoolId;
+  readonly dipId: DipId;
+  readonly protocol: "tcp" | "http" | "https" | "udp";
+  readonly port: number;
+  readonly intervalSeconds: number;
+  readonly timeoutSeconds: number;
+  /** Consecutive successes, failures, 1..10. */
+  readonly healthyThreshold: number;
+  readonly unhealthyThreshold: number;
+  /** For http and https. */
+  readonly path?: string;
+  readonly host?: string;
+  /** "200-299", "301": answers that count as success. */
+  readonly expectedStatus?: readonly string[];
+  /** For udp: what is sent, and what the answer must begin with; hex digits. `expect` absent: any answer. */
+  readonly send?: string;
+  readonly expect?: string;
+}
+
+/** A security group that one of the host's DIPs or endpoints names. */
+export interface HostGroupItem {
+  readonly kind: "group";
+  /** "tenant/name". */
+  readonly group: string;
+  readonly rules: readonly SecurityRuleItem[];
+}
+
+/** Stateful: answers to what was let through pass. The lowest priority number that matches decides; none: denied. */
+export interface SecurityRuleItem {
+  readonly direction: "in" | "out";
+  readonly protocol: "tcp" | "udp" | "icmp" | "all";
+  /** "8080" or "9000-9010"; empty: all. */
+  readonly ports: readonly string[];
+  /** CIDR of the other end, "sg:tenant/name" (came through a VIP with that group), or "probe" (the host's own probes). */
+  readonly peer: string;
+  readonly action: "allow" | "deny";
+  readonly priority: number;
 }
 
 /** The DIP owns ports [range * 8, range * 8 + 8) of the VIP. */
@@ -60,6 +138,8 @@ export interface HostInternalItem {
   readonly kind: "internal";
   /** CIDR text, "10.0.0.0/8". */
   readonly prefix: string;
+  /** Whose flows this holds for; absent: every tenant's. */
+  readonly tenant?: string;
 }
 
 export interface HostSiteItem {
@@ -71,7 +151,7 @@ export interface HostSiteItem {
 export type HostChange =
   { readonly op: "upsert"; readonly item: HostItem } | { readonly op: "remove"; readonly key: string };
 
-/** "dip/7", "endpoint/3/6/80/7", "outbound/7/3", "range/3/6/1290", "mux/1", "internal/10.0.0.0/8", "site". */
+/** "dip/7", "endpoint/3/6/80/7", "outbound/7/3", "range/3/6/1290", "probe/2/7", "group/default/web", "mux/1", "internal/10.0.0.0/8", "site". */
 export function hostItemKey(item: HostItem): string {
   switch (item.kind) {
     case "dip":
@@ -82,10 +162,14 @@ export function hostItemKey(item: HostItem): string {
       return `outbound/${item.dipId}/${item.vipId}`;
     case "range":
       return `range/${item.vipId}/${item.protocol}/${item.range}`;
+    case "probe":
+      return `probe/${item.poolId}/${item.dipId}`;
+    case "group":
+      return `group/${item.group}`;
     case "mux":
       return `mux/${item.muxId}`;
     case "internal":
-      return `internal/${item.prefix}`;
+      return item.tenant === undefined ? `internal/${item.prefix}` : `internal/${item.prefix}/${item.tenant}`;
     case "site":
       return "site";
     default:

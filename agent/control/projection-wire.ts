@@ -1,7 +1,8 @@
 /** The host scope between the wire's form and ours. Every field is checked: a bad one ends the stream. */
 import { parseIpAddress } from "../../core/address.js";
-import type { DipId, IpAddress, LogIndex, MuxId, VipId } from "../../core/brands.js";
+import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
+import { given } from "../../core/present.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import type { PortProtocol } from "../../dataplane/mux-items.js";
 import type { ProjectionStep } from "../../dataplane/projection-receiver.js";
@@ -22,7 +23,7 @@ export function hostStep(update: ananta.v1.ProjectionUpdate.$Properties): Projec
 }
 
 function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
-  const { dip, endpoint, outbound, range, mux, internal, site } = wire;
+  const { dip, endpoint, outbound, range, mux, internal, site, probe, group } = wire;
   if (range) {
     const { vipId, vip, protocol: number, range: at, dipId } = range;
     return {
@@ -41,6 +42,7 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
       address: address(dip.address),
       locator: address(dip.locator),
       tenant: dip.tenant ?? "",
+      ...given({ groups: listed(dip.groups) }),
     };
   }
   if (endpoint) {
@@ -52,12 +54,66 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
       port: endpoint.port ?? 0,
       dipId: id(endpoint.dipId),
       dipPort: endpoint.dipPort ?? 0,
+      ...given({
+        floating: endpoint.floating === true ? (true as const) : undefined,
+        hairpin: oneOf(endpoint.hairpin, ["drop"]),
+        idleSeconds: endpoint.idleSeconds,
+        idleReset: endpoint.idleReset === false ? (false as const) : undefined,
+        fastpath: endpoint.fastpath === false ? (false as const) : undefined,
+        groups: listed(endpoint.groups),
+      }),
     };
   }
-  if (outbound)
-    return { kind: "outbound", dipId: id(outbound.dipId), vipId: id(outbound.vipId), vip: address(outbound.vip) };
+  if (probe) {
+    return {
+      kind: "probe",
+      poolId: id(probe.poolId),
+      dipId: id(probe.dipId),
+      protocol: required(probe.protocol, ["tcp", "http", "https", "udp"]),
+      port: probe.port ?? 0,
+      intervalSeconds: probe.intervalSeconds ?? 0,
+      timeoutSeconds: probe.timeoutSeconds ?? 0,
+      healthyThreshold: probe.healthyThreshold ?? 0,
+      unhealthyThreshold: probe.unhealthyThreshold ?? 0,
+      ...given({
+        path: probe.path,
+        host: probe.host,
+        expectedStatus: listed(probe.expectedStatus),
+        send: probe.send,
+        expect: probe.expect,
+      }),
+    };
+  }
+  if (group) {
+    const rules = (group.rules ?? []).map((rule) => ({
+      direction: required(rule.direction, ["in", "out"]),
+      protocol: required(rule.protocol, ["tcp", "udp", "icmp", "all"]),
+      ports: rule.ports ?? [],
+      peer: rule.peer ?? "",
+      action: required(rule.action, ["allow", "deny"]),
+      priority: rule.priority ?? 0,
+    }));
+    return { kind: "group", group: group.group ?? "", rules };
+  }
+  if (outbound) {
+    return {
+      kind: "outbound",
+      dipId: id(outbound.dipId),
+      vipId: id(outbound.vipId),
+      vip: address(outbound.vip),
+      ...given({
+        selection: oneOf(outbound.selection, ["paired"]),
+        udpMapping: oneOf(outbound.udpMapping, ["endpointIndependent"]),
+        tcpIdleSeconds: outbound.tcpIdleSeconds,
+        udpIdleSeconds: outbound.udpIdleSeconds,
+        idleReset: outbound.idleReset === false ? (false as const) : undefined,
+        onExhaustion: oneOf(outbound.onExhaustion, ["drop"]),
+        queueSeconds: outbound.queueSeconds,
+      }),
+    };
+  }
   if (mux) return { kind: "mux", muxId: id(mux.muxId), address: address(mux.address) };
-  if (internal) return { kind: "internal", prefix: internal.prefix ?? "" };
+  if (internal) return { kind: "internal", prefix: internal.prefix ?? "", ...given({ tenant: internal.tenant }) };
   // The wire's bytes are a view on a buffer that is used again.
   if (site) return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []) };
   throw new AnantaError(
@@ -94,7 +150,27 @@ const wireBlock = ({ vip, protocol: number, range, count }: HeldBlock): ananta.v
   count,
 });
 
-function id<Id extends VipId | DipId | MuxId>(value: number | null | undefined): Id {
+/** An empty list is not sent, and means absent. */
+const listed = (list: readonly string[] | null | undefined): readonly string[] | undefined =>
+  list === null || list === undefined || list.length === 0 ? undefined : list;
+
+function oneOf<const Value extends string>(
+  text: string | null | undefined,
+  known: readonly Value[],
+): Value | undefined {
+  return text === null || text === undefined ? undefined : required(text, known);
+}
+
+function required<const Value extends string>(text: string | null | undefined, known: readonly Value[]): Value {
+  const value = known.find((candidate) => candidate === text);
+  if (value !== undefined) return value;
+  throw new AnantaError(
+    "INVALID_ARGUMENT",
+    `host_items: "${text ?? ""}" is not known; this agent is too old for its Managers`,
+  );
+}
+
+function id<Id extends VipId | DipId | MuxId | PoolId>(value: number | null | undefined): Id {
   if (value === null || value === undefined || value < 1)
     throw new AnantaError("INVALID_ARGUMENT", "host_items: ids count from 1");
   return value as Id;

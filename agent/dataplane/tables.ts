@@ -159,6 +159,8 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "internal":
         this.internal.remove(before.prefix);
         return;
+      case "probe":
+      case "group":
       case "site":
         return;
       default:
@@ -192,6 +194,9 @@ export class HostTables implements Tables<HostItem, HostChange> {
         return;
       case "internal":
         this.internal.add(item.prefix);
+        return;
+      case "probe": // the health monitor's, no packet's
+      case "group": // held; packets are not judged by it yet
         return;
       case "site":
         return; // hosts hash nothing by the site's key yet

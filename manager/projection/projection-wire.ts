@@ -67,20 +67,17 @@ export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
 export function wireHostItem(item: HostItem): ananta.v1.HostItem.$Properties {
   switch (item.kind) {
     case "dip":
-      return { dip: { dipId: item.dipId, address: item.address, locator: item.locator, tenant: item.tenant } };
+      return { dip: { ...withoutKind(item), groups: [...(item.groups ?? [])] } };
     case "endpoint":
-      return {
-        endpoint: {
-          vipId: item.vipId,
-          vip: item.vip,
-          protocol: item.protocol,
-          port: item.port,
-          dipId: item.dipId,
-          dipPort: item.dipPort,
-        },
-      };
+      return { endpoint: { ...withoutKind(item), groups: [...(item.groups ?? [])] } };
     case "outbound":
-      return { outbound: { dipId: item.dipId, vipId: item.vipId, vip: item.vip } };
+      return { outbound: withoutKind(item) };
+    case "probe":
+      return { probe: { ...withoutKind(item), expectedStatus: [...(item.expectedStatus ?? [])] } };
+    case "group":
+      return {
+        group: { group: item.group, rules: item.rules.map((rule) => ({ ...rule, ports: [...rule.ports] })) },
+      };
     case "range":
       return {
         range: { vipId: item.vipId, vip: item.vip, protocol: item.protocol, range: item.range, dipId: item.dipId },
@@ -88,12 +85,17 @@ export function wireHostItem(item: HostItem): ananta.v1.HostItem.$Properties {
     case "mux":
       return { mux: { muxId: item.muxId, address: item.address } };
     case "internal":
-      return { internal: { prefix: item.prefix } };
+      return { internal: withoutKind(item) };
     case "site":
       return { site: { hashKey: item.hashKey } };
     default:
       return assertNever(item);
   }
+}
+
+/** Names on the wire are those of the item; the kind is the name of the case. */
+function withoutKind<Item extends { readonly kind: string }>({ kind: _, ...fields }: Item): Omit<Item, "kind"> {
+  return fields;
 }
 
 /** How one scope's changes and items become messages. */

@@ -3696,8 +3696,14 @@ export namespace ananta {
             /** HostItem site. */
             site?: (ananta.v1.Site.$Properties|null);
 
+            /** HostItem probe. */
+            probe?: (ananta.v1.HostProbe.$Properties|null);
+
+            /** HostItem group. */
+            group?: (ananta.v1.HostSecurityGroup.$Properties|null);
+
             /** HostItem item. */
-            item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site");
+            item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group");
 
             /**
              * Creates a new HostItem instance using the specified properties.
@@ -3780,8 +3786,14 @@ export namespace ananta {
                 /** HostItem site */
                 site?: (ananta.v1.Site.$Properties|null);
 
+                /** HostItem probe */
+                probe?: (ananta.v1.HostProbe.$Properties|null);
+
+                /** HostItem group */
+                group?: (ananta.v1.HostSecurityGroup.$Properties|null);
+
                 /** HostItem item */
-                item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site");
+                item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -3796,9 +3808,11 @@ export namespace ananta {
               mux?: ananta.v1.KnownMux.$Shape|null;
               internal?: ananta.v1.InternalPrefix.$Shape|null;
               site?: ananta.v1.Site.$Shape|null;
+              probe?: ananta.v1.HostProbe.$Shape|null;
+              group?: ananta.v1.HostSecurityGroup.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ item?: undefined; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null }|{ item?: "dip"; dip: ananta.v1.LocalDip.$Shape; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null }|{ item?: "endpoint"; dip?: null; endpoint: ananta.v1.Endpoint.$Shape; outbound?: null; range?: null; mux?: null; internal?: null; site?: null }|{ item?: "outbound"; dip?: null; endpoint?: null; outbound: ananta.v1.Outbound.$Shape; range?: null; mux?: null; internal?: null; site?: null }|{ item?: "range"; dip?: null; endpoint?: null; outbound?: null; range: ananta.v1.OwnedRange.$Shape; mux?: null; internal?: null; site?: null }|{ item?: "mux"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux: ananta.v1.KnownMux.$Shape; internal?: null; site?: null }|{ item?: "internal"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal: ananta.v1.InternalPrefix.$Shape; site?: null }|{ item?: "site"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site: ananta.v1.Site.$Shape })
+              ({ item?: undefined; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "dip"; dip: ananta.v1.LocalDip.$Shape; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "endpoint"; dip?: null; endpoint: ananta.v1.Endpoint.$Shape; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "outbound"; dip?: null; endpoint?: null; outbound: ananta.v1.Outbound.$Shape; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "range"; dip?: null; endpoint?: null; outbound?: null; range: ananta.v1.OwnedRange.$Shape; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "mux"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux: ananta.v1.KnownMux.$Shape; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "internal"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal: ananta.v1.InternalPrefix.$Shape; site?: null; probe?: null; group?: null }|{ item?: "site"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site: ananta.v1.Site.$Shape; probe?: null; group?: null }|{ item?: "probe"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe: ananta.v1.HostProbe.$Shape; group?: null }|{ item?: "group"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group: ananta.v1.HostSecurityGroup.$Shape })
             );
         }
 
@@ -3832,6 +3846,9 @@ export namespace ananta {
 
             /** LocalDip tenant. */
             tenant: string;
+
+            /** Security groups of its pools, "tenant/name". */
+            groups: string[];
 
             /**
              * Creates a new LocalDip instance using the specified properties.
@@ -3905,6 +3922,9 @@ export namespace ananta {
                 /** LocalDip tenant */
                 tenant?: (string|null);
 
+                /** Security groups of its pools, "tenant/name". */
+                groups?: (string[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -3949,6 +3969,24 @@ export namespace ananta {
 
             /** Endpoint dipPort. */
             dipPort: number;
+
+            /** True or absent: the VIP stays the destination (no DNAT). */
+            floating?: (boolean|null);
+
+            /** "drop" or absent. */
+            hairpin?: (string|null);
+
+            /** Endpoint idleSeconds. */
+            idleSeconds?: (number|null);
+
+            /** False or absent: idle TCP flows end with a reset unless false. */
+            idleReset?: (boolean|null);
+
+            /** False or absent. */
+            fastpath?: (boolean|null);
+
+            /** Security groups of the VIP, "tenant/name". */
+            groups: string[];
 
             /**
              * Creates a new Endpoint instance using the specified properties.
@@ -4028,6 +4066,24 @@ export namespace ananta {
                 /** Endpoint dipPort */
                 dipPort?: (number|null);
 
+                /** True or absent: the VIP stays the destination (no DNAT). */
+                floating?: (boolean|null);
+
+                /** "drop" or absent. */
+                hairpin?: (string|null);
+
+                /** Endpoint idleSeconds */
+                idleSeconds?: (number|null);
+
+                /** False or absent: idle TCP flows end with a reset unless false. */
+                idleReset?: (boolean|null);
+
+                /** False or absent. */
+                fastpath?: (boolean|null);
+
+                /** Security groups of the VIP, "tenant/name". */
+                groups?: (string[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -4063,6 +4119,27 @@ export namespace ananta {
 
             /** Outbound vip. */
             vip: string;
+
+            /** "paired" or absent: spread over VIPs by destination. */
+            selection?: (string|null);
+
+            /** "endpointIndependent" or absent: address-and-port-dependent (RFC 4787). */
+            udpMapping?: (string|null);
+
+            /** Outbound tcpIdleSeconds. */
+            tcpIdleSeconds?: (number|null);
+
+            /** Outbound udpIdleSeconds. */
+            udpIdleSeconds?: (number|null);
+
+            /** False or absent. */
+            idleReset?: (boolean|null);
+
+            /** "drop" or absent: reset or ICMP error. */
+            onExhaustion?: (string|null);
+
+            /** 0 to 10; absent: 3. */
+            queueSeconds?: (number|null);
 
             /**
              * Creates a new Outbound instance using the specified properties.
@@ -4133,12 +4210,420 @@ export namespace ananta {
                 /** Outbound vip */
                 vip?: (string|null);
 
+                /** "paired" or absent: spread over VIPs by destination. */
+                selection?: (string|null);
+
+                /** "endpointIndependent" or absent: address-and-port-dependent (RFC 4787). */
+                udpMapping?: (string|null);
+
+                /** Outbound tcpIdleSeconds */
+                tcpIdleSeconds?: (number|null);
+
+                /** Outbound udpIdleSeconds */
+                udpIdleSeconds?: (number|null);
+
+                /** False or absent. */
+                idleReset?: (boolean|null);
+
+                /** "drop" or absent: reset or ICMP error. */
+                onExhaustion?: (string|null);
+
+                /** 0 to 10; absent: 3. */
+                queueSeconds?: (number|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of an Outbound. */
             type $Shape = ananta.v1.Outbound.$Properties;
+        }
+
+        /**
+         * Properties of a HostProbe.
+         * @deprecated Use ananta.v1.HostProbe.$Properties instead.
+         */
+        interface IHostProbe extends ananta.v1.HostProbe.$Properties {
+        }
+
+        /** How the host finds out whether its DIP can serve a pool. */
+        class HostProbe {
+
+            /**
+             * Constructs a new HostProbe.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.HostProbe.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** HostProbe poolId. */
+            poolId: number;
+
+            /** HostProbe dipId. */
+            dipId: number;
+
+            /** "tcp", "http", "https" or "udp". */
+            protocol: string;
+
+            /** HostProbe port. */
+            port: number;
+
+            /** HostProbe intervalSeconds. */
+            intervalSeconds: number;
+
+            /** HostProbe timeoutSeconds. */
+            timeoutSeconds: number;
+
+            /** HostProbe healthyThreshold. */
+            healthyThreshold: number;
+
+            /** HostProbe unhealthyThreshold. */
+            unhealthyThreshold: number;
+
+            /** http, https. */
+            path?: (string|null);
+
+            /** HostProbe host. */
+            host?: (string|null);
+
+            /** "200-299", "301". */
+            expectedStatus: string[];
+
+            /** udp, hex digits. */
+            send?: (string|null);
+
+            /** HostProbe expect. */
+            expect?: (string|null);
+
+            /**
+             * Creates a new HostProbe instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns HostProbe instance
+             */
+            static create(properties: ananta.v1.HostProbe.$Shape): ananta.v1.HostProbe & ananta.v1.HostProbe.$Shape;
+            static create(properties?: ananta.v1.HostProbe.$Properties): ananta.v1.HostProbe;
+
+            /**
+             * Encodes the specified HostProbe message. Does not implicitly {@link ananta.v1.HostProbe.verify|verify} messages.
+             * @param message HostProbe message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.HostProbe.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HostProbe message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.HostProbe & ananta.v1.HostProbe.$Shape} HostProbe
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostProbe & ananta.v1.HostProbe.$Shape;
+
+            /**
+             * Verifies a HostProbe message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a HostProbe message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns HostProbe
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.HostProbe;
+
+            /**
+             * Creates a plain object from a HostProbe message. Also converts values to other types if specified.
+             * @param message HostProbe
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.HostProbe, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this HostProbe to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace HostProbe {
+
+            /** Properties of a HostProbe. */
+            interface $Properties {
+
+                /** HostProbe poolId */
+                poolId?: (number|null);
+
+                /** HostProbe dipId */
+                dipId?: (number|null);
+
+                /** "tcp", "http", "https" or "udp". */
+                protocol?: (string|null);
+
+                /** HostProbe port */
+                port?: (number|null);
+
+                /** HostProbe intervalSeconds */
+                intervalSeconds?: (number|null);
+
+                /** HostProbe timeoutSeconds */
+                timeoutSeconds?: (number|null);
+
+                /** HostProbe healthyThreshold */
+                healthyThreshold?: (number|null);
+
+                /** HostProbe unhealthyThreshold */
+                unhealthyThreshold?: (number|null);
+
+                /** http, https. */
+                path?: (string|null);
+
+                /** HostProbe host */
+                host?: (string|null);
+
+                /** "200-299", "301". */
+                expectedStatus?: (string[]|null);
+
+                /** udp, hex digits. */
+                send?: (string|null);
+
+                /** HostProbe expect */
+                expect?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HostProbe. */
+            type $Shape = ananta.v1.HostProbe.$Properties;
+        }
+
+        /**
+         * Properties of a HostSecurityGroup.
+         * @deprecated Use ananta.v1.HostSecurityGroup.$Properties instead.
+         */
+        interface IHostSecurityGroup extends ananta.v1.HostSecurityGroup.$Properties {
+        }
+
+        /** A security group that a DIP or endpoint of the host names. */
+        class HostSecurityGroup {
+
+            /**
+             * Constructs a new HostSecurityGroup.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.HostSecurityGroup.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** "tenant/name". */
+            group: string;
+
+            /** HostSecurityGroup rules. */
+            rules: ananta.v1.HostSecurityRule.$Properties[];
+
+            /**
+             * Creates a new HostSecurityGroup instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns HostSecurityGroup instance
+             */
+            static create(properties: ananta.v1.HostSecurityGroup.$Shape): ananta.v1.HostSecurityGroup & ananta.v1.HostSecurityGroup.$Shape;
+            static create(properties?: ananta.v1.HostSecurityGroup.$Properties): ananta.v1.HostSecurityGroup;
+
+            /**
+             * Encodes the specified HostSecurityGroup message. Does not implicitly {@link ananta.v1.HostSecurityGroup.verify|verify} messages.
+             * @param message HostSecurityGroup message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.HostSecurityGroup.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HostSecurityGroup message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.HostSecurityGroup & ananta.v1.HostSecurityGroup.$Shape} HostSecurityGroup
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostSecurityGroup & ananta.v1.HostSecurityGroup.$Shape;
+
+            /**
+             * Verifies a HostSecurityGroup message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a HostSecurityGroup message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns HostSecurityGroup
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.HostSecurityGroup;
+
+            /**
+             * Creates a plain object from a HostSecurityGroup message. Also converts values to other types if specified.
+             * @param message HostSecurityGroup
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.HostSecurityGroup, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this HostSecurityGroup to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace HostSecurityGroup {
+
+            /** Properties of a HostSecurityGroup. */
+            interface $Properties {
+
+                /** "tenant/name". */
+                group?: (string|null);
+
+                /** HostSecurityGroup rules */
+                rules?: (ananta.v1.HostSecurityRule.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HostSecurityGroup. */
+            type $Shape = ananta.v1.HostSecurityGroup.$Properties;
+        }
+
+        /**
+         * Properties of a HostSecurityRule.
+         * @deprecated Use ananta.v1.HostSecurityRule.$Properties instead.
+         */
+        interface IHostSecurityRule extends ananta.v1.HostSecurityRule.$Properties {
+        }
+
+        /** The lowest priority number that matches decides; none: denied. Answers to what was let through pass. */
+        class HostSecurityRule {
+
+            /**
+             * Constructs a new HostSecurityRule.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.HostSecurityRule.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** "in" or "out". */
+            direction: string;
+
+            /** "tcp", "udp", "icmp" or "all". */
+            protocol: string;
+
+            /** "8080", "9000-9010"; empty: all. */
+            ports: string[];
+
+            /** CIDR, "sg:tenant/name" or "probe". */
+            peer: string;
+
+            /** "allow" or "deny". */
+            action: string;
+
+            /** 1 to 4096. */
+            priority: number;
+
+            /**
+             * Creates a new HostSecurityRule instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns HostSecurityRule instance
+             */
+            static create(properties: ananta.v1.HostSecurityRule.$Shape): ananta.v1.HostSecurityRule & ananta.v1.HostSecurityRule.$Shape;
+            static create(properties?: ananta.v1.HostSecurityRule.$Properties): ananta.v1.HostSecurityRule;
+
+            /**
+             * Encodes the specified HostSecurityRule message. Does not implicitly {@link ananta.v1.HostSecurityRule.verify|verify} messages.
+             * @param message HostSecurityRule message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.HostSecurityRule.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HostSecurityRule message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.HostSecurityRule & ananta.v1.HostSecurityRule.$Shape} HostSecurityRule
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostSecurityRule & ananta.v1.HostSecurityRule.$Shape;
+
+            /**
+             * Verifies a HostSecurityRule message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a HostSecurityRule message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns HostSecurityRule
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.HostSecurityRule;
+
+            /**
+             * Creates a plain object from a HostSecurityRule message. Also converts values to other types if specified.
+             * @param message HostSecurityRule
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.HostSecurityRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this HostSecurityRule to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace HostSecurityRule {
+
+            /** Properties of a HostSecurityRule. */
+            interface $Properties {
+
+                /** "in" or "out". */
+                direction?: (string|null);
+
+                /** "tcp", "udp", "icmp" or "all". */
+                protocol?: (string|null);
+
+                /** "8080", "9000-9010"; empty: all. */
+                ports?: (string[]|null);
+
+                /** CIDR, "sg:tenant/name" or "probe". */
+                peer?: (string|null);
+
+                /** "allow" or "deny". */
+                action?: (string|null);
+
+                /** 1 to 4096. */
+                priority?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HostSecurityRule. */
+            type $Shape = ananta.v1.HostSecurityRule.$Properties;
         }
 
         /**
@@ -4379,6 +4864,9 @@ export namespace ananta {
             /** InternalPrefix prefix. */
             prefix: string;
 
+            /** Whose flows; absent: every tenant's. */
+            tenant?: (string|null);
+
             /**
              * Creates a new InternalPrefix instance using the specified properties.
              * @param [properties] Properties to set
@@ -4441,6 +4929,9 @@ export namespace ananta {
 
                 /** InternalPrefix prefix */
                 prefix?: (string|null);
+
+                /** Whose flows; absent: every tenant's. */
+                tenant?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

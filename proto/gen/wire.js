@@ -7185,11 +7185,15 @@ export const ananta = $root.ananta = (() => {
 
             HostItem.prototype.site = null;
 
+            HostItem.prototype.probe = null;
+
+            HostItem.prototype.group = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(HostItem.prototype, "item", {
-                get: $util.oneOfGetter($oneOfFields = ["dip", "endpoint", "outbound", "range", "mux", "internal", "site"]),
+                get: $util.oneOfGetter($oneOfFields = ["dip", "endpoint", "outbound", "range", "mux", "internal", "site", "probe", "group"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -7218,6 +7222,10 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.InternalPrefix.encode(message.internal, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.site != null && $Object.hasOwnProperty.call(message, "site"))
                     $root.ananta.v1.Site.encode(message.site, writer.uint32(/* id 7, wireType 2 =*/58).fork(), _depth + 1).ldelim();
+                if (message.probe != null && $Object.hasOwnProperty.call(message, "probe"))
+                    $root.ananta.v1.HostProbe.encode(message.probe, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
+                if (message.group != null && $Object.hasOwnProperty.call(message, "group"))
+                    $root.ananta.v1.HostSecurityGroup.encode(message.group, writer.uint32(/* id 9, wireType 2 =*/74).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -7298,6 +7306,20 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.site = $root.ananta.v1.Site.decode(reader, reader.size(), $undefined, _depth + 1, message.site);
                             message.item = "site";
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 2)
+                                break;
+                            message.probe = $root.ananta.v1.HostProbe.decode(reader, reader.size(), $undefined, _depth + 1, message.probe);
+                            message.item = "probe";
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 2)
+                                break;
+                            message.group = $root.ananta.v1.HostSecurityGroup.decode(reader, reader.size(), $undefined, _depth + 1, message.group);
+                            message.item = "group";
                             continue;
                         }
                     }
@@ -7393,6 +7415,26 @@ export const ananta = $root.ananta = (() => {
                             return "site." + error;
                     }
                 }
+                if (message.probe != null && $Object.hasOwnProperty.call(message, "probe")) {
+                    if (properties.item === 1)
+                        return "item: multiple values";
+                    properties.item = 1;
+                    {
+                        let error = $root.ananta.v1.HostProbe.verify(message.probe, _depth + 1);
+                        if (error)
+                            return "probe." + error;
+                    }
+                }
+                if (message.group != null && $Object.hasOwnProperty.call(message, "group")) {
+                    if (properties.item === 1)
+                        return "item: multiple values";
+                    properties.item = 1;
+                    {
+                        let error = $root.ananta.v1.HostSecurityGroup.verify(message.group, _depth + 1);
+                        if (error)
+                            return "group." + error;
+                    }
+                }
                 return null;
             };
 
@@ -7441,6 +7483,16 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.HostItem.site: object expected");
                     message.site = $root.ananta.v1.Site.fromObject(object.site, _depth + 1);
                 }
+                if (object.probe != null) {
+                    if (!$util.isObject(object.probe))
+                        throw $TypeError(".ananta.v1.HostItem.probe: object expected");
+                    message.probe = $root.ananta.v1.HostProbe.fromObject(object.probe, _depth + 1);
+                }
+                if (object.group != null) {
+                    if (!$util.isObject(object.group))
+                        throw $TypeError(".ananta.v1.HostItem.group: object expected");
+                    message.group = $root.ananta.v1.HostSecurityGroup.fromObject(object.group, _depth + 1);
+                }
                 return message;
             };
 
@@ -7487,6 +7539,16 @@ export const ananta = $root.ananta = (() => {
                     if (options.oneofs)
                         object.item = "site";
                 }
+                if (message.probe != null && $Object.hasOwnProperty.call(message, "probe")) {
+                    object.probe = $root.ananta.v1.HostProbe.toObject(message.probe, options, _depth + 1);
+                    if (options.oneofs)
+                        object.item = "probe";
+                }
+                if (message.group != null && $Object.hasOwnProperty.call(message, "group")) {
+                    object.group = $root.ananta.v1.HostSecurityGroup.toObject(message.group, options, _depth + 1);
+                    if (options.oneofs)
+                        object.item = "group";
+                }
                 return object;
             };
 
@@ -7500,6 +7562,7 @@ export const ananta = $root.ananta = (() => {
         v1.LocalDip = (function() {
 
             const LocalDip = function (properties) {
+                this.groups = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -7513,6 +7576,8 @@ export const ananta = $root.ananta = (() => {
             LocalDip.prototype.locator = "";
 
             LocalDip.prototype.tenant = "";
+
+            LocalDip.prototype.groups = $util.emptyArray;
 
             LocalDip.create = function(properties) {
                 return new LocalDip(properties);
@@ -7533,6 +7598,9 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 3, wireType 2 =*/26).string(message.locator);
                 if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant") && message.tenant !== "")
                     writer.uint32(/* id 4, wireType 2 =*/34).string(message.tenant);
+                if (message.groups != null && message.groups.length)
+                    for (let i = 0; i < message.groups.length; ++i)
+                        writer.uint32(/* id 5, wireType 2 =*/42).string(message.groups[i]);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -7602,6 +7670,14 @@ export const ananta = $root.ananta = (() => {
                                 delete message.tenant;
                             continue;
                         }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.groups && message.groups.length))
+                                message.groups = [];
+                            message.groups.push(reader.stringVerify());
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -7638,6 +7714,13 @@ export const ananta = $root.ananta = (() => {
                 if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
                     if (!$util.isString(message.tenant))
                         return "tenant: string expected";
+                if (message.groups != null && $Object.hasOwnProperty.call(message, "groups")) {
+                    if (!$Array.isArray(message.groups))
+                        return "groups: array expected";
+                    for (let i = 0; i < message.groups.length; ++i)
+                        if (!$util.isString(message.groups[i]))
+                            return "groups: string[] expected";
+                }
                 return null;
             };
 
@@ -7663,6 +7746,13 @@ export const ananta = $root.ananta = (() => {
                 if (object.tenant != null)
                     if (typeof object.tenant !== "string" || object.tenant.length)
                         message.tenant = $String(object.tenant);
+                if (object.groups) {
+                    if (!$Array.isArray(object.groups))
+                        throw $TypeError(".ananta.v1.LocalDip.groups: array expected");
+                    message.groups = $Array(object.groups.length);
+                    for (let i = 0; i < object.groups.length; ++i)
+                        message.groups[i] = $String(object.groups[i]);
+                }
                 return message;
             };
 
@@ -7674,6 +7764,8 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
+                if (options.arrays || options.defaults)
+                    object.groups = [];
                 if (options.defaults) {
                     object.dipId = 0;
                     object.address = "";
@@ -7688,6 +7780,11 @@ export const ananta = $root.ananta = (() => {
                     object.locator = message.locator;
                 if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
                     object.tenant = message.tenant;
+                if (message.groups && message.groups.length) {
+                    object.groups = $Array(message.groups.length);
+                    for (let j = 0; j < message.groups.length; ++j)
+                        object.groups[j] = message.groups[j];
+                }
                 return object;
             };
 
@@ -7701,6 +7798,7 @@ export const ananta = $root.ananta = (() => {
         v1.Endpoint = (function() {
 
             const Endpoint = function (properties) {
+                this.groups = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -7718,6 +7816,51 @@ export const ananta = $root.ananta = (() => {
             Endpoint.prototype.dipId = 0;
 
             Endpoint.prototype.dipPort = 0;
+
+            Endpoint.prototype.floating = null;
+
+            Endpoint.prototype.hairpin = null;
+
+            Endpoint.prototype.idleSeconds = null;
+
+            Endpoint.prototype.idleReset = null;
+
+            Endpoint.prototype.fastpath = null;
+
+            Endpoint.prototype.groups = $util.emptyArray;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Endpoint.prototype, "_floating", {
+                get: $util.oneOfGetter($oneOfFields = ["floating"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Endpoint.prototype, "_hairpin", {
+                get: $util.oneOfGetter($oneOfFields = ["hairpin"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Endpoint.prototype, "_idleSeconds", {
+                get: $util.oneOfGetter($oneOfFields = ["idleSeconds"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Endpoint.prototype, "_idleReset", {
+                get: $util.oneOfGetter($oneOfFields = ["idleReset"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Endpoint.prototype, "_fastpath", {
+                get: $util.oneOfGetter($oneOfFields = ["fastpath"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
 
             Endpoint.create = function(properties) {
                 return new Endpoint(properties);
@@ -7742,6 +7885,19 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.dipId);
                 if (message.dipPort != null && $Object.hasOwnProperty.call(message, "dipPort") && message.dipPort !== 0)
                     writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.dipPort);
+                if (message.floating != null && $Object.hasOwnProperty.call(message, "floating"))
+                    writer.uint32(/* id 7, wireType 0 =*/56).bool(message.floating);
+                if (message.hairpin != null && $Object.hasOwnProperty.call(message, "hairpin"))
+                    writer.uint32(/* id 8, wireType 2 =*/66).string(message.hairpin);
+                if (message.idleSeconds != null && $Object.hasOwnProperty.call(message, "idleSeconds"))
+                    writer.uint32(/* id 9, wireType 0 =*/72).uint32(message.idleSeconds);
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset"))
+                    writer.uint32(/* id 10, wireType 0 =*/80).bool(message.idleReset);
+                if (message.fastpath != null && $Object.hasOwnProperty.call(message, "fastpath"))
+                    writer.uint32(/* id 11, wireType 0 =*/88).bool(message.fastpath);
+                if (message.groups != null && message.groups.length)
+                    for (let i = 0; i < message.groups.length; ++i)
+                        writer.uint32(/* id 12, wireType 2 =*/98).string(message.groups[i]);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -7829,6 +7985,49 @@ export const ananta = $root.ananta = (() => {
                                 delete message.dipPort;
                             continue;
                         }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            message.floating = reader.bool();
+                            message._floating = "floating";
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 2)
+                                break;
+                            message.hairpin = reader.stringVerify();
+                            message._hairpin = "hairpin";
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 0)
+                                break;
+                            message.idleSeconds = reader.uint32();
+                            message._idleSeconds = "idleSeconds";
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 0)
+                                break;
+                            message.idleReset = reader.bool();
+                            message._idleReset = "idleReset";
+                            continue;
+                        }
+                    case 11: {
+                            if (wireType !== 0)
+                                break;
+                            message.fastpath = reader.bool();
+                            message._fastpath = "fastpath";
+                            continue;
+                        }
+                    case 12: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.groups && message.groups.length))
+                                message.groups = [];
+                            message.groups.push(reader.stringVerify());
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -7853,6 +8052,7 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     return "max depth exceeded";
+                let properties = {};
                 if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
                     if (!$util.isInteger(message.vipId))
                         return "vipId: integer expected";
@@ -7871,6 +8071,38 @@ export const ananta = $root.ananta = (() => {
                 if (message.dipPort != null && $Object.hasOwnProperty.call(message, "dipPort"))
                     if (!$util.isInteger(message.dipPort))
                         return "dipPort: integer expected";
+                if (message.floating != null && $Object.hasOwnProperty.call(message, "floating")) {
+                    properties._floating = 1;
+                    if (typeof message.floating !== "boolean")
+                        return "floating: boolean expected";
+                }
+                if (message.hairpin != null && $Object.hasOwnProperty.call(message, "hairpin")) {
+                    properties._hairpin = 1;
+                    if (!$util.isString(message.hairpin))
+                        return "hairpin: string expected";
+                }
+                if (message.idleSeconds != null && $Object.hasOwnProperty.call(message, "idleSeconds")) {
+                    properties._idleSeconds = 1;
+                    if (!$util.isInteger(message.idleSeconds))
+                        return "idleSeconds: integer expected";
+                }
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset")) {
+                    properties._idleReset = 1;
+                    if (typeof message.idleReset !== "boolean")
+                        return "idleReset: boolean expected";
+                }
+                if (message.fastpath != null && $Object.hasOwnProperty.call(message, "fastpath")) {
+                    properties._fastpath = 1;
+                    if (typeof message.fastpath !== "boolean")
+                        return "fastpath: boolean expected";
+                }
+                if (message.groups != null && $Object.hasOwnProperty.call(message, "groups")) {
+                    if (!$Array.isArray(message.groups))
+                        return "groups: array expected";
+                    for (let i = 0; i < message.groups.length; ++i)
+                        if (!$util.isString(message.groups[i]))
+                            return "groups: string[] expected";
+                }
                 return null;
             };
 
@@ -7917,6 +8149,23 @@ export const ananta = $root.ananta = (() => {
                 if (object.dipPort != null)
                     if ($Number(object.dipPort) !== 0)
                         message.dipPort = object.dipPort >>> 0;
+                if (object.floating != null)
+                    message.floating = $Boolean(object.floating);
+                if (object.hairpin != null)
+                    message.hairpin = $String(object.hairpin);
+                if (object.idleSeconds != null)
+                    message.idleSeconds = object.idleSeconds >>> 0;
+                if (object.idleReset != null)
+                    message.idleReset = $Boolean(object.idleReset);
+                if (object.fastpath != null)
+                    message.fastpath = $Boolean(object.fastpath);
+                if (object.groups) {
+                    if (!$Array.isArray(object.groups))
+                        throw $TypeError(".ananta.v1.Endpoint.groups: array expected");
+                    message.groups = $Array(object.groups.length);
+                    for (let i = 0; i < object.groups.length; ++i)
+                        message.groups[i] = $String(object.groups[i]);
+                }
                 return message;
             };
 
@@ -7928,6 +8177,8 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
+                if (options.arrays || options.defaults)
+                    object.groups = [];
                 if (options.defaults) {
                     object.vipId = 0;
                     object.vip = "";
@@ -7948,6 +8199,21 @@ export const ananta = $root.ananta = (() => {
                     object.dipId = message.dipId;
                 if (message.dipPort != null && $Object.hasOwnProperty.call(message, "dipPort"))
                     object.dipPort = message.dipPort;
+                if (message.floating != null && $Object.hasOwnProperty.call(message, "floating"))
+                    object.floating = message.floating;
+                if (message.hairpin != null && $Object.hasOwnProperty.call(message, "hairpin"))
+                    object.hairpin = message.hairpin;
+                if (message.idleSeconds != null && $Object.hasOwnProperty.call(message, "idleSeconds"))
+                    object.idleSeconds = message.idleSeconds;
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset"))
+                    object.idleReset = message.idleReset;
+                if (message.fastpath != null && $Object.hasOwnProperty.call(message, "fastpath"))
+                    object.fastpath = message.fastpath;
+                if (message.groups && message.groups.length) {
+                    object.groups = $Array(message.groups.length);
+                    for (let j = 0; j < message.groups.length; ++j)
+                        object.groups[j] = message.groups[j];
+                }
                 return object;
             };
 
@@ -7973,6 +8239,65 @@ export const ananta = $root.ananta = (() => {
 
             Outbound.prototype.vip = "";
 
+            Outbound.prototype.selection = null;
+
+            Outbound.prototype.udpMapping = null;
+
+            Outbound.prototype.tcpIdleSeconds = null;
+
+            Outbound.prototype.udpIdleSeconds = null;
+
+            Outbound.prototype.idleReset = null;
+
+            Outbound.prototype.onExhaustion = null;
+
+            Outbound.prototype.queueSeconds = null;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Outbound.prototype, "_selection", {
+                get: $util.oneOfGetter($oneOfFields = ["selection"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Outbound.prototype, "_udpMapping", {
+                get: $util.oneOfGetter($oneOfFields = ["udpMapping"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Outbound.prototype, "_tcpIdleSeconds", {
+                get: $util.oneOfGetter($oneOfFields = ["tcpIdleSeconds"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Outbound.prototype, "_udpIdleSeconds", {
+                get: $util.oneOfGetter($oneOfFields = ["udpIdleSeconds"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Outbound.prototype, "_idleReset", {
+                get: $util.oneOfGetter($oneOfFields = ["idleReset"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Outbound.prototype, "_onExhaustion", {
+                get: $util.oneOfGetter($oneOfFields = ["onExhaustion"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Outbound.prototype, "_queueSeconds", {
+                get: $util.oneOfGetter($oneOfFields = ["queueSeconds"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
             Outbound.create = function(properties) {
                 return new Outbound(properties);
             };
@@ -7990,6 +8315,20 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.vipId);
                 if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
                     writer.uint32(/* id 3, wireType 2 =*/26).string(message.vip);
+                if (message.selection != null && $Object.hasOwnProperty.call(message, "selection"))
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.selection);
+                if (message.udpMapping != null && $Object.hasOwnProperty.call(message, "udpMapping"))
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.udpMapping);
+                if (message.tcpIdleSeconds != null && $Object.hasOwnProperty.call(message, "tcpIdleSeconds"))
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.tcpIdleSeconds);
+                if (message.udpIdleSeconds != null && $Object.hasOwnProperty.call(message, "udpIdleSeconds"))
+                    writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.udpIdleSeconds);
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset"))
+                    writer.uint32(/* id 8, wireType 0 =*/64).bool(message.idleReset);
+                if (message.onExhaustion != null && $Object.hasOwnProperty.call(message, "onExhaustion"))
+                    writer.uint32(/* id 9, wireType 2 =*/74).string(message.onExhaustion);
+                if (message.queueSeconds != null && $Object.hasOwnProperty.call(message, "queueSeconds"))
+                    writer.uint32(/* id 10, wireType 0 =*/80).uint32(message.queueSeconds);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -8050,6 +8389,55 @@ export const ananta = $root.ananta = (() => {
                                 delete message.vip;
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            message.selection = reader.stringVerify();
+                            message._selection = "selection";
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            message.udpMapping = reader.stringVerify();
+                            message._udpMapping = "udpMapping";
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            message.tcpIdleSeconds = reader.uint32();
+                            message._tcpIdleSeconds = "tcpIdleSeconds";
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            message.udpIdleSeconds = reader.uint32();
+                            message._udpIdleSeconds = "udpIdleSeconds";
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            message.idleReset = reader.bool();
+                            message._idleReset = "idleReset";
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 2)
+                                break;
+                            message.onExhaustion = reader.stringVerify();
+                            message._onExhaustion = "onExhaustion";
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 0)
+                                break;
+                            message.queueSeconds = reader.uint32();
+                            message._queueSeconds = "queueSeconds";
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -8074,6 +8462,7 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     return "max depth exceeded";
+                let properties = {};
                 if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
                     if (!$util.isInteger(message.dipId))
                         return "dipId: integer expected";
@@ -8083,6 +8472,41 @@ export const ananta = $root.ananta = (() => {
                 if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
                     if (!$util.isString(message.vip))
                         return "vip: string expected";
+                if (message.selection != null && $Object.hasOwnProperty.call(message, "selection")) {
+                    properties._selection = 1;
+                    if (!$util.isString(message.selection))
+                        return "selection: string expected";
+                }
+                if (message.udpMapping != null && $Object.hasOwnProperty.call(message, "udpMapping")) {
+                    properties._udpMapping = 1;
+                    if (!$util.isString(message.udpMapping))
+                        return "udpMapping: string expected";
+                }
+                if (message.tcpIdleSeconds != null && $Object.hasOwnProperty.call(message, "tcpIdleSeconds")) {
+                    properties._tcpIdleSeconds = 1;
+                    if (!$util.isInteger(message.tcpIdleSeconds))
+                        return "tcpIdleSeconds: integer expected";
+                }
+                if (message.udpIdleSeconds != null && $Object.hasOwnProperty.call(message, "udpIdleSeconds")) {
+                    properties._udpIdleSeconds = 1;
+                    if (!$util.isInteger(message.udpIdleSeconds))
+                        return "udpIdleSeconds: integer expected";
+                }
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset")) {
+                    properties._idleReset = 1;
+                    if (typeof message.idleReset !== "boolean")
+                        return "idleReset: boolean expected";
+                }
+                if (message.onExhaustion != null && $Object.hasOwnProperty.call(message, "onExhaustion")) {
+                    properties._onExhaustion = 1;
+                    if (!$util.isString(message.onExhaustion))
+                        return "onExhaustion: string expected";
+                }
+                if (message.queueSeconds != null && $Object.hasOwnProperty.call(message, "queueSeconds")) {
+                    properties._queueSeconds = 1;
+                    if (!$util.isInteger(message.queueSeconds))
+                        return "queueSeconds: integer expected";
+                }
                 return null;
             };
 
@@ -8105,6 +8529,20 @@ export const ananta = $root.ananta = (() => {
                 if (object.vip != null)
                     if (typeof object.vip !== "string" || object.vip.length)
                         message.vip = $String(object.vip);
+                if (object.selection != null)
+                    message.selection = $String(object.selection);
+                if (object.udpMapping != null)
+                    message.udpMapping = $String(object.udpMapping);
+                if (object.tcpIdleSeconds != null)
+                    message.tcpIdleSeconds = object.tcpIdleSeconds >>> 0;
+                if (object.udpIdleSeconds != null)
+                    message.udpIdleSeconds = object.udpIdleSeconds >>> 0;
+                if (object.idleReset != null)
+                    message.idleReset = $Boolean(object.idleReset);
+                if (object.onExhaustion != null)
+                    message.onExhaustion = $String(object.onExhaustion);
+                if (object.queueSeconds != null)
+                    message.queueSeconds = object.queueSeconds >>> 0;
                 return message;
             };
 
@@ -8127,6 +8565,20 @@ export const ananta = $root.ananta = (() => {
                     object.vipId = message.vipId;
                 if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
                     object.vip = message.vip;
+                if (message.selection != null && $Object.hasOwnProperty.call(message, "selection"))
+                    object.selection = message.selection;
+                if (message.udpMapping != null && $Object.hasOwnProperty.call(message, "udpMapping"))
+                    object.udpMapping = message.udpMapping;
+                if (message.tcpIdleSeconds != null && $Object.hasOwnProperty.call(message, "tcpIdleSeconds"))
+                    object.tcpIdleSeconds = message.tcpIdleSeconds;
+                if (message.udpIdleSeconds != null && $Object.hasOwnProperty.call(message, "udpIdleSeconds"))
+                    object.udpIdleSeconds = message.udpIdleSeconds;
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset"))
+                    object.idleReset = message.idleReset;
+                if (message.onExhaustion != null && $Object.hasOwnProperty.call(message, "onExhaustion"))
+                    object.onExhaustion = message.onExhaustion;
+                if (message.queueSeconds != null && $Object.hasOwnProperty.call(message, "queueSeconds"))
+                    object.queueSeconds = message.queueSeconds;
                 return object;
             };
 
@@ -8135,6 +8587,870 @@ export const ananta = $root.ananta = (() => {
             };
 
             return Outbound;
+        })();
+
+        v1.HostProbe = (function() {
+
+            const HostProbe = function (properties) {
+                this.expectedStatus = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            HostProbe.prototype.poolId = 0;
+
+            HostProbe.prototype.dipId = 0;
+
+            HostProbe.prototype.protocol = "";
+
+            HostProbe.prototype.port = 0;
+
+            HostProbe.prototype.intervalSeconds = 0;
+
+            HostProbe.prototype.timeoutSeconds = 0;
+
+            HostProbe.prototype.healthyThreshold = 0;
+
+            HostProbe.prototype.unhealthyThreshold = 0;
+
+            HostProbe.prototype.path = null;
+
+            HostProbe.prototype.host = null;
+
+            HostProbe.prototype.expectedStatus = $util.emptyArray;
+
+            HostProbe.prototype.send = null;
+
+            HostProbe.prototype.expect = null;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(HostProbe.prototype, "_path", {
+                get: $util.oneOfGetter($oneOfFields = ["path"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(HostProbe.prototype, "_host", {
+                get: $util.oneOfGetter($oneOfFields = ["host"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(HostProbe.prototype, "_send", {
+                get: $util.oneOfGetter($oneOfFields = ["send"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(HostProbe.prototype, "_expect", {
+                get: $util.oneOfGetter($oneOfFields = ["expect"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            HostProbe.create = function(properties) {
+                return new HostProbe(properties);
+            };
+
+            HostProbe.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId") && message.poolId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.poolId);
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId") && message.dipId !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.dipId);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.protocol);
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port") && message.port !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.port);
+                if (message.intervalSeconds != null && $Object.hasOwnProperty.call(message, "intervalSeconds") && message.intervalSeconds !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.intervalSeconds);
+                if (message.timeoutSeconds != null && $Object.hasOwnProperty.call(message, "timeoutSeconds") && message.timeoutSeconds !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.timeoutSeconds);
+                if (message.healthyThreshold != null && $Object.hasOwnProperty.call(message, "healthyThreshold") && message.healthyThreshold !== 0)
+                    writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.healthyThreshold);
+                if (message.unhealthyThreshold != null && $Object.hasOwnProperty.call(message, "unhealthyThreshold") && message.unhealthyThreshold !== 0)
+                    writer.uint32(/* id 8, wireType 0 =*/64).uint32(message.unhealthyThreshold);
+                if (message.path != null && $Object.hasOwnProperty.call(message, "path"))
+                    writer.uint32(/* id 9, wireType 2 =*/74).string(message.path);
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
+                    writer.uint32(/* id 10, wireType 2 =*/82).string(message.host);
+                if (message.expectedStatus != null && message.expectedStatus.length)
+                    for (let i = 0; i < message.expectedStatus.length; ++i)
+                        writer.uint32(/* id 11, wireType 2 =*/90).string(message.expectedStatus[i]);
+                if (message.send != null && $Object.hasOwnProperty.call(message, "send"))
+                    writer.uint32(/* id 12, wireType 2 =*/98).string(message.send);
+                if (message.expect != null && $Object.hasOwnProperty.call(message, "expect"))
+                    writer.uint32(/* id 13, wireType 2 =*/106).string(message.expect);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            HostProbe.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.HostProbe();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.poolId = value;
+                            else
+                                delete message.poolId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.dipId = value;
+                            else
+                                delete message.dipId;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.port = value;
+                            else
+                                delete message.port;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.intervalSeconds = value;
+                            else
+                                delete message.intervalSeconds;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.timeoutSeconds = value;
+                            else
+                                delete message.timeoutSeconds;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.healthyThreshold = value;
+                            else
+                                delete message.healthyThreshold;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.unhealthyThreshold = value;
+                            else
+                                delete message.unhealthyThreshold;
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 2)
+                                break;
+                            message.path = reader.stringVerify();
+                            message._path = "path";
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 2)
+                                break;
+                            message.host = reader.stringVerify();
+                            message._host = "host";
+                            continue;
+                        }
+                    case 11: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.expectedStatus && message.expectedStatus.length))
+                                message.expectedStatus = [];
+                            message.expectedStatus.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 12: {
+                            if (wireType !== 2)
+                                break;
+                            message.send = reader.stringVerify();
+                            message._send = "send";
+                            continue;
+                        }
+                    case 13: {
+                            if (wireType !== 2)
+                                break;
+                            message.expect = reader.stringVerify();
+                            message._expect = "expect";
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            HostProbe.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                let properties = {};
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    if (!$util.isInteger(message.poolId))
+                        return "poolId: integer expected";
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    if (!$util.isInteger(message.dipId))
+                        return "dipId: integer expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (!$util.isString(message.protocol))
+                        return "protocol: string expected";
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    if (!$util.isInteger(message.port))
+                        return "port: integer expected";
+                if (message.intervalSeconds != null && $Object.hasOwnProperty.call(message, "intervalSeconds"))
+                    if (!$util.isInteger(message.intervalSeconds))
+                        return "intervalSeconds: integer expected";
+                if (message.timeoutSeconds != null && $Object.hasOwnProperty.call(message, "timeoutSeconds"))
+                    if (!$util.isInteger(message.timeoutSeconds))
+                        return "timeoutSeconds: integer expected";
+                if (message.healthyThreshold != null && $Object.hasOwnProperty.call(message, "healthyThreshold"))
+                    if (!$util.isInteger(message.healthyThreshold))
+                        return "healthyThreshold: integer expected";
+                if (message.unhealthyThreshold != null && $Object.hasOwnProperty.call(message, "unhealthyThreshold"))
+                    if (!$util.isInteger(message.unhealthyThreshold))
+                        return "unhealthyThreshold: integer expected";
+                if (message.path != null && $Object.hasOwnProperty.call(message, "path")) {
+                    properties._path = 1;
+                    if (!$util.isString(message.path))
+                        return "path: string expected";
+                }
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host")) {
+                    properties._host = 1;
+                    if (!$util.isString(message.host))
+                        return "host: string expected";
+                }
+                if (message.expectedStatus != null && $Object.hasOwnProperty.call(message, "expectedStatus")) {
+                    if (!$Array.isArray(message.expectedStatus))
+                        return "expectedStatus: array expected";
+                    for (let i = 0; i < message.expectedStatus.length; ++i)
+                        if (!$util.isString(message.expectedStatus[i]))
+                            return "expectedStatus: string[] expected";
+                }
+                if (message.send != null && $Object.hasOwnProperty.call(message, "send")) {
+                    properties._send = 1;
+                    if (!$util.isString(message.send))
+                        return "send: string expected";
+                }
+                if (message.expect != null && $Object.hasOwnProperty.call(message, "expect")) {
+                    properties._expect = 1;
+                    if (!$util.isString(message.expect))
+                        return "expect: string expected";
+                }
+                return null;
+            };
+
+            HostProbe.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.HostProbe)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.HostProbe: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.HostProbe();
+                if (object.poolId != null)
+                    if ($Number(object.poolId) !== 0)
+                        message.poolId = object.poolId >>> 0;
+                if (object.dipId != null)
+                    if ($Number(object.dipId) !== 0)
+                        message.dipId = object.dipId >>> 0;
+                if (object.protocol != null)
+                    if (typeof object.protocol !== "string" || object.protocol.length)
+                        message.protocol = $String(object.protocol);
+                if (object.port != null)
+                    if ($Number(object.port) !== 0)
+                        message.port = object.port >>> 0;
+                if (object.intervalSeconds != null)
+                    if ($Number(object.intervalSeconds) !== 0)
+                        message.intervalSeconds = object.intervalSeconds >>> 0;
+                if (object.timeoutSeconds != null)
+                    if ($Number(object.timeoutSeconds) !== 0)
+                        message.timeoutSeconds = object.timeoutSeconds >>> 0;
+                if (object.healthyThreshold != null)
+                    if ($Number(object.healthyThreshold) !== 0)
+                        message.healthyThreshold = object.healthyThreshold >>> 0;
+                if (object.unhealthyThreshold != null)
+                    if ($Number(object.unhealthyThreshold) !== 0)
+                        message.unhealthyThreshold = object.unhealthyThreshold >>> 0;
+                if (object.path != null)
+                    message.path = $String(object.path);
+                if (object.host != null)
+                    message.host = $String(object.host);
+                if (object.expectedStatus) {
+                    if (!$Array.isArray(object.expectedStatus))
+                        throw $TypeError(".ananta.v1.HostProbe.expectedStatus: array expected");
+                    message.expectedStatus = $Array(object.expectedStatus.length);
+                    for (let i = 0; i < object.expectedStatus.length; ++i)
+                        message.expectedStatus[i] = $String(object.expectedStatus[i]);
+                }
+                if (object.send != null)
+                    message.send = $String(object.send);
+                if (object.expect != null)
+                    message.expect = $String(object.expect);
+                return message;
+            };
+
+            HostProbe.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.expectedStatus = [];
+                if (options.defaults) {
+                    object.poolId = 0;
+                    object.dipId = 0;
+                    object.protocol = "";
+                    object.port = 0;
+                    object.intervalSeconds = 0;
+                    object.timeoutSeconds = 0;
+                    object.healthyThreshold = 0;
+                    object.unhealthyThreshold = 0;
+                }
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    object.poolId = message.poolId;
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    object.dipId = message.dipId;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = message.protocol;
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    object.port = message.port;
+                if (message.intervalSeconds != null && $Object.hasOwnProperty.call(message, "intervalSeconds"))
+                    object.intervalSeconds = message.intervalSeconds;
+                if (message.timeoutSeconds != null && $Object.hasOwnProperty.call(message, "timeoutSeconds"))
+                    object.timeoutSeconds = message.timeoutSeconds;
+                if (message.healthyThreshold != null && $Object.hasOwnProperty.call(message, "healthyThreshold"))
+                    object.healthyThreshold = message.healthyThreshold;
+                if (message.unhealthyThreshold != null && $Object.hasOwnProperty.call(message, "unhealthyThreshold"))
+                    object.unhealthyThreshold = message.unhealthyThreshold;
+                if (message.path != null && $Object.hasOwnProperty.call(message, "path"))
+                    object.path = message.path;
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
+                    object.host = message.host;
+                if (message.expectedStatus && message.expectedStatus.length) {
+                    object.expectedStatus = $Array(message.expectedStatus.length);
+                    for (let j = 0; j < message.expectedStatus.length; ++j)
+                        object.expectedStatus[j] = message.expectedStatus[j];
+                }
+                if (message.send != null && $Object.hasOwnProperty.call(message, "send"))
+                    object.send = message.send;
+                if (message.expect != null && $Object.hasOwnProperty.call(message, "expect"))
+                    object.expect = message.expect;
+                return object;
+            };
+
+            HostProbe.prototype.toJSON = function() {
+                return HostProbe.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return HostProbe;
+        })();
+
+        v1.HostSecurityGroup = (function() {
+
+            const HostSecurityGroup = function (properties) {
+                this.rules = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            HostSecurityGroup.prototype.group = "";
+
+            HostSecurityGroup.prototype.rules = $util.emptyArray;
+
+            HostSecurityGroup.create = function(properties) {
+                return new HostSecurityGroup(properties);
+            };
+
+            HostSecurityGroup.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.group != null && $Object.hasOwnProperty.call(message, "group") && message.group !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.group);
+                if (message.rules != null && message.rules.length)
+                    for (let i = 0; i < message.rules.length; ++i)
+                        $root.ananta.v1.HostSecurityRule.encode(message.rules[i], writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            HostSecurityGroup.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.HostSecurityGroup();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.group = value;
+                            else
+                                delete message.group;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.rules && message.rules.length))
+                                message.rules = [];
+                            message.rules.push($root.ananta.v1.HostSecurityRule.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            HostSecurityGroup.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.group != null && $Object.hasOwnProperty.call(message, "group"))
+                    if (!$util.isString(message.group))
+                        return "group: string expected";
+                if (message.rules != null && $Object.hasOwnProperty.call(message, "rules")) {
+                    if (!$Array.isArray(message.rules))
+                        return "rules: array expected";
+                    for (let i = 0; i < message.rules.length; ++i) {
+                        let error = $root.ananta.v1.HostSecurityRule.verify(message.rules[i], _depth + 1);
+                        if (error)
+                            return "rules." + error;
+                    }
+                }
+                return null;
+            };
+
+            HostSecurityGroup.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.HostSecurityGroup)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.HostSecurityGroup: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.HostSecurityGroup();
+                if (object.group != null)
+                    if (typeof object.group !== "string" || object.group.length)
+                        message.group = $String(object.group);
+                if (object.rules) {
+                    if (!$Array.isArray(object.rules))
+                        throw $TypeError(".ananta.v1.HostSecurityGroup.rules: array expected");
+                    message.rules = $Array(object.rules.length);
+                    for (let i = 0; i < object.rules.length; ++i) {
+                        if (!$util.isObject(object.rules[i]))
+                            throw $TypeError(".ananta.v1.HostSecurityGroup.rules: object expected");
+                        message.rules[i] = $root.ananta.v1.HostSecurityRule.fromObject(object.rules[i], _depth + 1);
+                    }
+                }
+                return message;
+            };
+
+            HostSecurityGroup.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.rules = [];
+                if (options.defaults)
+                    object.group = "";
+                if (message.group != null && $Object.hasOwnProperty.call(message, "group"))
+                    object.group = message.group;
+                if (message.rules && message.rules.length) {
+                    object.rules = $Array(message.rules.length);
+                    for (let j = 0; j < message.rules.length; ++j)
+                        object.rules[j] = $root.ananta.v1.HostSecurityRule.toObject(message.rules[j], options, _depth + 1);
+                }
+                return object;
+            };
+
+            HostSecurityGroup.prototype.toJSON = function() {
+                return HostSecurityGroup.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return HostSecurityGroup;
+        })();
+
+        v1.HostSecurityRule = (function() {
+
+            const HostSecurityRule = function (properties) {
+                this.ports = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            HostSecurityRule.prototype.direction = "";
+
+            HostSecurityRule.prototype.protocol = "";
+
+            HostSecurityRule.prototype.ports = $util.emptyArray;
+
+            HostSecurityRule.prototype.peer = "";
+
+            HostSecurityRule.prototype.action = "";
+
+            HostSecurityRule.prototype.priority = 0;
+
+            HostSecurityRule.create = function(properties) {
+                return new HostSecurityRule(properties);
+            };
+
+            HostSecurityRule.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.direction != null && $Object.hasOwnProperty.call(message, "direction") && message.direction !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.direction);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.protocol);
+                if (message.ports != null && message.ports.length)
+                    for (let i = 0; i < message.ports.length; ++i)
+                        writer.uint32(/* id 3, wireType 2 =*/26).string(message.ports[i]);
+                if (message.peer != null && $Object.hasOwnProperty.call(message, "peer") && message.peer !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.peer);
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action") && message.action !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.action);
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority") && message.priority !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.priority);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            HostSecurityRule.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.HostSecurityRule();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.direction = value;
+                            else
+                                delete message.direction;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.ports && message.ports.length))
+                                message.ports = [];
+                            message.ports.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.peer = value;
+                            else
+                                delete message.peer;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.action = value;
+                            else
+                                delete message.action;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.priority = value;
+                            else
+                                delete message.priority;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            HostSecurityRule.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.direction != null && $Object.hasOwnProperty.call(message, "direction"))
+                    if (!$util.isString(message.direction))
+                        return "direction: string expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (!$util.isString(message.protocol))
+                        return "protocol: string expected";
+                if (message.ports != null && $Object.hasOwnProperty.call(message, "ports")) {
+                    if (!$Array.isArray(message.ports))
+                        return "ports: array expected";
+                    for (let i = 0; i < message.ports.length; ++i)
+                        if (!$util.isString(message.ports[i]))
+                            return "ports: string[] expected";
+                }
+                if (message.peer != null && $Object.hasOwnProperty.call(message, "peer"))
+                    if (!$util.isString(message.peer))
+                        return "peer: string expected";
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action"))
+                    if (!$util.isString(message.action))
+                        return "action: string expected";
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority"))
+                    if (!$util.isInteger(message.priority))
+                        return "priority: integer expected";
+                return null;
+            };
+
+            HostSecurityRule.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.HostSecurityRule)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.HostSecurityRule: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.HostSecurityRule();
+                if (object.direction != null)
+                    if (typeof object.direction !== "string" || object.direction.length)
+                        message.direction = $String(object.direction);
+                if (object.protocol != null)
+                    if (typeof object.protocol !== "string" || object.protocol.length)
+                        message.protocol = $String(object.protocol);
+                if (object.ports) {
+                    if (!$Array.isArray(object.ports))
+                        throw $TypeError(".ananta.v1.HostSecurityRule.ports: array expected");
+                    message.ports = $Array(object.ports.length);
+                    for (let i = 0; i < object.ports.length; ++i)
+                        message.ports[i] = $String(object.ports[i]);
+                }
+                if (object.peer != null)
+                    if (typeof object.peer !== "string" || object.peer.length)
+                        message.peer = $String(object.peer);
+                if (object.action != null)
+                    if (typeof object.action !== "string" || object.action.length)
+                        message.action = $String(object.action);
+                if (object.priority != null)
+                    if ($Number(object.priority) !== 0)
+                        message.priority = object.priority >>> 0;
+                return message;
+            };
+
+            HostSecurityRule.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.ports = [];
+                if (options.defaults) {
+                    object.direction = "";
+                    object.protocol = "";
+                    object.peer = "";
+                    object.action = "";
+                    object.priority = 0;
+                }
+                if (message.direction != null && $Object.hasOwnProperty.call(message, "direction"))
+                    object.direction = message.direction;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = message.protocol;
+                if (message.ports && message.ports.length) {
+                    object.ports = $Array(message.ports.length);
+                    for (let j = 0; j < message.ports.length; ++j)
+                        object.ports[j] = message.ports[j];
+                }
+                if (message.peer != null && $Object.hasOwnProperty.call(message, "peer"))
+                    object.peer = message.peer;
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action"))
+                    object.action = message.action;
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority"))
+                    object.priority = message.priority;
+                return object;
+            };
+
+            HostSecurityRule.prototype.toJSON = function() {
+                return HostSecurityRule.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return HostSecurityRule;
         })();
 
         v1.OwnedRange = (function() {
@@ -8543,6 +9859,17 @@ export const ananta = $root.ananta = (() => {
 
             InternalPrefix.prototype.prefix = "";
 
+            InternalPrefix.prototype.tenant = null;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(InternalPrefix.prototype, "_tenant", {
+                get: $util.oneOfGetter($oneOfFields = ["tenant"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
             InternalPrefix.create = function(properties) {
                 return new InternalPrefix(properties);
             };
@@ -8556,6 +9883,8 @@ export const ananta = $root.ananta = (() => {
                     throw $Error("max depth exceeded");
                 if (message.prefix != null && $Object.hasOwnProperty.call(message, "prefix") && message.prefix !== "")
                     writer.uint32(/* id 1, wireType 2 =*/10).string(message.prefix);
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.tenant);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -8598,6 +9927,13 @@ export const ananta = $root.ananta = (() => {
                                 delete message.prefix;
                             continue;
                         }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            message.tenant = reader.stringVerify();
+                            message._tenant = "tenant";
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -8622,9 +9958,15 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     return "max depth exceeded";
+                let properties = {};
                 if (message.prefix != null && $Object.hasOwnProperty.call(message, "prefix"))
                     if (!$util.isString(message.prefix))
                         return "prefix: string expected";
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant")) {
+                    properties._tenant = 1;
+                    if (!$util.isString(message.tenant))
+                        return "tenant: string expected";
+                }
                 return null;
             };
 
@@ -8641,6 +9983,8 @@ export const ananta = $root.ananta = (() => {
                 if (object.prefix != null)
                     if (typeof object.prefix !== "string" || object.prefix.length)
                         message.prefix = $String(object.prefix);
+                if (object.tenant != null)
+                    message.tenant = $String(object.tenant);
                 return message;
             };
 
@@ -8656,6 +10000,8 @@ export const ananta = $root.ananta = (() => {
                     object.prefix = "";
                 if (message.prefix != null && $Object.hasOwnProperty.call(message, "prefix"))
                     object.prefix = message.prefix;
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    object.tenant = message.tenant;
                 return object;
             };
 
