@@ -2,7 +2,7 @@
 import type { Env } from "../runtime/env.js";
 
 export interface Shell {
-  readonly env: Pick<Env, "clock" | "entropy" | "network">;
+  readonly env: Pick<Env, "clock" | "entropy" | "network" | "disk">;
   /** Environment variables. */
   readonly variables: Readonly<Record<string, string | undefined>>;
   /** Data, and nothing else. */

@@ -12,6 +12,7 @@ import { ADD_REPLICA, PROMOTE_REPLICA, REMOVE_REPLICA, TRANSFER_LEADERSHIP } fro
 import { formatOption, isStructured, serialize, type Format } from "../output.js";
 import { surveyedView } from "../reading.js";
 import { stateCell } from "../style.js";
+import { snapshotCommand } from "./snapshot.js";
 import { createTable, type Cell } from "../table.js";
 
 type Members = ananta.v1.MembersResponse.$Properties;
@@ -51,6 +52,7 @@ export function clusterCommand(context: Context): Command {
         change,
       ),
     );
+  cluster.addCommand(snapshotCommand(context));
   return cluster;
 }
 

@@ -5,8 +5,8 @@
 import { nodeId, type NodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { CallContext, Method } from "../../runtime/env.js";
-import type { MembershipChange } from "../raft/index.js";
+import type { CallContext, MessageStream, Method } from "../../runtime/env.js";
+import { snapshotFileParts, type MembershipChange } from "../raft/index.js";
 import type { ReplicaView } from "../replica-view.js";
 import {
   CLUSTER_ADD_REPLICA,
@@ -16,10 +16,13 @@ import {
 } from "./methods.js";
 import { readPoint } from "./read-state.js";
 
+type SnapshotStream = MessageStream<ananta.v1.SnapshotFilePart.$Properties, never>;
 type Members = ananta.v1.MembersResponse.$Properties;
 
 /** Part of the caller's deadline kept back, so that the answer still reaches it. */
 const ANSWER_RESERVE_MS = 200;
+/** To find out how much the snapshot must hold. */
+const SNAPSHOT_READ_MS = 5_000;
 /** Host name or address, IPv6 in brackets, and a port. */
 const HOST_PORT = /^(\[[0-9a-fA-F:]+\]|[^\s:[\]]+):([0-9]{1,5})$/;
 const ADDRESS_LENGTH_MAX = 255;
@@ -74,6 +77,28 @@ export class ClusterService {
     });
   }
 
+  /** The file's bytes, as fast as the caller takes them; the state is no older than the call. */
+  saveSnapshot(stream: SnapshotStream): void {
+    const sender = new PartSender(stream);
+    this.#sendSnapshot(sender).then(
+      () => stream.end(),
+      (error: unknown) => stream.end(AnantaError.from(error)),
+    );
+  }
+
+  async #sendSnapshot(sender: PartSender): Promise<void> {
+    const { config } = this.#replica;
+    const raft = this.#replica.raft();
+    await raft.readIndex(SNAPSHOT_READ_MS);
+    const { snapshot, chunks } = await raft.exportSnapshot();
+    const facts = {
+      clusterId: config.clusterId,
+      clusterEpoch: this.#replica.state.site?.clusterEpoch ?? config.clusterEpoch,
+      snapshot,
+    };
+    for await (const data of snapshotFileParts(facts, chunks)) if (!(await sender.send(data))) return;
+  }
+
   async #change(change: MembershipChange): Promise<Members> {
     await this.#replica.raft().changeMembership(change);
     return this.#shown();
@@ -101,6 +126,39 @@ export class ClusterService {
     } finally {
       channel.close();
     }
+  }
+}
+
+/** Waits while the caller reads slowly. */
+class PartSender {
+  readonly #stream: SnapshotStream;
+  #over = false;
+  #resume: (() => void) | null = null;
+
+  constructor(stream: SnapshotStream) {
+    this.#stream = stream;
+    const goOn = (): void => {
+      this.#resume?.();
+      this.#resume = null;
+    };
+    stream.listen({
+      message: () => undefined,
+      closed: () => {
+        this.#over = true;
+        goOn();
+      },
+      drained: goOn,
+    });
+  }
+
+  /** False when nobody takes it any more. */
+  async send(data: Uint8Array): Promise<boolean> {
+    if (!this.#over && !this.#stream.send({ data })) {
+      await new Promise<void>((resolve) => {
+        this.#resume = resolve;
+      });
+    }
+    return !this.#over;
   }
 }
 

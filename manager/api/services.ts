@@ -40,6 +40,7 @@ export function handlers(services: Services): readonly Handler[] {
     unary(methods.CLUSTER_PROMOTE_REPLICA, (request, call) => cluster.promoteReplica(request, call)),
     unary(methods.CLUSTER_REMOVE_REPLICA, (request, call) => cluster.removeReplica(request, call)),
     unary(methods.CLUSTER_TRANSFER_LEADERSHIP, (request, call) => cluster.transferLeadership(request, call)),
+    serverStream(methods.CLUSTER_SAVE_SNAPSHOT, (_request, stream) => cluster.saveSnapshot(stream)),
     unary(methods.SNAT_REGISTER, (request, call) => snat.register(request, call)),
     unary(methods.SNAT_ALLOCATE, (request, call) => snat.allocate(request, call)),
     unary(methods.SNAT_RELEASE, (request, call) => snat.release(request, call)),

@@ -6031,7 +6031,7 @@ export namespace ananta {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** At most 1 MiB. */
+            /** At most 1 MiB and a few bytes of framing. */
             data: Uint8Array;
 
             /**
@@ -6094,7 +6094,7 @@ export namespace ananta {
             /** Properties of a SnapshotFilePart. */
             interface $Properties {
 
-                /** At most 1 MiB. */
+                /** At most 1 MiB and a few bytes of framing. */
                 data?: (Uint8Array|null);
 
                 /** Unknown fields preserved while decoding when enabled */
