@@ -10,6 +10,7 @@ import { join, relative, resolve } from "node:path";
 import type { Port } from "../core/brands.js";
 import { createNodeEnv } from "../runtime/node/env.js";
 import type { Env } from "../runtime/env.js";
+import { mapStacksOnDemand, stackOf } from "../runtime/stacks.js";
 import { parseArguments, USAGE, type Arguments } from "./arguments.js";
 import { Demo } from "./demo.js";
 import { EmbeddedSite } from "./embedded-site.js";
@@ -189,13 +190,14 @@ async function main(): Promise<number> {
   }
 }
 
+mapStacksOnDemand();
 try {
   // At once: what an interrupted start still waits for shall not keep the process.
   process.exit(await main());
 } catch (caught) {
   const known = caught instanceof LauncherError;
   process.stderr.write(
-    `ananta: ${known ? caught.message : caught instanceof Error ? (caught.stack ?? caught.message) : String(caught)}\n`,
+    `ananta: ${known ? caught.message : caught instanceof Error ? (stackOf(caught) ?? caught.message) : String(caught)}\n`,
   );
   process.exit(1);
 }

@@ -7,6 +7,7 @@
  */
 import { writeSync } from "node:fs";
 import { AnantaError } from "../core/errors.js";
+import { mapStacksOnDemand, stackOf } from "./stacks.js";
 
 export interface Running {
   stop(): Promise<void>;
@@ -24,6 +25,7 @@ export function fail(error: unknown): never {
 
 /** Runs what `start` builds until a signal asks for its end. Resolves when it has stopped. */
 export async function runProcess(start: () => Promise<Running>): Promise<void> {
+  mapStacksOnDemand();
   process.on("uncaughtException", fail);
   process.on("unhandledRejection", fail);
   const asked = new Promise<void>((resolve) => {
@@ -49,6 +51,6 @@ export async function runProcess(start: () => Promise<Running>): Promise<void> {
 
 function describe(error: unknown): string {
   if (error instanceof AnantaError && error.code !== "INTERNAL") return `${error.message} (${error.code})`;
-  if (error instanceof AnantaError && error.cause instanceof Error) return error.cause.stack ?? error.message;
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (error instanceof AnantaError && error.cause instanceof Error) return stackOf(error.cause) ?? error.message;
+  return error instanceof Error ? (stackOf(error) ?? error.message) : String(error);
 }

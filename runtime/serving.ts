@@ -3,6 +3,7 @@
  * answer. A handler may fail in any way; the caller always gets a typed error, never silence.
  */
 import { AnantaError } from "../core/errors.js";
+import { stackOf } from "./stacks.js";
 import type { CallContext, Codec, Handler, Log } from "./env.js";
 
 /** gRPC's default limit for a received message. Long contents are chunked, the limit is never raised. */
@@ -63,7 +64,7 @@ export function handlerError(caught: unknown, path: string, log: Log): AnantaErr
     log.error("handler failed", {
       path,
       error: error.message,
-      stack: cause instanceof Error ? cause.stack : undefined,
+      stack: cause instanceof Error ? stackOf(cause) : undefined,
     });
   }
   return error;

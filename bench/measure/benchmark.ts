@@ -2,6 +2,7 @@
  * The frame of every benchmark: read its options, say on which machine it runs, show progress on stderr, and print
  * `RESULT {json}` as the last line of stdout.
  */
+import { mapStacksOnDemand, stackOf } from "../../runtime/stacks.js";
 import { machineText } from "./machine.js";
 import { tmpdir } from "node:os";
 
@@ -32,6 +33,7 @@ export const progress = (line: string): void =>
 
 /** Ends the process. */
 export async function runBenchmark<Name extends string>(benchmark: Benchmark<Name>): Promise<never> {
+  mapStacksOnDemand();
   const options = parse(benchmark, process.argv.slice(2));
   if (typeof options === "string") {
     process.stderr.write(`ananta: ${options}\n`);
@@ -47,7 +49,7 @@ export async function runBenchmark<Name extends string>(benchmark: Benchmark<Nam
     const result = await benchmark.run(options);
     print(`RESULT ${JSON.stringify(result)}`);
   } catch (caught) {
-    process.stderr.write(`ananta: ${caught instanceof Error ? (caught.stack ?? caught.message) : String(caught)}\n`);
+    process.stderr.write(`ananta: ${caught instanceof Error ? (stackOf(caught) ?? caught.message) : String(caught)}\n`);
     process.exit(1);
   }
   process.exit(0);

@@ -9,6 +9,7 @@ import { createRaftNode, type RaftNode } from "../../manager/raft/index.js";
 import { LevelStorage } from "../../manager/raft/storage/level-storage.js";
 import { bidi, unary, type MessageStream } from "../../runtime/env.js";
 import { createNodeEnv } from "../../runtime/node/env.js";
+import { mapStacksOnDemand } from "../../runtime/stacks.js";
 import { closedLoop } from "../measure/closed-loop.js";
 import { CountingStorage } from "./counting-storage.js";
 import { KeyValueStore } from "./key-value.js";
@@ -29,6 +30,7 @@ const SNAPSHOT_EVERY_ENTRIES = 100_000;
 /** Retries of the requesters inside this process while a full window refuses them. */
 const OVERLOADED_PAUSE_MS = 1;
 
+mapStacksOnDemand();
 const settings = JSON.parse(process.argv[2] ?? "null") as ReplicaSettings;
 const env = createNodeEnv({ name: `replica-${settings.id}`, dataFolder: settings.folder, logLevel: "warn" });
 const id = nodeId(settings.id);
