@@ -147,14 +147,24 @@ function hostListing({ host, connectedTo }: HostRow): Listing {
     cells: [
       host.name ?? "",
       dips.join(","),
-      connectedTo.length === 0 ? "-" : connectedTo.map((id) => `replica ${id}`).join(","),
+      (host.fenced ?? "") !== ""
+        ? stateCell("fenced")
+        : connectedTo.length === 0
+          ? "-"
+          : connectedTo.map((id) => `replica ${id}`).join(","),
     ],
     wideCells: [host.hostId ?? 0, host.incarnation ?? 0],
     document: {
       apiVersion: API_VERSION,
       kind: "Host",
       metadata: { name: host.name ?? "" },
-      status: { hostId: host.hostId ?? 0, incarnation: host.incarnation ?? 0, dips, connectedToReplicas: connectedTo },
+      status: {
+        hostId: host.hostId ?? 0,
+        incarnation: host.incarnation ?? 0,
+        dips,
+        connectedToReplicas: connectedTo,
+        fenced: host.fenced ?? "",
+      },
     },
   };
 }

@@ -145,6 +145,8 @@ function judge(
   if (!muxes.some(({ state }) => state === "live"))
     severe.push("no MUX is live: no traffic is forwarded, and no SNAT ports are granted");
   for (const { name, state } of muxes) if (state === "lost") mild.push(`MUX ${name ?? ""} is lost`);
+  const withheld = (leader?.answer ?? replicas.find(({ answer }) => answer !== null)?.answer)?.grantsWithheld ?? "";
+  if (withheld !== "") mild.push(`no SNAT ports are granted: ${withheld}`);
   severe.push(...divergence(replicas));
   const health: ClusterView["health"] = severe.length > 0 ? "unhealthy" : mild.length > 0 ? "degraded" : "healthy";
   return { health, problems: [...severe, ...mild] };

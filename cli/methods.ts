@@ -18,6 +18,7 @@ export const WATCH = operator<ananta.v1.WatchRequest.$Properties, Decoded<"Watch
 export const CLUSTER_STATUS = operator<ananta.v1.ClusterStatusRequest.$Properties, Decoded<"ClusterStatusResponse">>(
   "clusterStatus",
 );
+export const FENCE_HOST = operator<ananta.v1.FenceHostRequest.$Properties, Decoded<"FenceHostResponse">>("fenceHost");
 export const EXPLAIN_FLOW = operator<ananta.v1.ExplainFlowRequest.$Properties, Decoded<"ExplainFlowResponse">>(
   "explainFlow",
 );

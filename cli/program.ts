@@ -8,6 +8,7 @@ import { describeCommand } from "./commands/describe.js";
 import { explainCommand } from "./commands/explain.js";
 import { flowCommand } from "./commands/flow.js";
 import { getCommand } from "./commands/get.js";
+import { hostCommand } from "./commands/host.js";
 import { snatCommand } from "./commands/snat.js";
 import { statusCommand } from "./commands/status.js";
 import { versionCommand } from "./commands/version.js";
@@ -50,6 +51,7 @@ function createProgram(context: Context): Command {
     statusCommand,
     clusterCommand,
     snatCommand,
+    hostCommand,
     flowCommand,
     explainCommand,
     versionCommand,

@@ -6,6 +6,9 @@ import type { MuxStreams } from "../projection/mux-streams.js";
 import type { Acknowledgements } from "../projection/acknowledgements.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Pipeline } from "../stages/pipeline.js";
+import type { StateMachine } from "../state/state-machine.js";
+
+const HOSTS_NAMED_MAX = 10;
 
 export interface ClusterStatusOptions {
   readonly replica: ReplicaView;
@@ -15,6 +18,21 @@ export interface ClusterStatusOptions {
   readonly acknowledgements: Acknowledgements;
   readonly version: string;
   readonly pid: number;
+}
+
+/** After a restore: what must happen before ports are granted again. */
+function withheld(state: StateMachine): string {
+  const unsettled = state.unsettledEpoch();
+  if (unsettled === null) return "";
+  const names = unsettled.missing.slice(0, HOSTS_NAMED_MAX).map((id) => state.host(id)?.name ?? String(id));
+  const more = unsettled.missing.length - names.length;
+  const waitMs = Math.max(0, unsettled.notBeforeMs - state.clusterTimeMs);
+  const hosts = `${unsettled.missing.length} hosts have yet to declare their ports or be fenced: ${names.join(", ")}`;
+  const why = [
+    ...(names.length === 0 ? [] : [more > 0 ? `${hosts} and ${more} more` : hosts]),
+    ...(waitMs === 0 ? [] : [`ports rest for another ${Math.ceil(waitMs / 1_000)} s`]),
+  ];
+  return `epoch ${unsettled.clusterEpoch} began with a restore: ${why.join("; ")}`;
 }
 
 export function clusterStatus(
@@ -76,7 +94,9 @@ export function clusterStatus(
       incarnation: host.incarnation,
       dips: host.dips.map((id) => state.dip(id)?.address ?? ""),
       connectedHere: options.agentStreams.isConnected(host.hostId),
+      fenced: state.fence(host.hostId)?.reason ?? "",
     })),
+    grantsWithheld: withheld(state),
     digest: request.digest === true ? state.digest() : "",
     vips: state.objects("Vip", null).length,
     stages: pipeline.counters().map(({ name, queued, handled, refused }) => ({ name, queued, handled, refused })),

@@ -15,6 +15,10 @@ export const OPERATOR_DELETE = operator<ananta.v1.DeleteRequest.$Properties, ana
   "delete",
 );
 export const OPERATOR_WATCH = operator<ananta.v1.WatchRequest.$Properties, ananta.v1.WatchEvent.$Properties>("watch");
+export const OPERATOR_FENCE_HOST = operator<
+  ananta.v1.FenceHostRequest.$Properties,
+  ananta.v1.FenceHostResponse.$Properties
+>("fenceHost");
 export const OPERATOR_CLUSTER_STATUS = operator<
   ananta.v1.ClusterStatusRequest.$Properties,
   ananta.v1.ClusterStatusResponse.$Properties

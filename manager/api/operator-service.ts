@@ -12,6 +12,8 @@ import { whenInForce } from "./in-force.js";
 import { objectsFromWire, wireObject, wireObjects } from "./wire-objects.js";
 import { readPoint } from "./read-state.js";
 
+/** Of why a host was fenced, in characters. */
+const REASON_MAX = 256;
 /** Part of the caller's deadline kept back, so that the answer still reaches it. */
 const ANSWER_RESERVE_MS = 200;
 const OBJECTS_MAX = 1_000;
@@ -66,6 +68,22 @@ export class OperatorService {
     const tenant = (request.tenant ?? "") === "" ? null : (request.tenant ?? null);
     const objects = this.#replica.state.objects(kind, tenant);
     return { objects: [...wireObjects(objects, this.#replica.state, this.#replica.muxSafeIndex.value)], index, ageMs };
+  }
+
+  async fenceHost(
+    request: ananta.v1.FenceHostRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.FenceHostResponse.$Properties> {
+    const reason = (request.reason ?? "").trim();
+    if (reason === "" || reason.length > REASON_MAX) {
+      throw new AnantaError("INVALID_ARGUMENT", `reason: ${reason.length} characters; say why, in 1 to ${REASON_MAX}`);
+    }
+    const command: Command = { kind: "fence-host", name: checkName(request.host, "host"), reason };
+    const result = await this.#replica.submit({ origin: checkOrigin(request.origin), command }, budget(call));
+    throwIfRefused(result);
+    if (!result.ok || result.value.kind !== "host-fenced")
+      throw new AnantaError("INTERNAL", "the command was answered with another kind of value");
+    return { ranges: result.value.ranges, index: result.index };
   }
 
   async #change(change: {

@@ -33,6 +33,7 @@ export function handlers(services: Services): readonly Handler[] {
     unary(methods.OPERATOR_LIST, (request, call) => operator.list(request, call)),
     unary(methods.OPERATOR_DELETE, (request, call) => operator.delete(request, call)),
     serverStream(methods.OPERATOR_WATCH, (request, stream) => watches.open(request, stream)),
+    unary(methods.OPERATOR_FENCE_HOST, (request, call) => operator.fenceHost(request, call)),
     unary(methods.OPERATOR_CLUSTER_STATUS, (request) => Promise.resolve(clusterStatus(request))),
     unary(methods.OPERATOR_EXPLAIN_FLOW, (request) => explainFlow.explain(request)),
     unary(methods.CLUSTER_MEMBERS, (request, call) => cluster.members(request, call)),

@@ -21,7 +21,7 @@ import type {
 } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 import type { Acknowledgements } from "./acknowledgements.js";
-import { checkIdentity, isName, ownIdentity, type PeerIdentity } from "./identity.js";
+import { checkIdentity, isName, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { ManagerListNews } from "./manager-list.js";
 import { checkOrigin } from "./origin.js";
 import { HOST_SCOPE } from "./projection-wire.js";
@@ -53,6 +53,7 @@ export class AgentStreams {
   readonly #options: AgentStreamsOptions;
   readonly #sessions = new Set<AgentSession>();
   #pumpedTo = 0 as LogIndex;
+  #epoch = 0;
 
   constructor(options: AgentStreamsOptions) {
     this.#options = options;
@@ -66,6 +67,10 @@ export class AgentStreams {
   /** The applied index or muxSafeIndex has advanced: hosts whose view changed are told at once, the rest with a beat. */
   advanced(): void {
     const { effects, state } = this.#options.replica;
+    if (state.clusterEpoch !== this.#epoch) {
+      if (this.#epoch !== 0) for (const session of [...this.#sessions]) session.end(newEpoch(state.clusterEpoch));
+      this.#epoch = state.clusterEpoch;
+    }
     const limit = agentLimit(this.#options.replica);
     if (limit <= this.#pumpedTo) return;
     const changed = effects.covers(this.#pumpedTo) ? effects.hostsChanged(this.#pumpedTo, limit) : null;
@@ -136,7 +141,7 @@ class AgentSession {
     if (this.#registered === null) return false;
     const host = this.#options.replica.state.host(this.#registered.hostId);
     if (host === null || host.incarnation <= this.#registered.incarnation) return false;
-    this.#end(
+    this.end(
       new AnantaError(
         "STALE_INCARNATION",
         `start ${this.#registered.incarnation} of host "${host.name}" was followed by start ${host.incarnation}`,
@@ -145,7 +150,7 @@ class AgentSession {
     return true;
   }
 
-  #end(error: AnantaError): void {
+  end(error: AnantaError): void {
     this.#stream.end(error);
     this.#close();
   }
@@ -154,7 +159,7 @@ class AgentSession {
     try {
       work();
     } catch (caught) {
-      this.#end(AnantaError.from(caught));
+      this.end(AnantaError.from(caught));
     }
   }
 
@@ -177,7 +182,7 @@ class AgentSession {
       origin = checkOrigin(hello.origin);
       command = registration(this.#hello, hello.dips ?? [], hello.heldRanges ?? []);
     } catch (caught) {
-      this.#end(AnantaError.from(caught));
+      this.end(AnantaError.from(caught));
       return;
     }
     const result = await replica.submit({ origin, command }, REGISTER_DEADLINE_MS, () => !this.#over);
@@ -187,12 +192,12 @@ class AgentSession {
       if (problem !== null) throw problem;
       await replica.whenApplied(result.index, REGISTER_DEADLINE_MS);
     } catch (caught) {
-      this.#end(AnantaError.from(caught));
+      this.end(AnantaError.from(caught));
       return;
     }
     if (this.#over || !result.ok) return;
     if (result.value.kind !== "host-registered") {
-      this.#end(new AnantaError("INVALID_ARGUMENT", "origin: it belongs to an earlier request of another kind"));
+      this.end(new AnantaError("INVALID_ARGUMENT", "origin: it belongs to an earlier request of another kind"));
       return;
     }
     const { hostId, incarnation, dips, refusedRanges } = result.value;

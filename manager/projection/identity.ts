@@ -47,6 +47,10 @@ export function checkIdentity(
   return { name: node, bootId, incarnation: identity.incarnation ?? 0 };
 }
 
+/** What was said in the old epoch does not count in the new one: every receiver says hello again. */
+export const newEpoch = (clusterEpoch: number): AnantaError =>
+  new AnantaError("UNAVAILABLE", `cluster epoch ${clusterEpoch} has begun: say hello again`);
+
 export function ownIdentity(replica: ReplicaView): ananta.v1.Identity.$Properties {
   return {
     clusterId: replica.config.clusterId,

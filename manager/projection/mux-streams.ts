@@ -14,7 +14,7 @@ import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { MuxCapacity } from "../state/commands.js";
 import type { Acknowledgements } from "./acknowledgements.js";
-import { checkIdentity, ownIdentity, type PeerIdentity } from "./identity.js";
+import { checkIdentity, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { ManagerListNews } from "./manager-list.js";
 import { checkOrigin } from "./origin.js";
 import { MUX_SCOPE } from "./projection-wire.js";
@@ -44,6 +44,7 @@ export interface MuxStreamsOptions {
 export class MuxStreams {
   readonly #options: MuxStreamsOptions;
   readonly #sessions = new Set<MuxSession>();
+  #epoch = 0;
 
   constructor(options: MuxStreamsOptions) {
     this.#options = options;
@@ -56,6 +57,11 @@ export class MuxStreams {
 
   /** Something was applied. */
   advanced(): void {
+    const { clusterEpoch } = this.#options.replica.state;
+    if (clusterEpoch !== this.#epoch) {
+      if (this.#epoch !== 0) for (const session of [...this.#sessions]) session.end(newEpoch(clusterEpoch));
+      this.#epoch = clusterEpoch;
+    }
     for (const session of this.#sessions) session.pump();
   }
 

@@ -211,8 +211,10 @@ export class Pipeline {
         this.#stages.snatManagement.offer("release", this.#queued(submission, this.#tenantOf(command)));
         return;
       case "register-host":
+      case "fence-host":
         this.#stages.hostAgentManagement.offer("register", this.#queued(submission, command.name));
         return;
+      case "begin-epoch":
       case "join-mux":
       case "leave-mux":
       case "lose-mux":

@@ -83,6 +83,10 @@ function encodeCommand(command: Command): Fields {
   switch (kind) {
     case "bootstrap":
       return [kind, command.clusterId, command.clusterEpoch, command.hashKey];
+    case "begin-epoch":
+      return [kind, command.clusterEpoch];
+    case "fence-host":
+      return [kind, command.name, command.reason];
     case "start-replica":
       return [kind, command.nodeId, command.bootId];
     case "apply-objects":
@@ -145,6 +149,12 @@ function decodeCommand(fields: Fields, at: number): Command {
         clusterEpoch: count(b, "clusterEpoch"),
         hashKey: text(c, "hashKey"),
       };
+    case "begin-epoch":
+      expect(1);
+      return { kind, clusterEpoch: integer(a, 1, 0xffffffff, "clusterEpoch") };
+    case "fence-host":
+      expect(2);
+      return { kind, name: label(a, "name"), reason: text(b, "reason") };
     case "start-replica":
       expect(2);
       return { kind, nodeId: integer(a, 1, 65_535, "nodeId") as NodeId, bootId: text(b, "bootId") };

@@ -35,11 +35,13 @@ export interface Origin {
 
 export type Command =
   | BootstrapCommand
+  | BeginEpochCommand
   | StartReplicaCommand
   | ApplyObjectsCommand
   | DeleteObjectsCommand
   | ActivateCommand
   | RegisterHostCommand
+  | FenceHostCommand
   | JoinMuxCommand
   | LeaveMuxCommand
   | LoseMuxCommand
@@ -57,6 +59,28 @@ export interface BootstrapCommand {
   /** The site's flow-hash key, 16 hex digits, the same on every MUX and agent for ever. */
   readonly hashKey: string;
 }
+
+/**
+ * The state was restored from a snapshot file and a new cluster epoch begins. Proposed by the first leader whose configured
+ * epoch is above the state's. Nothing is granted until every known host has declared what it holds or was fenced, and
+ * 120 s of cluster time have passed (see `cluster-epoch`).
+ */
+export interface BeginEpochCommand {
+  readonly kind: "begin-epoch";
+  /** Above the state's; the same again is harmless. */
+  readonly clusterEpoch: number;
+}
+
+/**
+ * For the leader after a restore. When it takes office:
+ *
+ *   const { site } = state;
+ *   if (site !== null && config.clusterEpoch > site.clusterEpoch) propose(beginEpoch(config.clusterEpoch));
+ *
+ * No origin is needed: a second proposal of the same epoch changes nothing. Streams opened in the old epoch end once it is
+ * applied; their hosts come back with a new hello. `StateMachine.unsettledEpoch()` tells why nothing is granted yet.
+ */
+export const beginEpoch = (clusterEpoch: number): BeginEpochCommand => ({ kind: "begin-epoch", clusterEpoch });
 
 /** A Manager process has started: gives it an incarnation, a committed start number. */
 export interface StartReplicaCommand {
@@ -99,6 +123,14 @@ export interface RegisterHostCommand {
   readonly dips: readonly { readonly tenant: string; readonly address: IpAddress; readonly locator: IpAddress }[];
   /** Ranges that the agent has on disk. What it owns but does not declare is orphaned (DESIGN §6). */
   readonly heldRanges: readonly HeldRange[];
+}
+
+/** An operator declares the host dead: its process is off for good, and none of its ports is in use. */
+export interface FenceHostCommand {
+  readonly kind: "fence-host";
+  readonly name: string;
+  /** Said by the operator, shown later; 1..256 characters. */
+  readonly reason: string;
 }
 
 /** `count` ranges of 8 ports from `range` on: ports [range * 8, (range + count) * 8). */

@@ -34,6 +34,9 @@ export function createStateMachine(): InspectableStateMachine {
     get clusterTimeMs() {
       return state.time.nowMs;
     },
+    get clusterEpoch() {
+      return state.site?.clusterEpoch ?? 0;
+    },
     get site() {
       return state.site;
     },
@@ -61,6 +64,8 @@ export function createStateMachine(): InspectableStateMachine {
     dip: (id) => state.dips.get(id),
     muxes: () => state.muxes.all(),
     replicas: () => [...state.replicas.values()].sort((a, b) => a.nodeId - b.nodeId),
+    unsettledEpoch: () => state.epoch.unsettled(state.site?.clusterEpoch ?? 0),
+    fence: (host) => state.fences.get(host) ?? null,
     snatBlocks: (filter) => listBlocks(state, filter),
     snatUsage: () => listUsage(state),
     pendingActivation: () => pendingActivation(state),
@@ -76,6 +81,7 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   state.time.advanceTo(batch.clusterTimeMs);
   const nowMs = state.time.nowMs;
   state.sessions.expire(nowMs);
+  state.epoch.advance(nowMs);
   for (const { space } of state.snat.endQuarantines(nowMs, batch.muxSafeIndex, state.muxes.everJoined)) {
     if (state.objects.vipAt(space.vip) === null) state.snat.closeIfEmpty(space.vip);
   }

@@ -11,5 +11,5 @@ export function formerBootsAfter(
 ): readonly string[] {
   if (before === null) return [];
   if (before.bootId === bootId) return before.formerBootIds;
-  return [before.bootId, ...before.formerBootIds].slice(0, FORMER_BOOTS_MAX);
+  return [...new Set([before.bootId, ...before.formerBootIds])].slice(0, FORMER_BOOTS_MAX); // of a fenced host it is among them
 }

@@ -56,6 +56,23 @@ export class QuarantineQueue {
     }
   }
 
+  /** Takes one range out, wherever in the queue it rests. Walks the whole queue: only after a restore. */
+  remove(space: PortSpace, range: number): void {
+    const rest = [...this].flatMap((entry): Quarantine[] => {
+      if (entry.space !== space || range < entry.range || range >= entry.range + entry.count) return [entry];
+      const before = { ...entry, count: range - entry.range };
+      const after = { ...entry, range: range + 1, count: entry.range + entry.count - range - 1 };
+      return [before, after].filter(({ count }) => count > 0);
+    });
+    for (const entry of this) {
+      entry.space.firstQuarantine = null;
+      entry.space.lastQuarantine = null;
+    }
+    this.entries = [];
+    this.head = 0;
+    for (const entry of rest) this.push({ ...entry, nextInSpace: null });
+  }
+
   *[Symbol.iterator](): Iterator<Quarantine> {
     for (let at = this.head; at < this.entries.length; at++) yield this.entries[at]!; // at < length
   }

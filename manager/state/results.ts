@@ -34,6 +34,9 @@ export type CommandValue =
       /** Declared, but owned by somebody else or by nobody: the agent must stop using these at once. */
       readonly refusedRanges: readonly RangeBlock[];
     }
+  | { readonly kind: "epoch-begun"; readonly clusterEpoch: number; readonly hosts: number }
+  /** `ranges`: how many began to rest. */
+  | { readonly kind: "host-fenced"; readonly hostId: HostId; readonly ranges: number }
   | { readonly kind: "mux-joined"; readonly muxId: MuxId; readonly incarnation: number }
   | { readonly kind: "snat-allocated"; readonly blocks: readonly RangeBlock[] }
   | { readonly kind: "snat-released"; readonly ranges: number };

@@ -11,7 +11,6 @@
  * has expired. Expired sessions are therefore remembered by name for another 24 h (tombstones), the oldest forgotten
  * first when there are more than 100,000: a copy would have to be older than that to be taken for new.
  */
-import { assert } from "../../core/assert.js";
 import type { Origin } from "./commands.js";
 import type { CommandResult } from "./results.js";
 
@@ -110,9 +109,17 @@ export class Sessions {
   /** Keeps the answer of a request that `admit` let through. */
   remember(origin: Origin, result: CommandResult): void {
     const session = this.sessions.get(origin.session);
-    assert(session !== undefined, "a request is admitted before it is executed");
+    if (session === undefined) return; // the request itself has ended all sessions
     session.newestSequence = Math.max(session.newestSequence, origin.sequence);
     session.answers[origin.sequence % SESSION_WINDOW] = { sequence: origin.sequence, result };
+  }
+
+  /** Expires all of them, the least recently used first. */
+  expireAll(nowMs: number): void {
+    for (let session = this.oldest; session !== null; session = session.newer) this.tombstones.set(session.id, nowMs);
+    this.sessions.clear();
+    this.oldest = null;
+    this.newest = null;
   }
 
   /** Expires what was not used for 10 minutes, and forgets old tombstones. */

@@ -12,6 +12,8 @@ import type { Site } from "./state.js";
 export const SNAPSHOT_FORMAT_VERSION = 1;
 
 export type HeadLine = ["head", LogIndex, number, Site | null, number, number];
+export type EpochLine = ["epoch", number, LogIndex, readonly HostId[]];
+export type FenceLine = ["fence", HostId, LogIndex, string];
 export type ReplicaLine = ["replica", NodeId, number, string];
 export type DipLine = ["dip", string, IpAddress, HostId | 0, IpAddress | 0];
 export type HostLine = ["host", HostId, string, number, string, readonly DipId[], LogIndex, readonly string[]];
@@ -56,6 +58,8 @@ export type ExpiredLine = ["expired", readonly (readonly [string, number])[]];
 export type EndLine = ["end", number];
 export type Line =
   | HeadLine
+  | EpochLine
+  | FenceLine
   | ReplicaLine
   | DipLine
   | HostLine

@@ -59,6 +59,12 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       state.objects.nextPoolId = line[4];
       state.objects.nextVipId = line[5];
       return;
+    case "epoch":
+      state.epoch.begin(line[1], line[2], line[3]);
+      return;
+    case "fence":
+      state.fences.set(line[1], { index: line[2], reason: line[3] });
+      return;
     case "replica":
       state.replicas.set(line[1], { nodeId: line[1], incarnation: line[2], bootId: line[3] });
       return;

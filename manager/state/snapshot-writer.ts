@@ -44,6 +44,10 @@ function* snapshotLines(state: State): Iterable<Line> {
   const namedSite =
     site === null ? null : { clusterId: site.clusterId, clusterEpoch: site.clusterEpoch, hashKey: site.hashKey };
   yield ["head", state.appliedIndex, state.time.nowMs, namedSite, objects.nextPoolId, objects.nextVipId];
+  const epoch = state.epoch.record();
+  if (epoch !== null) yield ["epoch", epoch.atMs, epoch.index, epoch.missing];
+  for (const [hostId, { index, reason }] of [...state.fences].sort(([a], [b]) => a - b))
+    yield ["fence", hostId, index, reason];
   for (const replica of [...state.replicas.values()].sort((a, b) => a.nodeId - b.nodeId)) {
     yield ["replica", replica.nodeId, replica.incarnation, replica.bootId];
   }

@@ -3,14 +3,14 @@
  * VIP; silence never ends it (DESIGN §6). Checks of who may ask are in `apply/snat`; here is only the stock.
  *
  * Invariants: (I1) a range of a (VIP, protocol) has at most one owner. (I2) A range goes from one DIP to another only
- * through quarantine. (I3) A range that holds a rule's port is neither owned nor quarantined. (I4) Counts equal what the
+ * through quarantine, but for what a host turns out to hold after a restore. (I3) A range that holds a rule's port is neither owned nor quarantined. (I4) Counts equal what the
  * ranges' states say.
  */
 import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
 import type { RangeBlock } from "./commands.js";
 import { byAddress } from "./order.js";
 import { SNAT_PROTOCOLS, type SnatProtocol } from "./port-ranges.js";
-import { PortSpace } from "./port-space.js";
+import { PortSpace, RANGE_OWNED, RANGE_QUARANTINED } from "./port-space.js";
 import { type Quarantine, QuarantineQueue, quarantineIsOver } from "./quarantine.js";
 
 interface SpacePair {
@@ -123,13 +123,7 @@ export class SnatAllocator {
 
   /** Ends the ownership of `dip` over the block, all of which it owns; the block's quarantine begins. */
   release(space: PortSpace, first: number, count: number, dip: DipId, moment: ReleaseMoment): void {
-    space.quarantine(first, count, dip);
-    this.ownedTotal -= count;
-    if (space.ownedBy(dip) === 0) {
-      const spaces = this.spacesOfDip.get(dip);
-      spaces?.delete(space);
-      if (spaces?.size === 0) this.spacesOfDip.delete(dip);
-    }
+    this.disown(space, first, count, dip);
     this.quarantines.push({
       space,
       range: first,
@@ -139,6 +133,25 @@ export class SnatAllocator {
       releaseIndex: moment.index,
       nextInSpace: null,
     });
+  }
+
+  /** Makes `dip` the owner of one range that is not excluded, whatever it was. Only after a restore: it skips quarantine. */
+  takeOver(space: PortSpace, range: number, dip: DipId, index: LogIndex): void {
+    if (space.stateOf(range) === RANGE_OWNED) this.disown(space, range, 1, space.ownerOf(range));
+    else if (space.stateOf(range) === RANGE_QUARANTINED) this.quarantines.remove(space, range);
+    if (space.stateOf(range) === RANGE_QUARANTINED) space.endQuarantine(range, 1);
+    const { cursor } = space;
+    this.take(space, range, 1, dip, index);
+    space.cursor = cursor;
+  }
+
+  private disown(space: PortSpace, first: number, count: number, dip: DipId): void {
+    space.quarantine(first, count, dip);
+    this.ownedTotal -= count;
+    if (space.ownedBy(dip) > 0) return;
+    const spaces = this.spacesOfDip.get(dip);
+    spaces?.delete(space);
+    if (spaces?.size === 0) this.spacesOfDip.delete(dip);
   }
 
   /** Ends every quarantine that is over. */

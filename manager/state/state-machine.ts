@@ -5,15 +5,20 @@
 import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, VipId } from "../../core/brands.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import type { MuxItem } from "../../dataplane/mux-items.js";
+import type { UnsettledEpoch } from "./cluster-epoch.js";
 import type { Command, CommandBatch, MuxCapacity } from "./commands.js";
 import type { AnyStoredObject, Dip, ObjectKind, ObjectRef } from "./objects.js";
 import type { AppliedBatch, CommandResult } from "./results.js";
+import type { Fence } from "./state.js";
 
 export interface StateMachine {
   readonly appliedIndex: LogIndex;
   readonly clusterTimeMs: number;
   /** Null before `bootstrap` was applied. */
   readonly site: { readonly clusterId: string; readonly clusterEpoch: number; readonly hashKey: string } | null;
+
+  /** Of the state, not of the configuration: 0 before `bootstrap`; raised by `begin-epoch`. */
+  readonly clusterEpoch: number;
 
   /** `index` is above `appliedIndex`. A batch without commands lets time pass. */
   apply(batch: CommandBatch, index: LogIndex): AppliedBatch;
@@ -43,6 +48,10 @@ export interface StateMachine {
   host(id: HostId): Host | null;
   hostByName(name: string): Host | null;
   dip(id: DipId): Dip | null;
+  /** Why nothing is granted after a restore; null: nothing is in the way. */
+  unsettledEpoch(): UnsettledEpoch | null;
+  /** Null: the host is not fenced. */
+  fence(host: HostId): Fence | null;
   muxes(): readonly Mux[];
   replicas(): readonly { readonly nodeId: NodeId; readonly incarnation: number; readonly bootId: string }[];
   /** Owned and quarantined ranges, merged into blocks, ordered by (vip, protocol, range). */

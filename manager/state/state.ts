@@ -1,5 +1,6 @@
 /** The whole replicated state, one part per concept. `apply/` changes it, `snapshot` writes and reads it. */
-import type { LogIndex, NodeId } from "../../core/brands.js";
+import type { HostId, LogIndex, NodeId } from "../../core/brands.js";
+import { ClusterEpoch } from "./cluster-epoch.js";
 import { ClusterTime } from "./cluster-time.js";
 import { DipTable } from "./dip-table.js";
 import { HostTable } from "./host-table.js";
@@ -22,11 +23,19 @@ export interface Replica {
   readonly bootId: string;
 }
 
+/** An operator's declaration that a host is dead; ends when a new process of it registers. */
+export interface Fence {
+  readonly index: LogIndex;
+  readonly reason: string;
+}
+
 export interface State {
   /** The last entry applied; 0 before the first. */
   appliedIndex: LogIndex;
   site: Site | null;
   readonly time: ClusterTime;
+  readonly epoch: ClusterEpoch;
+  readonly fences: Map<HostId, Fence>;
   readonly replicas: Map<NodeId, Replica>;
   readonly sessions: Sessions;
   readonly objects: VipMap;
@@ -52,6 +61,8 @@ export function createState(): State {
     appliedIndex: 0 as LogIndex,
     site: null,
     time: new ClusterTime(),
+    epoch: new ClusterEpoch(),
+    fences: new Map(),
     replicas: new Map(),
     sessions: new Sessions(),
     ...parts,

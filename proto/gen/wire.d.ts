@@ -7829,6 +7829,12 @@ export namespace ananta {
             /** Changes of objects in log order, from an index on; first the present state when from_index is 0. */
             watch: ananta.v1.OperatorService.Watch;
 
+            /**
+             * Declares a host dead: its ports begin to rest, its DIPs may run elsewhere, its present process is refused from now on.
+             * NOT_FOUND for a host that never registered. Fenced already: nothing happens.
+             */
+            fenceHost: ananta.v1.OperatorService.FenceHost;
+
             /** Calls ClusterStatus. */
             clusterStatus: ananta.v1.OperatorService.ClusterStatus;
 
@@ -7931,6 +7937,28 @@ export namespace ananta {
               readonly responseType: "WatchEvent";
               readonly requestStream: undefined;
               readonly responseStream: true;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.OperatorService#fenceHost}.
+             * @param error Error, if any
+             * @param [response] FenceHostResponse
+             */
+            type FenceHostCallback = (error: (Error|null), response?: ananta.v1.FenceHostResponse) => void;
+
+            /**
+             * Declares a host dead: its ports begin to rest, its DIPs may run elsewhere, its present process is refused from now on.
+             * NOT_FOUND for a host that never registered. Fenced already: nothing happens.
+             */
+            type FenceHost = {
+              (request: ananta.v1.IFenceHostRequest, callback: ananta.v1.OperatorService.FenceHostCallback): void;
+              (request: ananta.v1.IFenceHostRequest): Promise<ananta.v1.FenceHostResponse>;
+              readonly name: "FenceHost";
+              readonly path: "/ananta.v1.OperatorService/FenceHost";
+              readonly requestType: "FenceHostRequest";
+              readonly responseType: "FenceHostResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
             };
 
             /**
@@ -10359,6 +10387,210 @@ export namespace ananta {
         }
 
         /**
+         * Properties of a FenceHostRequest.
+         * @deprecated Use ananta.v1.FenceHostRequest.$Properties instead.
+         */
+        interface IFenceHostRequest extends ananta.v1.FenceHostRequest.$Properties {
+        }
+
+        /** Represents a FenceHostRequest. */
+        class FenceHostRequest {
+
+            /**
+             * Constructs a new FenceHostRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.FenceHostRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** FenceHostRequest origin. */
+            origin?: (ananta.v1.Origin.$Properties|null);
+
+            /** FenceHostRequest host. */
+            host: string;
+
+            /** Kept and shown: 1 to 256 characters. */
+            reason: string;
+
+            /**
+             * Creates a new FenceHostRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns FenceHostRequest instance
+             */
+            static create(properties: ananta.v1.FenceHostRequest.$Shape): ananta.v1.FenceHostRequest & ananta.v1.FenceHostRequest.$Shape;
+            static create(properties?: ananta.v1.FenceHostRequest.$Properties): ananta.v1.FenceHostRequest;
+
+            /**
+             * Encodes the specified FenceHostRequest message. Does not implicitly {@link ananta.v1.FenceHostRequest.verify|verify} messages.
+             * @param message FenceHostRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.FenceHostRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FenceHostRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.FenceHostRequest & ananta.v1.FenceHostRequest.$Shape} FenceHostRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FenceHostRequest & ananta.v1.FenceHostRequest.$Shape;
+
+            /**
+             * Verifies a FenceHostRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a FenceHostRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns FenceHostRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.FenceHostRequest;
+
+            /**
+             * Creates a plain object from a FenceHostRequest message. Also converts values to other types if specified.
+             * @param message FenceHostRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.FenceHostRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this FenceHostRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace FenceHostRequest {
+
+            /** Properties of a FenceHostRequest. */
+            interface $Properties {
+
+                /** FenceHostRequest origin */
+                origin?: (ananta.v1.Origin.$Properties|null);
+
+                /** FenceHostRequest host */
+                host?: (string|null);
+
+                /** Kept and shown: 1 to 256 characters. */
+                reason?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FenceHostRequest. */
+            type $Shape = ananta.v1.FenceHostRequest.$Properties;
+        }
+
+        /**
+         * Properties of a FenceHostResponse.
+         * @deprecated Use ananta.v1.FenceHostResponse.$Properties instead.
+         */
+        interface IFenceHostResponse extends ananta.v1.FenceHostResponse.$Properties {
+        }
+
+        /** Represents a FenceHostResponse. */
+        class FenceHostResponse {
+
+            /**
+             * Constructs a new FenceHostResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.FenceHostResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** SNAT ranges that began to rest. */
+            ranges: number;
+
+            /** FenceHostResponse index. */
+            index: number;
+
+            /**
+             * Creates a new FenceHostResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns FenceHostResponse instance
+             */
+            static create(properties: ananta.v1.FenceHostResponse.$Shape): ananta.v1.FenceHostResponse & ananta.v1.FenceHostResponse.$Shape;
+            static create(properties?: ananta.v1.FenceHostResponse.$Properties): ananta.v1.FenceHostResponse;
+
+            /**
+             * Encodes the specified FenceHostResponse message. Does not implicitly {@link ananta.v1.FenceHostResponse.verify|verify} messages.
+             * @param message FenceHostResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.FenceHostResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FenceHostResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.FenceHostResponse & ananta.v1.FenceHostResponse.$Shape} FenceHostResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FenceHostResponse & ananta.v1.FenceHostResponse.$Shape;
+
+            /**
+             * Verifies a FenceHostResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a FenceHostResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns FenceHostResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.FenceHostResponse;
+
+            /**
+             * Creates a plain object from a FenceHostResponse message. Also converts values to other types if specified.
+             * @param message FenceHostResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.FenceHostResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this FenceHostResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace FenceHostResponse {
+
+            /** Properties of a FenceHostResponse. */
+            interface $Properties {
+
+                /** SNAT ranges that began to rest. */
+                ranges?: (number|null);
+
+                /** FenceHostResponse index */
+                index?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FenceHostResponse. */
+            type $Shape = ananta.v1.FenceHostResponse.$Properties;
+        }
+
+        /**
          * Properties of a ClusterStatusRequest.
          * @deprecated Use ananta.v1.ClusterStatusRequest.$Properties instead.
          */
@@ -10521,6 +10753,9 @@ export namespace ananta {
             /** SEDA stages of the leader: how much waits, and what was refused. */
             stages: ananta.v1.StageStatus.$Properties[];
 
+            /** Why no SNAT ports are granted after a restore; empty: they are. */
+            grantsWithheld: string;
+
             /**
              * Creates a new ClusterStatusResponse instance using the specified properties.
              * @param [properties] Properties to set
@@ -10631,6 +10866,9 @@ export namespace ananta {
 
                 /** SEDA stages of the leader: how much waits, and what was refused. */
                 stages?: (ananta.v1.StageStatus.$Properties[]|null);
+
+                /** Why no SNAT ports are granted after a restore; empty: they are. */
+                grantsWithheld?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -10938,6 +11176,9 @@ export namespace ananta {
             /** A stream of this host is open on the answering replica. */
             connectedHere: boolean;
 
+            /** Why an operator has fenced it; empty: not fenced. */
+            fenced: string;
+
             /**
              * Creates a new HostStatus instance using the specified properties.
              * @param [properties] Properties to set
@@ -11012,6 +11253,9 @@ export namespace ananta {
 
                 /** A stream of this host is open on the answering replica. */
                 connectedHere?: (boolean|null);
+
+                /** Why an operator has fenced it; empty: not fenced. */
+                fenced?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

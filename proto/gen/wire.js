@@ -15030,6 +15030,17 @@ export const ananta = $root.ananta = (() => {
                 responseStream: { value: true }
             });
 
+            $Object.defineProperties(OperatorService.prototype.fenceHost = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.fenceHost, $root.ananta.v1.FenceHostRequest, $root.ananta.v1.FenceHostResponse, request, callback);
+            }, {
+                name: { value: "FenceHost" },
+                path: { value: "/ananta.v1.OperatorService/FenceHost" },
+                requestType: { value: "FenceHostRequest" },
+                responseType: { value: "FenceHostResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
             $Object.defineProperties(OperatorService.prototype.clusterStatus = function(request, callback) {
                 return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.clusterStatus, $root.ananta.v1.ClusterStatusRequest, $root.ananta.v1.ClusterStatusResponse, request, callback);
             }, {
@@ -19555,6 +19566,359 @@ export const ananta = $root.ananta = (() => {
             return WatchEvent;
         })();
 
+        v1.FenceHostRequest = (function() {
+
+            const FenceHostRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            FenceHostRequest.prototype.origin = null;
+
+            FenceHostRequest.prototype.host = "";
+
+            FenceHostRequest.prototype.reason = "";
+
+            FenceHostRequest.create = function(properties) {
+                return new FenceHostRequest(properties);
+            };
+
+            FenceHostRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    $root.ananta.v1.Origin.encode(message.origin, writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host") && message.host !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.host);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.reason);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            FenceHostRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.FenceHostRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            message.origin = $root.ananta.v1.Origin.decode(reader, reader.size(), $undefined, _depth + 1, message.origin);
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.host = value;
+                            else
+                                delete message.host;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            FenceHostRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin")) {
+                    let error = $root.ananta.v1.Origin.verify(message.origin, _depth + 1);
+                    if (error)
+                        return "origin." + error;
+                }
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
+                    if (!$util.isString(message.host))
+                        return "host: string expected";
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    if (!$util.isString(message.reason))
+                        return "reason: string expected";
+                return null;
+            };
+
+            FenceHostRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.FenceHostRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.FenceHostRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.FenceHostRequest();
+                if (object.origin != null) {
+                    if (!$util.isObject(object.origin))
+                        throw $TypeError(".ananta.v1.FenceHostRequest.origin: object expected");
+                    message.origin = $root.ananta.v1.Origin.fromObject(object.origin, _depth + 1);
+                }
+                if (object.host != null)
+                    if (typeof object.host !== "string" || object.host.length)
+                        message.host = $String(object.host);
+                if (object.reason != null)
+                    if (typeof object.reason !== "string" || object.reason.length)
+                        message.reason = $String(object.reason);
+                return message;
+            };
+
+            FenceHostRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.origin = null;
+                    object.host = "";
+                    object.reason = "";
+                }
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    object.origin = $root.ananta.v1.Origin.toObject(message.origin, options, _depth + 1);
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
+                    object.host = message.host;
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = message.reason;
+                return object;
+            };
+
+            FenceHostRequest.prototype.toJSON = function() {
+                return FenceHostRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return FenceHostRequest;
+        })();
+
+        v1.FenceHostResponse = (function() {
+
+            const FenceHostResponse = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            FenceHostResponse.prototype.ranges = 0;
+
+            FenceHostResponse.prototype.index = 0;
+
+            FenceHostResponse.create = function(properties) {
+                return new FenceHostResponse(properties);
+            };
+
+            FenceHostResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.ranges != null && $Object.hasOwnProperty.call(message, "ranges") && message.ranges !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.ranges);
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            FenceHostResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.FenceHostResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.ranges = value;
+                            else
+                                delete message.ranges;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            FenceHostResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.ranges != null && $Object.hasOwnProperty.call(message, "ranges"))
+                    if (!$util.isInteger(message.ranges))
+                        return "ranges: integer expected";
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                return null;
+            };
+
+            FenceHostResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.FenceHostResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.FenceHostResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.FenceHostResponse();
+                if (object.ranges != null)
+                    if ($Number(object.ranges) !== 0)
+                        message.ranges = object.ranges >>> 0;
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            FenceHostResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.ranges = 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.ranges != null && $Object.hasOwnProperty.call(message, "ranges"))
+                    object.ranges = message.ranges;
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                return object;
+            };
+
+            FenceHostResponse.prototype.toJSON = function() {
+                return FenceHostResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return FenceHostResponse;
+        })();
+
         v1.ClusterStatusRequest = (function() {
 
             const ClusterStatusRequest = function (properties) {
@@ -19736,6 +20100,8 @@ export const ananta = $root.ananta = (() => {
 
             ClusterStatusResponse.prototype.stages = $util.emptyArray;
 
+            ClusterStatusResponse.prototype.grantsWithheld = "";
+
             ClusterStatusResponse.create = function(properties) {
                 return new ClusterStatusResponse(properties);
             };
@@ -19785,6 +20151,8 @@ export const ananta = $root.ananta = (() => {
                 if (message.stages != null && message.stages.length)
                     for (let i = 0; i < message.stages.length; ++i)
                         $root.ananta.v1.StageStatus.encode(message.stages[i], writer.uint32(/* id 17, wireType 2 =*/138).fork(), _depth + 1).ldelim();
+                if (message.grantsWithheld != null && $Object.hasOwnProperty.call(message, "grantsWithheld") && message.grantsWithheld !== "")
+                    writer.uint32(/* id 30, wireType 2 =*/242).string(message.grantsWithheld);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -19964,6 +20332,15 @@ export const ananta = $root.ananta = (() => {
                             message.stages.push($root.ananta.v1.StageStatus.decode(reader, reader.size(), $undefined, _depth + 1));
                             continue;
                         }
+                    case 30: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.grantsWithheld = value;
+                            else
+                                delete message.grantsWithheld;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -20065,6 +20442,9 @@ export const ananta = $root.ananta = (() => {
                             return "stages." + error;
                     }
                 }
+                if (message.grantsWithheld != null && $Object.hasOwnProperty.call(message, "grantsWithheld"))
+                    if (!$util.isString(message.grantsWithheld))
+                        return "grantsWithheld: string expected";
                 return null;
             };
 
@@ -20187,6 +20567,9 @@ export const ananta = $root.ananta = (() => {
                         message.stages[i] = $root.ananta.v1.StageStatus.fromObject(object.stages[i], _depth + 1);
                     }
                 }
+                if (object.grantsWithheld != null)
+                    if (typeof object.grantsWithheld !== "string" || object.grantsWithheld.length)
+                        message.grantsWithheld = $String(object.grantsWithheld);
                 return message;
             };
 
@@ -20234,6 +20617,7 @@ export const ananta = $root.ananta = (() => {
                     object.notVoting = "";
                     object.digest = "";
                     object.vips = 0;
+                    object.grantsWithheld = "";
                 }
                 if (message.identity != null && $Object.hasOwnProperty.call(message, "identity"))
                     object.identity = $root.ananta.v1.Identity.toObject(message.identity, options, _depth + 1);
@@ -20301,6 +20685,8 @@ export const ananta = $root.ananta = (() => {
                     for (let j = 0; j < message.stages.length; ++j)
                         object.stages[j] = $root.ananta.v1.StageStatus.toObject(message.stages[j], options, _depth + 1);
                 }
+                if (message.grantsWithheld != null && $Object.hasOwnProperty.call(message, "grantsWithheld"))
+                    object.grantsWithheld = message.grantsWithheld;
                 return object;
             };
 
@@ -20952,6 +21338,8 @@ export const ananta = $root.ananta = (() => {
 
             HostStatus.prototype.connectedHere = false;
 
+            HostStatus.prototype.fenced = "";
+
             HostStatus.create = function(properties) {
                 return new HostStatus(properties);
             };
@@ -20974,6 +21362,8 @@ export const ananta = $root.ananta = (() => {
                         writer.uint32(/* id 4, wireType 2 =*/34).string(message.dips[i]);
                 if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere") && message.connectedHere !== false)
                     writer.uint32(/* id 5, wireType 0 =*/40).bool(message.connectedHere);
+                if (message.fenced != null && $Object.hasOwnProperty.call(message, "fenced") && message.fenced !== "")
+                    writer.uint32(/* id 20, wireType 2 =*/162).string(message.fenced);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -21051,6 +21441,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.connectedHere;
                             continue;
                         }
+                    case 20: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.fenced = value;
+                            else
+                                delete message.fenced;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -21094,6 +21493,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere"))
                     if (typeof message.connectedHere !== "boolean")
                         return "connectedHere: boolean expected";
+                if (message.fenced != null && $Object.hasOwnProperty.call(message, "fenced"))
+                    if (!$util.isString(message.fenced))
+                        return "fenced: string expected";
                 return null;
             };
 
@@ -21133,6 +21535,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.connectedHere != null)
                     if (object.connectedHere)
                         message.connectedHere = $Boolean(object.connectedHere);
+                if (object.fenced != null)
+                    if (typeof object.fenced !== "string" || object.fenced.length)
+                        message.fenced = $String(object.fenced);
                 return message;
             };
 
@@ -21155,6 +21560,7 @@ export const ananta = $root.ananta = (() => {
                     } else
                         object.incarnation = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
                     object.connectedHere = false;
+                    object.fenced = "";
                 }
                 if (message.hostId != null && $Object.hasOwnProperty.call(message, "hostId"))
                     object.hostId = message.hostId;
@@ -21174,6 +21580,8 @@ export const ananta = $root.ananta = (() => {
                 }
                 if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere"))
                     object.connectedHere = message.connectedHere;
+                if (message.fenced != null && $Object.hasOwnProperty.call(message, "fenced"))
+                    object.fenced = message.fenced;
                 return object;
             };
 

@@ -6,7 +6,8 @@
  *      new boot id: a new incarnation, whose DIPs are exactly those it lists;
  *   3. ranges that its DIPs own but that it does not declare are orphaned: nobody uses them, their quarantine begins.
  *      This holds for the DIPs it had before and those it has now; in case 2 only for those just added, since the running
- *      process may have been granted more since it wrote its hello;
+ *      process may have been granted more since it wrote its hello. The first hello after a restore speaks for all DIPs
+ *      in both cases, and what it holds without the state's knowing is taken over (see `orphans`, `cluster-epoch`);
  *   4. ranges that it declares and its DIPs do not own are refused: the agent must stop using them at once.
  */
 import type { DipId, HostId, IpAddress } from "../../../core/brands.js";
@@ -18,6 +19,7 @@ import { END_RANGE, FIRST_RANGE, type SnatProtocol, isRangeBlock } from "../port
 import type { CommandResult } from "../results.js";
 import type { Host } from "../state-machine.js";
 import type { State } from "../state.js";
+import { heldByDip, orphan, takeOverHeld } from "./orphans.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";
 
 type DeclaredDip = RegisterHostCommand["dips"][number];
@@ -40,7 +42,9 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
   const dips = [...new Set([...(sameProcess ? hadIds : []), ...listedIds])].sort(byNumber);
   // Every DIP whose ranges this hello speaks for, whether or not the host still has it.
   const declaring = [...new Set([...hadIds, ...listedIds])].sort(byNumber);
-  const orphanable = sameProcess ? declaring.filter((id) => !hadIds.has(id)) : declaring;
+  // The first hello in an epoch that is not settled speaks for all of them: the state is older than the process.
+  const isFirstOfEpoch = state.epoch.hears(before?.hostId ?? null);
+  const orphanable = sameProcess && !isFirstOfEpoch ? declaring.filter((id) => !hadIds.has(id)) : declaring;
 
   const held = heldByDip(state, command.heldRanges, new Set(declaring));
   // Orphaned before DIPs are placed: a host that takes over a DIP never sees ranges that are not its own.
@@ -55,6 +59,9 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
     dips,
     registeredIndex: sameProcess ? before.registeredIndex : index,
   });
+  state.fences.delete(hostId);
+  if (isFirstOfEpoch) takeOverHeld(context, command.heldRanges, new Set(declaring));
+  state.epoch.settle(hostId);
   state.projection.hostChanged(hostId);
   return succeed(context, {
     kind: "host-registered",
@@ -67,6 +74,11 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
 
 function findProblem(context: ApplyContext, command: RegisterHostCommand, before: Host | null): CommandResult | null {
   const { state } = context;
+  const fence = before === null ? undefined : state.fences.get(before.hostId);
+  if (fence !== undefined && before?.bootId === command.bootId) {
+    const message = `host ${command.name} was fenced (${fence.reason}); restart its agent, which then starts without ports`;
+    return refuse(context, "STALE_INCARNATION", message, { host: command.name });
+  }
   if (before?.formerBootIds.includes(command.bootId) === true) {
     return refuse(context, "STALE_INCARNATION", `a later process of host ${command.name} has registered`, {
       host: command.name,
@@ -139,46 +151,6 @@ function placeDips(state: State, hostId: HostId, listed: readonly Placement[], d
     state.projection.dipChanged(dip.dipId);
   }
   for (const { dip, locator } of moving) state.dips.place(dip, { hostId, locator });
-}
-
-/** Ranges declared, as marks per DIP, address and protocol. */
-type Held = ReadonlyMap<string, Uint8Array>;
-
-const heldKey = (dip: DipId, vip: IpAddress, protocol: SnatProtocol): string => `${dip}/${vip}/${protocol}`;
-
-function heldByDip(state: State, heldRanges: readonly HeldRange[], declaring: ReadonlySet<DipId>): Held {
-  const held = new Map<string, Uint8Array>();
-  for (const { tenant, dip, vip, protocol, range, count } of heldRanges) {
-    const record = state.dips.find(tenant, dip);
-    if (record === null || !declaring.has(record.dipId)) continue;
-    const key = heldKey(record.dipId, vip, protocol);
-    const marks = held.get(key) ?? new Uint8Array(END_RANGE);
-    held.set(key, marks);
-    marks.fill(1, range, range + count);
-  }
-  return held;
-}
-
-/** Begins the quarantine of every range that the DIP owns and its host did not declare. */
-function orphan(context: ApplyContext, dip: DipRecord, held: Held): void {
-  const { state, index, nowMs } = context;
-  for (const space of state.snat.spacesOf(dip.dipId)) {
-    const marks = held.get(heldKey(dip.dipId, space.vip, space.protocol));
-    const orphaned: RangeBlock[] = [];
-    space.visitOwned(dip.dipId, (first, count) => {
-      for (let range = first; range < first + count; range++) {
-        if (marks?.[range] === 1) continue;
-        const last = orphaned.at(-1);
-        if (last !== undefined && last.range + last.count === range)
-          orphaned[orphaned.length - 1] = { ...last, count: last.count + 1 };
-        else orphaned.push({ vip: space.vip, protocol: space.protocol, range, count: 1 });
-      }
-    });
-    for (const block of orphaned) {
-      state.snat.release(space, block.range, block.count, dip.dipId, { nowMs, index });
-      state.projection.rangesReleased(block, dip);
-    }
-  }
 }
 
 /** What is declared but not owned by the DIP it is declared for, or for a DIP that is not this host's; in order of declaration. */

@@ -4,6 +4,8 @@ import type { Command, SubmittedCommand } from "../commands.js";
 import type { CommandResult } from "../results.js";
 import { activate } from "./activate.js";
 import { bootstrap, startReplica } from "./cluster.js";
+import { beginEpoch } from "./epoch.js";
+import { fenceHost } from "./fence.js";
 import { registerHost } from "./hosts.js";
 import { joinMux, leaveMux, loseMux } from "./muxes.js";
 import { applyObjects, deleteObjects } from "./objects.js";
@@ -57,6 +59,10 @@ function applyRare(context: ApplyContext, command: RareCommand): CommandResult {
   switch (command.kind) {
     case "bootstrap":
       return bootstrap(context, command);
+    case "begin-epoch":
+      return beginEpoch(context, command);
+    case "fence-host":
+      return fenceHost(context, command);
     case "start-replica":
       return startReplica(context, command);
     case "apply-objects":

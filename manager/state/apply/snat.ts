@@ -20,6 +20,10 @@ import type { PortSpace } from "../port-space.js";
 import type { CommandResult } from "../results.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";
 
+const HOSTS_NAMED_MAX = 5;
+/** What a DIP is told to wait while nobody knows how long hosts take to come back. */
+const EPOCH_RETRY_MS = 1_000;
+
 interface Choice {
   readonly vip: OutboundVip;
   readonly space: PortSpace;
@@ -28,7 +32,8 @@ interface Choice {
 /**
  * Grants ports of the VIP that has most free: one block of the next power of two where there is one, so the grant may
  * exceed the request; otherwise pieces, or less. Refuses with NOT_FOUND, STALE_INCARNATION, PERMISSION_DENIED,
- * INVALID_ARGUMENT, SNAT_NOT_CONFIGURED, FAILED_PRECONDITION (VIP not activated yet), NO_LIVE_MUX, SNAT_LIMIT_REACHED
+ * INVALID_ARGUMENT, SNAT_NOT_CONFIGURED, FAILED_PRECONDITION (VIP not activated yet), UNAVAILABLE
+ * (the epoch is not settled), NO_LIVE_MUX, SNAT_LIMIT_REACHED
  * (the DIP owns `maxPorts` everywhere), SNAT_PORTS_EXHAUSTED (nothing is free, or the MUX tables are full).
  */
 export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand): CommandResult {
@@ -58,6 +63,7 @@ export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand
       vip: first.address,
     });
   }
+  if (!state.epoch.isSettled) return refuseUnsettled(context);
   if (state.muxes.liveCount === 0)
     return refuse(context, "NO_LIVE_MUX", "no MUX is live, so none could deliver the replies");
   const room = state.muxes.smallestCapacity.snatRanges - state.snat.ownedTotal;
@@ -77,6 +83,25 @@ export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand
   assert(blocks.length > 0, "a chosen VIP has a free range that the DIP may own");
   for (const block of blocks) state.projection.rangesGranted(block, dip);
   return succeed(context, { kind: "snat-allocated", blocks });
+}
+
+/** After a restore: who has still to say what it holds, or how long ranges still rest. */
+function refuseUnsettled(context: ApplyContext): CommandResult {
+  const { state, nowMs } = context;
+  const unsettled = state.epoch.unsettled(state.site?.clusterEpoch ?? 0);
+  assert(unsettled !== null, "an epoch that is not settled says why");
+  const waitMs = Math.max(0, unsettled.notBeforeMs - nowMs);
+  const names = unsettled.missing.slice(0, HOSTS_NAMED_MAX).map((id) => state.hosts.must(id).name);
+  const more = unsettled.missing.length - names.length;
+  const hosts = `hosts have yet to declare their ports or be fenced: ${names.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+  const rest = `ports that may have been in use rest for another ${Math.ceil(waitMs / 1000)} s`;
+  const why = [...(names.length > 0 ? [hosts] : []), ...(waitMs > 0 ? [rest] : [])].join("; ");
+  return refuse(context, "UNAVAILABLE", `epoch ${unsettled.clusterEpoch} began with a restore: ${why}`, {
+    reason: "epoch-unsettled",
+    clusterEpoch: unsettled.clusterEpoch,
+    hostsMissing: unsettled.missing.length,
+    retryAfterMs: Math.max(waitMs, EPOCH_RETRY_MS),
+  });
 }
 
 /** The active VIP with most free ranges among those where the DIP may own more; the lowest id on a tie. */

@@ -1,7 +1,12 @@
 /** Command batches as bytes of the log. */
 import { expect, test } from "vitest";
 import type { DipId, HostId, LogIndex, MuxId, NodeId } from "../../../core/brands.js";
-import { COMMAND_FORMAT_VERSION, type Command, type CommandBatch } from "../../../manager/state/commands.js";
+import {
+  COMMAND_FORMAT_VERSION,
+  beginEpoch,
+  type Command,
+  type CommandBatch,
+} from "../../../manager/state/commands.js";
 import { decodeBatch, encodeBatch } from "../../../manager/state/index.js";
 import { LARGE, block, held, ip, pool, poolRef, registerHost, vip } from "./fixture.js";
 
@@ -21,6 +26,8 @@ const requester = { hostId: 3 as HostId, incarnation: 4, dipId: 5 as DipId };
 const EVERY_KIND: { readonly [Kind in Command["kind"]]: Command & { readonly kind: Kind } } = {
   bootstrap: { kind: "bootstrap", clusterId: "c", clusterEpoch: 1, hashKey: "0".repeat(16) },
   "start-replica": { kind: "start-replica", nodeId: 3 as NodeId, bootId: "b" },
+  "begin-epoch": beginEpoch(2),
+  "fence-host": { kind: "fence-host", name: "h", reason: "its power is off" },
   "apply-objects": {
     kind: "apply-objects",
     objects: [

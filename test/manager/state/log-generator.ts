@@ -12,7 +12,7 @@ import type {
   RangeBlock,
   SubmittedCommand,
 } from "../../../manager/state/commands.js";
-import { COMMAND_FORMAT_VERSION } from "../../../manager/state/commands.js";
+import { beginEpoch, COMMAND_FORMAT_VERSION } from "../../../manager/state/commands.js";
 import type { ObjectRef, PoolMember, VipRule } from "../../../manager/state/objects.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { HASH_KEY, ip, poolRef, vipRef } from "./fixture.js";
@@ -101,6 +101,8 @@ export class LogGenerator {
       const upTo = Math.max(0, this.machine.appliedIndex - (this.chance(0.5) ? 0 : this.random.below(6)));
       return { kind: "activate", upToIndex: upTo as LogIndex };
     }
+    if (roll < 35 && this.chance(0.2)) return beginEpoch((this.machine.clusterEpoch || 1) + this.random.below(2));
+    if (roll < 36) return { kind: "fence-host", name: this.pick([...HOSTS, "none"]), reason: "random" };
     if (roll < 42) return this.registration();
     if (roll < 47) return this.join();
     if (roll < 50) {
