@@ -26,6 +26,7 @@ const steps = [
       ...ruledFolders.filter((folder) => existsSync(join(root, folder))),
     ],
   ],
+  ["coverage of the consensus core", join(root, "scripts", "raft-coverage.mjs"), []],
   ["dead code", tool("knip", "bin", "knip.js"), []],
 ];
 

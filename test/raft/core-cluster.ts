@@ -22,6 +22,7 @@ import type {
 export const TICK_MS = 10;
 const LINK_MS = 1;
 const SYNC_MS = 1;
+const REPORT_MS = 20;
 
 interface Disk {
   hardState: HardState;
@@ -65,6 +66,8 @@ export class CoreCluster {
   readonly cuts = new Set<string>();
   /** Returns true for a message that is lost. */
   drop: ((from: NodeId, to: NodeId, message: Message) => boolean) | null = null;
+  /** Returns after how many ms a copy of a message arrives once more; null when none does. */
+  repeat: ((from: NodeId, to: NodeId, message: Message) => number | null) | null = null;
   messagesSent = 0;
   traceDebug: boolean;
   readonly #options: CoreClusterOptions;
@@ -365,7 +368,22 @@ export class CoreCluster {
 
   #send(member: Member, to: NodeId, message: Message): void {
     this.messagesSent++;
-    if (this.cuts.has(`${member.id}>${to}`) || this.drop?.(member.id, to, message) === true) return;
+    if (this.cuts.has(`${member.id}>${to}`) || this.drop?.(member.id, to, message) === true) {
+      // Whoever carries a snapshot always says what became of it; here, when no answer came.
+      if (message.kind === "install-snapshot")
+        this.#schedule(REPORT_MS, () => {
+          if (member.core !== null) this.act(member.id, (core) => core.snapshotFinished(to, false));
+        });
+      return;
+    }
+    const again = this.repeat?.(member.id, to, message) ?? null;
+    if (again !== null) {
+      const late = structuredClone(message);
+      this.#schedule(LINK_MS + again, () => {
+        const target = this.members.get(to);
+        if (target !== undefined && target.core !== null) this.act(to, (core) => core.step(late));
+      });
+    }
     const copy = structuredClone(message);
     this.#schedule(LINK_MS, () => {
       const target = this.members.get(to);

@@ -10,6 +10,7 @@
  *   elect 1                       node 1 campaigns and wins, untold
  *   campaign 1                    node 1's election timer runs out
  *   propose 1 x [* 3]             one or more entries
+ *   propose-large 1 20000 [* 3]   entries of so many bytes
  *   read 2                        asks for a read index
  *   transfer 1 3                  leader 1 hands over to 3
  *   lease reads                   leaders answer reads under a lease (before the first command that boots)
@@ -22,12 +23,17 @@
  *   stall disk 1 ; free disk 1    syncs do not end until freed
  *   partition 1 2 | 3 4 5 ; cut 1 > 2 ; heal
  *   lose append-response [from 2] [to 1] ; lose nothing
+ *   repeat append-response [from 2] [to 1] [after 30ms] ; repeat nothing    such messages arrive once more, that much later;
+ *                                 "repeat everything" takes all kinds
+ *   dropped 1 2                   node 1 hears that what it sent to 2 was lost on a broken connection
+ *   same timeouts                 every election timeout is 200 ms, on every node (before the first command that boots)
  *   settle                        until all is quiet, without ticks
  *   elapse 300ms                  with ticks
  *   stall 1 300ms                 node 1 stands still that long and then learns of it (others go on)
  *   status                        one line per node
  */
 import { nodeId, type NodeId } from "../../core/brands.js";
+import type { Message } from "../../manager/raft/core/messages.js";
 import { CoreCluster, TICK_MS } from "./core-cluster.js";
 
 export class Scenario {
@@ -37,6 +43,7 @@ export class Scenario {
   #seed = 1;
   #debug = false;
   #leases = false;
+  #sameTimeouts = false;
   readonly #prepared: { readonly id: NodeId; readonly terms: readonly number[]; readonly term: number | undefined }[] =
     [];
 
@@ -55,7 +62,10 @@ export class Scenario {
         seed: this.#seed,
         trace: (line) => this.#lines.push(line),
         traceDebug: this.#debug,
-        ...(this.#leases ? { config: { leaseMarginTicks: 3 } } : {}),
+        config: {
+          ...(this.#leases ? { leaseMarginTicks: 3 } : {}),
+          ...(this.#sameTimeouts ? { electionTimeoutMinTicks: 20, electionTimeoutMaxTicks: 20 } : {}),
+        },
       });
       for (const { id, terms, term } of this.#prepared) this.#cluster.prepare(id, terms, term);
       this.#cluster.start();
@@ -104,6 +114,11 @@ export class Scenario {
       case "propose": {
         const times = numberAfter("*") ?? 1;
         for (let at = 1; at <= times; at++) this.#running.propose(id, times === 1 ? words[1]! : `${words[1]!}${at}`);
+        return;
+      }
+      case "propose-large": {
+        const text = "x".repeat(Number(words[1]));
+        for (let at = numberAfter("*") ?? 1; at > 0; at--) this.#running.propose(id, text);
         return;
       }
       case "read": {
@@ -188,6 +203,25 @@ export class Scenario {
             : (a, b, m) => m.kind === kind && (from === undefined || a === from) && (to === undefined || b === to);
         return;
       }
+      case "repeat": {
+        const [kind] = words;
+        const from = numberAfter("from");
+        const to = numberAfter("to");
+        const after = parseInt(words[words.indexOf("after") + 1] ?? "0", 10) || 0;
+        const meant = (a: NodeId, b: NodeId, m: Message): boolean =>
+          (kind === "everything" || m.kind === kind) &&
+          (from === undefined || a === from) &&
+          (to === undefined || b === to);
+        this.#running.repeat = kind === "nothing" ? null : (a, b, m) => (meant(a, b, m) ? after : null);
+        return;
+      }
+      case "dropped": {
+        this.#running.act(id, (core) => core.peerUnreachable(nodeId(Number(words[1]))));
+        return;
+      }
+      case "same":
+        this.#sameTimeouts = true;
+        return;
       case "settle": {
         this.#running.settle();
         return;
