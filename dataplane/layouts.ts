@@ -10,27 +10,41 @@ export interface MuxLayout {
   /** 40 bytes each. Declared when the MUX joins: admission refuses more. */
   readonly rules: number;
   readonly pools: number;
-  /** 40 bytes each. */
+  /** Inbound NAT ports; 40 bytes each. */
+  readonly nats: number;
+  /** Members of all pools; 60 bytes each. */
+  readonly members: number;
+  /** 70 bytes each, counters included. */
   readonly dips: number;
   /** 40 bytes each, for 8 ports. Declared when the MUX joins. */
   readonly snatRanges: number;
-  /** Flows of which more than one packet was seen; 49 bytes each, as the untrusted ones. */
+  /** Flows of which more than one packet was seen; 72 to 80 bytes each, as the untrusted ones. */
   readonly trustedFlows: number;
   /** Flows of one packet. Apart, so that a flood of SYNs never takes room from flows that talk. */
   readonly untrustedFlows: number;
+  /** Fragmented packets under way; and fragments that wait for their packet's first one, 2 KiB each. */
+  readonly fragments: number;
+  readonly heldFragments: number;
   readonly events: number;
+  /** Packets sampled for export that wait to be taken. */
+  readonly samples: number;
 }
 
-/** 20,000 endpoints and 1.6 M SNAT ports (Ananta §4) with room; in all about 45 MB, most of it touched only when used. */
+/** 20,000 endpoints and 1.6 M SNAT ports (Ananta §4) with room; in all about 100 MB, most of it touched only when used. */
 export const MUX_LAYOUT: MuxLayout = {
   vips: 32_768,
   rules: 65_536,
   pools: 32_768,
+  nats: 65_536,
+  members: 131_072,
   dips: 65_536,
   snatRanges: 262_144,
-  trustedFlows: 393_216,
-  untrustedFlows: 131_072,
+  trustedFlows: 786_432,
+  untrustedFlows: 262_144,
+  fragments: 4_096,
+  heldFragments: 256,
   events: 1_024,
+  samples: 4_096,
 };
 
 export interface MuxTimeouts {
@@ -44,6 +58,11 @@ export interface MuxTimeouts {
 }
 
 export const MUX_TIMEOUTS: MuxTimeouts = { untrustedMs: 10_000, trustedMs: 240_000 };
+
+/** Reassembly timers of hosts are 15 to 60 s; fragments of one packet come within milliseconds. */
+export const FRAGMENT_MS = 5_000;
+/** A fragment waits for its packet's first one no longer: they were reordered, or it is lost. */
+export const HELD_FRAGMENT_MS = 500;
 
 export interface HostLayout {
   readonly dips: number;

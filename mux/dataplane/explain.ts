@@ -1,19 +1,20 @@
 /** What the MUX would do with a packet of a flow, and why; changes nothing. For `flow explain` and for tests. */
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
-import type { DipId, IpAddress, Ipv4, PoolId, VipId } from "../../core/brands.js";
+import type { DipId, IpAddress, PoolId, VipId } from "../../core/brands.js";
 import type { FlowRecord } from "../../dataplane/contract.js";
 import type { DropReason } from "../../dataplane/drop-reasons.js";
-import { DISTRIBUTION_FIVE_TUPLE } from "../../dataplane/flow-hash.js";
+import { DISTRIBUTION_FIVE_TUPLE, distributionPorts, distributionProtocol } from "../../dataplane/flow-hash.js";
 import { RANGE_SHIFT } from "../../dataplane/layouts.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
-import { ipv4FiveTuple, type FiveTuple } from "../../packet/five-tuple.js";
+import { addressWords, formatWords } from "../../packet/address-words.js";
+import type { FiveTuple } from "../../packet/five-tuple.js";
+import { createPacketHeader, type PacketHeader } from "../../packet/header.js";
 import type { FlowTable } from "./flow-table.js";
 import type { MuxTables } from "./tables.js";
 
 export interface MuxExplanation {
   readonly tuple: FiveTuple;
   readonly vipId: VipId | null;
-  /** Pool of the exact rule. */
+  /** Pool of the rule. */
   readonly poolId: PoolId | null;
   /** Number of the SNAT range that the destination port is in, when a DIP owns it and no rule comes first. */
   readonly snatRange: number | null;
@@ -35,28 +36,54 @@ export interface ExplainOptions {
 
 /** Entry of the flow as people see it. */
 export function flowRecord(tables: MuxTables, flows: FlowTable, entry: number, nowMs: number): FlowRecord {
-  const destination = flows.keyWord(entry, 1);
-  const ports = flows.keyWord(entry, 2);
-  const vipSlot = tables.vips.find(destination);
-  const dipSlot = flows.dipSlot[entry]!;
-  const isStale = flows.dipGeneration[entry] !== tables.dips.generation[dipSlot];
+  const { source, ports, protocol, vipId } = flows.key(entry);
+  const vipSlot = tables.vips.findId(vipId);
+  const vip = vipSlot === NOT_FOUND ? null : tables.vips.address(vipSlot);
+  const member = flows.member(entry);
+  const isStale = flows.generation(entry) !== tables.members.generation(member, protocol);
   return {
-    tuple: ipv4FiveTuple(flows.keyWord(entry, 3), flows.keyWord(entry, 0), ports >>> 16, destination, ports & 0xffff),
-    vipId: vipSlot === NOT_FOUND ? (0 as VipId) : tables.vips.vipId(vipSlot),
-    dipId: isStale ? (0 as DipId) : tables.dips.dipId(dipSlot),
+    tuple: {
+      protocol,
+      source: formatWords(...source),
+      sourcePort: ports >>> 16,
+      destination: vip === null ? ("0.0.0.0" as IpAddress) : formatWords(vip[0]!, vip[1]!, vip[2]!, vip[3]!),
+      destinationPort: ports & 0xffff,
+    },
+    vipId: vip === null ? (0 as VipId) : (vipId as VipId),
+    dipId: isStale ? (0 as DipId) : (tables.members.dipId(member) as DipId),
     state: isStale ? "stale" : flows.isTrusted(entry) ? "trusted" : "untrusted",
-    idleMs: flows.idleMs(entry, nowMs),
+    idleMs: flows.idleMs(entry, nowMs | 0),
   };
 }
 
+/** The tuple as a parsed packet has it; null when an address is none. */
+function headerOf(tuple: FiveTuple): PacketHeader | null {
+  const [source, destination] = [addressWords(tuple.source), addressWords(tuple.destination)];
+  if (source === null || destination === null) return null;
+  const header = createPacketHeader();
+  type Words = readonly [number, number, number, number];
+  [header.source0, header.source1, header.source2, header.source3] = source as unknown as Words;
+  [header.destination0, header.destination1, header.destination2, header.destination3] =
+    destination as unknown as Words;
+  header.protocol = tuple.protocol;
+  header.sourcePort = tuple.sourcePort;
+  header.destinationPort = tuple.destinationPort;
+  return header;
+}
+
+const portsOf = (tuple: FiveTuple): number => (tuple.sourcePort << 16) | tuple.destinationPort;
+
+const vipOf = (tables: MuxTables, header: PacketHeader): number =>
+  tables.vips.find(header.destination0, header.destination1, header.destination2, header.destination3);
+
 /** Entry of a flow by its five-tuple, or `NOT_FOUND`. */
 export function findFlow(tables: MuxTables, flows: FlowTable, tuple: FiveTuple): number {
-  const source = parseIpv4(tuple.source);
-  const destination = parseIpv4(tuple.destination);
-  if (tables.hasher === null || source === null || destination === null) return NOT_FOUND;
-  const ports = (tuple.sourcePort << 16) | tuple.destinationPort;
-  const hash = tables.hasher.ipv4(source, destination, ports, tuple.protocol, DISTRIBUTION_FIVE_TUPLE);
-  return flows.find(hash, source, destination, ports, tuple.protocol);
+  const header = headerOf(tuple);
+  if (tables.hasher === null || header === null) return NOT_FOUND;
+  const vipSlot = vipOf(tables, header);
+  if (vipSlot === NOT_FOUND) return NOT_FOUND;
+  const hash = tables.hasher.header(header, portsOf(tuple), tuple.protocol, DISTRIBUTION_FIVE_TUPLE);
+  return flows.find(hash, header, tables.vips.vipId(vipSlot), portsOf(tuple), tuple.protocol);
 }
 
 export function explainFlow(
@@ -66,47 +93,51 @@ export function explainFlow(
   options: ExplainOptions,
 ): MuxExplanation {
   const nothing = { tuple, vipId: null, poolId: null, snatRange: null, flow: null, dipId: null, locator: null };
-  if (tables.hasher === null) return { ...nothing, drop: "not_ready", why: "no hash key has been received yet" };
-  const source = parseIpv4(tuple.source);
-  const destination = parseIpv4(tuple.destination);
-  if (source === null || destination === null) {
-    return { ...nothing, drop: "unsupported_family", why: "this MUX forwards IPv4 only" };
-  }
-  const vipSlot = tables.vips.find(destination);
+  const { hasher } = tables;
+  if (hasher === null) return { ...nothing, drop: "not_ready", why: "no hash key has been received yet" };
+  const header = headerOf(tuple);
+  if (header === null) return { ...nothing, drop: "bad_ip_address", why: "the flow's addresses are none" };
+  const vipSlot = vipOf(tables, header);
   if (vipSlot === NOT_FOUND) return { ...nothing, drop: "no_vip", why: `${tuple.destination} is no VIP` };
   const vipId = tables.vips.vipId(vipSlot);
-  const poolId = tables.rules.find(vipId, tuple.protocol, tuple.destinationPort);
-  const located = (dipId: number): { dipId: DipId | null; locator: IpAddress | null } => {
+  const { protocol, destinationPort } = tuple;
+  const to = (dipId: number, base: Partial<MuxExplanation>, why: string): MuxExplanation => {
     const slot = tables.dips.find(dipId);
-    const locator = slot === NOT_FOUND ? null : formatIpv4(tables.dips.locator[slot]! as Ipv4);
-    return { dipId: dipId === 0 ? null : (dipId as DipId), locator };
+    const at = { ...nothing, vipId, dipId: dipId as DipId, ...base };
+    if (slot === NOT_FOUND) return { ...at, drop: "no_dip", why: `the locator of DIP ${dipId} is not known` };
+    const words = tables.dips.locators.subarray(slot * 4, slot * 4 + 4);
+    return { ...at, locator: formatWords(words[0]!, words[1]!, words[2]!, words[3]!), drop: null, why };
   };
-  if (poolId === 0) {
-    const dipId = tables.snat.find(vipId, tuple.protocol, tuple.destinationPort);
-    if (dipId === 0) {
-      const why = `neither a rule nor a SNAT range of the VIP has port ${tuple.destinationPort}`;
-      return { ...nothing, vipId, drop: "no_rule", why };
-    }
-    const at = located(dipId);
-    const snatRange = tuple.destinationPort >>> RANGE_SHIFT;
-    if (at.locator === null) {
-      return { ...nothing, ...at, vipId, snatRange, drop: "no_dip", why: `the locator of DIP ${dipId} is not known` };
-    }
-    return { ...nothing, ...at, vipId, snatRange, drop: null, why: `DIP ${dipId} owns SNAT range ${snatRange}` };
+  let rule = tables.rules.find(vipId, protocol, destinationPort);
+  const isExact = rule !== NOT_FOUND;
+  if (!isExact) {
+    const nat = tables.nats.find(vipId, protocol, destinationPort);
+    if (nat !== 0) return to(nat, {}, `inbound NAT of port ${destinationPort} leads to DIP ${nat}`);
+    const owner = tables.snat.find(vipId, protocol, destinationPort);
+    const snatRange = destinationPort >>> RANGE_SHIFT;
+    if (owner !== 0) return to(owner, { snatRange }, `DIP ${owner} owns SNAT range ${snatRange}`);
+    rule = tables.rules.findAllPorts(vipId, protocol);
   }
+  if (rule === NOT_FOUND) {
+    const why = `neither a rule nor a SNAT range of the VIP has port ${destinationPort}`;
+    return { ...nothing, vipId, drop: "no_rule", why };
+  }
+  const pool = tables.rules.pool(rule);
   const entry = findFlow(tables, flows, tuple);
   const found = entry === NOT_FOUND ? null : flowRecord(tables, flows, entry, options.nowMs);
   const flow = found === null || found.state === "stale" ? null : found;
-  const base = { ...nothing, vipId, poolId: poolId as PoolId, flow };
-  if (flow !== null && options.syn !== true) {
-    return { ...base, ...located(flow.dipId), drop: null, why: `the flow table has it, ${flow.state}` };
+  const base = { poolId: pool.poolId as PoolId, flow };
+  if (flow !== null && options.syn !== true) return to(flow.dipId, base, `the flow table has it, ${flow.state}`);
+  const mode = tables.rules.distribution(rule);
+  const [ports, ofProtocol] = [distributionPorts(portsOf(tuple), mode), distributionProtocol(protocol, mode)];
+  const hash = hasher.header(header, ports, ofProtocol, mode);
+  const member = pool.select(hash);
+  if (member === NOT_FOUND) {
+    const why = `pool ${pool.poolId} has no member that takes new flows`;
+    return { ...nothing, ...base, vipId, drop: "no_dip", why };
   }
-  const ports = (tuple.sourcePort << 16) | tuple.destinationPort;
-  const hash = tables.hasher.ipv4(source, destination, ports, tuple.protocol, DISTRIBUTION_FIVE_TUPLE);
-  const dipId = tables.pools.select(poolId, hash);
-  if (dipId === 0) return { ...base, drop: "no_dip", why: `pool ${poolId} has no member that takes new flows` };
-  const at = located(dipId);
-  if (at.locator === null) return { ...base, ...at, drop: "no_dip", why: `the locator of DIP ${dipId} is not known` };
+  const dipId = tables.members.dipId(member);
   const because = options.syn === true ? "a SYN goes to the map" : "the flow table does not have it";
-  return { ...base, ...at, drop: null, why: `${because}: hash ${hash} of pool ${poolId} is DIP ${dipId}` };
+  const by = isExact ? "" : " by an all-port rule";
+  return to(dipId, base, `${because}: hash ${hash >>> 0} of pool ${pool.poolId} is DIP ${dipId}${by}`);
 }

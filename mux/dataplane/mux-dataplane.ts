@@ -5,7 +5,7 @@
  *                           +--> MuxPipeline --> encapsulated packets
  *     packets ------------- + <--> FlowTable
  */
-import { parseIpv4 } from "../../core/address.js";
+import { parseIpv4, parseIpv6 } from "../../core/address.js";
 import { assert } from "../../core/assert.js";
 import type { IpAddress } from "../../core/brands.js";
 import type { Flows, PacketProcessor, Tables, Telemetry } from "../../dataplane/contract.js";
@@ -22,6 +22,8 @@ import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
 import type { FiveTuple } from "../../packet/five-tuple.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { explainFlow, findFlow, flowRecord, type ExplainOptions, type MuxExplanation } from "./explain.js";
+import { addressWords } from "../../packet/address-words.js";
+import { FlowSamples, SAMPLE_ONE_IN, type FlowSample } from "./flow-samples.js";
 import { FlowTable, TRUSTED, UNTRUSTED } from "./flow-table.js";
 import { MuxPipeline } from "./pipeline.js";
 import { MuxTables } from "./tables.js";
@@ -38,6 +40,14 @@ export interface MuxDataplaneOptions {
   readonly timeouts?: Partial<MuxTimeouts>;
   /** Default 1,500. */
   readonly fabricMtuBytes?: number;
+  /** Outer source towards IPv6 locators. Default: none, IPv6 locators are "unsupported". */
+  readonly addressIpv6?: IpAddress;
+  /** Agents pass on what they have no state for; default true. */
+  readonly secondChance?: boolean;
+  /** One packet in so many is sampled for export; 0: none. Default 1,000. */
+  readonly sampleOneIn?: number;
+  /** Of chance, for drops in proportion to a tenant's excess. */
+  readonly seed?: number;
 }
 
 export interface MuxDataplane extends PacketProcessor {
@@ -46,6 +56,8 @@ export interface MuxDataplane extends PacketProcessor {
   readonly telemetry: Telemetry;
   /** What is declared when the MUX joins. */
   readonly capacity: { readonly rules: number; readonly snatRanges: number };
+  /** Takes up to `limit` of the oldest flow samples; `lost` counts since the start. */
+  drainSamples(limit: number): { readonly samples: readonly FlowSample[]; readonly lost: number };
   explain(tuple: FiveTuple, options: ExplainOptions): MuxExplanation;
 }
 
@@ -55,12 +67,23 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
   const prefixBits = options.prefixBits ?? 32;
   assert(prefixBits >= 8 && prefixBits <= 32, "the prefix of a MUX has 8..32 bits");
   const layout: MuxLayout = { ...MUX_LAYOUT, ...options.layout };
-  const tables = new MuxTables(layout);
+  const addressIpv6 = options.addressIpv6 === undefined ? null : addressWords(options.addressIpv6);
+  assert(
+    options.addressIpv6 === undefined || parseIpv6(options.addressIpv6) !== null,
+    "the outer source towards IPv6 locators is an IPv6 address",
+  );
   const flowTable = new FlowTable(layout, { ...MUX_TIMEOUTS, ...options.timeouts });
+  const tables = new MuxTables(layout, flowTable, { hasIpv6Locators: addressIpv6 !== null });
   const events = new EventRing(layout.events);
-  const pipeline = new MuxPipeline(tables, flowTable, {
+  const samples = new FlowSamples(layout.samples, options.sampleOneIn ?? SAMPLE_ONE_IN, (slot) =>
+    tables.dips.dipId(slot),
+  );
+  const pipeline = new MuxPipeline(tables, flowTable, samples, layout, {
     address,
     hashBits: 32 - prefixBits,
+    addressIpv6,
+    secondChance: options.secondChance ?? true,
+    seed: options.seed ?? address,
     fabricMtuBytes: options.fabricMtuBytes ?? FABRIC_MTU_BYTES,
   });
 
@@ -72,14 +95,14 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
     list: (cursor, limit, nowMs, answer) => {
       const records = [];
       let entry = cursor;
-      for (; entry < flowTable.capacity && records.length < limit; entry++) {
+      for (; entry < flowTable.end && records.length < limit; entry++) {
         if (flowTable.isLive(entry)) records.push(flowRecord(tables, flowTable, entry, nowMs));
       }
-      answer(records, entry < flowTable.capacity ? entry : null);
+      answer(records, entry < flowTable.end ? entry : null);
     },
     reset: (filter, answer) => {
       let count = 0;
-      for (let entry = 0; entry < flowTable.capacity; entry++) {
+      for (let entry = 0; entry < flowTable.end; entry++) {
         if (!flowTable.isLive(entry)) continue;
         const flow = flowRecord(tables, flowTable, entry, 0);
         if (filter.vipId !== undefined && filter.vipId !== flow.vipId) continue;
@@ -113,6 +136,12 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
         pools: tables.pools.size,
         dips: tables.dips.size,
         "snat-ranges": tables.snat.size,
+        "inbound-nats": tables.nats.size,
+        members: tables.members.size,
+        peers: tables.peers.count,
+        fragments: pipeline.fragments.size,
+        "fragments-held": pipeline.fragments.heldCount,
+        "flow-samples": samples.waiting,
       },
     }),
     drainEvents: (limit) => ({ events: events.drain(limit), lost: events.lost }),
@@ -124,7 +153,8 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
     telemetry,
     capacity: { rules: layout.rules, snatRanges: layout.snatRanges },
     process: (batch, nowMs, out) => pipeline.process(batch, nowMs, out),
-    tick: (nowMs) => flowTable.expire(nowMs),
+    tick: (nowMs) => pipeline.tick(nowMs),
+    drainSamples: (limit) => ({ samples: samples.drain(limit), lost: samples.lost }),
     explain: (tuple, explainOptions) => explainFlow(tables, flowTable, tuple, explainOptions),
   };
 }

@@ -1,63 +1,97 @@
 /**
- * The life of a packet in a MUX (Ananta §3.3, DATAPATH §2):
+ * The life of a packet in a MUX (Ananta §3.3, DATAPATH §2, §4):
  *
- *     parse -> VIP? -> exact rule?  yes -> SYN: the map. Else: the flow table, then the map  --> DIP
- *                          no       -> SNAT range of the port                                --> DIP
+ *     IP header -> VIP? -> fair share? -> fragment?  -> the MUX that keeps this packet's fragments -> DIP
+ *                                      -> ICMP error? -> the flow that it quotes                   -> DIP
+ *     exact rule       -> SYN: the map. Else: the flow table, then the map                         -> DIP
+ *     inbound NAT      -> its DIP
+ *     SNAT range       -> its DIP
+ *     all-port rule    -> as an exact rule
+ *     nothing          -> once to another MUX, which may be ahead of us
  *     DIP -> locator -> outer header in front, inner packet untouched -> out
  *
- * Rules come first: a flow entry exists for ports of rules only, and a range that holds a rule's port is never granted. SNAT
- * ranges need no entry: the range names the DIP.
- *
- * Per packet this allocates nothing: numbers, typed arrays, no closures. `header` is filled again for each packet.
+ * Invariants
+ *  (P1) A packet is relayed to another MUX at most once: what a peer relayed is never relayed again.
+ *  (P2) With second chance, a TCP flow first seen in mid-stream is not pinned: its agent may know an older owner.
+ *  (P3) Per packet this allocates nothing, answers of our own apart (they are rate-limited): numbers are signed 32-bit words
+ *       in typed arrays and on `header`, which is filled again for each packet.
  */
 import { DROP, DROP_REASONS } from "../../dataplane/drop-reasons.js";
-import { DISTRIBUTION_FIVE_TUPLE } from "../../dataplane/flow-hash.js";
-import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
+import { DISTRIBUTION_FIVE_TUPLE, distributionPorts, distributionProtocol } from "../../dataplane/flow-hash.js";
+import type { MuxLayout } from "../../dataplane/layouts.js";
+import { MEMBER_ENDED } from "../../dataplane/mux-items.js";
+import type { PacketBatch } from "../../dataplane/packet-batch.js";
 import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
-import { NO_FAULT } from "../../packet/fault.js";
-import { UNREACHABLE_FRAGMENTATION_NEEDED, unreachableBytes, writeUnreachable } from "../../packet/icmp.js";
-import { OUTER_BYTES, writeOuterHeader } from "../../packet/ip-in-ip.js";
-import { createPacketHeader, FLAG_DONT_FRAGMENT, PROTOCOL_TCP } from "../../packet/ipv4.js";
-import { parsePacket } from "../../packet/parse.js";
-import { TCP_ACK, TCP_SYN } from "../../packet/tcp.js";
+import { FAULT, NO_FAULT } from "../../packet/fault.js";
+import { createPacketHeader, MAPPED_WORD, type PacketHeader } from "../../packet/header.js";
+import { isEchoReply, isIcmpError, parseIcmp } from "../../packet/icmp.js";
+import { decapsulatedEcn, innerFamily } from "../../packet/ip-in-ip.js";
+import { ECN_MASK, FRAGMENT_OFFSET_MASK, isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
+import { isIcmp, parseIpHeader, parseTransport } from "../../packet/parse.js";
+import { parseQuoted } from "../../packet/quoted.js";
+import { TCP_ACK, TCP_FLAGS, TCP_HEADER_BYTES, TCP_SYN } from "../../packet/tcp.js";
+import { UDP_HEADER_BYTES } from "../../packet/udp.js";
+import { Encapsulator, type EncapsulatorOptions } from "./encapsulator.js";
+import type { FlowSamples } from "./flow-samples.js";
 import type { FlowTable } from "./flow-table.js";
+import { FragmentTable } from "./fragments.js";
 import type { MuxTables } from "./tables.js";
 
-/** "Too big" answers per second: enough for path MTU discovery, too few to be used against somebody. */
-const TOO_BIG_PER_SECOND = 100;
+/** Distribution number of hashes over fragments: apart from those of flows. */
+const FRAGMENT_HASH = 3;
 
-export interface MuxPipelineOptions {
-  /** Outer source, unsigned 32 bits. */
-  readonly address: number;
-  /** The low `hashBits` bits of the outer source carry the flow hash; 0: the address as it is. */
-  readonly hashBits: number;
-  /** Largest packet, outer header included. */
-  readonly fabricMtuBytes: number;
+/** Packets without an owner that are relayed per second: many more are a port scan. */
+const RELAYS_PER_SECOND = 1_000;
+
+export interface MuxPipelineOptions extends EncapsulatorOptions {
+  /** Agents pass on what they have no state for (DATAPATH §3). */
+  readonly secondChance: boolean;
+  /** Of chance: xorshift, for drops in proportion. */
+  readonly seed: number;
 }
 
 export class MuxPipeline {
   readonly drops = new Float64Array(DROP_REASONS.length);
   receivedPackets = 0;
   receivedBytes = 0;
-  sentPackets = 0;
-  sentBytes = 0;
+  /** Relayed to a peer, and received from one. */
+  relayedOut = 0;
+  relayedIn = 0;
+  readonly fragments: FragmentTable;
   readonly #tables: MuxTables;
   readonly #flows: FlowTable;
-  readonly #address: number;
-  readonly #hashMask: number;
-  readonly #mtu: number;
+  readonly #samples: FlowSamples;
+  readonly #encapsulator: Encapsulator;
+  readonly #secondChance: boolean;
+  readonly #relays = new TokenBucket(RELAYS_PER_SECOND, RELAYS_PER_SECOND);
   readonly #header = createPacketHeader();
-  readonly #tooBig = new TokenBucket(TOO_BIG_PER_SECOND, TOO_BIG_PER_SECOND);
+  readonly #quoted = createPacketHeader();
+  #chance: number;
   #hasherGeneration = 0;
 
-  constructor(tables: MuxTables, flows: FlowTable, options: MuxPipelineOptions) {
+  constructor(
+    tables: MuxTables,
+    flows: FlowTable,
+    samples: FlowSamples,
+    layout: MuxLayout,
+    options: MuxPipelineOptions,
+  ) {
     this.#tables = tables;
     this.#flows = flows;
-    this.#hashMask = options.hashBits === 0 ? 0 : 0xffff_ffff >>> (32 - options.hashBits);
-    this.#address = (options.address & ~this.#hashMask) >>> 0;
-    if (this.#hashMask === 0) this.#address = options.address;
-    this.#mtu = options.fabricMtuBytes;
+    this.#samples = samples;
+    this.#encapsulator = new Encapsulator(options);
+    this.#secondChance = options.secondChance;
+    this.#chance = options.seed | 1;
+    this.fragments = new FragmentTable(layout.fragments, layout.heldFragments);
+  }
+
+  get sentPackets(): number {
+    return this.#encapsulator.sentPackets;
+  }
+
+  get sentBytes(): number {
+    return this.#encapsulator.sentBytes;
   }
 
   process(batch: PacketBatch, nowMs: number, out: PacketBatch): void {
@@ -65,104 +99,352 @@ export class MuxPipeline {
       this.#flows.clear(); // entries are found by hash: of another key they are lost
       this.#hasherGeneration = this.#tables.hasherGeneration;
     }
+    const now = nowMs | 0; // modulo 2^32: ages are differences
     const count = batch.count;
     for (let i = 0; i < count; i++) {
       const length = batch.lengths[i]!; // i < count
       this.receivedPackets++;
       this.receivedBytes += length;
-      const drop = this.#forward(batch, batch.offsets[i]!, length, nowMs, out);
+      const drop = this.#forward(batch, batch.offsets[i]!, length, false, now, out);
       if (drop !== NO_FAULT) this.drops[drop]!++;
     }
   }
 
+  tick(nowMs: number): void {
+    const now = nowMs | 0;
+    this.#flows.expire(now);
+    this.fragments.expire(now);
+    this.drops[DROP.fragment_unmatched]! += this.fragments.expireHeld(now);
+  }
+
   /** `NO_FAULT` when the packet left, else the drop reason's number. */
-  #forward(batch: PacketBatch, offset: number, length: number, nowMs: number, out: PacketBatch): number {
+  #forward(
+    batch: PacketBatch,
+    offset: number,
+    length: number,
+    isRelayed: boolean,
+    now: number,
+    out: PacketBatch,
+  ): number {
     const tables = this.#tables;
     const hasher = tables.hasher;
     if (hasher === null) return DROP.not_ready;
     const header = this.#header;
-    const fault = parsePacket(batch.view, offset, length, header);
+    const outerTos = isRelayed ? header.tos : 0;
+    const fault = parseIpHeader(batch.view, offset, length, header);
     if (fault !== NO_FAULT) return fault;
     if (header.ttl === 0) return DROP.ttl_expired;
-    const vipSlot = tables.vips.find(header.destination);
-    if (vipSlot === NOT_FOUND) return DROP.no_vip;
-    tables.vips.packets[vipSlot]!++;
-    tables.vips.bytes[vipSlot]! += header.totalBytes;
-    const vipId = tables.vips.vipId(vipSlot);
-    const ports = (header.sourcePort << 16) | header.destinationPort;
-    const hash = hasher.ipv4(header.source, header.destination, ports, header.protocol, DISTRIBUTION_FIVE_TUPLE);
-    const poolId = tables.rules.find(vipId, header.protocol, header.destinationPort);
-    let dipSlot: number;
-    if (poolId !== 0) {
-      dipSlot = this.#balance(poolId, hash, ports, nowMs);
-    } else {
-      const dipId = tables.snat.find(vipId, header.protocol, header.destinationPort);
-      if (dipId === 0) return DROP.no_rule;
-      dipSlot = tables.dips.find(dipId);
+    if (isRelayed) {
+      const ecn = decapsulatedEcn(outerTos, header.tos);
+      if (ecn < 0) return DROP.bad_encapsulation;
+      header.tos = (header.tos & ~ECN_MASK) | ecn; // the inner packet stays; the agent combines what the outer one says
     }
-    if (dipSlot === NOT_FOUND) return DROP.no_dip;
-    return this.#encapsulate(batch, dipSlot, hash, nowMs, out);
+    const vips = tables.vips;
+    const vipSlot = vips.find(header.destination0, header.destination1, header.destination2, header.destination3);
+    if (vipSlot === NOT_FOUND) return isRelayed ? DROP.no_vip : this.#notForVip(batch, now, out);
+    vips.packets[vipSlot]!++;
+    vips.bytes[vipSlot]! += header.totalBytes;
+    const threshold = vips.dropThresholds[vipSlot]!;
+    if (threshold !== 0 && this.#draw() < threshold) return DROP.fair_share;
+    const vipId = vips.vipId(vipSlot);
+    if (isFragment(header.fragment)) return this.#fragment(batch, vipId, isRelayed, now, out);
+    if (isIcmp(header)) return this.#icmp(batch, vipId, isRelayed, now, out);
+    const transportFault = parseTransport(batch.view, header);
+    if (transportFault !== NO_FAULT && transportFault !== FAULT.unsupported_protocol) return transportFault;
+    const { protocol } = header;
+    const ports = (header.sourcePort << 16) | header.destinationPort; // 0 for protocols without ports
+    const hash = hasher.header(header, ports, protocol, DISTRIBUTION_FIVE_TUPLE);
+    const target = this.#route(batch, vipId, ports, hash, now, out);
+    if (target < 0) return this.#unrouted(batch, ~target, hash, isRelayed, now, out);
+    this.#samples.sample(header, vipId, target, now);
+    return this.#encapsulate(batch, target, hash, now, out);
   }
 
-  /** DIP slot for a packet of a rule, by flow table and map, or `NOT_FOUND`. */
-  #balance(poolId: number, hash: number, ports: number, nowMs: number): number {
-    const { dips, pools } = this.#tables;
+  /** The number of a drop, or, for a packet whose port nobody has here, a peer's turn. */
+  #unrouted(batch: PacketBatch, drop: number, hash: number, isRelayed: boolean, now: number, out: PacketBatch): number {
+    if (drop !== DROP.no_rule || isRelayed) return drop; // (P1)
+    return this.#relayMiss(batch, hash, now, out);
+  }
+
+  /** DIP slot for the parsed packet, or the complement of a drop reason's number. */
+  #route(batch: PacketBatch, vipId: number, ports: number, hash: number, now: number, out: PacketBatch): number {
+    const tables = this.#tables;
+    const { protocol, destinationPort } = this.#header;
+    const rule = ports === 0 ? NOT_FOUND : tables.rules.find(vipId, protocol, destinationPort);
+    if (rule !== NOT_FOUND) return this.#balance(batch, rule, vipId, ports, hash, now, out);
+    if (protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP) {
+      const dipId =
+        tables.nats.find(vipId, protocol, destinationPort) || tables.snat.find(vipId, protocol, destinationPort);
+      if (dipId !== 0) return orNoDip(tables.dips.find(dipId));
+    }
+    const allPorts = tables.rules.findAllPorts(vipId, protocol);
+    if (allPorts !== NOT_FOUND) return this.#balance(batch, allPorts, vipId, ports, hash, now, out);
+    return protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP ? ~DROP.no_rule : ~FAULT.unsupported_protocol;
+  }
+
+  /** DIP slot for a packet of a rule, by flow table and map; or the complement of a drop reason's number. */
+  #balance(
+    batch: PacketBatch,
+    rule: number,
+    vipId: number,
+    ports: number,
+    hash: number,
+    now: number,
+    out: PacketBatch,
+  ): number {
+    const { members, rules } = this.#tables;
     const flows = this.#flows;
-    const { source, destination, protocol, tcpFlags } = this.#header;
-    const startsFlow = protocol === PROTOCOL_TCP && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
-    const entry = flows.find(hash, source, destination, ports, protocol);
+    const header = this.#header;
+    const { protocol, tcpFlags } = header;
+    const isTcp = protocol === PROTOCOL_TCP;
+    const startsFlow = isTcp && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
+    let entry = flows.find(hash, header, vipId, ports, protocol);
     if (entry !== NOT_FOUND && !startsFlow) {
-      const dipSlot = flows.dipSlot[entry]!;
-      if (flows.dipGeneration[entry] === dips.generation[dipSlot]) {
-        flows.confirm(entry, nowMs);
-        return dipSlot;
+      const member = flows.member(entry);
+      if (flows.generation(entry) === members.generation(member, protocol)) {
+        const dipSlot = members.dipSlot[member]!;
+        if (dipSlot !== NOT_FOUND) {
+          flows.confirm(entry, now);
+          return dipSlot;
+        }
+      } else if (isTcp && members.resets[member] === 1) {
+        flows.remove(entry);
+        this.#encapsulator.reset(batch, header, now, out);
+        return members.state[member] === MEMBER_ENDED ? ~DROP.drain_ended : ~DROP.probe_down_reset;
       }
     }
-    const dipSlot = dips.find(pools.select(poolId, hash)); // DIP 0 is never found
-    if (dipSlot === NOT_FOUND) return NOT_FOUND;
-    const generation = dips.generation[dipSlot]!;
-    if (entry === NOT_FOUND) flows.insert(hash, source, destination, ports, protocol, dipSlot, generation, nowMs);
-    else if (flows.dipSlot[entry] !== dipSlot || flows.dipGeneration[entry] !== generation) {
-      flows.restart(entry, dipSlot, generation, nowMs);
+    const member = this.#select(rule, ports, protocol, hash);
+    if (member === NOT_FOUND) return ~DROP.no_dip;
+    const dipSlot = members.dipSlot[member]!;
+    if (dipSlot === NOT_FOUND) return ~DROP.no_dip;
+    if (isTcp && !startsFlow && this.#secondChance) {
+      if (entry !== NOT_FOUND) flows.remove(entry); // stale
+      return dipSlot; // (P2)
     }
-    // A SYN again to the same DIP leaves the entry as it is: repeated SYNs neither make a flow trusted nor keep it.
+    const generation = members.generation(member, protocol);
+    if (entry === NOT_FOUND) {
+      const idleClass = rules.idleClasses[rule]!;
+      entry = flows.insert(hash, header, vipId, ports, protocol, member, generation, idleClass, now);
+    } else if (flows.member(entry) !== member || flows.generation(entry) !== generation) {
+      flows.restart(entry, member, generation, now);
+    }
+    // A SYN again to the same member leaves the entry as it is: repeated SYNs neither make a flow trusted nor keep it.
     return dipSlot;
   }
 
-  #encapsulate(batch: PacketBatch, dipSlot: number, hash: number, nowMs: number, out: PacketBatch): number {
-    const header = this.#header;
-    const innerBytes = header.totalBytes;
-    const totalBytes = innerBytes + OUTER_BYTES;
-    if (totalBytes > this.#mtu) return this.#answerTooBig(batch, nowMs, out);
-    const at = out.reserve(totalBytes, WIRE_LINK);
-    if (at < 0) return DROP.output_full;
+  /** Member slot by the map, or `NOT_FOUND`. `hash` is that of the five-tuple of `#header`. */
+  #select(rule: number, ports: number, protocol: number, hash: number): number {
+    const { rules, hasher } = this.#tables;
+    const mode = rules.distribution(rule);
+    if (mode === DISTRIBUTION_FIVE_TUPLE) return rules.pool(rule).select(hash);
+    const selected = hasher!.header(
+      this.#header,
+      distributionPorts(ports, mode),
+      distributionProtocol(protocol, mode),
+      mode,
+    );
+    return rules.pool(rule).select(selected);
+  }
+
+  #encapsulate(batch: PacketBatch, dipSlot: number, hash: number, now: number, out: PacketBatch): number {
     const dips = this.#tables.dips;
-    const source = this.#hashMask === 0 ? this.#address : (this.#address | (hash & this.#hashMask)) >>> 0;
-    writeOuterHeader(out.view, at, source, dips.locator[dipSlot]!, header.tos, innerBytes);
-    out.copyIn(batch, header.offset, at + OUTER_BYTES, innerBytes);
+    const header = this.#header;
+    const isIpv6 = dips.isIpv6[dipSlot] === 1;
+    const drop = this.#encapsulator.send(batch, header, dips.locators, dipSlot * 4, isIpv6, hash, now, out);
+    if (drop !== NO_FAULT) return drop;
     dips.packets[dipSlot]!++;
-    dips.bytes[dipSlot]! += innerBytes;
-    this.sentPackets++;
-    this.sentBytes += totalBytes;
+    dips.bytes[dipSlot]! += header.totalBytes;
     return NO_FAULT;
   }
 
-  /**
-   * The packet does not fit with its outer header. With "don't fragment" its sender is told by the VIP, so that path MTU
-   * discovery works (RFC 1191); without, it would be fragmented inside, which is not done yet.
-   */
-  #answerTooBig(batch: PacketBatch, nowMs: number, out: PacketBatch): number {
+  // ---- what has no ports of its own ----
+
+  /** An ICMP error goes where the flow that it quotes goes; an echo reply to who asked by SNAT. */
+  #icmp(batch: PacketBatch, vipId: number, isRelayed: boolean, now: number, out: PacketBatch): number {
+    const { hasher, snat, rules, dips } = this.#tables;
     const header = this.#header;
-    if ((header.fragment & FLAG_DONT_FRAGMENT) === 0 || !this.#tooBig.take(nowMs)) return DROP.too_big;
-    const at = out.reserve(unreachableBytes(header.headerBytes, header.totalBytes), WIRE_LINK);
-    if (at < 0) return DROP.too_big;
-    const fields = {
-      source: header.destination,
-      destination: header.source,
-      code: UNREACHABLE_FRAGMENTATION_NEEDED,
-      nextHopMtu: this.#mtu - OUTER_BYTES,
-    };
-    writeUnreachable(out.arena, at, fields, batch.arena, header.offset, header.headerBytes, header.totalBytes);
-    return DROP.too_big;
+    const fault = parseIcmp(batch.view, header);
+    if (fault !== NO_FAULT) return fault;
+    let dipSlot: number;
+    let hash: number;
+    if (isIcmpError(header)) {
+      const quoted = this.#quoted;
+      if (parseQuoted(batch.view, header, quoted) !== NO_FAULT || !isFrom(quoted, header)) return DROP.icmp_unmatched;
+      reverse(quoted);
+      const quotedPorts = (quoted.sourcePort << 16) | quoted.destinationPort;
+      hash = hasher!.header(quoted, quotedPorts, quoted.protocol, DISTRIBUTION_FIVE_TUPLE);
+      dipSlot = this.#routeQuoted(vipId, quotedPorts, hash);
+      if (dipSlot === NOT_FOUND) return isRelayed ? DROP.icmp_unmatched : this.#relayMiss(batch, hash, now, out); // (P1)
+    } else {
+      hash = hasher!.header(header, header.icmpId, header.protocol, DISTRIBUTION_FIVE_TUPLE);
+      const dipId = isEchoReply(header) ? snat.find(vipId, PROTOCOL_UDP, header.icmpId) : 0;
+      const rule = dipId === 0 ? rules.findAllPorts(vipId, header.protocol) : NOT_FOUND;
+      if (dipId === 0 && rule === NOT_FOUND) return DROP.no_rule;
+      const target =
+        dipId === 0 ? this.#balance(batch, rule, vipId, header.icmpId, hash, now, out) : orNoDip(dips.find(dipId));
+      if (target < 0) return ~target;
+      dipSlot = target;
+    }
+    return this.#encapsulate(batch, dipSlot, hash, now, out);
   }
+
+  /** DIP slot of the flow in `#quoted`, which changes nothing in the flow table; or `NOT_FOUND`. */
+  #routeQuoted(vipId: number, ports: number, hash: number): number {
+    const { rules, nats, snat, dips, members, hasher } = this.#tables;
+    const quoted = this.#quoted;
+    const { protocol, destinationPort } = quoted;
+    if (isIcmp(quoted)) {
+      const dipId = snat.find(vipId, PROTOCOL_UDP, quoted.icmpId); // our ping, which somebody on the way refused
+      return dipId === 0 ? NOT_FOUND : dips.find(dipId);
+    }
+    let rule = rules.find(vipId, protocol, destinationPort);
+    if (rule === NOT_FOUND) {
+      const dipId = nats.find(vipId, protocol, destinationPort) || snat.find(vipId, protocol, destinationPort);
+      if (dipId !== 0) return dips.find(dipId);
+      rule = rules.findAllPorts(vipId, protocol);
+      if (rule === NOT_FOUND) return NOT_FOUND;
+    }
+    const entry = this.#flows.find(hash, quoted, vipId, ports, protocol);
+    if (entry !== NOT_FOUND) {
+      const member = this.#flows.member(entry);
+      if (this.#flows.generation(entry) === members.generation(member, protocol)) return members.dipSlot[member]!;
+    }
+    const mode = rules.distribution(rule);
+    const selected =
+      mode === DISTRIBUTION_FIVE_TUPLE
+        ? hash
+        : hasher!.header(quoted, distributionPorts(ports, mode), distributionProtocol(protocol, mode), mode);
+    const member = rules.pool(rule).select(selected);
+    return member === NOT_FOUND ? NOT_FOUND : members.dipSlot[member]!;
+  }
+
+  /** All fragments between two addresses meet at one MUX of the pool, named by their hash (DATAPATH §4). */
+  #fragment(batch: PacketBatch, vipId: number, isRelayed: boolean, now: number, out: PacketBatch): number {
+    const { hasher, peers } = this.#tables;
+    const header = this.#header;
+    const { protocol } = header;
+    if (!isRelayed && peers.count > 1) {
+      const keeper = (hasher!.header(header, 0, protocol, FRAGMENT_HASH) >>> 0) % peers.count;
+      const self = this.#selfPlace();
+      if (self >= 0 && keeper !== self) return this.#relayTo(batch, keeper, 0, now, out); // (P1)
+    }
+    const hash = hasher!.header(header, header.fragmentId, protocol, FRAGMENT_HASH);
+    if ((header.fragment & FRAGMENT_OFFSET_MASK) !== 0) {
+      const dipSlot = this.fragments.find(hash, vipId, header);
+      if (dipSlot !== NOT_FOUND) return this.#encapsulate(batch, dipSlot, hash, now, out);
+      return this.fragments.hold(hash, vipId, batch, header, now) ? NO_FAULT : DROP.fragment_table_full;
+    }
+    const fault = parsePorts(batch.view, header);
+    if (fault !== NO_FAULT) return fault;
+    const ports = (header.sourcePort << 16) | header.destinationPort;
+    const flowHash = hasher!.header(header, ports, protocol, DISTRIBUTION_FIVE_TUPLE);
+    const target = this.#route(batch, vipId, ports, flowHash, now, out);
+    if (target < 0) return ~target;
+    const { fragmentId, source3 } = header;
+    const isKept = this.fragments.put(hash, vipId, header, target, now);
+    const drop = this.#encapsulate(batch, target, flowHash, now, out);
+    if (isKept) this.#releaseHeld(hash, vipId, fragmentId, source3, target, now, out);
+    return drop;
+  }
+
+  #releaseHeld(
+    hash: number,
+    vipId: number,
+    fragmentId: number,
+    source3: number,
+    dipSlot: number,
+    now: number,
+    out: PacketBatch,
+  ): void {
+    const fragments = this.fragments;
+    for (;;) {
+      const place = fragments.nextHeld(hash, vipId, fragmentId, source3);
+      if (place === NOT_FOUND) return;
+      const at = fragments.heldOffset(place);
+      parseIpHeader(fragments.store.view, at, fragments.heldLength(place), this.#header);
+      const drop = this.#encapsulate(fragments.store, dipSlot, hash, now, out);
+      if (drop !== NO_FAULT) this.drops[drop]!++;
+      fragments.free(place);
+    }
+  }
+
+  // ---- from MUX to MUX ----
+
+  /** Not for a VIP: a packet that a peer relays, for this MUX's own address; or nothing of ours. */
+  #notForVip(batch: PacketBatch, now: number, out: PacketBatch): number {
+    const header = this.#header;
+    const family = innerFamily(header.protocol);
+    const mask = this.#encapsulator.sourceMask;
+    const isOurs = header.family === 4 && (header.destination3 & mask) === (this.#encapsulator.address & mask);
+    if (family === 0 || !isOurs || isFragment(header.fragment)) return DROP.no_vip;
+    const { source0, source1, source2, source3 } = header;
+    if (this.#tables.peers.find(source0, source1, source2, source3, mask) < 0) return DROP.unknown_peer;
+    this.relayedIn++;
+    const innerOffset = header.offset + header.headerBytes;
+    return this.#forward(batch, innerOffset, header.totalBytes - header.headerBytes, true, now, out);
+  }
+
+  /** Nobody has the port here, but a grant or a rule may have reached another MUX first. */
+  #relayMiss(batch: PacketBatch, hash: number, now: number, out: PacketBatch): number {
+    const { count } = this.#tables.peers;
+    const self = this.#selfPlace();
+    if (count < 2 || self < 0 || !this.#relays.take(now)) return DROP.no_rule;
+    const others = (hash >>> 0) % (count - 1);
+    return this.#relayTo(batch, others < self ? others : others + 1, hash, now, out);
+  }
+
+  #selfPlace(): number {
+    return this.#tables.peers.find(0, 0, MAPPED_WORD, this.#encapsulator.address, this.#encapsulator.sourceMask);
+  }
+
+  #relayTo(batch: PacketBatch, place: number, hash: number, now: number, out: PacketBatch): number {
+    this.relayedOut++;
+    return this.#encapsulator.send(batch, this.#header, this.#tables.peers.words, place * 4, false, hash, now, out);
+  }
+
+  /** 31 bits of chance: xorshift32 (Marsaglia). */
+  #draw(): number {
+    let x = this.#chance;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.#chance = x;
+    return x >>> 1;
+  }
+}
+
+const orNoDip = (dipSlot: number): number => (dipSlot === NOT_FOUND ? ~DROP.no_dip : dipSlot);
+
+/** The error quotes a packet that was sent in the name of the address that the error came to. */
+const isFrom = (quoted: PacketHeader, header: PacketHeader): boolean =>
+  quoted.source3 === header.destination3 &&
+  quoted.source2 === header.destination2 &&
+  quoted.source1 === header.destination1 &&
+  quoted.source0 === header.destination0;
+
+/** From a packet that left to the flow that it belongs to, as the client's packets have it. */
+function reverse(header: PacketHeader): void {
+  const { source0, source1, source2, source3, sourcePort } = header;
+  header.source0 = header.destination0;
+  header.source1 = header.destination1;
+  header.source2 = header.destination2;
+  header.source3 = header.destination3;
+  header.sourcePort = header.destinationPort;
+  header.destination0 = source0;
+  header.destination1 = source1;
+  header.destination2 = source2;
+  header.destination3 = source3;
+  header.destinationPort = sourcePort;
+}
+
+/** Ports of a first fragment: the rest of the packet is elsewhere. A TCP header in pieces is an attack (RFC 1858). */
+function parsePorts(view: DataView, header: PacketHeader): number {
+  const { protocol, transportOffset } = header;
+  if (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP) return FAULT.fragment;
+  const available = header.totalBytes - header.headerBytes;
+  if (available < (protocol === PROTOCOL_TCP ? TCP_HEADER_BYTES : UDP_HEADER_BYTES)) return FAULT.truncated;
+  header.sourcePort = view.getUint16(transportOffset);
+  header.destinationPort = view.getUint16(transportOffset + 2);
+  header.tcpFlags = protocol === PROTOCOL_TCP ? view.getUint8(transportOffset + TCP_FLAGS) : 0;
+  return NO_FAULT;
 }

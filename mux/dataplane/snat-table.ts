@@ -8,11 +8,11 @@ import { NOT_FOUND } from "../../dataplane/word-index.js";
 
 export class SnatTable {
   readonly #records: RecordTable;
-  readonly #dipId: Uint32Array;
+  readonly #dipId: Int32Array;
 
   constructor(capacity: number) {
     this.#records = new RecordTable(capacity);
-    this.#dipId = new Uint32Array(capacity);
+    this.#dipId = new Int32Array(capacity);
   }
 
   get size(): number {

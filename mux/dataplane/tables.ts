@@ -3,7 +3,6 @@
  * plan first; after that nothing can, so a delta is in force as a whole or not at all (D1).
  */
 import { assertNever } from "../../core/assert.js";
-import { parseIpv4 } from "../../core/address.js";
 import type { LogIndex } from "../../core/brands.js";
 import type { ApplyResult, TableDelta, Tables } from "../../dataplane/contract.js";
 import { FlowHasher } from "../../dataplane/flow-hash.js";
@@ -11,9 +10,15 @@ import type { MuxLayout } from "../../dataplane/layouts.js";
 import { maglevSize } from "../../dataplane/maglev.js";
 import { muxItemKey, type MuxChange, type MuxItem } from "../../dataplane/mux-items.js";
 import { ProjectionStore, type PlanStep } from "../../dataplane/projection-store.js";
-import { DipTable, PoolTable } from "./select-dip.js";
+import { addressWords, isIpv4Words } from "../../packet/address-words.js";
+import { DipTable } from "./dip-table.js";
+import type { FlowTable } from "./flow-table.js";
+import { MemberTable } from "./members.js";
+import { PeerTable } from "./peer-table.js";
+import { PoolTable } from "./pool-table.js";
+import { NatTable, RuleTable } from "./rule-table.js";
 import { SnatTable } from "./snat-table.js";
-import { RuleTable, VipTable } from "./vip-table.js";
+import { VipTable } from "./vip-table.js";
 
 export class MuxTables implements Tables<MuxItem, MuxChange> {
   readonly vips: VipTable;
@@ -21,30 +26,46 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
   readonly pools = new PoolTable();
   readonly dips: DipTable;
   readonly snat: SnatTable;
+  readonly nats: NatTable;
+  readonly members: MemberTable;
+  readonly peers = new PeerTable();
   /** Null until the site's hash key is known: no packet is handled before. */
   hasher: FlowHasher | null = null;
   /** Counts changes of the hash key; flows hashed by another key cannot be found again. */
   hasherGeneration = 0;
   readonly #layout: MuxLayout;
+  /** An IPv6 locator needs an IPv6 outer source, which this MUX may not have. */
+  readonly #options: { readonly hasIpv6Locators: boolean };
+  readonly #flows: Pick<FlowTable, "idleClass">;
   readonly #store = new ProjectionStore<MuxItem>(muxItemKey);
   #index = 0 as LogIndex;
   #generation = 0;
 
-  constructor(layout: MuxLayout) {
+  /** `flows` says in which class of idle time a rule's flows are. */
+  constructor(
+    layout: MuxLayout,
+    flows: Pick<FlowTable, "idleClass">,
+    options: { readonly hasIpv6Locators: boolean } = { hasIpv6Locators: true },
+  ) {
+    this.#options = options;
     this.#layout = layout;
+    this.#flows = flows;
     this.vips = new VipTable(layout.vips);
     this.rules = new RuleTable(layout.rules);
     this.dips = new DipTable(layout.dips);
     this.snat = new SnatTable(layout.snatRanges);
+    this.nats = new NatTable(layout.nats);
+    this.members = new MemberTable(layout.members);
   }
 
   apply(delta: TableDelta<MuxItem, MuxChange>, index: LogIndex): ApplyResult {
     const steps = this.#store.plan(delta);
-    if (!steps.every((step) => step.after === null || isSupported(step.after))) return "unsupported";
+    if (!steps.every((step) => step.after === null || isSupported(step.after, this.#options.hasIpv6Locators)))
+      return "unsupported";
     if (!this.#fits(steps)) return "full";
     // Everything that goes, goes first: a VIP's address may pass to another VIP within one delta.
     for (const { before, after } of steps) if (before !== null) this.#take(before, after);
-    for (const { after } of steps) if (after !== null) this.#put(after);
+    for (const { before, after } of steps) if (after !== null) this.#put(after, before);
     this.#store.commit(steps);
     this.#index = index;
     this.#generation++;
@@ -58,8 +79,19 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
       count("rule") <= this.#layout.rules &&
       count("pool") <= this.#layout.pools &&
       count("dip") <= this.#layout.dips &&
-      count("snat") <= this.#layout.snatRanges
+      count("snat") <= this.#layout.snatRanges &&
+      count("nat") <= this.#layout.nats &&
+      this.#membersAfter(steps) <= this.#layout.members
     );
+  }
+
+  #membersAfter(steps: readonly PlanStep<MuxItem>[]): number {
+    let count = this.members.size;
+    for (const { before, after } of steps) {
+      if (before?.kind === "pool") count -= before.members.length;
+      if (after?.kind === "pool") count += after.members.length;
+    }
+    return count;
   }
 
   /** Takes out what `before` put in, unless `after`, under the same key, will overwrite it in place. */
@@ -70,19 +102,26 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
         if (after === null) this.vips.remove(before.vipId);
         return;
       case "rule":
-        if (after === null) this.rules.remove(before.vipId, before.protocol, before.port);
+        if (after === null) this.rules.remove(before, this.pools);
+        return;
+      case "nat":
+        if (after === null) this.nats.remove(before.vipId, before.protocol, before.port);
         return;
       case "pool":
-        if (after === null) this.pools.remove(before.poolId);
+        if (after !== null) return;
+        this.members.removePool(before);
+        this.pools.remove(before.poolId);
         return;
       case "dip":
-        if (after === null) this.dips.remove(before.dipId);
+        if (after !== null) return;
+        this.dips.remove(before.dipId);
+        this.members.dipRemoved(before.dipId);
         return;
       case "snat":
         if (after === null) this.snat.remove(before.vipId, before.protocol, before.range);
         return;
       case "mux":
-      case "nat":
+        this.peers.remove(before);
         return;
       case "site":
         this.hasher = null;
@@ -92,26 +131,30 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
     }
   }
 
-  #put(item: MuxItem): void {
+  #put(item: MuxItem, before: MuxItem | null): void {
     switch (item.kind) {
       case "vip":
-        this.vips.put(item.vipId, parseIpv4(item.address)!, item.announced); // supported: IPv4
+        this.vips.put(item.vipId, addressWords(item.address)!, item.announced, item.weight ?? 0); // supported: an address
         return;
       case "rule":
-        this.rules.put(item.vipId, item.protocol, item.port, item.poolId);
+        this.rules.put(item, this.pools, this.#flows.idleClass(item.idleTimeoutMs ?? 0));
+        return;
+      case "nat":
+        this.nats.put(item.vipId, item.protocol, item.port, item.dipId);
         return;
       case "pool":
-        this.pools.put(item);
+        this.members.putPool(item, before?.kind === "pool" ? before : null, this.dips);
+        this.pools.put(item, this.members);
         return;
       case "dip":
-        this.dips.put(item.dipId, parseIpv4(item.locator)!); // supported: IPv4
+        this.members.dipPut(item.dipId, this.dips.put(item.dipId, addressWords(item.locator)!)); // likewise
         return;
       case "snat":
         this.snat.put(item.vipId, item.protocol, item.range, item.dipId);
         return;
-      case "nat":
       case "mux":
-        return; // no packet is forwarded by it: control follows the pool
+        this.peers.put(item);
+        return;
       case "site":
         this.hasher = new FlowHasher(item.hashKey);
         this.hasherGeneration++;
@@ -146,18 +189,22 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
   }
 }
 
-/** IPv4 only, so far; pools that their Maglev table can hold. */
-function isSupported(item: MuxItem): boolean {
+/** What the tables can hold: pools that fit their Maglev table, protocols and ports that a rule may have. */
+function isSupported(item: MuxItem, hasIpv6Locators: boolean): boolean {
   switch (item.kind) {
     case "vip":
-      return parseIpv4(item.address) !== null;
-    case "dip":
-      return parseIpv4(item.locator) !== null;
+      return addressWords(item.address) !== null;
+    case "dip": {
+      const words = addressWords(item.locator);
+      return words !== null && (hasIpv6Locators || isIpv4Words(words[0]!, words[1]!, words[2]!));
+    }
     case "pool":
       return item.members.length < maglevSize(item.maxMembers);
     case "site":
       return item.hashKey.length === 8;
     case "rule":
+      return item.protocol !== 0 || item.port === 0;
+    case "nat":
     case "snat":
     case "mux":
       return true;

@@ -5,13 +5,15 @@ import { TOUCH_MS } from "../../../dataplane/aged-queues.js";
 import { mixWords } from "../../../dataplane/flow-hash.js";
 import { MUX_LAYOUT } from "../../../dataplane/layouts.js";
 import { NOT_FOUND } from "../../../dataplane/word-index.js";
+import { createPacketHeader } from "../../../packet/header.js";
 import { FlowTable } from "../../../mux/dataplane/flow-table.js";
 import { SEED } from "../../packet/packet-kit.js";
 
 interface ModelFlow {
   trusted: boolean;
   seenMs: number;
-  dipSlot: number;
+  member: number;
+  idleMs: number;
 }
 
 describe("the flow table", () => {
@@ -20,7 +22,10 @@ describe("the flow table", () => {
     const [untrustedMs, trustedMs] = [10_000, 60_000];
     const table = new FlowTable({ ...MUX_LAYOUT, trustedFlows: 20, untrustedFlows: 10 }, { untrustedMs, trustedMs });
     const model = new Map<number, ModelFlow>();
-    const lifetime = (flow: ModelFlow): number => (flow.trusted ? trustedMs : untrustedMs);
+    const header = createPacketHeader();
+    const idleTimes = [trustedMs, 5_000, 90_000];
+    const classes = [0, 5_000, 90_000].map((idleMs) => table.idleClass(idleMs));
+    const lifetime = (flow: ModelFlow): number => (flow.trusted ? flow.idleMs : untrustedMs);
     const countOf = (trusted: boolean): number => [...model.values()].filter((flow) => flow.trusted === trusted).length;
     let now = 0;
     const expire = (): void => {
@@ -32,21 +37,24 @@ describe("the flow table", () => {
       if (random.below(3) > 0) now -= now % 2; // some times repeat
       expire(); // so that which expired entry a full quota would reclaim never matters
       const n = random.below(50);
-      const key = [0xc633_6400 + n, 0xcb00_710a, (n << 16) | 80, 6] as const;
-      const hash = mixWords(...key);
+      // Half of the flows are IPv6 and differ in one word only; hashes collide.
+      [header.source0, header.source1, header.source2, header.source3] = [n & 1, n & 2, n & 4, n >> 3];
+      const key = [header, 7, (n << 16) | 80, 6] as const;
+      const hash = mixWords(n % 20, 0, 0, 0);
       const entry = table.find(hash, ...key);
       const flow = model.get(n);
       expect(entry === NOT_FOUND, `seed ${SEED} round ${round}`).toBe(flow === undefined);
       if (flow === undefined) {
-        const dipSlot = random.below(4);
-        const inserted = table.insert(hash, ...key, dipSlot, 0, now);
+        const member = random.below(4);
+        const kind = random.below(3);
+        const inserted = table.insert(hash, ...key, member, 0, classes[kind]!, now);
         expect(inserted === NOT_FOUND).toBe(countOf(false) >= 10);
-        if (inserted !== NOT_FOUND) model.set(n, { trusted: false, seenMs: now, dipSlot });
+        if (inserted !== NOT_FOUND) model.set(n, { trusted: false, seenMs: now, member, idleMs: idleTimes[kind]! });
       } else if (random.below(4) === 0) {
-        const dipSlot = random.below(4);
-        table.restart(entry, dipSlot, 0, now);
+        const member = random.below(4);
+        table.restart(entry, member, 0, now);
         if (flow.trusted && countOf(false) >= 10) model.delete(n);
-        else model.set(n, { trusted: false, seenMs: now, dipSlot });
+        else model.set(n, { ...flow, trusted: false, seenMs: now, member });
       } else {
         table.confirm(entry, now);
         if (!flow.trusted && countOf(true) < 20) model.set(n, { ...flow, trusted: true, seenMs: now });
@@ -57,7 +65,7 @@ describe("the flow table", () => {
       if (expected === undefined) expect(after).toBe(NOT_FOUND);
       else {
         expect(table.isTrusted(after)).toBe(expected.trusted);
-        expect(table.dipSlot[after]).toBe(expected.dipSlot);
+        expect(table.member(after)).toBe(expected.member);
       }
       expect([table.sizeOf(0), table.sizeOf(1)]).toEqual([countOf(false), countOf(true)]);
     }

@@ -7,7 +7,12 @@ describe("applying a delta", () => {
   const manyRanges = Array.from({ length: SMALL_LAYOUT.snatRanges + 1 }, (_, i) => upsert(snatItem(1, 2_000 + i, 1)));
   const rows = [
     { description: "a table has no room", when: manyRanges, then: "full" },
-    { description: "an address is IPv6", when: [upsert(vipItem(4, "2001:db8::1"))], then: "unsupported" },
+    { description: "an address is none", when: [upsert(vipItem(4, "nowhere"))], then: "unsupported" },
+    {
+      description: "a locator is IPv6, and we have no such source",
+      when: [upsert(dipItem(4, "2001:db8::1"))],
+      then: "unsupported",
+    },
     { description: "a locator is no address", when: [upsert(dipItem(4, "nowhere"))], then: "unsupported" },
   ] as const;
   it.each(rows)("puts none of it in force when $description", ({ when, then }) => {

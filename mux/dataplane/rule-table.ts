@@ -1,0 +1,99 @@
+/**
+ * What a VIP's ports mean: rules (VIP, protocol, port) -> pool, all-port rules (VIP, protocol or 0, port 0) -> pool, and inbound
+ * NAT (VIP, protocol, port) -> one DIP.
+ */
+import type { Distribution } from "../../dataplane/flow-hash.js";
+import type { MuxRuleItem } from "../../dataplane/mux-items.js";
+import { RecordTable } from "../../dataplane/record-table.js";
+import { NOT_FOUND } from "../../dataplane/word-index.js";
+import type { Pool, PoolTable } from "./pool-table.js";
+
+export class RuleTable {
+  readonly #records: RecordTable;
+  readonly #pools: (Pool | null)[] = [];
+  readonly #distributions: Uint8Array;
+  /** Class of idle time in the flow table. */
+  readonly idleClasses: Uint8Array;
+  #allPortCount = 0;
+
+  constructor(capacity: number) {
+    this.#records = new RecordTable(capacity);
+    this.#distributions = new Uint8Array(capacity);
+    this.idleClasses = new Uint8Array(capacity);
+  }
+
+  get size(): number {
+    return this.#records.size;
+  }
+
+  /** The exact rule, or `NOT_FOUND`. */
+  find(vipId: number, protocol: number, port: number): number {
+    return this.#records.find(vipId, (protocol << 16) | port);
+  }
+
+  /** The all-port rule of the protocol, else that of all protocols, else `NOT_FOUND`. */
+  findAllPorts(vipId: number, protocol: number): number {
+    if (this.#allPortCount === 0) return NOT_FOUND;
+    const rule = this.#records.find(vipId, protocol << 16);
+    return rule === NOT_FOUND ? this.#records.find(vipId, 0) : rule;
+  }
+
+  pool(rule: number): Pool {
+    return this.#pools[rule]!; // every rule in use names one
+  }
+
+  distribution(rule: number): Distribution {
+    return this.#distributions[rule]! as Distribution;
+  }
+
+  put(item: MuxRuleItem, pools: PoolTable, idleClass: number): void {
+    const key = (item.protocol << 16) | item.port;
+    const isNew = this.#records.find(item.vipId, key) === NOT_FOUND;
+    const rule = this.#records.upsert(item.vipId, key);
+    if (isNew && item.port === 0) this.#allPortCount++;
+    const pool = pools.use(item.poolId);
+    if (!isNew) pools.release(this.pool(rule));
+    this.#pools[rule] = pool;
+    this.#distributions[rule] = item.distribution ?? 0;
+    this.idleClasses[rule] = idleClass;
+  }
+
+  remove(item: MuxRuleItem, pools: PoolTable): void {
+    const rule = this.#records.find(item.vipId, (item.protocol << 16) | item.port);
+    if (rule === NOT_FOUND) return;
+    if (item.port === 0) this.#allPortCount--;
+    pools.release(this.pool(rule));
+    this.#pools[rule] = null;
+    this.#records.remove(rule);
+  }
+}
+
+export class NatTable {
+  readonly #records: RecordTable;
+  readonly #dipId: Int32Array;
+
+  constructor(capacity: number) {
+    this.#records = new RecordTable(capacity);
+    this.#dipId = new Int32Array(capacity);
+  }
+
+  get size(): number {
+    return this.#records.size;
+  }
+
+  /** DIP that the port leads to, or 0. */
+  find(vipId: number, protocol: number, port: number): number {
+    if (this.#records.size === 0) return 0;
+    const record = this.#records.find(vipId, (protocol << 16) | port);
+    return record === NOT_FOUND ? 0 : this.#dipId[record]!;
+  }
+
+  put(vipId: number, protocol: number, port: number, dipId: number): void {
+    this.#dipId[this.#records.upsert(vipId, (protocol << 16) | port)] = dipId;
+  }
+
+  remove(vipId: number, protocol: number, port: number): void {
+    const record = this.#records.find(vipId, (protocol << 16) | port);
+    if (record !== NOT_FOUND) this.#records.remove(record);
+  }
+}
