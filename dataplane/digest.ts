@@ -3,8 +3,8 @@
  * the digest is the XOR of all: it does not depend on order, and putting or removing one item costs one hash and one XOR,
  * never a walk over all of them. It finds drift and defects, not an attacker: the hash is not keyed.
  *
- * The hash covers a canonical text: the key, then the item's fields by name in sorted order, without those at
- * their default, so that a sender older than a field agrees. Sets (pool members) are sorted first: equal sets are equal texts.
+ * The hash covers a canonical text: the key, then the item's fields by name in sorted order; one that is absent
+ * means the usual, so that a sender older than a field agrees. Sets (pool members) are sorted first: equal sets are equal texts.
  */
 import type { HostItem } from "./host-items.js";
 import type { MuxItem } from "./mux-items.js";
@@ -35,18 +35,10 @@ function canonicalValue(value: unknown): string {
   return JSON.stringify(value);
 }
 
-/** As on the wire, where a field at its default is not sent: absent, 0, false, empty. */
-const isDefault = (value: unknown): boolean =>
-  value === undefined ||
-  value === 0 ||
-  value === false ||
-  value === "" ||
-  ((Array.isArray(value) || value instanceof Uint8Array) && value.length === 0);
-
 const canonicalFields = (item: object): string =>
   Object.keys(item)
     .sort()
-    .filter((name) => !isDefault((item as Record<string, unknown>)[name]))
+    .filter((name) => (item as Record<string, unknown>)[name] !== undefined)
     .map((name) => `${name}:${canonicalValue((item as Record<string, unknown>)[name])}`)
     .join(",");
 

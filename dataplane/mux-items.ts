@@ -5,8 +5,8 @@
  *
  * Plain readonly objects with dense ids (DESIGN §4); addresses are text here, at the edge, and numbers in the tables.
  *
- * Optional fields have the wire's defaults (0, false): one that is absent and one at its default say the same, to the tables
- * and to the digest.
+ * An optional field is absent when it has its usual meaning; nobody writes the usual value down (two forms of one item would
+ * differ in their digests).
  */
 import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../core/brands.js";
 import { assertNever } from "../core/assert.js";
@@ -27,7 +27,7 @@ export interface MuxVipItem {
   readonly address: IpAddress;
   /** Routes to the VIP are announced. Packets that arrive all the same are handled: routers forget late. */
   readonly announced: boolean;
-  /** Weight of its tenant when a MUX is overloaded (Ananta §3.6.2); absent or 0: 1. */
+  /** Weight of its tenant when a MUX is overloaded (Ananta §3.6.2); 2 and more; absent: 1. */
   readonly weight?: number;
 }
 
@@ -41,8 +41,9 @@ export interface MuxRuleItem {
   readonly protocol: RuleProtocol;
   readonly port: number;
   readonly poolId: PoolId;
-  readonly distribution?: Distribution;
-  /** Idle time after which a trusted flow is forgotten; absent or 0: the MUX's own default. */
+  /** Absent: by five-tuple. */
+  readonly distribution?: Exclude<Distribution, 0>;
+  /** Idle time after which a trusted flow is forgotten; absent: the MUX's own default. */
   readonly idleTimeoutMs?: number;
 }
 
@@ -62,12 +63,12 @@ export interface MuxPoolItem {
   readonly maxMembers: number;
   /** A set: the order means nothing. */
   readonly members: readonly MuxPoolMember[];
-  /** Backups serve when fewer than this many in 1,000 of the primaries are up; 0: when none is. */
+  /** Backups serve when fewer than this many in 1,000 of the primaries are up; absent: when none is. */
   readonly failoverPermille?: number;
   /** When nobody is up: new flows go to all members as if they were (fail open). Default: new flows are dropped. */
-  readonly failOpen?: boolean;
+  readonly failOpen?: true;
   /** TCP flows of a member that went down are reset. Default: they stay. UDP always moves. */
-  readonly resetOnProbeDown?: boolean;
+  readonly resetOnProbeDown?: true;
 }
 
 /** Takes new flows. */
@@ -84,8 +85,9 @@ export interface MuxPoolMember {
   readonly dipId: DipId;
   /** Integer 0..1000, slow start included; 0 gets no new flows. */
   readonly weight: number;
-  readonly state?: MemberState;
-  readonly backup?: boolean;
+  /** Absent: up. */
+  readonly state?: Exclude<MemberState, 0>;
+  readonly backup?: true;
 }
 
 export interface MuxDipItem {
@@ -122,7 +124,7 @@ export interface MuxSiteItem {
   readonly kind: "site";
   /** Key of the flow hash: 8 bytes, one for the site. */
   readonly hashKey: Uint8Array;
-  /** Key that only MUXes have: 16 bytes. Authenticates what they tell each other; empty or absent: no peer channel. */
+  /** Key that only MUXes have: 16 bytes. Authenticates what they tell each other; absent: no peer channel. */
   readonly muxKey?: Uint8Array;
 }
 

@@ -1,6 +1,7 @@
 /** Projection updates of the MUX scope, from the wire's form to ours. Every field is checked: a bad one ends the stream. */
 import { parseIpAddress } from "../../core/address.js";
 import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../../core/brands.js";
+import { given } from "../../core/present.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Distribution } from "../../dataplane/flow-hash.js";
 import {
@@ -43,7 +44,7 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
       vipId: id(vip.vipId),
       address: address(vip.address),
       announced: vip.announced ?? false,
-      weight: vip.weight ?? 0,
+      ...given({ weight: vip.weight || undefined }),
     };
   if (rule) {
     return {
@@ -52,8 +53,7 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
       protocol: ruleProtocol(rule.protocol, rule.port ?? 0),
       port: port(rule.port),
       poolId: id(rule.poolId),
-      distribution: distribution(rule.distribution),
-      idleTimeoutMs: rule.idleTimeoutMs ?? 0,
+      ...given({ distribution: distribution(rule.distribution), idleTimeoutMs: rule.idleTimeoutMs || undefined }),
     };
   }
   if (nat) {
@@ -69,17 +69,18 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
     const members = (pool.members ?? []).map((member) => ({
       dipId: id<DipId>(member.dipId),
       weight: member.weight ?? 0,
-      state: memberState(member.state),
-      backup: member.backup ?? false,
+      ...given({ state: memberState(member.state), backup: member.backup === true ? (true as const) : undefined }),
     }));
     return {
       kind: "pool",
       poolId: id<PoolId>(pool.poolId),
       maxMembers: pool.maxMembers ?? 0,
       members,
-      failoverPermille: pool.failoverPermille ?? 0,
-      failOpen: pool.failOpen ?? false,
-      resetOnProbeDown: pool.resetOnProbeDown ?? false,
+      ...given({
+        failoverPermille: pool.failoverPermille || undefined,
+        failOpen: pool.failOpen === true ? (true as const) : undefined,
+        resetOnProbeDown: pool.resetOnProbeDown === true ? (true as const) : undefined,
+      }),
     };
   }
   if (dip) return { kind: "dip", dipId: id(dip.dipId), locator: address(dip.locator) };
@@ -94,9 +95,11 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
       joinedIndex: (mux.joinedIndex ?? 0) as LogIndex,
     };
   }
-  // The wire's bytes are a view on a buffer that is used again.
-  if (site)
-    return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []), muxKey: Uint8Array.from(site.muxKey ?? []) };
+  if (site) {
+    // The wire's bytes are a view on a buffer that is used again.
+    const muxKey = site.muxKey?.length ? Uint8Array.from(site.muxKey) : undefined;
+    return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []), ...given({ muxKey }) };
+  }
   throw new AnantaError(
     "INVALID_ARGUMENT",
     "mux_items: an item of an unknown kind; this MUX is too old for its Managers",
@@ -123,13 +126,13 @@ function port(value: number | null | undefined): number {
   throw new AnantaError("INVALID_ARGUMENT", `mux_items: ${value ?? 0} is no port`);
 }
 
-function distribution(value: number | null | undefined): Distribution {
-  if ((value ?? 0) <= 2) return (value ?? 0) as Distribution;
+function distribution(value: number | null | undefined): Exclude<Distribution, 0> | undefined {
+  if ((value ?? 0) <= 2) return (value || undefined) as Exclude<Distribution, 0> | undefined;
   throw new AnantaError("INVALID_ARGUMENT", `mux_items: distribution ${value ?? 0} is not known to this MUX`);
 }
 
-function memberState(value: number | null | undefined): MemberState {
-  if ((value ?? 0) <= MEMBER_ENDED) return (value ?? 0) as MemberState;
+function memberState(value: number | null | undefined): Exclude<MemberState, 0> | undefined {
+  if ((value ?? 0) <= MEMBER_ENDED) return (value || undefined) as Exclude<MemberState, 0> | undefined;
   throw new AnantaError("INVALID_ARGUMENT", `mux_items: member state ${value ?? 0} is not known to this MUX`);
 }
 
