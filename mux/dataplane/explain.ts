@@ -126,7 +126,7 @@ export function explainFlow(
   const entry = findFlow(tables, flows, tuple);
   const found = entry === NOT_FOUND ? null : flowRecord(tables, flows, entry, options.nowMs);
   const flow = found === null || found.state === "stale" ? null : found;
-  const base = { poolId: pool.poolId as PoolId, flow };
+  const base = { poolId: pool.poolId, flow };
   if (flow !== null && options.syn !== true) return to(flow.dipId, base, `the flow table has it, ${flow.state}`);
   const mode = tables.rules.distribution(rule);
   const [ports, ofProtocol] = [distributionPorts(portsOf(tuple), mode), distributionProtocol(protocol, mode)];

@@ -41,6 +41,12 @@ import type { MuxTables } from "./tables.js";
 /** Distribution number of hashes over fragments: apart from those of flows. */
 const FRAGMENT_HASH = 3;
 
+// Places in the counts.
+const RECEIVED_PACKETS = 0;
+const RECEIVED_BYTES = 1;
+const RELAYED_OUT = 2;
+const RELAYED_IN = 3;
+
 /** Packets without an owner that are relayed per second: many more are a port scan. */
 const RELAYS_PER_SECOND = 1_000;
 
@@ -53,11 +59,8 @@ export interface MuxPipelineOptions extends EncapsulatorOptions {
 
 export class MuxPipeline {
   readonly drops = new Float64Array(DROP_REASONS.length);
-  receivedPackets = 0;
-  receivedBytes = 0;
-  /** Relayed to a peer, and received from one. */
-  relayedOut = 0;
-  relayedIn = 0;
+  /** Counts in one typed array: a field that outgrows 31 bits would be a new heap number at every packet. */
+  readonly #counts = new Float64Array(4);
   readonly fragments: FragmentTable;
   readonly #tables: MuxTables;
   readonly #flows: FlowTable;
@@ -86,6 +89,14 @@ export class MuxPipeline {
     this.fragments = new FragmentTable(layout.fragments, layout.heldFragments);
   }
 
+  get receivedPackets(): number {
+    return this.#counts[RECEIVED_PACKETS]!;
+  }
+
+  get receivedBytes(): number {
+    return this.#counts[RECEIVED_BYTES]!;
+  }
+
   get sentPackets(): number {
     return this.#encapsulator.sentPackets;
   }
@@ -94,17 +105,28 @@ export class MuxPipeline {
     return this.#encapsulator.sentBytes;
   }
 
+  /** Packets relayed to a peer. */
+  get relayedOut(): number {
+    return this.#counts[RELAYED_OUT]!;
+  }
+
+  /** Packets that a peer relayed to us. */
+  get relayedIn(): number {
+    return this.#counts[RELAYED_IN]!;
+  }
+
   process(batch: PacketBatch, nowMs: number, out: PacketBatch): void {
     if (this.#hasherGeneration !== this.#tables.hasherGeneration) {
       this.#flows.clear(); // entries are found by hash: of another key they are lost
       this.#hasherGeneration = this.#tables.hasherGeneration;
     }
     const now = nowMs | 0; // modulo 2^32: ages are differences
+    const counts = this.#counts;
     const count = batch.count;
     for (let i = 0; i < count; i++) {
       const length = batch.lengths[i]!; // i < count
-      this.receivedPackets++;
-      this.receivedBytes += length;
+      counts[RECEIVED_PACKETS]!++;
+      counts[RECEIVED_BYTES]! += length;
       const drop = this.#forward(batch, batch.offsets[i]!, length, false, now, out);
       if (drop !== NO_FAULT) this.drops[drop]!++;
     }
@@ -379,7 +401,7 @@ export class MuxPipeline {
     if (family === 0 || !isOurs || isFragment(header.fragment)) return DROP.no_vip;
     const { source0, source1, source2, source3 } = header;
     if (this.#tables.peers.find(source0, source1, source2, source3, mask) < 0) return DROP.unknown_peer;
-    this.relayedIn++;
+    this.#counts[RELAYED_IN]!++;
     const innerOffset = header.offset + header.headerBytes;
     return this.#forward(batch, innerOffset, header.totalBytes - header.headerBytes, true, now, out);
   }
@@ -398,7 +420,7 @@ export class MuxPipeline {
   }
 
   #relayTo(batch: PacketBatch, place: number, hash: number, now: number, out: PacketBatch): number {
-    this.relayedOut++;
+    this.#counts[RELAYED_OUT]!++;
     return this.#encapsulator.send(batch, this.#header, this.#tables.peers.words, place * 4, false, hash, now, out);
   }
 
