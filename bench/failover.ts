@@ -62,6 +62,18 @@ async function stopOnce(site: AnantaSite): Promise<Blow> {
   return { gapMs, phases, servedMux };
 }
 
+async function transferOnce(site: AnantaSite): Promise<Blow> {
+  const leader = await site.leader();
+  const before = await site.muxSwitches();
+  await pause(Math.random() * PHASE_MS_MAX);
+  site.phases.mark();
+  const [atMs, atWallMs] = [performance.now(), Date.now()];
+  await site.transfer(leader);
+  const gapMs = await gapAfter(site.answeredMs, atMs, "a transfer");
+  const phases = site.phases.read(atWallMs);
+  return { gapMs, phases, servedMux: (await site.muxSwitches()) > before };
+}
+
 async function repeat(
   site: AnantaSite,
   count: number,
@@ -155,6 +167,7 @@ await runBenchmark({
   options: {
     kills: { meaning: "SIGKILLs of the leader", default: 100, min: 0, max: 100_000 },
     stops: { meaning: "SIGSTOPs of the leader", default: 30, min: 0, max: 100_000 },
+    transfers: { meaning: "planned transfers of leadership", default: 30, min: 0, max: 100_000 },
     "etcd-kills": { meaning: "SIGKILLs of etcd's leader", default: 12, min: 0, max: 1_000 },
     "idle-minutes": {
       meaning: "minutes without load in which elections are counted",
@@ -174,8 +187,9 @@ await runBenchmark({
     const portsFrom = options["ports-from"];
     let kills: readonly Blow[] = [];
     let stops: readonly Blow[] = [];
+    let transfers: readonly Blow[] = [];
     let quiet = Number.NaN;
-    if (options.kills + options.stops > 0) {
+    if (options.kills + options.stops + options.transfers > 0) {
       const site = await AnantaSite.start(CLIENT, portsFrom);
       try {
         await site.startGrants();
@@ -183,6 +197,7 @@ await runBenchmark({
         quiet = await quietGap(site);
         kills = await repeat(site, options.kills, killOnce, "kill");
         stops = await repeat(site, options.stops, stopOnce, "stop");
+        transfers = await repeat(site, options.transfers, transferOnce, "transfer");
         await site.verify();
         assert(site.refusals.size === 0, `every request was granted in the end: ${[...site.refusals].join(", ")}`);
       } finally {
@@ -200,6 +215,7 @@ await runBenchmark({
     printGaps("  of these, a MUX was served by the victim", gaps(kills.filter(({ servedMux }) => servedMux)));
     printGaps("leader stopped", gaps(stops));
     printGaps("  of these, a MUX was served by the victim", gaps(stops.filter(({ servedMux }) => servedMux)));
+    printGaps("leadership handed over", gaps(transfers));
     printGaps("etcd, leader killed", etcd ?? []);
     printPhases("killed", kills);
     printPhases("stopped", stops);
@@ -210,6 +226,7 @@ await runBenchmark({
       killMaxMs: resultNumber(killed.max),
       stopP50Ms: resultNumber(gapsOf(gaps(stops)).p50),
       etcdKillP50Ms: etcd === null ? null : resultNumber(gapsOf(etcd).p50),
+      transferP99Ms: resultNumber(gapsOf(gaps(transfers)).p99),
       idleElections,
       loadElections,
     };

@@ -10,6 +10,7 @@ import { DataFolder } from "../../fabric/launcher/data-folder.js";
 import { doublyOwned } from "../../fabric/ownership.js";
 import { exampleObjects, PORT_SPAN } from "../../fabric/site.js";
 import { leaderOf } from "../../fabric/site-status.js";
+import { CLUSTER_TRANSFER_LEADERSHIP } from "../../manager/api/methods.js";
 import { createNodeEnv } from "../../runtime/node/env.js";
 import { atExit, temporaryFolder } from "../measure/cleanup.js";
 import { freePortBlock } from "../measure/ports.js";
@@ -123,6 +124,19 @@ export class AnantaSite {
   async resume({ pid, nodeId }: Victim): Promise<void> {
     process.kill(pid, "SIGCONT");
     await this.inStep(nodeId, null);
+  }
+
+  /** Hands leadership to another voter, as `ananta cluster transfer` does; resolves when it leads. */
+  async transfer({ nodeId }: Victim): Promise<void> {
+    const { env, plan } = this.#site;
+    const leader = plan.managers.find((manager) => manager.nodeId === nodeId)!; // every Manager is in the plan
+    const channel = env.network.connect(leader.api);
+    try {
+      const target = (nodeId % plan.managers.length) + 1;
+      await channel.call(CLUSTER_TRANSFER_LEADERSHIP, { nodeId: target }, { deadlineMs: BACK_MS });
+    } finally {
+      channel.close();
+    }
   }
 
   /** Resolves when the replica has applied what was committed when this was called. `notPid`: that process does not count. */
