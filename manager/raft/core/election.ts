@@ -5,10 +5,14 @@
  *
  * (E1) One vote per term, durable before it is told; a candidate's own vote too counts only once it is on disk.
  * (E2) A pre-vote grant changes nothing here: neither term, nor vote, nor timer.
- * (E3) Two pre-candidates with equally good logs do not split the vote: the one with the higher id steps back once.
+ * (E3) Two pre-candidates with equally good logs do not split the vote: the one with the higher id steps back, unless it
+ *      has just got somebody's word.
  * (E4) A follower whose leader is still fresh does not refuse a pre-vote, it holds it back: if it learns within an election
  *      timeout that the leader is gone, the asker has its word at once instead of after another timeout. Whoever notices a
  *      death first may ask at once.
+ * (E5) A follower gives its word to one asker at a time: the next one waits as in (E4) until the first has had the time to
+ *      become a candidate. Else two of them win their pre-votes at once, and with an even number of voters left alive the
+ *      votes can split, which costs a timeout.
  */
 import { assert } from "../../../core/assert.js";
 import type { NodeId, Term } from "../../../core/brands.js";
@@ -184,8 +188,9 @@ export function handlePreVoteRequest(s: State, m: PreVoteRequest): void {
   const willing = free && upToDate && s.voting.kind === "full";
   const granted = willing && !fresh;
   s.heldPreVotes.delete(m.from);
-  if (willing && fresh && s.role.kind === "follower") {
-    note(s, "debug", "held a pre-vote back", { for: m.from, term: m.term, reason: "leader is fresh" });
+  if (willing && s.role.kind !== "leader" && (fresh || isTaken(s, m))) {
+    const reason = fresh ? "leader is fresh" : "word given";
+    note(s, "debug", "held a pre-vote back", { for: m.from, term: m.term, reason });
     s.heldPreVotes.set(m.from, { request: m, since: s.activeTick }); // (E4)
     return;
   }
@@ -194,6 +199,7 @@ export function handlePreVoteRequest(s: State, m: PreVoteRequest): void {
     term: m.term,
     ...(granted ? {} : { reason: refusal(s, { fresh, upToDate, free }) }),
   });
+  if (granted) s.wordGiven = { to: m.from, term: m.term, at: s.activeTick };
   // A refusal carries our own term: a pre-candidate that is behind learns it and catches up.
   send(s, m.from, { kind: "pre-vote-response", from: s.id, term: granted ? m.term : s.term, granted });
   if (granted && s.role.kind === "pre-candidate" && m.term === s.term + 1 && m.from < s.id) {
@@ -202,9 +208,19 @@ export function handlePreVoteRequest(s: State, m: PreVoteRequest): void {
 }
 
 /**
- * (E4) Called when time passed, and when the leader is known to be gone. Only one of those who wait gets our word, the one
- * with the lowest id: two that are told at the same moment would split the vote.
+ * (E5) A follower gave its word to somebody else for the same term, so lately that this one may be about to become a
+ * candidate. A pre-candidate that has just got somebody's word is about to become one itself.
  */
+function isTaken(s: State, m: PreVoteRequest): boolean {
+  const { unreachableDelayMaxTicks: patience } = s.config;
+  if (s.role.kind === "pre-candidate")
+    return s.electionElapsed < patience && [...s.role.votes.values()].filter((granted) => granted).length > 1;
+  if (s.role.kind !== "follower" || s.wordGiven === null) return false;
+  const { to, term, at } = s.wordGiven;
+  return to !== m.from && term === m.term && s.activeTick - at < patience;
+}
+
+/** (E4) Called when time passed, and when the leader is known to be gone. The lowest id comes first. */
 export function answerHeldPreVotes(s: State): void {
   if (s.heldPreVotes.size === 0) return;
   const fresh = leaderIsFresh(s);
@@ -212,11 +228,7 @@ export function answerHeldPreVotes(s: State): void {
   for (const { request, since } of held) {
     if (request.term <= s.term || s.activeTick - since >= s.config.electionTimeoutMinTicks)
       s.heldPreVotes.delete(request.from);
-    else if (!fresh) {
-      s.heldPreVotes.clear();
-      handlePreVoteRequest(s, request);
-      return;
-    }
+    else if (!fresh && !isTaken(s, request)) handlePreVoteRequest(s, request); // from then on (E5) holds for the rest
   }
 }
 

@@ -109,7 +109,9 @@ export interface State {
   activeTick: number;
   electionElapsed: number;
   electionTimeoutTicks: number;
-  /** Asked while the leader was fresh, and since which active tick they wait (election.ts, E4). */
+  /** The last pre-vote granted, and at which active tick (election.ts, E5). */
+  wordGiven: { readonly to: NodeId; readonly term: Term; readonly at: number } | null;
+  /** Pre-votes that wait for an answer, and since which active tick (E4, E5). */
   readonly heldPreVotes: Map<NodeId, { readonly request: PreVoteRequest; readonly since: number }>;
   /** Tick at or after which a quorum is known to have worked; null when never. */
   quorumSeenTick: number | null;
@@ -158,6 +160,7 @@ export function createState(config: CoreConfig, initial: InitialState): State {
     activeTick: 0,
     electionElapsed: 0,
     electionTimeoutTicks: drawElectionTimeout(config),
+    wordGiven: null,
     heldPreVotes: new Map(),
     quorumSeenTick: null,
     reads: { lastRead: 0, lastSequence: 0, waiting: [], asked: null, confirmed: [] },
