@@ -93,6 +93,16 @@ export class FakeNetwork {
     }
   }
 
+  /** Every connection between the two machines is reset, and both ends hear of it; their processes go on and listen. */
+  breakConnections(a: string, b: string): void {
+    for (const connection of [...this.#connections]) {
+      const names = [connection.name(CLIENT), connection.name(SERVER)];
+      if (!names.includes(a) || !names.includes(b)) continue;
+      for (const end of [CLIENT, SERVER] as const)
+        connection.ends[end].process.deliver(() => this.#lose(connection, end, "the connection was reset"));
+    }
+  }
+
   /** A link was cut or mended, a process paused or lost. */
   linksChanged(): void {
     for (const connection of this.#connections) {

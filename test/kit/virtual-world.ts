@@ -184,6 +184,12 @@ export class VirtualWorld {
     this.network.linksChanged();
   }
 
+  /** Resets every connection between two machines; nothing else is wrong with them. */
+  breakConnections(a: string, b: string): void {
+    this.log.note(this.clock.nowMs, `break connections ${a} <-> ${b}`);
+    this.network.breakConnections(a, b);
+  }
+
   /** Mends all links. */
   heal(): void {
     this.log.note(this.clock.nowMs, "heal");

@@ -356,6 +356,7 @@ export class GrpcTransport implements RaftTransport {
     peer.refused = false;
     peer.goneTold = false;
     peer.incoming.set(stream, bootId);
+    for (const lane of LANES) peer.lanes[lane].hurry();
     stream.send({ nodeId: id, bootId: this.#bootId, version: PROTOCOL_VERSION, folder: this.#folder });
     if (hello.folder) this.#listener?.identified(peer.id, hello.folder);
     return peer;

@@ -35,7 +35,7 @@ export class LoopbackHub {
       send: ({ to, message }: SendNow) => this.#carry(id, to, message),
       sendTransfer: (to: NodeId, message: TransferMessage) => this.#carry(id, to, message),
       stop: () => {
-        this.#nodes.delete(id);
+        if (!this.#nodes.delete(id)) return Promise.resolve();
         for (const { listener } of this.#nodes.values()) listener.gone(id);
         return Promise.resolve();
       },
@@ -52,6 +52,7 @@ export class LoopbackHub {
   }
 
   #carry(from: NodeId, to: NodeId, message: PeerMessage): void {
+    if (!this.#nodes.has(from)) return; // stopped
     const bytes = encodeMessage(message);
     const deliver = (): void => {
       const listener = this.#nodes.get(to)?.listener;

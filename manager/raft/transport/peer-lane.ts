@@ -100,6 +100,16 @@ export class PeerLane {
     old.close();
   }
 
+  /** The peer has just dialled us, so it is there: no more waiting, neither of ours nor of the connection's own. */
+  hurry(): void {
+    if (this.#state.kind !== "waiting") return;
+    this.#state.timer.cancel();
+    this.#channel.close();
+    this.#channel = this.#options.connect();
+    this.#failures = 0;
+    this.#dial();
+  }
+
   #dial(): void {
     const { clock, hello, lane } = this.#options;
     const stream = this.#channel.open(METHODS[lane]);
