@@ -93,6 +93,7 @@ export class GrpcTransport implements RaftTransport {
   #listener: TransportListener | null = null;
   #server: Server | null = null;
   #watch: Timer | null = null;
+  #encoded: { readonly message: PeerMessage; readonly bytes: Uint8Array } | null = null;
 
   constructor(options: GrpcTransportOptions) {
     this.#options = options;
@@ -175,7 +176,13 @@ export class GrpcTransport implements RaftTransport {
     if (peer === undefined) return;
     const lane = peer.lanes[laneOf(message)];
     if (lane.open && expectsAnswer(message)) peer.unansweredSinceMs ??= this.#options.env.clock.nowMs();
-    lane.send(encodeMessage(message));
+    lane.send(this.#encode(message));
+  }
+
+  /** The core gives all followers that need the same append or heartbeat the very same message: it is encoded once. */
+  #encode(message: PeerMessage): Uint8Array {
+    if (this.#encoded?.message !== message) this.#encoded = { message, bytes: encodeMessage(message) };
+    return this.#encoded.bytes;
   }
 
   #createPeer(id: NodeId, address: string, member: boolean): Peer {
