@@ -12,6 +12,7 @@ const pureFolders = [
   "mux/dataplane",
   "mux/fairness",
   "agent/dataplane",
+  "test/linearizability",
 ];
 const pure = [...pureFolders.map((folder) => `${folder}/**/*.ts`), "agent/health/monitor.ts"];
 // Where real time and real chance are allowed.
@@ -21,6 +22,7 @@ const shell = [
   "bench/**",
   "scripts/**",
   "test/e2e/**",
+  "test/chaos/**",
   "**/main.ts",
   "fabric/launcher*",
   "fabric/launcher*/**",
@@ -152,6 +154,7 @@ export default tseslint.config(
   },
   {
     files: pure,
+    ignores: ["**/*.test.ts"],
     rules: {
       "no-restricted-globals": [
         "error",

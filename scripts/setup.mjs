@@ -25,7 +25,11 @@ export const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
 const nodeModules = join(root, "node_modules");
 const lockDir = join(root, ".ananta", "setup.lock");
-const sourceFolders = "core packet dataplane runtime manager agent mux fabric cli proto bench".split(" ");
+const sourceFolders = [
+  ..."core packet dataplane runtime manager agent mux fabric cli proto bench".split(" "),
+  "test/linearizability",
+  "test/chaos",
+];
 const staticFolders = ["console"];
 const startedAt = performance.now();
 
