@@ -1,0 +1,197 @@
+/**
+ * How fast are durable SNAT grants, in force on all MUXes? Five Managers and two MUXes as processes, beside five members of
+ * etcd that store one key per grant. bench/README.md says what is compared and how.
+ */
+import { assert } from "../core/assert.js";
+import { ETCD_MISSING, findEtcd, startEtcd } from "./etcd/etcd-cluster.js";
+import type { EtcdClient } from "./etcd/etcd-client.js";
+import { GrpcEtcdClient } from "./etcd/grpc-client.js";
+import { LeanEtcdClient } from "./etcd/lean-client.js";
+import { print, progress, runBenchmark } from "./measure/benchmark.js";
+import { closedLoop } from "./measure/closed-loop.js";
+import { cpuMicros } from "./measure/cpu.js";
+import { numberText, resultNumber, spreadOf, spreadText } from "./measure/statistics.js";
+import { keyOf, valueOf } from "./replica/payload.js";
+import { Agents, snatObjects, STOCK, type GrantResult } from "./snat/grants.js";
+import { ManagerSite } from "./snat/manager-site.js";
+import { UnaryClients } from "./snat/unary.js";
+
+const REQUESTERS: readonly number[] = [1, 64, 256, 1_000];
+/** One unary row is enough: it shows the price of a call per request. */
+const UNARY_REQUESTERS = 256;
+const WARM_UP_MS = 1_000;
+const MUX_CAPACITY = { rules: 1_024, snatRanges: 2 ** 21 };
+
+const SUBJECTS = {
+  stream: "Ananta, 16 agent streams",
+  unary: "Ananta, unary calls",
+  etcd: "etcd, grpc-js client, unary",
+  lean: "etcd, lean client, unary",
+} as const;
+type Subject = keyof typeof SUBJECTS;
+
+interface Sample {
+  readonly subject: Subject;
+  readonly requesters: number;
+  readonly result: GrantResult;
+}
+
+function tell(sample: Sample): Sample {
+  const { subject, requesters, result } = sample;
+  const { p50Ms, p99Ms, cpuMicros: cpu } = result;
+  progress(
+    `${SUBJECTS[subject]}, ${requesters}: ${numberText(result.perSecond)}/s, p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(1)} ms, ${cpu.toFixed(1)} us CPU each`,
+  );
+  return sample;
+}
+
+async function measureGrants(
+  measureMs: number,
+  options: { readonly portsFrom: number; readonly profile: boolean },
+): Promise<Sample[]> {
+  const site = await ManagerSite.start({
+    portsFrom: options.portsFrom,
+    muxCapacity: MUX_CAPACITY,
+    profile: options.profile,
+  });
+  const samples: Sample[] = [];
+  try {
+    await site.apply(snatObjects());
+    const agents = await Agents.start(site);
+    const leader = await site.leader();
+    for (const requesters of REQUESTERS)
+      samples.push(
+        tell({
+          subject: "stream",
+          requesters,
+          result: await agents.run({ requesters, warmUpMs: WARM_UP_MS, measureMs }),
+        }),
+      );
+    assert(agents.granted < STOCK, "there were ports enough");
+    const unary = await UnaryClients.start(site, agents);
+    samples.push(
+      tell({
+        subject: "unary",
+        requesters: UNARY_REQUESTERS,
+        result: await unary.run({ requesters: UNARY_REQUESTERS, warmUpMs: WARM_UP_MS, measureMs }),
+      }),
+    );
+    assert((await site.leader()) === leader, "one leader throughout the measurement");
+    await agents.verify();
+    unary.stop();
+    agents.stop();
+  } finally {
+    await site.stop();
+  }
+  return samples;
+}
+
+async function measureEtcd(measureMs: number, portsFrom: number): Promise<Sample[]> {
+  const etcd = await startEtcd({ portsFrom });
+  if (etcd === null) return [];
+  const samples: Sample[] = [];
+  try {
+    const leader = await etcd.leader();
+    for (const requesters of REQUESTERS) {
+      for (const subject of ["etcd", "lean"] as const) {
+        const client: EtcdClient =
+          subject === "etcd" ? new GrpcEtcdClient(etcd.addresses) : new LeanEtcdClient(etcd.addresses);
+        const first = await client.put(leader, keyOf(0, 0), valueOf());
+        const memberOf = (id: number): number => (leader + id) % etcd.addresses.length;
+        const before = cpuMicros(process.pid);
+        const result = await closedLoop({
+          requesters,
+          warmUpMs: WARM_UP_MS,
+          measureMs,
+          request: async (id, round) => {
+            await client.put(memberOf(id), keyOf(id, round), valueOf());
+          },
+        });
+        const cpu = (cpuMicros(process.pid) - before) / result.total;
+        const last = await client.put(leader, keyOf(0, 0), valueOf());
+        assert(last - first - 1 === result.total, "what was answered was written by etcd, once");
+        client.close();
+        samples.push(tell({ subject, requesters, result: { ...result, cpuMicros: cpu } }));
+      }
+    }
+  } finally {
+    await etcd.stop();
+  }
+  return samples;
+}
+
+function printTable(samples: readonly Sample[]): void {
+  print(`\nGrants or puts per second, p50 and p99 in ms, CPU microseconds each: median [smallest..largest]`);
+  print(`CPU: all processes for Ananta (five Managers, two MUXes, client); the client alone for etcd`);
+  for (const requesters of REQUESTERS) {
+    print(`\n${requesters} concurrent`);
+    for (const [subject, name] of Object.entries(SUBJECTS) as [Subject, string][]) {
+      const rows = samples.filter((sample) => sample.subject === subject && sample.requesters === requesters);
+      if (rows.length === 0) continue;
+      const spread = (pick: (result: GrantResult) => number, digits: number): string =>
+        spreadText(spreadOf(rows.map(({ result }) => pick(result))), digits);
+      print(
+        `  ${name.padEnd(28)} ${spread((row) => row.perSecond, 0).padEnd(28)} p50 ${spread((row) => row.p50Ms, 2).padEnd(22)} p99 ${spread((row) => row.p99Ms, 1).padEnd(22)} CPU ${spread((row) => row.cpuMicros, 1)}`,
+      );
+    }
+  }
+}
+
+await runBenchmark({
+  name: "snat",
+  question:
+    "SNAT grants per second and their latency: durable on five replicas with synced storage, in force on two MUXes; beside etcd.",
+  options: {
+    runs: { meaning: "alternated runs of each side", default: 3, min: 1, max: 100 },
+    seconds: { meaning: "measured time of each point", default: 3, min: 1, max: 10 },
+    "ports-from": { meaning: "where the search for free ports starts", default: 26_000, min: 1_024, max: 32_000 },
+    profile: {
+      meaning: "1: Node writes a CPU profile of every Manager to the current folder",
+      default: 0,
+      min: 0,
+      max: 1,
+    },
+  },
+  async run(options) {
+    if (findEtcd() === null) progress(ETCD_MISSING);
+    const samples: Sample[] = [];
+    for (let run = 1; run <= options.runs; run++) {
+      progress(`run ${run} of ${options.runs}`);
+      samples.push(
+        ...(await measureGrants(options.seconds * 1_000, {
+          portsFrom: options["ports-from"],
+          profile: options.profile === 1,
+        })),
+      );
+      samples.push(...(await measureEtcd(options.seconds * 1_000, options["ports-from"])));
+    }
+    printTable(samples);
+    const median = (subject: Subject, requesters: number, pick: (result: GrantResult) => number): number =>
+      spreadOf(
+        samples
+          .filter((sample) => sample.subject === subject && sample.requesters === requesters)
+          .map(({ result }) => pick(result)),
+      ).median;
+    return {
+      grantsPerSecond256: resultNumber(median("stream", 256, (result) => result.perSecond)),
+      cpuMicrosPerGrant256: resultNumber(
+        median("stream", 256, (result) => result.cpuMicros),
+        1,
+      ),
+      grantP50MsAt1: resultNumber(
+        median("stream", 1, (result) => result.p50Ms),
+        2,
+      ),
+      grantP99MsAt256: resultNumber(
+        median("stream", 256, (result) => result.p99Ms),
+        1,
+      ),
+      etcdPutsPerSecond256: resultNumber(median("etcd", 256, (result) => result.perSecond)),
+      etcdLeanPutsPerSecond256: resultNumber(median("lean", 256, (result) => result.perSecond)),
+      etcdP50MsAt1: resultNumber(
+        median("etcd", 1, (result) => result.p50Ms),
+        2,
+      ),
+    };
+  },
+});
