@@ -3,8 +3,10 @@
  * Every allocation asks, configuration changes seldom: answers are kept until the next change of any object.
  */
 import type { DipId, IpAddress, VipId } from "../../core/brands.js";
-import type { DipRecord } from "./dip-table.js";
+import type { DipRecord, DipTable } from "./dip-table.js";
+import type { VipOutbound } from "./objects.js";
 import { PORTS_PER_RANGE } from "./port-ranges.js";
+import type { PortSpace } from "./port-space.js";
 import type { VipMap } from "./vip-map.js";
 
 export interface OutboundVip {
@@ -16,14 +18,25 @@ export interface OutboundVip {
   readonly maxRanges: number;
   /** False before the VIP was first activated: MUXes do not know it yet. */
   readonly isActive: boolean;
+  /** Ranges kept for each member, per protocol. */
+  readonly minRanges: number;
+  /** The DIP leaves as one VIP only, instead of as any of its VIPs. */
+  readonly isPaired: boolean;
 }
+
+/** Fields of `outbound` that the configuration may leave out. */
+type OutboundExtras = VipOutbound & { readonly minPorts?: number; readonly selection?: string };
 
 export class OutboundIndex {
   private readonly known = new Map<DipId, readonly OutboundVip[]>();
   private readonly objects: VipMap;
+  private readonly dips: DipTable;
+  private readonly refreshed = new WeakMap<PortSpace, number>();
+  private changes = 0;
 
-  constructor(objects: VipMap) {
+  constructor(objects: VipMap, dips: DipTable) {
     this.objects = objects;
+    this.dips = dips;
   }
 
   /** In order of VIP id. */
@@ -37,6 +50,25 @@ export class OutboundIndex {
 
   objectsChanged(): void {
     this.known.clear();
+    this.changes += 1;
+  }
+
+  /** Brings the space up to date with who may own ranges in it. Once per change of configuration, at the next request. */
+  refreshMembers(space: PortSpace): void {
+    if (this.refreshed.get(space) === this.changes) return;
+    this.refreshed.set(space, this.changes);
+    const vip = this.objects.vipAt(space.vip);
+    const outbound: OutboundExtras | null = vip === null || vip.deleting ? null : vip.spec.outbound;
+    const members = new Set<DipId>();
+    for (const name of outbound?.pools ?? []) {
+      const pool = this.objects.pool(vip?.ref.tenant ?? "", name);
+      if (pool === null || pool.deleting) continue;
+      for (const member of pool.spec.members) {
+        const dip = this.dips.find(pool.ref.tenant, member.dip);
+        if (dip !== null) members.add(dip.dipId);
+      }
+    }
+    space.setMembers(members, Math.floor((outbound?.minPorts ?? 0) / PORTS_PER_RANGE));
   }
 
   private find(dip: DipRecord): readonly OutboundVip[] {
@@ -45,11 +77,20 @@ export class OutboundIndex {
       const pool = this.objects.poolById(poolId);
       if (pool === null || pool.deleting || !pool.spec.members.some((member) => member.dip === dip.address)) continue;
       for (const vip of this.objects.usersOf(poolId)) {
-        const { outbound, address } = vip.spec;
+        const { address } = vip.spec;
+        const outbound: OutboundExtras | null = vip.spec.outbound;
         if (vip.deleting || outbound === null || !outbound.pools.includes(pool.ref.name)) continue;
         const name = `${vip.ref.tenant}/${vip.ref.name}`;
         const maxRanges = Math.floor(outbound.maxPorts / PORTS_PER_RANGE);
-        found.set(vip.vipId, { vipId: vip.vipId, address, name, maxRanges, isActive: vip.active !== null });
+        found.set(vip.vipId, {
+          vipId: vip.vipId,
+          address,
+          name,
+          maxRanges,
+          isActive: vip.active !== null,
+          minRanges: Math.floor((outbound.minPorts ?? 0) / PORTS_PER_RANGE),
+          isPaired: outbound.selection === "paired",
+        });
       }
     }
     return [...found.values()].sort((a, b) => a.vipId - b.vipId);

@@ -18,6 +18,8 @@ const WORDS = END_RANGE / 32;
 /** Bits at which an aligned block of 1, 2, 4, 8, 16, 32 ranges may start inside a word. */
 const ALIGNED: readonly number[] = [0xffffffff, 0x55555555, 0x11111111, 0x01010101, 0x00010001, 0x00000001];
 
+const NOBODY: ReadonlySet<DipId> = new Set();
+
 /** States of a range, as `stateOf` gives them. */
 export const RANGE_FREE = 0;
 export const RANGE_OWNED = 1;
@@ -42,6 +44,13 @@ export class PortSpace {
   cursor = FIRST_RANGE;
   /** Ranges owned, per DIP; no entry for none. */
   readonly ownedByDip = new Map<DipId, number>();
+  /** DIPs that may own ranges here by configuration, and what each is to have at least; see `snat-share`. */
+  members: ReadonlySet<DipId> = NOBODY;
+  minRanges = 0;
+  /** Ranges that members lack up to `minRanges`, in sum. */
+  shortfall = 0;
+  /** Computed from the rest; null: not known any more. */
+  knownLevel: { readonly stock: number; readonly level: number } | null = null;
   /** Ends of the list of this space's quarantines, oldest first. */
   firstQuarantine: Quarantine | null = null;
   lastQuarantine: Quarantine | null = null;
@@ -126,7 +135,7 @@ export class PortSpace {
     }
     this.ownedCount += count;
     this.freeCount -= count;
-    this.ownedByDip.set(dip, this.ownedBy(dip) + count);
+    this.setOwned(dip, this.ownedBy(dip) + count);
   }
 
   moveCursor(after: number): void {
@@ -141,9 +150,30 @@ export class PortSpace {
     }
     this.ownedCount -= count;
     this.quarantinedCount += count;
-    const left = this.ownedBy(dip) - count;
-    if (left === 0) this.ownedByDip.delete(dip);
-    else this.ownedByDip.set(dip, left);
+    this.setOwned(dip, this.ownedBy(dip) - count);
+  }
+
+  /** The configuration has changed: who may own ranges here, and how many each is to have at least. */
+  setMembers(members: ReadonlySet<DipId>, minRanges: number): void {
+    this.members = members;
+    this.minRanges = minRanges;
+    this.shortfall = 0;
+    if (minRanges > 0) for (const dip of members) this.shortfall += this.lackOf(dip);
+    this.knownLevel = null;
+  }
+
+  /** Ranges that the DIP lacks up to what it is to have at least. */
+  lackOf(dip: DipId): number {
+    if (this.minRanges === 0 || !this.members.has(dip)) return 0;
+    return Math.max(0, this.minRanges - this.ownedBy(dip));
+  }
+
+  private setOwned(dip: DipId, count: number): void {
+    this.shortfall -= this.lackOf(dip);
+    if (count === 0) this.ownedByDip.delete(dip);
+    else this.ownedByDip.set(dip, count);
+    this.shortfall += this.lackOf(dip);
+    this.knownLevel = null;
   }
 
   endQuarantine(first: number, count: number): void {

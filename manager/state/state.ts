@@ -50,9 +50,10 @@ export interface State {
 
 export function createState(): State {
   const objects = new VipMap();
+  const dips = new DipTable();
   const parts = {
     objects,
-    dips: new DipTable(),
+    dips,
     hosts: new HostTable(),
     muxes: new MuxPool(),
     snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol)),
@@ -66,7 +67,7 @@ export function createState(): State {
     replicas: new Map(),
     sessions: new Sessions(),
     ...parts,
-    outbound: new OutboundIndex(objects),
+    outbound: new OutboundIndex(objects, dips),
     projection: new Projection(parts),
   };
 }

@@ -12,29 +12,38 @@ import {
   FIRST_RANGE,
   PORTS_PER_RANGE,
   RANGES_PER_SPACE,
+  SNAT_PROTOCOLS,
   formatBlock,
   isRangeBlock,
 } from "../port-ranges.js";
 import { QUARANTINE_MS } from "../quarantine.js";
 import type { PortSpace } from "../port-space.js";
+import { grantable } from "../snat-share.js";
 import type { CommandResult } from "../results.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";
 
 const HOSTS_NAMED_MAX = 5;
 /** What a DIP is told to wait while nobody knows how long hosts take to come back. */
 const EPOCH_RETRY_MS = 1_000;
+/** Others may give ports back at any time. */
+const KEPT_RETRY_MS = 1_000;
+
+/** Owners named to someone who finds nothing. */
+const OWNERS_NAMED_MAX = 3;
 
 interface Choice {
   readonly vip: OutboundVip;
   readonly space: PortSpace;
+  /** Ranges that the DIP may get here: at least 1. */
+  readonly most: number;
 }
 
 /**
- * Grants ports of the VIP that has most free: one block of the next power of two where there is one, so the grant may
+ * Grants ports of the VIP that has most free, as many as its other DIPs leave room for (see `snat-share`): one block of the next power of two where there is one, so the grant may
  * exceed the request; otherwise pieces, or less. Refuses with NOT_FOUND, STALE_INCARNATION, PERMISSION_DENIED,
  * INVALID_ARGUMENT, SNAT_NOT_CONFIGURED, FAILED_PRECONDITION (VIP not activated yet), UNAVAILABLE
  * (the epoch is not settled), NO_LIVE_MUX, SNAT_LIMIT_REACHED
- * (the DIP owns `maxPorts` everywhere), SNAT_PORTS_EXHAUSTED (nothing is free, or the MUX tables are full).
+ * (the DIP owns `maxPorts` everywhere), SNAT_PORTS_EXHAUSTED (nothing is free for this DIP, or the MUX tables are full).
  */
 export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand): CommandResult {
   const { state } = context;
@@ -77,9 +86,8 @@ export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand
 
   const choice = choose(context, vips, dip.dipId, command.protocol);
   if (choice === null) return refuseStock(context, vips, dip, command.protocol);
-  const { space, vip } = choice;
-  const most = Math.min(room, vip.maxRanges - space.ownedBy(dip.dipId));
-  const blocks = state.snat.grant(space, dip.dipId, need, most, context.index);
+  const { space, most } = choice;
+  const blocks = state.snat.grant(space, dip.dipId, need, Math.min(room, most), context.index);
   assert(blocks.length > 0, "a chosen VIP has a free range that the DIP may own");
   for (const block of blocks) state.projection.rangesGranted(block, dip);
   return succeed(context, { kind: "snat-allocated", blocks });
@@ -104,16 +112,32 @@ function refuseUnsettled(context: ApplyContext): CommandResult {
   });
 }
 
-/** The active VIP with most free ranges among those where the DIP may own more; the lowest id on a tie. */
+/** The active VIP with most free ranges among those where the DIP may get some; the lowest id on a tie. */
 function choose(context: ApplyContext, vips: readonly OutboundVip[], dip: DipId, protocol: 6 | 17): Choice | null {
   let best: Choice | null = null;
-  for (const vip of vips) {
-    if (!vip.isActive) continue;
-    const space = context.state.snat.openSpace(vip.address, protocol);
-    if (space.freeCount === 0 || space.ownedBy(dip) >= vip.maxRanges) continue;
-    if (best === null || space.freeCount > best.space.freeCount) best = { vip, space };
+  for (const vip of candidates(context, vips, dip)) {
+    const space = spaceOf(context, vip, protocol);
+    if (best !== null && space.freeCount <= best.space.freeCount) continue;
+    const most = Math.min(grantable(space, dip), vip.maxRanges - space.ownedBy(dip));
+    if (most > 0) best = { vip, space, most };
   }
   return best;
+}
+
+function spaceOf(context: ApplyContext, vip: OutboundVip, protocol: 6 | 17): PortSpace {
+  const space = context.state.snat.openSpace(vip.address, protocol);
+  context.state.outbound.refreshMembers(space);
+  return space;
+}
+
+/** Active VIPs that the DIP may leave as: all, or with paired selection the one that it owns most of, or its own by its id. */
+function candidates(context: ApplyContext, vips: readonly OutboundVip[], dip: DipId): readonly OutboundVip[] {
+  const active = vips.filter(({ isActive }) => isActive);
+  if (active.length < 2 || !active.some(({ isPaired }) => isPaired)) return active;
+  const ownedAt = ({ address }: OutboundVip): number =>
+    SNAT_PROTOCOLS.reduce((sum, protocol) => sum + (context.state.snat.space(address, protocol)?.ownedBy(dip) ?? 0), 0);
+  const home = active.reduce((best, vip) => (ownedAt(vip) > ownedAt(best) ? vip : best));
+  return [ownedAt(home) > 0 ? home : active[dip % active.length]!]; // in range
 }
 
 /** Nothing can be granted: because of the DIP's own limit, or because the stock is used up. */
@@ -123,9 +147,7 @@ function refuseStock(
   dip: DipRecord,
   protocol: 6 | 17,
 ): CommandResult {
-  const active = vips
-    .filter((vip) => vip.isActive)
-    .map((vip): Choice => ({ vip, space: context.state.snat.openSpace(vip.address, protocol) }));
+  const active = candidates(context, vips, dip.dipId).map((vip) => ({ vip, space: spaceOf(context, vip, protocol) }));
   const below = active.filter(({ vip, space }) => space.ownedBy(dip.dipId) < vip.maxRanges);
   const first = active[0];
   assert(first !== undefined, "at least one VIP is active");
@@ -140,6 +162,8 @@ function refuseStock(
       ownedPorts,
     });
   }
+  const kept = below.find(({ space }) => space.freeCount > 0);
+  if (kept !== undefined) return refuseKept(context, dip, kept.vip, kept.space);
   const soonest = below.reduce((a, b) => (freeAtMs(b.space) < freeAtMs(a.space) ? b : a));
   const { vip, space } = soonest;
   const facts = {
@@ -150,7 +174,8 @@ function refuseStock(
     quarantined: space.quarantinedCount,
   };
   if (space.quarantinedCount === 0) {
-    return refuse(context, "SNAT_PORTS_EXHAUSTED", `all ports of VIP ${vip.name} are owned`, {
+    const message = `all ports of VIP ${vip.name} are owned, most of them by ${topOwners(context, space)}`;
+    return refuse(context, "SNAT_PORTS_EXHAUSTED", message, {
       ...facts,
       reason: "all-owned",
     });
@@ -164,6 +189,42 @@ function refuseStock(
     freeAtMs: atMs,
     retryAfterMs: waitMs,
   });
+}
+
+/** Ports are free, but for others: reserved, or the DIP has its share of what is left. */
+function refuseKept(context: ApplyContext, dip: DipRecord, vip: OutboundVip, space: PortSpace): CommandResult {
+  const isReserved = space.freeCount <= space.shortfall;
+  const free = space.freeCount * PORTS_PER_RANGE;
+  const why = isReserved
+    ? `the last ${free} are reserved for DIPs below their minPorts`
+    : `the last ${free} are left to DIPs that own less than its ${space.ownedBy(dip.dipId) * PORTS_PER_RANGE}`;
+  return refuse(
+    context,
+    "SNAT_PORTS_EXHAUSTED",
+    `VIP ${vip.name} has no port for DIP ${dip.tenant}/${dip.address}: ${why}`,
+    {
+      dip: dip.address,
+      vip: vip.address,
+      free: space.freeCount,
+      owned: space.ownedCount,
+      quarantined: space.quarantinedCount,
+      reason: isReserved ? "reserved" : "fair-share",
+      topOwners: topOwners(context, space),
+      retryAfterMs: KEPT_RETRY_MS,
+    },
+  );
+}
+
+/** "default/10.0.0.1 (512), default/10.0.0.2 (64)": who owns most, in ports. */
+function topOwners(context: ApplyContext, space: PortSpace): string {
+  return [...space.ownedByDip]
+    .sort(([a, most], [b, more]) => more - most || a - b)
+    .slice(0, OWNERS_NAMED_MAX)
+    .map(([id, ranges]) => {
+      const { tenant, address } = context.state.dips.must(id);
+      return `${tenant}/${address} (${ranges * PORTS_PER_RANGE})`;
+    })
+    .join(", ");
 }
 
 /** Cluster time at which the first resting range of the space may be free; Infinity when none rests. */
