@@ -144,6 +144,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       clusterEpoch: config.clusterEpoch,
       hashKey: hex(env.entropy(8)),
     }),
+    configuredEpoch: config.clusterEpoch,
     failed: (error) => outside.failed(AnantaError.from(error)),
   });
 

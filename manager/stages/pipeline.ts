@@ -18,7 +18,7 @@ import type { MuxSafeIndex } from "../projection/mux-safe-index.js";
 import type { RaftNode } from "../raft/index.js";
 import { Executor } from "../seda/executor.js";
 import { Stage, type StageCounters, type StageEvent } from "../seda/stage.js";
-import type { Command } from "../state/commands.js";
+import { beginEpoch, type Command } from "../state/commands.js";
 import type { AppliedBatch } from "../state/results.js";
 import type { StateMachine } from "../state/state-machine.js";
 import { MuxPoolManagement, type MuxReport, type MuxTimings } from "./mux-pool-management.js";
@@ -58,6 +58,7 @@ export class Pipeline {
   readonly #muxSafeIndex: MuxSafeIndex;
   readonly #clusterTimeMs: () => number;
   readonly #bootstrap: () => Command;
+  readonly #configuredEpoch: number;
   readonly #executor: Executor;
   readonly #proposer: Proposer;
   readonly #snat: SnatManagement;
@@ -86,6 +87,8 @@ export class Pipeline {
     readonly muxTimings: MuxTimings;
     /** The first command of a cluster that has none yet. */
     readonly bootstrap: () => Command;
+    /** Above the state's after a restore from a snapshot file: then a new epoch begins. */
+    readonly configuredEpoch: number;
     readonly failed: (error: unknown) => void;
   }) {
     const { env, state } = options;
@@ -95,6 +98,7 @@ export class Pipeline {
     this.#muxSafeIndex = options.muxSafeIndex;
     this.#clusterTimeMs = options.clusterTimeMs;
     this.#bootstrap = options.bootstrap;
+    this.#configuredEpoch = options.configuredEpoch;
     this.#executor = new Executor(options.failed);
     this.#proposer = new Proposer({
       clock: env.clock,
@@ -155,6 +159,7 @@ export class Pipeline {
     this.#hostIndexes.clear();
     this.#muxPool.takeOffice();
     if (this.#state.site === null) this.#internal(this.#bootstrap());
+    else if (this.#epochIsDue) this.#internal(beginEpoch(this.#configuredEpoch));
     this.#keepHouse();
     this.#routes.consider();
   }
@@ -174,6 +179,11 @@ export class Pipeline {
     this.#executor.stop();
   }
 
+  /** The state was restored from a snapshot file and is still of the epoch before: nothing is granted in it any more. */
+  get #epochIsDue(): boolean {
+    return this.#state.site !== null && this.#configuredEpoch > this.#state.site.clusterEpoch;
+  }
+
   submit(submission: Submission): void {
     if (this.#inOffice === null) {
       const leader = this.#raft().status().leader;
@@ -185,6 +195,10 @@ export class Pipeline {
       return;
     }
     const { command } = submission.submitted;
+    if (this.#epochIsDue && command.kind !== "begin-epoch") {
+      submission.reply(refusal(new AnantaError("UNAVAILABLE", "the restored cluster is beginning a new epoch")));
+      return;
+    }
     // SNAT commands are numbers that the edge has checked; changes of configuration are looked at in their own stage.
     const hot = command.kind === "allocate-snat" || command.kind === "release-snat";
     const checkedLater = command.kind === "apply-objects" || command.kind === "delete-objects";
@@ -309,6 +323,7 @@ export class Pipeline {
   #keepHouse(): void {
     if (this.#inOffice === null) return;
     this.#housekeeping = this.#clock.setTimer(HOUSEKEEPING_MS, () => this.#keepHouse());
+    if (this.#epochIsDue) this.#internal(beginEpoch(this.#configuredEpoch)); // the first one may have found no quorum in time
     this.#muxPool.check(HOUSEKEEPING_MS);
     this.#snat.expire(this.#clock.nowMs());
     this.#routes.consider();
