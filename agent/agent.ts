@@ -10,12 +10,14 @@
 import type { DipId } from "../core/brands.js";
 import { AnantaError } from "../core/errors.js";
 import type { CounterSnapshot, GaugeSnapshot } from "../dataplane/contract.js";
-import { PacketBatch } from "../dataplane/packet-batch.js";
+import { HOST_LINK, PacketBatch } from "../dataplane/packet-batch.js";
 import type { Env, Timer } from "../runtime/env.js";
 import type { AgentConfig } from "./config.js";
 import { HeldRanges } from "./control/held-ranges.js";
 import { hex, ManagerClient, type ManagerClientStatus } from "./control/manager-client.js";
 import { createAgentDataplane, type AgentDataplane } from "./dataplane/agent-dataplane.js";
+import { Health } from "./health/health.js";
+import type { MemberHealth } from "./health/monitor.js";
 import { FabricIo } from "./io/fabric-io.js";
 
 /** The data plane's contract: at least every 100 ms. Held packets that a closing flow frees a port for leave with it. */
@@ -42,6 +44,11 @@ export interface AgentStatus extends ManagerClientStatus {
   /** Connections whose first packet had to wait for a port, and those that found one. */
   readonly snatWaited: number;
   readonly snatServedLocally: number;
+  /** Members probed here, their state where it is known, and probes since the start. */
+  readonly health: readonly MemberHealth[];
+  readonly probed: number;
+  readonly probes: number;
+  readonly probeFailures: number;
 }
 
 export interface AgentOutside {
@@ -60,10 +67,29 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
   let held: HeldRanges | null = null;
   let tick: Timer | null = null;
   let snatWaited = 0;
+  const health = new Health({
+    random: env.random.fork(),
+    log,
+    host: dataplane,
+    report: (members, whole) => client?.reportHealth(members, whole),
+  });
 
   function forward(batch: PacketBatch): void {
     dataplane.process(batch, clock.nowMs(), out);
+    hearOwn();
     finishTurn();
+  }
+
+  /** Packets for the host itself: what machines answer to probes. */
+  function hearOwn(): void {
+    const nowMs = clock.nowMs();
+    let heard = false;
+    for (let index = 0; index < out.count; index++) {
+      if (out.links[index] !== HOST_LINK) continue;
+      health.receive(out, index, out.sources[index]!, nowMs); // index < count
+      heard = true;
+    }
+    if (heard) health.settle(nowMs, out);
   }
 
   /** Sends what came out, and hears what the data plane has to tell. */
@@ -89,7 +115,9 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
   }
 
   function runTick(): void {
-    dataplane.tick(clock.nowMs(), out);
+    const nowMs = clock.nowMs();
+    dataplane.tick(nowMs, out);
+    health.tick(nowMs, out);
     finishTurn();
   }
 
@@ -125,6 +153,7 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
           if ((dataplane.telemetry.gauges().entries["held-packets"] ?? 0) > 0) runTick();
         },
         failed: outside.failed,
+        activated: () => health.reportAll(clock.nowMs()),
       });
       scheduleTick();
       client.start();
@@ -133,6 +162,7 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
 
     async stop() {
       tick?.cancel();
+      health.stop();
       await client?.stop();
       io.stop();
       await held?.close();
@@ -150,6 +180,10 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
         ...io.counters,
         snatWaited,
         snatServedLocally: 0,
+        health: health.states(clock.nowMs()),
+        probed: health.counters.probed,
+        probes: health.counters.probes,
+        probeFailures: health.counters.failures,
       };
     },
   };

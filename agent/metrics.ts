@@ -130,5 +130,29 @@ export function agentMetrics(agent: Agent): readonly Metric[] {
       type: "counter",
       read: one(({ resyncs }) => resyncs),
     },
+    {
+      name: "ananta_agent_probed_members",
+      help: "Members whose health this host probes.",
+      type: "gauge",
+      read: one(({ probed }) => probed),
+    },
+    {
+      name: "ananta_agent_unhealthy_members",
+      help: "Members that are unhealthy.",
+      type: "gauge",
+      read: one(({ health }) => health.filter(({ healthy }) => !healthy).length),
+    },
+    {
+      name: "ananta_agent_probes_total",
+      help: "Health probes sent.",
+      type: "counter",
+      read: one(({ probes }) => probes),
+    },
+    {
+      name: "ananta_agent_probe_failures_total",
+      help: "Health probes that failed.",
+      type: "counter",
+      read: one(({ probeFailures }) => probeFailures),
+    },
   ];
 }

@@ -14,6 +14,9 @@
 /** The link of the network outside; DIP ids start at 1. */
 export const WIRE_LINK = 0;
 
+/** The host itself, which probes its machines. No DIP has this id. */
+export const HOST_LINK = 0xffff_ffff;
+
 /** Largest IPv4 packet, by its 16-bit total length. */
 export const PACKET_BYTES_MAX = 65_535;
 
@@ -32,6 +35,8 @@ export class PacketBatch {
   readonly offsets: Uint32Array;
   readonly lengths: Uint32Array;
   readonly links: Uint32Array;
+  /** To `HOST_LINK` only: the link that the packet came from. */
+  readonly sources: Uint32Array;
   count = 0;
   /** Bytes in use: the next packet starts here. */
   usedBytes = 0;
@@ -44,6 +49,7 @@ export class PacketBatch {
     this.offsets = new Uint32Array(packets);
     this.lengths = new Uint32Array(packets);
     this.links = new Uint32Array(packets);
+    this.sources = new Uint32Array(packets);
   }
 
   clear(): void {

@@ -17,6 +17,7 @@ import { ManagerList } from "../../runtime/manager-list.js";
 import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { AgentConfig } from "../config.js";
+import type { MemberHealth } from "../health/monitor.js";
 import type { RangeRef, SnatDemand } from "../dataplane/snat-ports.js";
 import type { HeldRanges } from "./held-ranges.js";
 import { InForce, type RangeStops } from "./in-force.js";
@@ -54,6 +55,8 @@ export interface ManagerClientOptions {
   readonly tablesChanged: () => void;
   /** The durable record cannot be written: the process must end. */
   readonly failed: (error: AnantaError) => void;
+  /** Another stream is the active one: what was told on the former one may be lost. */
+  readonly activated: () => void;
 }
 
 export interface ManagerClientStatus {
@@ -158,6 +161,15 @@ export class ManagerClient {
   /** A flow has found no port: looks at the reserve in this turn of the event loop. */
   reserveNow(): void {
     this.#requests.reserveNow();
+  }
+
+  /** Best effort: a report that cannot leave is made up for by the next whole one. */
+  reportHealth(members: readonly MemberHealth[], whole: boolean): void {
+    const { active } = this.#streams;
+    if (active === null || active.isBlocked || members.length === 0) return;
+    active.send({
+      health: { whole, members: members.map((member) => ({ ...member, reason: member.reason.slice(0, 128) })) },
+    });
   }
 
   status(): ManagerClientStatus {
@@ -294,6 +306,7 @@ export class ManagerClient {
     this.#receiver.streamChanged();
     this.#cancelResync();
     stream.send({ activate: { clusterEpoch, index } });
+    this.#options.activated();
     this.#requests.streamChanged();
     if (this.#inForce.position.index > 0) this.#ackSoon();
   }

@@ -10,8 +10,8 @@
  * only then may control ask the Manager to take it. The delta that removes it ends the matter; `resumeRange` takes the stop
  * back if the Manager refuses.
  */
-import { parseIpv4 } from "../../core/address.js";
-import type { DipId, IpAddress } from "../../core/brands.js";
+import { formatIpv4, parseIpv4 } from "../../core/address.js";
+import type { DipId, IpAddress, Ipv4 } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
 import type { FlowRecord, Flows, PacketProcessor, Tables, Telemetry } from "../../dataplane/contract.js";
 import { dropsByReason } from "../../dataplane/drop-reasons.js";
@@ -37,6 +37,7 @@ import { HeldPackets } from "./held-packets.js";
 import { NatState, OUTBOUND } from "./nat-state.js";
 import { HostPipeline } from "./pipeline.js";
 import { SnatPorts, type RangeRef, type SnatDemand } from "./snat-ports.js";
+import type { ProbedHost } from "./probed-host.js";
 import { HostTables } from "./tables.js";
 
 export interface AgentDataplaneOptions {
@@ -48,7 +49,7 @@ export interface AgentDataplaneOptions {
   readonly fabricMtuBytes?: number;
 }
 
-export interface AgentDataplane extends PacketProcessor {
+export interface AgentDataplane extends PacketProcessor, ProbedHost {
   readonly tables: Tables<HostItem, HostChange>;
   readonly flows: Flows;
   readonly telemetry: Telemetry;
@@ -166,6 +167,17 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     tables,
     flows,
     telemetry,
+    probesVersion: () => tables.probesVersion,
+    probes: () => tables.probes(),
+    addressOf: (dipId) => {
+      const slot = tables.findDip(dipId);
+      return slot === NOT_FOUND ? null : formatIpv4(tables.address[slot]! as Ipv4);
+    },
+    udpTraffic: (dipId, dipPort) => nat.udpTraffic(tables.findDip(dipId), dipPort),
+    processFromHost: (batch, nowMs, out) => {
+      lastMs = nowMs;
+      pipeline.processFromHost(batch, out);
+    },
     process: (batch, nowMs, out) => process(batch, -1, nowMs, out),
     processFromWire: (batch, nowMs, out) => process(batch, WIRE_LINK, nowMs, out),
     processFromVm: (dipId, batch, nowMs, out) => process(batch, dipId, nowMs, out),

@@ -18,6 +18,7 @@
 import { AgedQueues, NO_RECORD } from "../../dataplane/aged-queues.js";
 import { FlowHasher } from "../../dataplane/flow-hash.js";
 import type { NatTimeouts } from "../../dataplane/layouts.js";
+import type { UdpTraffic } from "./probed-host.js";
 import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
 
 // Queues: what an entry waits for, each with a lifetime of its own.
@@ -47,6 +48,9 @@ export const NAT_STATE_NAMES = [
 export const INBOUND = 0;
 export const OUTBOUND = 1;
 
+/** Ports that rules lead to; few on a host. */
+const UDP_COUNTERS_MAX = 4_096;
+
 /** Entries that one `expire` removes at most. */
 const EXPIRE_MAX = 4_096;
 
@@ -66,6 +70,8 @@ export class NatState {
   readonly use: Uint32Array;
   /** Place of the VIP's traffic counter, or `NO_COUNTER`. */
   readonly counter: Uint32Array;
+  /** Of inbound UDP, by DIP slot and port: `UdpTraffic`. */
+  readonly #udp = new Map<number, { requests: number; replies: number }>();
   readonly #detached: Uint8Array;
   readonly #inside: WordIndex;
   readonly #outside: WordIndex;
@@ -164,6 +170,22 @@ export class NatState {
       word,
     );
     return entry;
+  }
+
+  /** A datagram of an inbound entry: counted for the health monitor. */
+  countUdp(entry: number, fromInside: boolean): void {
+    const key = this.dipSlot(entry) * 65_536 + this.dipPort(entry);
+    let traffic = this.#udp.get(key);
+    if (traffic === undefined) {
+      if (this.#udp.size >= UDP_COUNTERS_MAX) return;
+      this.#udp.set(key, (traffic = { requests: 0, replies: 0 }));
+    }
+    if (fromInside) traffic.replies++;
+    else traffic.requests++;
+  }
+
+  udpTraffic(slot: number, dipPort: number): UdpTraffic | null {
+    return this.#udp.get(slot * 65_536 + dipPort) ?? null;
   }
 
   /** The machine's packets do not find the entry any more (N1). */

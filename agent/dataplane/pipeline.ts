@@ -23,7 +23,7 @@ import {
   type EventRing,
 } from "../../dataplane/event-ring.js";
 import { RANGE_SHIFT } from "../../dataplane/layouts.js";
-import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
+import { HOST_LINK, type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { decapsulatedEcn, writeEcn } from "../../packet/ip-in-ip.js";
@@ -53,6 +53,7 @@ import {
   UDP_ANSWERED,
   UDP_UNANSWERED,
 } from "./nat-state.js";
+import { PROBE_SOURCE } from "./reserved.js";
 import type { SnatPorts } from "./snat-ports.js";
 import type { HostTables } from "./tables.js";
 import { mayReuse, restartTcp, trackTcp } from "./tcp-track.js";
@@ -115,6 +116,24 @@ export class HostPipeline {
           ? this.#fromWire(batch, offset, length, nowMs, out)
           : this.#fromVm(batch, offset, length, from, true, nowMs, out);
       if (result >= 0) this.#counters.drops[result]!++;
+    }
+  }
+
+  /** The host's own packets, each for the machine of its link: probes. */
+  processFromHost(batch: PacketBatch, out: PacketBatch): void {
+    for (let i = 0; i < batch.count; i++) {
+      const header = this.#header;
+      const slot = this.#tables.findDip(batch.links[i]!); // i < count, as below
+      const fault = parsePacket(batch.view, batch.offsets[i]!, batch.lengths[i]!, header);
+      const reason =
+        slot === NOT_FOUND
+          ? DROP.unknown_link
+          : fault !== NO_FAULT
+            ? fault
+            : this.#copy(batch, batch.links[i]!, out) < 0
+              ? DROP.output_full
+              : NO_FAULT;
+      if (reason >= 0) this.#counters.drops[reason]!++;
     }
   }
 
@@ -278,6 +297,13 @@ export class HostPipeline {
     if (header.source !== this.#tables.address[slot]) return DROP.foreign_source; // (P2)
     const protocol = header.protocol;
     if (protocol === PROTOCOL_IP_IN_IP || protocol === PROTOCOL_IPV6_IN_IP) return DROP.forbidden_protocol;
+    if (header.destination3 === PROBE_SOURCE) {
+      // The host's own: answers to its probes. The link tells it whose.
+      const at = this.#copy(batch, HOST_LINK, out);
+      if (at < 0) return DROP.output_full;
+      out.sources[out.count - 1] = link;
+      return NO_FAULT;
+    }
     const isInternal = this.#tables.internal.contains(header.destination);
     const transportFault = parseTransport(batch.view, header);
     if (transportFault !== NO_FAULT) {
@@ -485,6 +511,7 @@ export class HostPipeline {
       trackTcp(nat, entry, batch.view, header, fromInside, nowMs);
       return;
     }
+    if (nat.direction[entry] === INBOUND) nat.countUdp(entry, fromInside);
     const isAnswer = !fromInside && nat.direction[entry] === OUTBOUND && header.sourcePort <= WELL_KNOWN_PORT_MAX;
     const wasAnswered = fromInside || nat.queues.queueOf[entry] !== UDP_UNANSWERED;
     const queue = isAnswer ? UDP_ANSWERED : wasAnswered ? UDP_ACTIVE : UDP_UNANSWERED;

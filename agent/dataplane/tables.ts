@@ -12,7 +12,13 @@ import type { DipId, LogIndex, VipId } from "../../core/brands.js";
 import { RecordTable } from "../../dataplane/record-table.js";
 import type { ApplyResult, TableDelta, Tables } from "../../dataplane/contract.js";
 import { mixWords } from "../../dataplane/flow-hash.js";
-import { hostItemKey, type HostChange, type HostDipItem, type HostItem } from "../../dataplane/host-items.js";
+import {
+  hostItemKey,
+  type HostChange,
+  type HostDipItem,
+  type HostItem,
+  type HostProbeItem,
+} from "../../dataplane/host-items.js";
 import type { HostLayout } from "../../dataplane/layouts.js";
 import { ProjectionStore, type PlanStep } from "../../dataplane/projection-store.js";
 import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
@@ -45,6 +51,9 @@ export class HostTables implements Tables<HostItem, HostChange> {
   readonly #outbound = new Map<number, readonly OutboundVip[]>();
   readonly #ports: SnatPorts;
   readonly #onGone: OnGone;
+  readonly #probes = new Map<string, HostProbeItem>();
+  /** Counts changes of the probes. */
+  probesVersion = 0;
   readonly #nowMs: () => number;
   #index = 0 as LogIndex;
   #generation = 0;
@@ -84,6 +93,10 @@ export class HostTables implements Tables<HostItem, HostChange> {
   /** VIPs that the DIP's flows may leave by, ascending by id. */
   outboundVips(dipId: number): readonly OutboundVip[] {
     return this.#outbound.get(dipId) ?? NO_VIPS;
+  }
+
+  probes(): readonly HostProbeItem[] {
+    return [...this.#probes.values()];
   }
 
   dipSlots(): readonly number[] {
@@ -160,6 +173,9 @@ export class HostTables implements Tables<HostItem, HostChange> {
         this.internal.remove(before.prefix);
         return;
       case "probe":
+        this.#probes.delete(hostItemKey(before));
+        this.probesVersion++;
+        return;
       case "group":
       case "site":
         return;
@@ -196,6 +212,9 @@ export class HostTables implements Tables<HostItem, HostChange> {
         this.internal.add(item.prefix);
         return;
       case "probe": // the health monitor's, no packet's
+        this.#probes.set(hostItemKey(item), item);
+        this.probesVersion++;
+        return;
       case "group": // held; packets are not judged by it yet
         return;
       case "site":
@@ -245,6 +264,9 @@ function isSupported(item: HostItem): boolean {
       return parsePrefix(item.prefix) !== null;
     case "site":
       return item.hashKey.length === 8;
+    case "probe":
+    case "group":
+      return true;
     default:
       return false; // of a newer version of the control plane
   }

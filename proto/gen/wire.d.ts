@@ -84,8 +84,11 @@ export namespace ananta {
             /** AgentToManager requests. */
             requests?: (ananta.v1.SnatRequests.$Properties|null);
 
+            /** AgentToManager health. */
+            health?: (ananta.v1.HealthReport.$Properties|null);
+
             /** AgentToManager message. */
-            message?: ("hello"|"activate"|"ack"|"requests");
+            message?: ("hello"|"activate"|"ack"|"requests"|"health");
 
             /**
              * Creates a new AgentToManager instance using the specified properties.
@@ -159,8 +162,11 @@ export namespace ananta {
                 /** AgentToManager requests */
                 requests?: (ananta.v1.SnatRequests.$Properties|null);
 
+                /** AgentToManager health */
+                health?: (ananta.v1.HealthReport.$Properties|null);
+
                 /** AgentToManager message */
-                message?: ("hello"|"activate"|"ack"|"requests");
+                message?: ("hello"|"activate"|"ack"|"requests"|"health");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -172,9 +178,10 @@ export namespace ananta {
               activate?: ananta.v1.AgentActivate.$Shape|null;
               ack?: ananta.v1.AgentAck.$Shape|null;
               requests?: ananta.v1.SnatRequests.$Shape|null;
+              health?: ananta.v1.HealthReport.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; hello?: null; activate?: null; ack?: null; requests?: null }|{ message?: "hello"; hello: ananta.v1.AgentHello.$Shape; activate?: null; ack?: null; requests?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.AgentActivate.$Shape; ack?: null; requests?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.AgentAck.$Shape; requests?: null }|{ message?: "requests"; hello?: null; activate?: null; ack?: null; requests: ananta.v1.SnatRequests.$Shape })
+              ({ message?: undefined; hello?: null; activate?: null; ack?: null; requests?: null; health?: null }|{ message?: "hello"; hello: ananta.v1.AgentHello.$Shape; activate?: null; ack?: null; requests?: null; health?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.AgentActivate.$Shape; ack?: null; requests?: null; health?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.AgentAck.$Shape; requests?: null; health?: null }|{ message?: "requests"; hello?: null; activate?: null; ack?: null; requests: ananta.v1.SnatRequests.$Shape; health?: null }|{ message?: "health"; hello?: null; activate?: null; ack?: null; requests?: null; health: ananta.v1.HealthReport.$Shape })
             );
         }
 
@@ -485,6 +492,219 @@ export namespace ananta {
 
             /** Shape of an AgentAck. */
             type $Shape = ananta.v1.AgentAck.$Properties;
+        }
+
+        /**
+         * Properties of a HealthReport.
+         * @deprecated Use ananta.v1.HealthReport.$Properties instead.
+         */
+        interface IHealthReport extends ananta.v1.HealthReport.$Properties {
+        }
+
+        /**
+         * What the host's probes found. A whole report comes first on a stream that became the active one and every few seconds, so
+         * that nothing stays lost; changes come at once. The Managers commit what differs from the replicated state, and ignore the rest.
+         */
+        class HealthReport {
+
+            /**
+             * Constructs a new HealthReport.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.HealthReport.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Every probed member of the host whose state is known is listed; otherwise only what changed. */
+            whole: boolean;
+
+            /** HealthReport members. */
+            members: ananta.v1.MemberHealth.$Properties[];
+
+            /**
+             * Creates a new HealthReport instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns HealthReport instance
+             */
+            static create(properties: ananta.v1.HealthReport.$Shape): ananta.v1.HealthReport & ananta.v1.HealthReport.$Shape;
+            static create(properties?: ananta.v1.HealthReport.$Properties): ananta.v1.HealthReport;
+
+            /**
+             * Encodes the specified HealthReport message. Does not implicitly {@link ananta.v1.HealthReport.verify|verify} messages.
+             * @param message HealthReport message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.HealthReport.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HealthReport message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.HealthReport & ananta.v1.HealthReport.$Shape} HealthReport
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HealthReport & ananta.v1.HealthReport.$Shape;
+
+            /**
+             * Verifies a HealthReport message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a HealthReport message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns HealthReport
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.HealthReport;
+
+            /**
+             * Creates a plain object from a HealthReport message. Also converts values to other types if specified.
+             * @param message HealthReport
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.HealthReport, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this HealthReport to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace HealthReport {
+
+            /** Properties of a HealthReport. */
+            interface $Properties {
+
+                /** Every probed member of the host whose state is known is listed; otherwise only what changed. */
+                whole?: (boolean|null);
+
+                /** HealthReport members */
+                members?: (ananta.v1.MemberHealth.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HealthReport. */
+            type $Shape = ananta.v1.HealthReport.$Properties;
+        }
+
+        /**
+         * Properties of a MemberHealth.
+         * @deprecated Use ananta.v1.MemberHealth.$Properties instead.
+         */
+        interface IMemberHealth extends ananta.v1.MemberHealth.$Properties {
+        }
+
+        /** Represents a MemberHealth. */
+        class MemberHealth {
+
+            /**
+             * Constructs a new MemberHealth.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.MemberHealth.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** MemberHealth poolId. */
+            poolId: number;
+
+            /** MemberHealth dipId. */
+            dipId: number;
+
+            /** MemberHealth healthy. */
+            healthy: boolean;
+
+            /** Why it is not healthy, at most 128 characters: "connection refused", "timed out", "status 503". Empty when healthy. */
+            reason: string;
+
+            /**
+             * Creates a new MemberHealth instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns MemberHealth instance
+             */
+            static create(properties: ananta.v1.MemberHealth.$Shape): ananta.v1.MemberHealth & ananta.v1.MemberHealth.$Shape;
+            static create(properties?: ananta.v1.MemberHealth.$Properties): ananta.v1.MemberHealth;
+
+            /**
+             * Encodes the specified MemberHealth message. Does not implicitly {@link ananta.v1.MemberHealth.verify|verify} messages.
+             * @param message MemberHealth message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.MemberHealth.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a MemberHealth message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.MemberHealth & ananta.v1.MemberHealth.$Shape} MemberHealth
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MemberHealth & ananta.v1.MemberHealth.$Shape;
+
+            /**
+             * Verifies a MemberHealth message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a MemberHealth message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns MemberHealth
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.MemberHealth;
+
+            /**
+             * Creates a plain object from a MemberHealth message. Also converts values to other types if specified.
+             * @param message MemberHealth
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.MemberHealth, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this MemberHealth to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace MemberHealth {
+
+            /** Properties of a MemberHealth. */
+            interface $Properties {
+
+                /** MemberHealth poolId */
+                poolId?: (number|null);
+
+                /** MemberHealth dipId */
+                dipId?: (number|null);
+
+                /** MemberHealth healthy */
+                healthy?: (boolean|null);
+
+                /** Why it is not healthy, at most 128 characters: "connection refused", "timed out", "status 503". Empty when healthy. */
+                reason?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a MemberHealth. */
+            type $Shape = ananta.v1.MemberHealth.$Properties;
         }
 
         /**

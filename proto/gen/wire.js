@@ -118,11 +118,13 @@ export const ananta = $root.ananta = (() => {
 
             AgentToManager.prototype.requests = null;
 
+            AgentToManager.prototype.health = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(AgentToManager.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "requests"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "requests", "health"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -145,6 +147,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.AgentAck.encode(message.ack, writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
                 if (message.requests != null && $Object.hasOwnProperty.call(message, "requests"))
                     $root.ananta.v1.SnatRequests.encode(message.requests, writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
+                if (message.health != null && $Object.hasOwnProperty.call(message, "health"))
+                    $root.ananta.v1.HealthReport.encode(message.health, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -204,6 +208,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.requests = $root.ananta.v1.SnatRequests.decode(reader, reader.size(), $undefined, _depth + 1, message.requests);
                             message.message = "requests";
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            message.health = $root.ananta.v1.HealthReport.decode(reader, reader.size(), $undefined, _depth + 1, message.health);
+                            message.message = "health";
                             continue;
                         }
                     }
@@ -269,6 +280,16 @@ export const ananta = $root.ananta = (() => {
                             return "requests." + error;
                     }
                 }
+                if (message.health != null && $Object.hasOwnProperty.call(message, "health")) {
+                    if (properties.message === 1)
+                        return "message: multiple values";
+                    properties.message = 1;
+                    {
+                        let error = $root.ananta.v1.HealthReport.verify(message.health, _depth + 1);
+                        if (error)
+                            return "health." + error;
+                    }
+                }
                 return null;
             };
 
@@ -302,6 +323,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.AgentToManager.requests: object expected");
                     message.requests = $root.ananta.v1.SnatRequests.fromObject(object.requests, _depth + 1);
                 }
+                if (object.health != null) {
+                    if (!$util.isObject(object.health))
+                        throw $TypeError(".ananta.v1.AgentToManager.health: object expected");
+                    message.health = $root.ananta.v1.HealthReport.fromObject(object.health, _depth + 1);
+                }
                 return message;
             };
 
@@ -332,6 +358,11 @@ export const ananta = $root.ananta = (() => {
                     object.requests = $root.ananta.v1.SnatRequests.toObject(message.requests, options, _depth + 1);
                     if (options.oneofs)
                         object.message = "requests";
+                }
+                if (message.health != null && $Object.hasOwnProperty.call(message, "health")) {
+                    object.health = $root.ananta.v1.HealthReport.toObject(message.health, options, _depth + 1);
+                    if (options.oneofs)
+                        object.message = "health";
                 }
                 return object;
             };
@@ -958,6 +989,381 @@ export const ananta = $root.ananta = (() => {
             };
 
             return AgentAck;
+        })();
+
+        v1.HealthReport = (function() {
+
+            const HealthReport = function (properties) {
+                this.members = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            HealthReport.prototype.whole = false;
+
+            HealthReport.prototype.members = $util.emptyArray;
+
+            HealthReport.create = function(properties) {
+                return new HealthReport(properties);
+            };
+
+            HealthReport.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.whole != null && $Object.hasOwnProperty.call(message, "whole") && message.whole !== false)
+                    writer.uint32(/* id 1, wireType 0 =*/8).bool(message.whole);
+                if (message.members != null && message.members.length)
+                    for (let i = 0; i < message.members.length; ++i)
+                        $root.ananta.v1.MemberHealth.encode(message.members[i], writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            HealthReport.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.HealthReport();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.whole = value;
+                            else
+                                delete message.whole;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.members && message.members.length))
+                                message.members = [];
+                            message.members.push($root.ananta.v1.MemberHealth.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            HealthReport.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.whole != null && $Object.hasOwnProperty.call(message, "whole"))
+                    if (typeof message.whole !== "boolean")
+                        return "whole: boolean expected";
+                if (message.members != null && $Object.hasOwnProperty.call(message, "members")) {
+                    if (!$Array.isArray(message.members))
+                        return "members: array expected";
+                    for (let i = 0; i < message.members.length; ++i) {
+                        let error = $root.ananta.v1.MemberHealth.verify(message.members[i], _depth + 1);
+                        if (error)
+                            return "members." + error;
+                    }
+                }
+                return null;
+            };
+
+            HealthReport.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.HealthReport)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.HealthReport: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.HealthReport();
+                if (object.whole != null)
+                    if (object.whole)
+                        message.whole = $Boolean(object.whole);
+                if (object.members) {
+                    if (!$Array.isArray(object.members))
+                        throw $TypeError(".ananta.v1.HealthReport.members: array expected");
+                    message.members = $Array(object.members.length);
+                    for (let i = 0; i < object.members.length; ++i) {
+                        if (!$util.isObject(object.members[i]))
+                            throw $TypeError(".ananta.v1.HealthReport.members: object expected");
+                        message.members[i] = $root.ananta.v1.MemberHealth.fromObject(object.members[i], _depth + 1);
+                    }
+                }
+                return message;
+            };
+
+            HealthReport.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.members = [];
+                if (options.defaults)
+                    object.whole = false;
+                if (message.whole != null && $Object.hasOwnProperty.call(message, "whole"))
+                    object.whole = message.whole;
+                if (message.members && message.members.length) {
+                    object.members = $Array(message.members.length);
+                    for (let j = 0; j < message.members.length; ++j)
+                        object.members[j] = $root.ananta.v1.MemberHealth.toObject(message.members[j], options, _depth + 1);
+                }
+                return object;
+            };
+
+            HealthReport.prototype.toJSON = function() {
+                return HealthReport.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return HealthReport;
+        })();
+
+        v1.MemberHealth = (function() {
+
+            const MemberHealth = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MemberHealth.prototype.poolId = 0;
+
+            MemberHealth.prototype.dipId = 0;
+
+            MemberHealth.prototype.healthy = false;
+
+            MemberHealth.prototype.reason = "";
+
+            MemberHealth.create = function(properties) {
+                return new MemberHealth(properties);
+            };
+
+            MemberHealth.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId") && message.poolId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.poolId);
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId") && message.dipId !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.dipId);
+                if (message.healthy != null && $Object.hasOwnProperty.call(message, "healthy") && message.healthy !== false)
+                    writer.uint32(/* id 3, wireType 0 =*/24).bool(message.healthy);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.reason);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MemberHealth.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.MemberHealth();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.poolId = value;
+                            else
+                                delete message.poolId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.dipId = value;
+                            else
+                                delete message.dipId;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.healthy = value;
+                            else
+                                delete message.healthy;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            MemberHealth.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    if (!$util.isInteger(message.poolId))
+                        return "poolId: integer expected";
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    if (!$util.isInteger(message.dipId))
+                        return "dipId: integer expected";
+                if (message.healthy != null && $Object.hasOwnProperty.call(message, "healthy"))
+                    if (typeof message.healthy !== "boolean")
+                        return "healthy: boolean expected";
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    if (!$util.isString(message.reason))
+                        return "reason: string expected";
+                return null;
+            };
+
+            MemberHealth.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.MemberHealth)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.MemberHealth: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.MemberHealth();
+                if (object.poolId != null)
+                    if ($Number(object.poolId) !== 0)
+                        message.poolId = object.poolId >>> 0;
+                if (object.dipId != null)
+                    if ($Number(object.dipId) !== 0)
+                        message.dipId = object.dipId >>> 0;
+                if (object.healthy != null)
+                    if (object.healthy)
+                        message.healthy = $Boolean(object.healthy);
+                if (object.reason != null)
+                    if (typeof object.reason !== "string" || object.reason.length)
+                        message.reason = $String(object.reason);
+                return message;
+            };
+
+            MemberHealth.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.poolId = 0;
+                    object.dipId = 0;
+                    object.healthy = false;
+                    object.reason = "";
+                }
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    object.poolId = message.poolId;
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    object.dipId = message.dipId;
+                if (message.healthy != null && $Object.hasOwnProperty.call(message, "healthy"))
+                    object.healthy = message.healthy;
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = message.reason;
+                return object;
+            };
+
+            MemberHealth.prototype.toJSON = function() {
+                return MemberHealth.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return MemberHealth;
         })();
 
         v1.SnatRequests = (function() {
