@@ -15,23 +15,50 @@ export interface ColumnChoice {
   readonly tenant: boolean;
 }
 
+const COLUMNS: Readonly<Record<ObjectKind, { readonly own: readonly string[]; readonly wide: string }>> = {
+  Vip: { own: ["ADDRESS", "PORTS", "SNAT"], wide: "POOLS" },
+  BackendPool: { own: ["MEMBERS", "HOSTED", "UP", "MAX"], wide: "DIPS" },
+  Tenant: { own: ["WEIGHT", "MAX-VIPS"], wide: "ADDRESS-SPACES" },
+  SecurityGroup: { own: ["RULES"], wide: "PEERS" },
+};
+
 export function objectHeader(kind: ObjectKind, choice: ColumnChoice): readonly string[] {
-  const own = kind === "Vip" ? ["ADDRESS", "PORTS", "SNAT", "STATUS"] : ["MEMBERS", "HOSTED", "MAX", "STATUS"];
-  const wide = kind === "Vip" ? ["POOLS", "GENERATION", "INDEX", "LABELS"] : ["DIPS", "GENERATION", "INDEX", "LABELS"];
-  return [...(choice.tenant ? ["TENANT"] : []), "NAME", ...own, ...(choice.wide ? wide : [])];
+  const { own, wide } = COLUMNS[kind];
+  const last = [wide, "GENERATION", "INDEX", "LABELS"];
+  return [...(choice.tenant ? ["TENANT"] : []), "NAME", ...own, "STATUS", ...(choice.wide ? last : [])];
 }
 
 export function objectRow(object: WireObject, choice: ColumnChoice): readonly Cell[] {
   const { metadata, status } = object;
   const wideEnd: readonly Cell[] = [metadata?.generation ?? 0, status?.updatedIndex ?? 0, labelText(metadata?.labels)];
-  const own = object.vip ? vipCells(object, choice.wide) : poolCells(object, choice.wide);
+  const own = cellsOf(object, choice.wide);
   return [
     ...(choice.tenant ? [metadata?.tenant ?? ""] : []),
     metadata?.name ?? "",
     ...own.narrow,
-    stateCell(status?.phase ?? ""),
+    statusCell(object),
     ...(choice.wide ? [own.wide, ...wideEnd] : []),
   ];
+}
+
+function cellsOf(object: WireObject, wide: boolean): { readonly narrow: readonly Cell[]; readonly wide: Cell } {
+  const { vip, backendPool, tenant, securityGroup } = object;
+  if (vip) return vipCells(object, wide);
+  if (backendPool) return poolCells(object, wide);
+  if (tenant) {
+    const limit = tenant.maxVips ? tenant.maxVips : "none";
+    return { narrow: [tenant.weight ?? 0, limit], wide: listText(tenant.addressSpaces ?? [], true) };
+  }
+  const rules = securityGroup?.rules ?? [];
+  return { narrow: [rules.length], wide: listText([...new Set(rules.map(({ peer }) => peer ?? ""))], true) };
+}
+
+/** The phase, and what else stands in the way of traffic: "Ready, MembersWithoutHost". */
+export function statusCell({ status }: WireObject): Cell {
+  const phase = status?.phase ?? "";
+  const troubles = (status?.conditions ?? []).filter(({ type, status: isMet }) => type !== "Ready" && isMet !== true);
+  if (phase !== "Ready" || troubles.length === 0) return stateCell(phase);
+  return { text: `${phase}, ${troubles.map(({ reason }) => reason ?? "").join(", ")}`, style: "bad" };
 }
 
 function vipCells({ vip, status }: WireObject, wide: boolean) {
@@ -47,9 +74,10 @@ function vipCells({ vip, status }: WireObject, wide: boolean) {
 function poolCells({ backendPool, status }: WireObject, wide: boolean) {
   const members = backendPool?.members ?? [];
   const hosted = (status?.members ?? []).filter(({ host }) => host).length;
+  const up = (status?.members ?? []).filter(({ health }) => health === "up").length;
   const dips = members.map(({ dip, port }) => (port ? `${dip ?? ""}:${port}` : (dip ?? "")));
   return {
-    narrow: [members.length, `${hosted}/${members.length}`, backendPool?.maxMembers ?? 0],
+    narrow: [members.length, `${hosted}/${members.length}`, `${up}/${members.length}`, backendPool?.maxMembers ?? 0],
     wide: listText(dips, wide),
   };
 }

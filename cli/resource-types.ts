@@ -15,12 +15,14 @@ export interface ResourceType {
 export const RESOURCE_TYPES: readonly ResourceType[] = [
   { name: "vip", kind: "Vip", aliases: ["vips"], isObject: true },
   { name: "backendpool", kind: "BackendPool", aliases: ["backendpools", "pool", "pools"], isObject: true },
+  { name: "tenant", kind: "Tenant", aliases: ["tenants"], isObject: true },
+  { name: "securitygroup", kind: "SecurityGroup", aliases: ["securitygroups", "sg", "sgs"], isObject: true },
   { name: "mux", kind: "Mux", aliases: ["muxes"], isObject: false },
   { name: "host", kind: "Host", aliases: ["hosts"], isObject: false },
   { name: "replica", kind: "Replica", aliases: ["replicas"], isObject: false },
 ];
 
-export const TYPE_WORDS = "vips, backendpools (pools), muxes, hosts, replicas";
+export const TYPE_WORDS = "vips, backendpools (pools), tenants, securitygroups (sg), muxes, hosts, replicas";
 
 export type ObjectType = ResourceType & { readonly kind: ObjectKind };
 
@@ -39,7 +41,7 @@ export function resourceType(word: string): ResourceType {
 
 export function objectType(type: ResourceType, verb: string): ObjectType {
   if (type.isObject) return type as ObjectType;
-  throw new UsageError(`a ${type.name} cannot be ${verb}; only vips and backendpools can`);
+  throw new UsageError(`a ${type.name} cannot be ${verb}; only vips, backendpools, tenants and securitygroups can`);
 }
 
 export interface Target {

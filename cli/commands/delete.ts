@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import { AnantaError } from "../../core/errors.js";
 import { formatProblem } from "../../manager/api/object-schema-messages.js";
-import { DEFAULT_TENANT } from "../../manager/api/object-schema.js";
+import { DEFAULT_TENANT, KIND_WORDS, isKind } from "../../manager/api/object-schema.js";
 import type { ObjectRef } from "../../manager/state/objects.js";
 import type { Context } from "../context.js";
 import { EXIT, ToldError, UsageError } from "../exit-codes.js";
@@ -129,10 +129,9 @@ function deletionOf(
   const metadata = isRecord(fields["metadata"]) ? fields["metadata"] : {};
   const { kind } = fields;
   const { name, tenant: own = DEFAULT_TENANT } = metadata;
-  if (kind !== "Vip" && kind !== "BackendPool")
-    problems.push(problemLine(source, { path: "kind", message: "use Vip or BackendPool" }));
+  if (!isKind(kind)) problems.push(problemLine(source, { path: "kind", message: `use ${KIND_WORDS}` }));
   else if (typeof name !== "string" || typeof own !== "string")
     problems.push(problemLine(source, { path: "metadata.name", message: "missing; name the object" }));
-  else return [{ ref: { kind, tenant: own, name }, source }];
+  else return [{ ref: { kind, tenant: kind === "Tenant" ? name : own, name }, source }];
   return [];
 }

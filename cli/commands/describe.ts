@@ -7,9 +7,8 @@ import { clusterListings } from "../cluster-tables.js";
 import type { Context } from "../context.js";
 import { EXIT, UsageError } from "../exit-codes.js";
 import { GET, LIST, LIST_SNAT, type WireObject } from "../methods.js";
-import { labelText, protocolText } from "../object-columns.js";
+import { labelText, protocolText, statusCell } from "../object-columns.js";
 import { TYPE_WORDS, objectType, parseTargets, type Target } from "../resource-types.js";
-import { stateCell } from "../style.js";
 import { createTable, indent, renderFields, type Cell } from "../table.js";
 import { surveyedView, tellStale } from "../reading.js";
 
@@ -59,11 +58,17 @@ async function describeObject(context: Context, { type }: Target, name: string, 
     ["Tenant", metadata?.tenant ?? ""],
     ["Labels", labelText(metadata?.labels)],
     ["Generation", metadata?.generation ?? 0],
-    ["Status", stateCell(status?.phase ?? "")],
+    ["Status", statusCell(object)],
     ["Changed at", `index ${status?.updatedIndex ?? 0}`],
   ];
   const scene = { context, client, tenant, stale, object };
-  return kind === "Vip" ? describeVip(scene, head) : describePool(scene, head);
+  const own =
+    kind === "Vip"
+      ? await describeVip(scene, head)
+      : kind === "BackendPool"
+        ? await describePool(scene, head)
+        : describeRules(scene, head);
+  return own + conditions(context, object);
 }
 
 interface Scene {
@@ -88,8 +93,14 @@ async function describeVip(
   const used = new Set([...rules.map(({ pool }) => pool ?? ""), ...(outbound?.pools ?? [])]);
   const members = pools
     .filter(({ metadata }) => used.has(metadata?.name ?? ""))
-    .flatMap(({ metadata, status: poolStatus }) =>
-      (poolStatus?.members ?? []).map(({ dip, host }) => [metadata?.name ?? "", dip ?? "", host ?? ""]),
+    .flatMap(({ metadata, backendPool, status: poolStatus }) =>
+      (poolStatus?.members ?? []).map(({ dip, host, health, reason }, at) => [
+        metadata?.name ?? "",
+        dip ?? "",
+        backendPool?.members?.[at]?.weight ?? 100,
+        host ?? "",
+        healthText(health, reason),
+      ]),
     );
   const owners = new Map<string, { readonly cells: readonly string[]; ranges: number }>();
   for (const { block, dip, host, state } of blocks) {
@@ -124,7 +135,7 @@ async function describeVip(
         rule.backendPort ?? 0,
       ]),
     ),
-    section(context, "DIPs", ["POOL", "DIP", "HOST"], members),
+    section(context, "DIPs", ["POOL", "DIP", "WEIGHT", "HOST", "HEALTH"], members),
     ...(outbound
       ? [
           section(
@@ -162,19 +173,69 @@ async function describePool(
     const uses = [...rules, ...((vip?.outbound?.pools ?? []).includes(name) ? ["outbound"] : [])];
     return uses.length === 0 ? [] : [[metadata?.name ?? "", vip?.address ?? "", uses.join(", ")]];
   });
-  const hosts = new Map((status?.members ?? []).map(({ dip, host }) => [dip ?? "", host ?? ""]));
+  const known = new Map((status?.members ?? []).map((member) => [member.dip ?? "", member]));
   const members = (backendPool?.members ?? []).map(({ dip, port, weight }) => [
     dip ?? "",
     port ? port : "the rule's",
     weight ?? 100,
-    hosts.get(dip ?? "") ?? "",
+    known.get(dip ?? "")?.host ?? "",
+    healthText(known.get(dip ?? "")?.health, known.get(dip ?? "")?.reason),
   ]);
   return [
     renderFields([...head, ["Max members", backendPool?.maxMembers ?? 0]], context.paint),
-    section(context, "Members", ["DIP", "PORT", "WEIGHT", "HOST"], members),
+    section(context, "Members", ["DIP", "PORT", "WEIGHT", "HOST", "HEALTH"], members),
     section(context, "Used by", ["VIP", "ADDRESS", "FOR"], users),
   ].join("");
 }
+
+/** Tenants and security groups: what is written. */
+function describeRules({ context, object }: Scene, head: readonly (readonly [string, Cell])[]): string {
+  const { tenant, securityGroup } = object;
+  if (tenant) {
+    const spaces = tenant.addressSpaces ?? [];
+    return renderFields(
+      [
+        ...head,
+        ["Weight", tenant.weight ?? 1],
+        ["Address spaces", spaces.length === 0 ? "any" : spaces.join(", ")],
+        ["Most VIPs", tenant.maxVips ? tenant.maxVips : "no limit"],
+        ["Most rules per VIP", tenant.maxRulesPerVip ?? 0],
+      ],
+      context.paint,
+    );
+  }
+  const rules = [...(securityGroup?.rules ?? [])].sort((a, b) => (a.priority ?? 0) - (b.priority ?? 0));
+  return (
+    renderFields(head, context.paint) +
+    section(
+      context,
+      "Rules",
+      ["DIRECTION", "PRIORITY", "ACTION", "PROTOCOL", "PORTS", "PEER"],
+      rules.map((rule) => [
+        rule.direction ?? "",
+        rule.priority ?? 0,
+        rule.action ?? "",
+        rule.protocol ?? "",
+        (rule.ports ?? []).join(",") || "all",
+        rule.peer ?? "",
+      ]),
+    )
+  );
+}
+
+/** What does not hold, and why. */
+function conditions(context: Context, { status }: WireObject): string {
+  const rows = (status?.conditions ?? []).map(({ type, status: isMet, reason, message }) => [
+    type ?? "",
+    isMet === true ? "yes" : "no",
+    reason ?? "",
+    message ?? "",
+  ]);
+  return rows.length === 0 ? "" : section(context, "Conditions", ["CONDITION", "HOLDS", "REASON", "MESSAGE"], rows);
+}
+
+const healthText = (health: string | null | undefined, reason: string | null | undefined): string =>
+  reason ? `${health ?? ""}: ${reason}` : (health ?? "");
 
 function section(
   context: Context,

@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import { describeField, type Field } from "../../manager/api/object-schema-fields.js";
 import { nearest } from "../../manager/api/object-schema-messages.js";
-import { API_VERSION, BACKEND_POOL_SCHEMA, VIP_SCHEMA } from "../../manager/api/object-schema.js";
+import { API_VERSION, SCHEMAS } from "../../manager/api/object-schema.js";
 import type { Context } from "../context.js";
 import { EXIT, UsageError } from "../exit-codes.js";
 import { objectType, resourceType } from "../resource-types.js";
@@ -20,7 +20,7 @@ export function explainCommand(context: Context): Command {
 async function explain(context: Context, path: string) {
   const [word = "", ...keys] = path.split(".");
   const { kind } = objectType(resourceType(word), "written");
-  const schema = kind === "Vip" ? VIP_SCHEMA : BACKEND_POOL_SCHEMA;
+  const schema = SCHEMAS[kind];
   const field = describeField(schema, keys.join("."));
   if (field === null) throw new UsageError(unknownPath(schema, word, keys));
   context.print(fieldText(context, `${kind}${keys.map((key) => `.${key}`).join("")}`, field));
@@ -46,11 +46,7 @@ function fieldText(context: Context, title: string, field: Field): string {
 const defaultText = ({ isRequired, defaultValue }: Field): string =>
   isRequired ? "required" : (defaultValue ?? "none");
 
-function unknownPath(
-  schema: typeof VIP_SCHEMA | typeof BACKEND_POOL_SCHEMA,
-  word: string,
-  keys: readonly string[],
-): string {
+function unknownPath(schema: (typeof SCHEMAS)[keyof typeof SCHEMAS], word: string, keys: readonly string[]): string {
   for (let depth = 1; depth <= keys.length; depth++) {
     if (describeField(schema, keys.slice(0, depth).join(".")) !== null) continue;
     const parent = [word, ...keys.slice(0, depth - 1)].join(".");

@@ -23,6 +23,14 @@ export const OPERATOR_CLUSTER_STATUS = operator<
   ananta.v1.ClusterStatusRequest.$Properties,
   ananta.v1.ClusterStatusResponse.$Properties
 >("clusterStatus");
+export const OPERATOR_WITHDRAW_VIP = operator<
+  ananta.v1.WithdrawVipRequest.$Properties,
+  ananta.v1.WithdrawVipResponse.$Properties
+>("withdrawVip");
+export const OPERATOR_RESTORE_VIP = operator<
+  ananta.v1.RestoreVipRequest.$Properties,
+  ananta.v1.RestoreVipResponse.$Properties
+>("restoreVip");
 export const OPERATOR_EXPLAIN_FLOW = operator<
   ananta.v1.ExplainFlowRequest.$Properties,
   ananta.v1.ExplainFlowResponse.$Properties

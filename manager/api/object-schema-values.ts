@@ -3,8 +3,10 @@
  * would be right.
  */
 import { z } from "zod";
-import { parseIpv4, parseIpv6 } from "../../core/address.js";
-import { show } from "./object-schema-messages.js";
+import { formatIpv6, parseIpv4, parseIpv6 } from "../../core/address.js";
+import { formatPrefix, parsePrefix } from "../../core/prefix.js";
+import { parsePorts } from "../state/port-text.js";
+import { nearest, show } from "./object-schema-messages.js";
 
 const LABELS_MAX = 64;
 
@@ -45,25 +47,86 @@ export function name(missing: string) {
   return z.string(option).regex(NAME, option);
 }
 
-export function ipv4Address(example: string) {
-  const right = `use four numbers from 0 to 255, as in ${example}`;
+/** An IPv4 or IPv6 address that packets can be sent to, in canonical text. */
+export function ipAddress(example: string) {
+  const right = `write it as in ${example} or 2001:db8::10`;
   const say: Say = (input) => {
     if (typeof input === "string") {
-      if (parseIpv6(input) !== null)
-        return `${show(input)} is an IPv6 address; only IPv4 is supported so far, as in ${example}`;
-      const parsed = parseIpv4(input);
-      if (parsed !== null)
-        return `${input} is ${unusable(parsed) ?? "not usable"}; use a unicast address, as in ${example}`;
+      const why = unusableAddress(input);
+      if (why !== null) return `${input} is ${why}; use a unicast address, as in ${example}`;
+      const groups = input.includes(":") ? parseIpv6(input) : null;
+      if (groups !== null && formatIpv6(groups) !== input)
+        return `${show(input)} is not in canonical form; write ${formatIpv6(groups)}`;
     }
-    return `${show(input)} is not an IPv4 address; ${right}`;
+    return `${show(input)} is not an IP address; ${right}`;
   };
   const option = error(say, right);
-  return z.string(option).refine(isUsableAddress, option);
+  return z.string(option).refine((text) => isCanonical(text) && unusableAddress(text) === null, option);
 }
 
-function isUsableAddress(text: string): boolean {
-  const address = parseIpv4(text);
-  return address !== null && unusable(address) === null;
+const isCanonical = (text: string): boolean => {
+  if (parseIpv4(text) !== null) return true;
+  const groups = text.includes(":") ? parseIpv6(text) : null;
+  return groups !== null && formatIpv6(groups) === text;
+};
+
+function unusableAddress(text: string): string | null {
+  const v4 = parseIpv4(text);
+  if (v4 !== null) return unusable(v4);
+  const groups = text.includes(":") ? parseIpv6(text) : null;
+  if (groups === null) return null;
+  const [first = 0] = groups;
+  if (groups.slice(0, 7).every((group) => group === 0)) return "the unspecified or loopback address";
+  if ((first & 0xff00) === 0xff00) return "a multicast address";
+  return (first & 0xffc0) === 0xfe80 ? "a link-local address" : null;
+}
+
+/** CIDR, without bits below its length. */
+export function prefix(example: string) {
+  const right = `write it as in ${example}`;
+  const say: Say = (input) => {
+    const parsed = typeof input === "string" ? parsePrefix(input) : null;
+    if (parsed !== null) return `${show(input)} has bits below its length; write ${formatPrefix(parsed)}`;
+    return `${show(input)} is not a prefix; ${right}`;
+  };
+  const option = error(say, right);
+  return z.string(option).refine(isPrefix, option);
+}
+
+export function isPrefix(text: string): boolean {
+  const parsed = parsePrefix(text);
+  return parsed !== null && formatPrefix(parsed) === text;
+}
+
+/** "8080" or "9000-9010". A number is taken too: YAML reads 8080 as one. */
+export function ports() {
+  const right = 'use 1 to 65535, or a range as in "50000-50099"';
+  const say: Say = (input) => `${show(input)} is not a port or a range of ports; ${right}`;
+  const option = error(say, right);
+  return z
+    .union([z.string(), z.number()], option)
+    .transform(String)
+    .refine((text) => parsePorts(text) !== null, option);
+}
+
+/** One of some words. */
+export function choice<const Words extends readonly [string, ...string[]]>(words: Words, what: string) {
+  const right = `use ${words.length === 1 ? words[0] : `${words.slice(0, -1).join(", ")} or ${words.at(-1) ?? ""}`}`;
+  const say: Say = (input) => {
+    const meant = typeof input === "string" ? nearest(input, words) : null;
+    return `${show(input)} is not ${what}; ${meant === null ? right : `did you mean ${meant}?`}`;
+  };
+  return z.enum(words, error(say, right));
+}
+
+export function flag(what: string) {
+  return z.boolean(error((input) => `${show(input)} is not true or false; ${what}`, "use true or false"));
+}
+
+/** Text of at most `max` characters; `pattern` and `right` say what is allowed. */
+export function shortText(what: string, max: number, pattern: RegExp, right: string) {
+  const option = error((input) => `${show(input)} is not ${what}; ${right}`, right);
+  return z.string(option).max(max, option).regex(pattern, option);
 }
 
 /** RFC 6890: addresses that no packet can be sent to from another machine. */

@@ -9,10 +9,12 @@ import type { ApplyObject, Command } from "../state/commands.js";
 import type { ObjectKind, ObjectRef } from "../state/objects.js";
 import type { CommandResult, ObjectOutcome } from "../state/results.js";
 import { whenInForce } from "./in-force.js";
-import { objectsFromWire, wireObject, wireObjects } from "./wire-objects.js";
+import { KIND_WORDS, isKind } from "./object-schema.js";
+import { wireObject, wireObjects } from "./object-status.js";
+import { objectsFromWire } from "./wire-objects.js";
 import { readPoint } from "./read-state.js";
 
-/** Of why a host was fenced, in characters. */
+/** Of why a host was fenced or a VIP withdrawn, in characters. */
 const REASON_MAX = 256;
 /** Part of the caller's deadline kept back, so that the answer still reaches it. */
 const ANSWER_RESERVE_MS = 200;
@@ -86,6 +88,40 @@ export class OperatorService {
     return { ranges: result.value.ranges, index: result.index };
   }
 
+  async withdraw(
+    request: ananta.v1.WithdrawVipRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.WithdrawVipResponse.$Properties> {
+    const { tenant, name } = refOf({ kind: "Vip", tenant: request.tenant ?? "", name: request.name ?? "" }, "vip");
+    const reason = (request.reason ?? "").trim();
+    if (reason === "" || reason.length > REASON_MAX)
+      throw new AnantaError("INVALID_ARGUMENT", `reason: ${reason.length} characters; use 1 to ${REASON_MAX}`);
+    const forSeconds = request.forSeconds ?? 0;
+    if (forSeconds !== 0 && (forSeconds < 30 || forSeconds > 86_400))
+      throw new AnantaError("INVALID_ARGUMENT", `for_seconds: ${forSeconds} is out of bounds; use 30 to 86400`);
+    const command: Command = { kind: "withdraw-vip", tenant, name, reason, forSeconds, isOverload: false };
+    return this.#simple(request.origin, command, call);
+  }
+
+  async restore(
+    request: ananta.v1.RestoreVipRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.RestoreVipResponse.$Properties> {
+    const { tenant, name } = refOf({ kind: "Vip", tenant: request.tenant ?? "", name: request.name ?? "" }, "vip");
+    return this.#simple(request.origin, { kind: "restore-vip", tenant, name }, call);
+  }
+
+  async #simple(
+    origin: ananta.v1.Origin.$Properties | null | undefined,
+    command: Command,
+    call: CallContext,
+  ): Promise<{ index: number }> {
+    const result = await this.#replica.submit({ origin: checkOrigin(origin), command }, budget(call));
+    throwIfRefused(result);
+    if (!result.ok || result.value.kind !== "none") throw otherRequest();
+    return { index: result.index };
+  }
+
   async #change(change: {
     readonly origin: ananta.v1.Origin.$Properties | null | undefined;
     readonly command: Command;
@@ -129,21 +165,29 @@ export function throwIfRefused(result: CommandResult | null): void {
 
 function outcomesOf(result: CommandResult): readonly ObjectOutcome[] {
   throwIfRefused(result);
-  if (!result.ok || (result.value.kind !== "objects-applied" && result.value.kind !== "objects-deleted")) {
-    throw new AnantaError("INTERNAL", "a change of objects was answered with something else");
-  }
+  if (!result.ok || (result.value.kind !== "objects-applied" && result.value.kind !== "objects-deleted"))
+    throw otherRequest();
   return result.value.objects;
 }
 
+/** The remembered answer is that of another request: a client has used one origin twice. Nothing was done now. */
+export function otherRequest(): AnantaError {
+  return new AnantaError(
+    "INVALID_ARGUMENT",
+    "origin: it belongs to an earlier request of another kind; count the sequence up for each request",
+  );
+}
+
 export function kindOf(kind: string | null | undefined, where: string): ObjectKind {
-  if (kind === "Vip" || kind === "BackendPool") return kind;
-  throw new AnantaError("INVALID_ARGUMENT", `${where}: "${kind ?? ""}" is not a kind; use Vip or BackendPool`);
+  if (isKind(kind)) return kind;
+  throw new AnantaError("INVALID_ARGUMENT", `${where}: "${kind ?? ""}" is not a kind; use ${KIND_WORDS}`);
 }
 
 export function refOf(ref: ananta.v1.ObjectRef.$Properties, where: string): ObjectRef {
   const kind = kindOf(ref.kind, `${where}.kind`);
   if ((ref.name ?? "") === "") throw new AnantaError("INVALID_ARGUMENT", `${where}.name: missing`);
-  return { kind, tenant: tenantOf(ref.tenant, `${where}.tenant`), name: checkName(ref.name, `${where}.name`) };
+  const name = checkName(ref.name, `${where}.name`);
+  return { kind, tenant: kind === "Tenant" ? name : tenantOf(ref.tenant, `${where}.tenant`), name };
 }
 
 function checkCount<T>(items: readonly T[], where: string): readonly T[] {

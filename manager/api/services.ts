@@ -35,6 +35,8 @@ export function handlers(services: Services): readonly Handler[] {
     serverStream(methods.OPERATOR_WATCH, (request, stream) => watches.open(request, stream)),
     unary(methods.OPERATOR_FENCE_HOST, (request, call) => operator.fenceHost(request, call)),
     unary(methods.OPERATOR_CLUSTER_STATUS, (request) => Promise.resolve(clusterStatus(request))),
+    unary(methods.OPERATOR_WITHDRAW_VIP, (request, call) => operator.withdraw(request, call)),
+    unary(methods.OPERATOR_RESTORE_VIP, (request, call) => operator.restore(request, call)),
     unary(methods.OPERATOR_EXPLAIN_FLOW, (request) => explainFlow.explain(request)),
     unary(methods.CLUSTER_MEMBERS, (request, call) => cluster.members(request, call)),
     unary(methods.CLUSTER_ADD_REPLICA, (request, call) => cluster.addReplica(request, call)),

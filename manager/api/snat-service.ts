@@ -18,7 +18,7 @@ import type { ReplicaView } from "../replica-view.js";
 import type { Command } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 import type { SnatFilter } from "../state/state-machine.js";
-import { budget, throwIfRefused } from "./operator-service.js";
+import { budget, throwIfRefused, otherRequest } from "./operator-service.js";
 import { readPoint } from "./read-state.js";
 
 export class SnatService {
@@ -41,7 +41,7 @@ export class SnatService {
       );
     const command = registration({ name, bootId }, request.dips ?? [], request.heldRanges ?? []);
     const result = await this.#submit(request.origin, command, call);
-    if (!result.ok || result.value.kind !== "host-registered") throw unexpected();
+    if (!result.ok || result.value.kind !== "host-registered") throw otherRequest();
     const { hostId, incarnation, refusedRanges } = result.value;
     return {
       hostId,
@@ -62,7 +62,7 @@ export class SnatService {
       ports: checkPorts(request.ports, "ports"),
     };
     const result = await this.#submit(request.origin, command, call);
-    if (!result.ok || result.value.kind !== "snat-allocated") throw unexpected();
+    if (!result.ok || result.value.kind !== "snat-allocated") throw otherRequest();
     return { blocks: result.value.blocks.map(wireBlock), index: result.index };
   }
 
@@ -73,7 +73,7 @@ export class SnatService {
     const blocks = releasedBlocks(request.blocks ?? [], "blocks");
     const command: Command = { kind: "release-snat", ...(await this.#owner(request, call)), blocks };
     const result = await this.#submit(request.origin, command, call);
-    if (!result.ok || result.value.kind !== "snat-released") throw unexpected();
+    if (!result.ok || result.value.kind !== "snat-released") throw otherRequest();
     return { ranges: result.value.ranges, index: result.index };
   }
 
@@ -159,8 +159,4 @@ export class SnatService {
     throwIfRefused(result);
     return result;
   }
-}
-
-function unexpected(): AnantaError {
-  return new AnantaError("INTERNAL", "the command was answered with another kind of value");
 }

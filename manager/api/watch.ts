@@ -17,7 +17,7 @@ import type { ReplicaView } from "../replica-view.js";
 import type { AnyStoredObject, ObjectKind, ObjectRef } from "../state/objects.js";
 import type { AppliedBatch } from "../state/results.js";
 import { kindOf } from "./operator-service.js";
-import { wireObject } from "./wire-objects.js";
+import { wireObject } from "./object-status.js";
 
 type Event = ananta.v1.WatchEvent.$Properties;
 export type WatchStream = MessageStream<Event, never>;
@@ -216,5 +216,14 @@ function gone(after: LogIndex): AnantaError {
 /** A deleted object that left the state: its name is all there is to tell. */
 function bare(ref: ObjectRef): ananta.v1.Object.$Properties {
   const metadata = { tenant: ref.tenant, name: ref.name };
-  return ref.kind === "Vip" ? { metadata, vip: {} } : { metadata, backendPool: {} };
+  switch (ref.kind) {
+    case "Vip":
+      return { metadata, vip: {} };
+    case "BackendPool":
+      return { metadata, backendPool: {} };
+    case "Tenant":
+      return { metadata, tenant: {} };
+    case "SecurityGroup":
+      return { metadata, securityGroup: {} };
+  }
 }

@@ -1,6 +1,7 @@
 /**
  * Objects in their three forms, each conversion in one place: what the state machine stores, what travels
- * (proto/ananta/v1/operator.proto), and the document that people write and read (object-schema.ts).
+ * (proto/ananta/v1/operator.proto), and the document that people write and read (object-schema.ts). The fields of a spec
+ * have the same names in all three; protocols of rules are numbers on the wire.
  *
  * Whatever comes in over the wire becomes a document first and is checked as one, so that a client that speaks gRPC hears
  * the same words as one that writes YAML. On the wire 0 and "" mean "left out"; in a document what is left out is absent.
@@ -8,24 +9,23 @@
 import { AnantaError } from "../../core/errors.js";
 import { ananta } from "../../proto/gen/wire.js";
 import type { ApplyObject } from "../state/commands.js";
-import type { AnyStoredObject, BackendPoolSpec, ObjectSpec, VipSpec } from "../state/objects.js";
-import type { SnatUsage, StateMachine } from "../state/state-machine.js";
+import type { ObjectKind, ObjectSpec, VipRule } from "../state/objects.js";
 import { formatProblem } from "./object-schema-messages.js";
 import { API_VERSION, validateDocument } from "./object-schema.js";
 
-type WireObject = ananta.v1.Object.$Properties;
+export type WireObject = ananta.v1.Object.$Properties;
+export type WireSpec = Pick<WireObject, "vip" | "backendPool" | "tenant" | "securityGroup">;
 type Fields = Record<string, unknown>;
 
 /** Listed in an answer: it travels in trailers, which are small. The count is of all. */
 const PROBLEMS_LISTED_MAX = 20;
 
-const wireProtocol = (protocol: "tcp" | "udp"): ananta.v1.Protocol =>
-  protocol === "tcp" ? ananta.v1.Protocol.PROTOCOL_TCP : ananta.v1.Protocol.PROTOCOL_UDP;
+const RULE_PROTOCOLS: Readonly<Record<VipRule["protocol"], number>> = { tcp: 6, udp: 17, tcp_udp: 256, all: 257 };
 
 /** "tcp" for 6. What is no protocol of ours stays a number, and 0 is absent, so that the schema can complain. */
 export function protocolName(protocol: number | null | undefined): string | number | undefined {
-  if (protocol === 6) return "tcp";
-  if (protocol === 17) return "udp";
+  const known = Object.entries(RULE_PROTOCOLS).find(([, number]) => number === protocol);
+  if (known !== undefined) return known[0];
   return protocol === 0 || protocol === null ? undefined : protocol;
 }
 
@@ -47,55 +47,63 @@ export function objectsFromWire(objects: readonly WireObject[]): readonly ApplyO
   });
 }
 
+export function wireKind(object: WireSpec): ObjectKind | undefined {
+  if (object.vip) return "Vip";
+  if (object.backendPool) return "BackendPool";
+  if (object.tenant) return "Tenant";
+  return object.securityGroup ? "SecurityGroup" : undefined;
+}
+
 /**
  * A wire object as a document: what `get -o yaml` prints, and what can be applied again. Not checked: a field that is
  * wrong on the wire is wrong here too.
  */
 export function documentFromWire(object: WireObject): Fields {
-  const { metadata, vip, backendPool, status } = object;
-  const kind = present(vip) ? "Vip" : present(backendPool) ? "BackendPool" : undefined;
+  const { metadata, vip, backendPool, tenant, securityGroup, status } = object;
+  const kind = wireKind(object);
+  const spec = vip ?? backendPool ?? tenant ?? securityGroup;
   return withoutAbsent({
     apiVersion: API_VERSION,
     kind,
     metadata: withoutAbsent({
       name: text(metadata?.name),
-      tenant: text(metadata?.tenant),
+      tenant: kind === "Tenant" && metadata?.tenant === metadata?.name ? undefined : text(metadata?.tenant),
       labels: Object.keys(metadata?.labels ?? {}).length > 0 ? metadata?.labels : undefined,
       generation: count(metadata?.generation),
     }),
-    spec: present(vip) ? vipDocument(vip) : present(backendPool) ? poolDocument(backendPool) : undefined,
-    status: present(status) ? statusDocument(status, kind) : undefined,
+    spec: spec === null || spec === undefined ? undefined : specDocument(spec),
+    status: status === null || status === undefined ? undefined : statusDocument(status, kind),
   });
 }
 
-function vipDocument(vip: ananta.v1.VipSpec.$Properties): Fields {
-  return withoutAbsent({
-    address: text(vip.address),
-    rules: (vip.rules ?? []).map((rule) =>
-      withoutAbsent({
-        name: text(rule.name),
-        protocol: protocolName(rule.protocol),
-        port: count(rule.port),
-        pool: text(rule.pool),
-        backendPort: count(rule.backendPort),
-      }),
-    ),
-    outbound: present(vip.outbound)
-      ? withoutAbsent({ pools: vip.outbound.pools ?? [], maxPorts: count(vip.outbound.maxPorts) })
-      : undefined,
-  });
+/** Fields whose 0 is a value: `optional` in the schema of the wire. */
+const ZERO_IS_A_VALUE: ReadonlySet<string> = new Set(["weight", "queueSeconds"]);
+/** Lists that are shown when they are empty too: a reader looks for them. */
+const SHOWN_WHEN_EMPTY: ReadonlySet<string> = new Set(["rules", "members", "pools"]);
+
+function specDocument(spec: object, isTenant = "addressSpaces" in spec || "maxRulesPerVip" in spec): Fields {
+  const document = plainFields(spec as Fields, isTenant);
+  if (!isTenant && "address" in spec && document["rules"] === undefined) document["rules"] = [];
+  return document;
 }
 
-function poolDocument(pool: ananta.v1.BackendPoolSpec.$Properties): Fields {
-  return withoutAbsent({
-    members: (pool.members ?? []).map((member) =>
-      withoutAbsent({ dip: text(member.dip), port: count(member.port), weight: member.weight ?? undefined }),
-    ),
-    maxMembers: count(pool.maxMembers),
-  });
+function plainFields(fields: Fields, isTenant = false): Fields {
+  const out: Fields = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === null || value === undefined || value === "" || name.startsWith("$")) continue;
+    if (value === 0 && (isTenant || !ZERO_IS_A_VALUE.has(name))) continue;
+    if (Array.isArray(value)) {
+      if (value.length === 0 && !SHOWN_WHEN_EMPTY.has(name)) continue;
+      out[name] = value.map((item: unknown) => (isFields(item) ? plainFields(item) : item));
+    } else if (name === "protocol" && typeof value === "number") out[name] = protocolName(value);
+    else out[name] = isFields(value) ? plainFields(value) : value;
+  }
+  return out;
 }
 
-function statusDocument(status: ananta.v1.ObjectStatus.$Properties, kind: "Vip" | "BackendPool" | undefined): Fields {
+const isFields = (value: unknown): value is Fields => typeof value === "object" && value !== null;
+
+function statusDocument(status: ananta.v1.ObjectStatus.$Properties, kind: ObjectKind | undefined): Fields {
   const snat = (status.snat ?? []).map((usage) => ({
     protocol: protocolName(usage.protocol) ?? "",
     ownedRanges: usage.ownedRanges ?? 0,
@@ -103,16 +111,29 @@ function statusDocument(status: ananta.v1.ObjectStatus.$Properties, kind: "Vip" 
     excludedRanges: usage.excludedRanges ?? 0,
     freeRanges: usage.freeRanges ?? 0,
   }));
-  const members = (status.members ?? []).map((member) => ({ dip: member.dip ?? "", host: member.host ?? "" }));
+  const members = (status.members ?? []).map((member) => ({
+    dip: member.dip ?? "",
+    host: member.host ?? "",
+    health: member.health ?? "",
+    ...(member.reason ? { reason: member.reason } : {}),
+  }));
+  const conditions = (status.conditions ?? []).map((condition) => ({
+    type: condition.type ?? "",
+    status: condition.status ?? false,
+    ...(condition.reason ? { reason: condition.reason } : {}),
+    ...(condition.message ? { message: condition.message } : {}),
+  }));
+  const natPorts = (status.natPorts ?? []).map(({ rule, dip, port }) => ({ rule, dip, port }));
   return {
     phase: status.phase ?? "",
     updatedIndex: status.updatedIndex ?? 0,
+    ...(conditions.length > 0 ? { conditions } : {}),
     ...(kind === "Vip" && snat.length > 0 ? { snat } : {}),
+    ...(natPorts.length > 0 ? { natPorts } : {}),
     ...(kind === "BackendPool" ? { members } : {}),
   };
 }
 
-const present = <T>(value: T | null | undefined): value is T => value !== null && value !== undefined;
 const text = (value: string | null | undefined): string | undefined =>
   value === "" || value === null ? undefined : value;
 const count = (value: number | null | undefined): number | undefined =>
@@ -131,88 +152,36 @@ export function wireApplyObject({ ref, labels, object, expectedGeneration }: App
   };
 }
 
-function wireSpec(object: ObjectSpec): Pick<WireObject, "vip" | "backendPool"> {
-  return object.kind === "Vip" ? { vip: wireVip(object.spec) } : { backendPool: wirePool(object.spec) };
-}
-
-function wireVip({ address, rules, outbound }: VipSpec): ananta.v1.VipSpec.$Properties {
-  return {
-    address,
-    rules: rules.map((rule) => ({ ...rule, protocol: wireProtocol(rule.protocol) })),
-    ...(outbound === null ? {} : { outbound: { pools: [...outbound.pools], maxPorts: outbound.maxPorts } }),
-  };
-}
-
-function wirePool({ members, maxMembers }: BackendPoolSpec): ananta.v1.BackendPoolSpec.$Properties {
-  return { members: members.map((member) => ({ ...member })), maxMembers };
-}
-
-/** A stored object with its status. Of many objects, use `wireObjects`: it looks through the state once. */
-export function wireObject(object: AnyStoredObject, state: StateMachine, muxSafeIndex: number): WireObject {
-  return wireObjects([object], state, muxSafeIndex)[0] ?? {};
-}
-
-/** O(objects + VIPs + hosts' DIPs). */
-export function wireObjects(
-  objects: readonly AnyStoredObject[],
-  state: StateMachine,
-  muxSafeIndex: number,
-): readonly WireObject[] {
-  const usages = objects.some(isVip) ? usageByVip(state) : new Map<string, readonly SnatUsage[]>();
-  const hosts = objects.every(isVip) ? new Map<string, string>() : hostByDip(state);
-  return objects.map((object) => {
-    const { tenant, name } = object.ref;
-    return {
-      metadata: { tenant, name, labels: { ...object.labels }, generation: object.generation },
-      ...(isVip(object) ? { vip: wireVip(object.spec) } : { backendPool: wirePool(object.spec) }),
-      status: {
-        phase: phaseOf(object, muxSafeIndex),
-        updatedIndex: object.updatedIndex,
-        ...(isVip(object)
-          ? { snat: object.spec.outbound === null ? [] : (usages.get(object.spec.address) ?? []).map(wireUsage) }
-          : { members: object.spec.members.map(({ dip }) => ({ dip, host: hosts.get(`${tenant}/${dip}`) ?? "" })) }),
-      },
-    };
-  });
-}
-
-type StoredVip = Extract<AnyStoredObject, { readonly vipId: unknown }>;
-const isVip = (object: AnyStoredObject): object is StoredVip => "vipId" in object;
-
-/** "Ready": every live MUX uses the newest spec. */
-function phaseOf(object: AnyStoredObject, muxSafeIndex: number): "Ready" | "Pending" | "Deleting" {
-  if (object.deleting) return "Deleting";
-  const isActive = object.active !== null && object.activeIndex >= object.updatedIndex;
-  return isActive && muxSafeIndex >= object.activeIndex ? "Ready" : "Pending";
-}
-
-function usageByVip(state: StateMachine): ReadonlyMap<string, readonly SnatUsage[]> {
-  const usages = new Map<string, SnatUsage[]>();
-  for (const usage of state.snatUsage()) {
-    const known = usages.get(usage.vip);
-    if (known === undefined) usages.set(usage.vip, [usage]);
-    else known.push(usage);
-  }
-  return usages;
-}
-
-function hostByDip(state: StateMachine): ReadonlyMap<string, string> {
-  const hosts = new Map<string, string>();
-  for (const host of state.hosts()) {
-    for (const id of host.dips) {
-      const dip = state.dip(id);
-      if (dip !== null) hosts.set(`${dip.tenant}/${dip.address}`, host.name);
+export function wireSpec(object: ObjectSpec): WireSpec {
+  switch (object.kind) {
+    case "Vip": {
+      const { rules, inboundNat, outbound, securityGroups, ...spec } = object.spec;
+      return {
+        vip: {
+          ...spec,
+          securityGroups: [...securityGroups],
+          rules: rules.map((rule) => ({ ...rule, protocol: RULE_PROTOCOLS[rule.protocol] })),
+          inboundNat: inboundNat.map((nat) => ({ ...nat })),
+          ...(outbound === null ? {} : { outbound: { ...outbound, pools: [...outbound.pools] } }),
+        },
+      };
     }
+    case "BackendPool": {
+      const { members, probe, securityGroups, ...spec } = object.spec;
+      return {
+        backendPool: {
+          ...spec,
+          securityGroups: [...securityGroups],
+          members: members.map((member) => ({ ...member })),
+          ...(probe === null ? {} : { probe: { ...probe, expectedStatus: [...probe.expectedStatus] } }),
+        },
+      };
+    }
+    case "Tenant":
+      return { tenant: { ...object.spec, addressSpaces: [...object.spec.addressSpaces] } };
+    case "SecurityGroup":
+      return {
+        securityGroup: { rules: object.spec.rules.map((rule) => ({ ...rule, ports: [...rule.ports] })) },
+      };
   }
-  return hosts;
-}
-
-function wireUsage(usage: SnatUsage): ananta.v1.SnatUsage.$Properties {
-  return {
-    protocol: wireProtocol(usage.protocol === 6 ? "tcp" : "udp"),
-    ownedRanges: usage.owned,
-    quarantinedRanges: usage.quarantined,
-    excludedRanges: usage.excluded,
-    freeRanges: usage.free,
-  };
 }

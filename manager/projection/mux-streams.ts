@@ -169,7 +169,11 @@ class MuxSession {
     const address = parseIpv4(hello.address ?? "");
     if (address === null)
       throw new AnantaError("INVALID_ARGUMENT", `address: "${hello.address ?? ""}" is not an IPv4 address`);
-    const capacity = { rules: hello.capacity?.rules ?? 0, snatRanges: hello.capacity?.snatRanges ?? 0 };
+    const capacity = {
+      rules: hello.capacity?.rules ?? 0,
+      snatRanges: hello.capacity?.snatRanges ?? 0,
+      ...(hello.capacity?.ipv6 === true ? { ipv6: true as const } : {}),
+    };
     if (capacity.rules < 1 || capacity.snatRanges < 1)
       throw new AnantaError("INVALID_ARGUMENT", "capacity: rules and snat_ranges are at least 1");
     this.#hello = { ...identity, address: formatIpv4(address), capacity };

@@ -47,7 +47,7 @@ export interface QueuedSubmission extends StageEvent {
 }
 
 type PipelineStage = Stage<
-  "configuration" | "activate" | "release" | "allocate" | "register" | "membership" | "housekeeping",
+  "configuration" | "activate" | "release" | "allocate" | "health" | "register" | "membership" | "housekeeping",
   QueuedSubmission
 >;
 
@@ -70,7 +70,7 @@ export class Pipeline {
     readonly vipConfiguration: Stage<"configuration", QueuedSubmission>;
     readonly routeManagement: Stage<"activate", QueuedSubmission>;
     readonly snatManagement: Stage<"release" | "allocate", QueuedSubmission>;
-    readonly hostAgentManagement: Stage<"register", QueuedSubmission>;
+    readonly hostAgentManagement: Stage<"health" | "register", QueuedSubmission>;
     readonly muxPoolManagement: Stage<"membership" | "housekeeping", QueuedSubmission>;
   };
   #inOffice: Term | null = null;
@@ -212,6 +212,8 @@ export class Pipeline {
       case "delete-objects":
         this.#stages.vipValidation.offer("configuration", this.#queued(submission, "configuration"));
         return;
+      case "withdraw-vip":
+      case "restore-vip":
       case "activate":
         this.#stages.routeManagement.offer("activate", this.#queued(submission, "routes"));
         return;
@@ -223,6 +225,11 @@ export class Pipeline {
       }
       case "release-snat":
         this.#stages.snatManagement.offer("release", this.#queued(submission, this.#tenantOf(command)));
+        return;
+      case "report-health":
+      case "expire-hosts":
+      case "renew-hosts":
+        this.#stages.hostAgentManagement.offer("health", this.#queued(submission, "health"));
         return;
       case "register-host":
       case "fence-host":

@@ -39,11 +39,15 @@ export const SNAT_MANAGEMENT: StagePolicy<"release" | "allocate"> = {
   ],
 };
 
-export const HOST_AGENT_MANAGEMENT: StagePolicy<"register"> = {
+/** Health before registrations: traffic goes to a dead DIP until its verdict is committed. 4,096: every member of the largest pools. */
+export const HOST_AGENT_MANAGEMENT: StagePolicy<"health" | "register"> = {
   name: "host-agent-management",
-  priority: 4,
+  priority: 2,
   batchMax: 64,
-  kinds: [{ kind: "register", lengthMax: 4_096, retryAfterMs: 500, waitMaxMs: 10_000 }],
+  kinds: [
+    { kind: "health", lengthMax: 4_096, retryAfterMs: 200, waitMaxMs: 10_000 },
+    { kind: "register", lengthMax: 4_096, retryAfterMs: 500, waitMaxMs: 10_000 },
+  ],
 };
 
 export const MUX_POOL_MANAGEMENT: StagePolicy<"membership" | "housekeeping"> = {

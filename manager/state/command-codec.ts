@@ -3,13 +3,14 @@
  * arrays, fields by position, since the log carries mostly SNAT grants by the thousand: names would be half the bytes.
  * Decoding builds plain objects with all fields present and of the right type and range, in a fixed order.
  */
-import type { DipId, HostId, LogIndex, MuxId, NodeId } from "../../core/brands.js";
+import type { DipId, HostId, LogIndex, MuxId, NodeId, PoolId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import { address, count, integer, label, list, malformed, protocol, text, tuple } from "./command-fields.js";
 import {
   type Command,
   COMMAND_FORMAT_VERSION,
   type CommandBatch,
+  type HealthTransition,
   type HeldRange,
   type Origin,
   type RangeBlock,
@@ -106,7 +107,26 @@ function encodeCommand(command: Command): Fields {
       ];
     }
     case "join-mux":
-      return [kind, command.name, command.bootId, command.address, command.capacity.rules, command.capacity.snatRanges];
+      return [
+        kind,
+        command.name,
+        command.bootId,
+        command.address,
+        command.capacity.rules,
+        command.capacity.snatRanges,
+        command.capacity.ipv6 === true ? 1 : 0,
+      ];
+    case "withdraw-vip":
+      return [kind, command.tenant, command.name, command.reason, command.forSeconds, command.isOverload ? 1 : 0];
+    case "restore-vip":
+      return [kind, command.tenant, command.name];
+    case "report-health": {
+      const transitions = command.transitions.map((one) => [one.poolId, one.dipId, one.healthy ? 1 : 0, one.reason]);
+      return [kind, command.hostId, command.incarnation, transitions];
+    }
+    case "expire-hosts":
+    case "renew-hosts":
+      return [kind, command.hosts.map(({ hostId, incarnation }) => [hostId, incarnation])];
     case "leave-mux":
     case "lose-mux":
       return [kind, command.muxId, command.incarnation];
@@ -124,7 +144,7 @@ function encodeCommand(command: Command): Fields {
 /** `fields` from position `at` on: the kind and what belongs to it. */
 function decodeCommand(fields: Fields, at: number): Command {
   const kind = fields[at] as Command["kind"];
-  const [a, b, c, d, e] = fields.slice(at + 1);
+  const [a, b, c, d, e, f] = fields.slice(at + 1);
   const length = fields.length - at - 1;
   const expect = (expected: number): void => {
     if (length !== expected) malformed(`${kind} has ${length} fields instead of ${expected}`);
@@ -177,10 +197,39 @@ function decodeCommand(fields: Fields, at: number): Command {
         heldRanges: list(d, "heldRanges", decodeHeld),
       };
     case "join-mux": {
-      expect(5);
-      const capacity = { rules: count(d, "capacity.rules"), snatRanges: count(e, "capacity.snatRanges") };
+      expect(6);
+      const capacity = {
+        rules: count(d, "capacity.rules"),
+        snatRanges: count(e, "capacity.snatRanges"),
+        ...(integer(f, 0, 1, "capacity.ipv6") === 1 ? { ipv6: true as const } : {}),
+      };
       return { kind, name: label(a, "name"), bootId: text(b, "bootId"), address: address(c, "address"), capacity };
     }
+    case "withdraw-vip":
+      expect(5);
+      return {
+        kind,
+        tenant: label(a, "tenant"),
+        name: label(b, "name"),
+        reason: text(c, "reason"),
+        forSeconds: integer(d, 0, 86_400, "forSeconds"),
+        isOverload: integer(e, 0, 1, "isOverload") === 1,
+      };
+    case "restore-vip":
+      expect(2);
+      return { kind, tenant: label(a, "tenant"), name: label(b, "name") };
+    case "report-health":
+      expect(3);
+      return {
+        kind,
+        hostId: count(a, "hostId") as HostId,
+        incarnation: count(b, "incarnation"),
+        transitions: list(c, "transitions", decodeTransition),
+      };
+    case "expire-hosts":
+    case "renew-hosts":
+      expect(1);
+      return { kind, hosts: list(a, "hosts", decodeHostStart) };
     case "leave-mux":
     case "lose-mux":
       expect(2);
@@ -233,6 +282,21 @@ function decodeDip(value: unknown): {
 } {
   const [tenant, dip, locator] = tuple(value, 3, "a DIP");
   return { tenant: label(tenant, "tenant"), address: address(dip, "address"), locator: address(locator, "locator") };
+}
+
+function decodeTransition(value: unknown): HealthTransition {
+  const [poolId, dipId, healthy, reason] = tuple(value, 4, "a transition");
+  return {
+    poolId: count(poolId, "poolId") as PoolId,
+    dipId: count(dipId, "dipId") as DipId,
+    healthy: integer(healthy, 0, 1, "healthy") === 1,
+    reason: text(reason, "reason"),
+  };
+}
+
+function decodeHostStart(value: unknown): { readonly hostId: HostId; readonly incarnation: number } {
+  const [hostId, incarnation] = tuple(value, 2, "a host");
+  return { hostId: count(hostId, "hostId") as HostId, incarnation: count(incarnation, "incarnation") };
 }
 
 function decodeDeletion(value: unknown): { ref: ReturnType<typeof decodeRef>; expectedGeneration: number | null } {

@@ -2,11 +2,11 @@
  * The commands that the log carries. One log entry is one `CommandBatch`: the commands that a stage drained together,
  * and the facts about the outside that applying them may need, so that `apply` reads no clock and asks nobody.
  */
-import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId } from "../../core/brands.js";
+import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, PoolId } from "../../core/brands.js";
 import type { ObjectRef, ObjectSpec } from "./objects.js";
 
 /** Raised when the encoding or meaning of commands changes; see docs/decisions. */
-export const COMMAND_FORMAT_VERSION = 1;
+export const COMMAND_FORMAT_VERSION = 2;
 
 export interface CommandBatch {
   readonly formatVersion: number;
@@ -40,8 +40,13 @@ export type Command =
   | ApplyObjectsCommand
   | DeleteObjectsCommand
   | ActivateCommand
+  | WithdrawVipCommand
+  | RestoreVipCommand
   | RegisterHostCommand
   | FenceHostCommand
+  | ReportHealthCommand
+  | ExpireHostsCommand
+  | RenewHostsCommand
   | JoinMuxCommand
   | LeaveMuxCommand
   | LoseMuxCommand
@@ -114,6 +119,53 @@ export interface ActivateCommand {
   readonly upToIndex: LogIndex;
 }
 
+/** Takes a VIP's routes away from all MUXes until its time is over or it is restored. */
+export interface WithdrawVipCommand {
+  readonly kind: "withdraw-vip";
+  readonly tenant: string;
+  readonly name: string;
+  /** 1..256 characters, for people. */
+  readonly reason: string;
+  /** 30..86400; 0: what the VIP's `overload` says. */
+  readonly forSeconds: number;
+  /** Found by the MUXes, not asked for by a person: refused where `overload` forbids it. */
+  readonly isOverload: boolean;
+}
+
+export interface RestoreVipCommand {
+  readonly kind: "restore-vip";
+  readonly tenant: string;
+  readonly name: string;
+}
+
+/** Verdicts of probes that changed. */
+export interface ReportHealthCommand {
+  readonly kind: "report-health";
+  readonly hostId: HostId;
+  readonly incarnation: number;
+  readonly transitions: readonly HealthTransition[];
+}
+
+export interface HealthTransition {
+  readonly poolId: PoolId;
+  readonly dipId: DipId;
+  readonly healthy: boolean;
+  /** "connection refused"; at most 200 characters, "" when healthy. */
+  readonly reason: string;
+}
+
+/** Leases of these starts of hosts ran out at the leader. */
+export interface ExpireHostsCommand {
+  readonly kind: "expire-hosts";
+  readonly hosts: readonly { readonly hostId: HostId; readonly incarnation: number }[];
+}
+
+/** They were heard again. */
+export interface RenewHostsCommand {
+  readonly kind: "renew-hosts";
+  readonly hosts: ExpireHostsCommand["hosts"];
+}
+
 /** A Host Agent (or a third-party client with DIPs of its own) has started. Same `bootId` again: same answer. */
 export interface RegisterHostCommand {
   readonly kind: "register-host";
@@ -161,6 +213,8 @@ export interface JoinMuxCommand {
 export interface MuxCapacity {
   readonly rules: number;
   readonly snatRanges: number;
+  /** It forwards IPv6. Absent: IPv4 only. */
+  readonly ipv6?: true;
 }
 
 /** The MUX itself has withdrawn its routes and stops. */

@@ -4,9 +4,11 @@
  */
 import type { DipId, HostId } from "../../core/brands.js";
 import type { AnyStoredObject } from "./objects.js";
+import { isEqual } from "./equal.js";
+import { assignNatPorts } from "./nat-ports.js";
 import { byNumber } from "./order.js";
 import type { State } from "./state.js";
-import { type PoolObject, type VipObject, isPool, isVip, versionsOf } from "./vip-map.js";
+import { type PoolObject, type VipObject, isGroup, isPool, isTenant, isVip, versionsOf } from "./vip-map.js";
 
 /** Inserts or replaces an object. Pools are stored before the VIPs that name them. */
 export function storeObject(state: State, object: AnyStoredObject): void {
@@ -15,27 +17,56 @@ export function storeObject(state: State, object: AnyStoredObject): void {
     const left = before !== null && isPool(before) ? memberIds(state, before) : new Set<DipId>();
     state.objects.put(object);
     const now = memberIds(state, object);
-    for (const id of left) if (!now.has(id)) state.dips.must(id).pools.delete(object.poolId);
+    for (const id of left) {
+      if (now.has(id)) continue;
+      state.dips.must(id).pools.delete(object.poolId);
+      state.health.remove(object.poolId, id);
+    }
+    if (object.spec.probe === null && object.active?.probe === null)
+      for (const id of now) state.health.remove(object.poolId, id);
     for (const id of now) state.dips.must(id).pools.add(object.poolId);
     poolChanged(state, object, [...left, ...now]);
+    for (const vip of state.objects.usersOf(object.poolId)) {
+      const natPorts = assignNatPorts(state.objects, vip);
+      if (vip.spec.inboundNat.length + (vip.active?.inboundNat.length ?? 0) > 0) state.projection.vipChanged(vip.vipId);
+      if (!isEqual(natPorts, vip.natPorts)) state.objects.put({ ...vip, natPorts });
+    }
   } else if (isVip(object)) {
     if (before !== null && isVip(before)) vipChanged(state, before);
-    state.objects.put(object);
+    state.objects.put({ ...object, natPorts: assignNatPorts(state.objects, object) });
     state.snat.refreshExcluded(object.spec.address);
     vipChanged(state, object);
+  } else {
+    state.objects.put(object);
+    ruleOfTenantChanged(state, object);
   }
+}
+
+/** A tenant or a security group: whoever it holds for looks again. */
+function ruleOfTenantChanged(state: State, object: AnyStoredObject): void {
+  if (isTenant(object)) {
+    for (const vip of state.objects.allVips())
+      if (vip.ref.tenant === object.ref.name) state.projection.vipChanged(vip.vipId);
+  } else if (!isGroup(object)) return;
+  for (const dip of state.dips.all())
+    if (dip.tenant === object.ref.tenant && dip.hostId !== null) state.projection.hostChanged(dip.hostId);
 }
 
 /** Forgets an object. VIPs go before the pools that they name. */
 export function removeObject(state: State, object: AnyStoredObject): void {
   if (isPool(object)) {
     const members = memberIds(state, object);
-    for (const id of members) state.dips.must(id).pools.delete(object.poolId);
+    for (const id of members) {
+      state.dips.must(id).pools.delete(object.poolId);
+      state.health.remove(object.poolId, id);
+    }
     poolChanged(state, object, [...members]);
   } else if (isVip(object)) {
     vipChanged(state, object);
   }
+  if (isVip(object)) state.withdrawals.remove(object.vipId);
   state.objects.remove(object);
+  ruleOfTenantChanged(state, object);
   if (isVip(object)) {
     state.snat.refreshExcluded(object.spec.address);
     state.snat.closeIfEmpty(object.spec.address);

@@ -7,6 +7,7 @@ import type { LogIndex } from "../../core/brands.js";
 import { type ApplyContext } from "./apply/outcome.js";
 import { applySubmitted } from "./apply/index.js";
 import { checkObjectCommand } from "./apply/objects.js";
+import { endWithdrawals } from "./apply/withdrawals.js";
 import { COMMAND_FORMAT_VERSION, type CommandBatch } from "./commands.js";
 import { hostsOf } from "./configuration.js";
 import { byNumber } from "./order.js";
@@ -62,6 +63,8 @@ export function createStateMachine(): InspectableStateMachine {
     host: (id) => state.hosts.get(id),
     hostByName: (name) => state.hosts.named(name),
     dip: (id) => state.dips.get(id),
+    memberHealth: (pool, dip) => state.health.get(pool, dip),
+    withdrawal: (vip) => state.withdrawals.get(vip),
     muxes: () => state.muxes.all(),
     replicas: () => [...state.replicas.values()].sort((a, b) => a.nodeId - b.nodeId),
     unsettledEpoch: () => state.epoch.unsettled(state.site?.clusterEpoch ?? 0),
@@ -85,6 +88,7 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   for (const { space } of state.snat.endQuarantines(nowMs, batch.muxSafeIndex, state.muxes.everJoined)) {
     if (state.objects.vipAt(space.vip) === null) state.snat.closeIfEmpty(space.vip);
   }
+  endWithdrawals(state, nowMs);
   const context: ApplyContext = { state, index, nowMs };
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
   state.appliedIndex = index;
@@ -106,6 +110,7 @@ function nextTickDueMs(state: State, muxSafeIndex: LogIndex | undefined): number
   const due = Math.min(
     mayEnd ? resting.releasedAtMs + QUARANTINE_MS : Infinity,
     state.sessions.nextExpiryMs() ?? Infinity,
+    state.withdrawals.nextEndMs() ?? Infinity,
   );
   return due === Infinity ? null : due;
 }

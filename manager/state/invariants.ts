@@ -7,13 +7,14 @@ import type { DipId, IpAddress, PoolId, VipId } from "../../core/brands.js";
 import { hostItemKey } from "../../dataplane/host-items.js";
 import { muxItemKey } from "../../dataplane/mux-items.js";
 import { isEqual } from "./equal.js";
+import { assignNatPorts } from "./nat-ports.js";
 import { objectKey } from "./objects.js";
 import { END_RANGE, FIRST_RANGE } from "./port-ranges.js";
 import { type PortSpace, RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "./port-space.js";
 import { Projection } from "./projection.js";
 import { SESSION_WINDOW } from "./sessions.js";
 import type { State } from "./state.js";
-import { type VipObject, isPending, poolNames, versionsOf } from "./vip-map.js";
+import { type VipObject, isPending, poolNames, ruleRows, versionsOf } from "./vip-map.js";
 
 /** `assert` whose message is made only when it is needed: most of these run once per port range. */
 function holds(condition: boolean, message: () => string): void {
@@ -137,7 +138,8 @@ export function assertObjects(state: State): void {
     );
     addresses.add(vip.spec.address);
     holds(pending.has(name) === isPending(vip), () => `${name}: pending exactly between its two entries`);
-    rules += Math.max(vip.deleting ? 0 : vip.spec.rules.length, vip.active?.rules.length ?? 0);
+    rules += Math.max(vip.deleting ? 0 : ruleRows(vip.spec), vip.active === null ? 0 : ruleRows(vip.active));
+    holds(isEqual(vip.natPorts, assignNatPorts(objects, vip)), () => `${name}: ports of inbound NAT are settled`);
     assertReferences(state, vip);
     for (const dip of dips.withAddress(vip.spec.address)) {
       const inUse = dip.hostId !== null || dip.pools.size > 0 || state.snat.ownsRanges(dip.dipId);

@@ -3,14 +3,39 @@
  * MUX rows come from `active` alone, host rows from `spec` and `active` together, so that agents know of everything that
  * MUXes may use now or after the next activation (DESIGN §2).
  */
-import type { Port } from "../../core/brands.js";
+import type { DipId, IpAddress, VipId } from "../../core/brands.js";
+import { hostPrefix } from "../../core/prefix.js";
+import { DISTRIBUTION_CLIENT, DISTRIBUTION_CLIENT_PROTOCOL } from "../../dataplane/flow-hash.js";
 import type { HostItem, HostSiteItem } from "../../dataplane/host-items.js";
-import type { MuxItem, MuxSiteItem } from "../../dataplane/mux-items.js";
+import {
+  MEMBER_DOWN,
+  MEMBER_DRAINING,
+  MEMBER_UP,
+  type MuxItem,
+  type MuxPoolMember,
+  type MuxSiteItem,
+} from "../../dataplane/mux-items.js";
 import type { DipRecord, DipTable } from "./dip-table.js";
-import type { PoolMember, VipSpec } from "./objects.js";
+import type { HealthTable } from "./health-table.js";
+import type { HostTable } from "./host-table.js";
+import type { PoolMember, VipOutbound, VipSpec } from "./objects.js";
 import { byNumber } from "./order.js";
+import { SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { Mux } from "./state-machine.js";
-import { type PoolObject, type VipMap, type VipObject, protocolNumber } from "./vip-map.js";
+import { type PoolObject, type VipMap, type VipObject, protocolNumber, protocolsOf } from "./vip-map.js";
+import type { Withdrawals } from "./withdrawals.js";
+
+/** What the items follow from. */
+export interface ItemSources {
+  readonly objects: VipMap;
+  readonly dips: DipTable;
+  readonly hosts: HostTable;
+  readonly health: HealthTable;
+  readonly withdrawals: Withdrawals;
+}
+
+/** The agent's own when an item says nothing (DATAPATH §5). */
+const QUEUE_SECONDS_DEFAULT = 3;
 
 /** The same for MUXes and hosts. `hashKey` is 16 hex digits. */
 export function siteItem(hashKey: string): HostSiteItem & MuxSiteItem {
@@ -18,28 +43,79 @@ export function siteItem(hashKey: string): HostSiteItem & MuxSiteItem {
   return { kind: "site", hashKey: bytes };
 }
 
-/** A VIP and its rules as MUXes use them; nothing before it was first activated. */
-export function vipItems(objects: VipMap, vip: VipObject): readonly MuxItem[] {
-  if (vip.active === null) return [];
-  const { vipId } = vip;
-  const items: MuxItem[] = [{ kind: "vip", vipId, address: vip.active.address, announced: !vip.deleting }];
-  for (const rule of vip.active.rules) {
+/** A VIP, its rules and inbound NAT as MUXes use them; nothing before it was first activated. */
+export function vipItems({ objects, dips, withdrawals }: ItemSources, vip: VipObject): readonly MuxItem[] {
+  const { active, vipId } = vip;
+  if (active === null) return [];
+  const announced = !vip.deleting && active.adminState === "up" && !withdrawals.has(vipId);
+  const { weight } = objects.activeTenant(vip.ref.tenant);
+  const items: MuxItem[] = [
+    { kind: "vip", vipId, address: active.address, announced, ...(weight === 1 ? {} : { weight }) },
+  ];
+  for (const rule of active.rules) {
     const pool = objects.pool(vip.ref.tenant, rule.pool);
     if (pool === null) continue; // never: an active rule's pool is stored
-    items.push({ kind: "rule", vipId, protocol: protocolNumber(rule.protocol), port: rule.port, poolId: pool.poolId });
+    for (const protocol of protocolsOf(rule.protocol)) {
+      items.push({
+        kind: "rule",
+        vipId,
+        protocol,
+        port: rule.port,
+        poolId: pool.poolId,
+        ...(rule.distribution === "fiveTuple" ? {} : { distribution: DISTRIBUTIONS[rule.distribution] }),
+        ...(rule.idleSeconds === 0 ? {} : { idleTimeoutMs: rule.idleSeconds * 1_000 }),
+      });
+    }
+  }
+  for (const nat of active.inboundNat) {
+    const members = objects.pool(vip.ref.tenant, nat.pool)?.active?.members ?? [];
+    for (const { rule, dip, port } of vip.natPorts) {
+      const record = dips.find(vip.ref.tenant, dip);
+      if (rule !== nat.name || record === null || !members.some((member) => member.dip === dip)) continue;
+      items.push({ kind: "nat", vipId, protocol: protocolNumber(nat.protocol), port, dipId: record.dipId });
+    }
   }
   return items;
 }
 
+const DISTRIBUTIONS = {
+  clientIpProtocol: DISTRIBUTION_CLIENT_PROTOCOL,
+  clientIp: DISTRIBUTION_CLIENT,
+} as const;
+
 /** A pool as MUXes use it. Members that no host runs are left out: nothing could be sent to them. */
-export function poolItems(dips: DipTable, pool: PoolObject): readonly MuxItem[] {
-  if (pool.active === null) return [];
-  const members = pool.active.members.flatMap((member) => {
+export function poolItems({ dips, hosts, health }: ItemSources, pool: PoolObject): readonly MuxItem[] {
+  const { active, poolId } = pool;
+  if (active === null) return [];
+  const members = active.members.flatMap((member): readonly MuxPoolMember[] => {
     const dip = dips.find(pool.ref.tenant, member.dip);
-    return dip === null || dip.locator === null ? [] : [{ dipId: dip.dipId, weight: member.weight }];
+    if (dip === null || dip.locator === null || dip.hostId === null) return [];
+    const { isExpired } = hosts.must(dip.hostId);
+    const isDown =
+      member.adminState === "down" ||
+      (member.adminState === "none" && active.probe !== null && health.isDown(poolId, dip.dipId));
+    const state = isDown ? MEMBER_DOWN : isExpired ? MEMBER_DRAINING : MEMBER_UP;
+    return [
+      {
+        dipId: dip.dipId,
+        weight: member.weight,
+        ...(state === MEMBER_UP ? {} : { state }),
+        ...(member.role === "backup" ? { backup: true } : {}),
+      },
+    ];
   });
   members.sort((a, b) => a.dipId - b.dipId); // a Maglev table is a function of the set of members
-  return [{ kind: "pool", poolId: pool.poolId, maxMembers: pool.active.maxMembers, members }];
+  return [
+    {
+      kind: "pool",
+      poolId,
+      maxMembers: active.maxMembers,
+      members,
+      ...(active.failoverPercent === 0 ? {} : { failoverPermille: active.failoverPercent * 10 }),
+      ...(active.allDown === "failOpen" ? { failOpen: true } : {}),
+      ...(active.tcpOnDown === "reset" ? { resetOnProbeDown: true } : {}),
+    },
+  ];
 }
 
 export function dipItems(dip: DipRecord): readonly MuxItem[] {
@@ -59,30 +135,106 @@ export function hostMuxItems(muxes: readonly Mux[]): readonly HostItem[] {
   return muxes.filter((mux) => mux.state === "live").map(({ muxId, address }) => ({ kind: "mux", muxId, address }));
 }
 
+/** Addresses of internal VIPs, the same for every host: what reaches them keeps its source. */
+export function internalVipItems(objects: VipMap): readonly HostItem[] {
+  const items: HostItem[] = [];
+  for (const { spec, active } of objects.allVips())
+    if (spec.scope === "internal" || active?.scope === "internal")
+      items.push({ kind: "internal", prefix: hostPrefix(spec.address) });
+  return items;
+}
+
 /** What concerns one DIP of a host: itself, its endpoints, the VIPs that it may leave as. Port ranges are not among these. */
-export function hostDipItems(objects: VipMap, dip: DipRecord): readonly HostItem[] {
+export function hostDipItems({ objects }: ItemSources, dip: DipRecord): readonly HostItem[] {
   if (dip.locator === null) return [];
   const { dipId, address, locator, tenant } = dip;
-  const items: HostItem[] = [{ kind: "dip", dipId, address, locator, tenant }];
+  const items: HostItem[] = [];
+  const guards = new Set<string>();
+  const named = new Set<string>();
   for (const poolId of [...dip.pools].sort(byNumber)) {
     const pool = objects.poolById(poolId);
     if (pool === null) continue; // never: a pool that names a DIP is stored
     const { name } = pool.ref;
+    for (const group of pool.spec.securityGroups) guards.add(group);
     // Active versions first: where two give one key, packets go on as MUXes send them until the change is activated.
     const members = [pool.active, pool.spec].flatMap(
       (spec) => spec?.members.find((member) => member.dip === address) ?? [],
     );
+    items.push(...probeItem(objects, pool, dip));
     for (const vip of objects.usersOf(poolId)) {
       for (const spec of [vip.active, vip.spec]) {
         if (spec === null) continue;
+        for (const group of spec.securityGroups) named.add(group);
         for (const member of members) items.push(...endpoints(vip, spec, name, dip, member));
+        if (members.length > 0) items.push(...natEndpoints(vip, spec, name, dip));
         if (spec.outbound?.pools.includes(name) === true)
-          items.push({ kind: "outbound", dipId, vipId: vip.vipId, vip: spec.address });
+          items.push(outboundItem(spec.outbound, { dipId, vipId: vip.vipId, vip: spec.address }));
       }
     }
   }
-  return items;
+  const groups = [...guards].sort().map((group) => `${tenant}/${group}`);
+  return [
+    { kind: "dip", dipId, address, locator, tenant, ...(groups.length === 0 ? {} : { groups }) },
+    ...items,
+    ...objects.tenantSpec(tenant).addressSpaces.map((prefix): HostItem => ({ kind: "internal", prefix, tenant })),
+    ...[...new Set([...guards, ...named])].sort().flatMap((group) => groupItem(objects, tenant, group)),
+  ];
 }
+
+function groupItem(objects: VipMap, tenant: string, name: string): readonly HostItem[] {
+  const group = objects.group(tenant, name);
+  if (group === null) return []; // never: a group that is named is stored
+  const rules = group.spec.rules.map((rule) => {
+    return { ...rule, peer: rule.peer.startsWith("sg:") ? `sg:${tenant}/${rule.peer.slice("sg:".length)}` : rule.peer };
+  });
+  return [{ kind: "group", group: `${tenant}/${name}`, rules }];
+}
+
+/** A probe of "the port that the member serves on" needs a rule that says which; without one there is nothing to probe. */
+function probeItem(objects: VipMap, pool: PoolObject, { dipId, address }: DipRecord): readonly HostItem[] {
+  const { probe, members } = pool.spec;
+  const member = members.find(({ dip }) => dip === address);
+  if (probe === null || pool.deleting || member === undefined) return [];
+  const served = objects
+    .usersOf(pool.poolId)
+    .flatMap(({ spec }) => spec.rules.filter((rule) => rule.pool === pool.ref.name && rule.backendPort > 0));
+  const port = probe.port || member.port || served[0]?.backendPort || 0;
+  if (port === 0) return [];
+  const { protocol, intervalSeconds, timeoutSeconds, healthyThreshold, unhealthyThreshold } = probe;
+  const isHttp = protocol === "http" || protocol === "https";
+  return [
+    {
+      kind: "probe",
+      poolId: pool.poolId,
+      dipId,
+      protocol,
+      port,
+      intervalSeconds,
+      timeoutSeconds,
+      healthyThreshold,
+      unhealthyThreshold,
+      ...(isHttp ? { path: probe.path, expectedStatus: probe.expectedStatus } : {}),
+      ...(isHttp && probe.host !== "" ? { host: probe.host } : {}),
+      ...(protocol === "udp" ? { send: probe.send } : {}),
+      ...(protocol === "udp" && probe.expect !== "" ? { expect: probe.expect } : {}),
+    },
+  ];
+}
+
+const outboundItem = (
+  outbound: VipOutbound,
+  key: { readonly dipId: DipId; readonly vipId: VipId; readonly vip: IpAddress },
+): HostItem => ({
+  kind: "outbound",
+  ...key,
+  ...(outbound.selection === "paired" ? { selection: "paired" as const } : {}),
+  ...(outbound.udpMapping === "endpointIndependent" ? { udpMapping: "endpointIndependent" as const } : {}),
+  ...(outbound.tcpIdleSeconds === 0 ? {} : { tcpIdleSeconds: outbound.tcpIdleSeconds }),
+  ...(outbound.udpIdleSeconds === 0 ? {} : { udpIdleSeconds: outbound.udpIdleSeconds }),
+  ...(outbound.idleReset ? {} : { idleReset: false as const }),
+  ...(outbound.onExhaustion === "drop" ? { onExhaustion: "drop" as const } : {}),
+  ...(outbound.queueSeconds === QUEUE_SECONDS_DEFAULT ? {} : { queueSeconds: outbound.queueSeconds }),
+});
 
 function endpoints(
   vip: VipObject,
@@ -93,17 +245,60 @@ function endpoints(
 ): readonly HostItem[] {
   return spec.rules
     .filter((rule) => rule.pool === pool)
-    .map((rule): HostItem => {
-      const dipPort: Port = member.port === 0 ? rule.backendPort : member.port;
-      const protocol = protocolNumber(rule.protocol);
-      return {
-        kind: "endpoint",
-        vipId: vip.vipId,
-        vip: spec.address,
-        protocol,
-        port: rule.port,
-        dipId: dip.dipId,
-        dipPort,
-      };
+    .flatMap((rule) => {
+      // An all-port rule keeps the port of every packet.
+      const protocols = rule.protocol === "all" ? SNAT_PROTOCOLS : protocolsOf(rule.protocol);
+      const dipPort = rule.protocol === "all" ? 0 : rule.floatingIp ? rule.port : member.port || rule.backendPort;
+      return protocols.flatMap((protocol): readonly HostItem[] => {
+        if (protocol === 0) return []; // never: an all-port rule stands for both protocols here
+        return [
+          {
+            kind: "endpoint",
+            vipId: vip.vipId,
+            vip: spec.address,
+            protocol,
+            port: rule.port,
+            dipId: dip.dipId,
+            dipPort,
+            ...(rule.floatingIp ? { floating: true as const } : {}),
+            ...(rule.idleSeconds === 0 ? {} : { idleSeconds: rule.idleSeconds }),
+            ...(rule.idleReset ? {} : { idleReset: false as const }),
+            ...(rule.fastpath ? {} : { fastpath: false as const }),
+            ...ofVip(vip, spec),
+          },
+        ];
+      });
     });
+}
+
+function natEndpoints(vip: VipObject, spec: VipSpec, pool: string, dip: DipRecord): readonly HostItem[] {
+  return spec.inboundNat
+    .filter((nat) => nat.pool === pool)
+    .flatMap((nat) =>
+      vip.natPorts
+        .filter((assigned) => assigned.rule === nat.name && assigned.dip === dip.address)
+        .map(({ port }): HostItem => {
+          const protocol = protocolNumber(nat.protocol);
+          const { vipId } = vip;
+          return {
+            kind: "endpoint",
+            vipId,
+            vip: spec.address,
+            protocol,
+            port,
+            dipId: dip.dipId,
+            dipPort: nat.backendPort,
+            ...ofVip(vip, spec),
+          };
+        }),
+    );
+}
+
+/** What holds for every endpoint of a VIP. */
+function ofVip(vip: VipObject, spec: VipSpec): { readonly hairpin?: "drop"; readonly groups?: readonly string[] } {
+  const groups = [...spec.securityGroups].sort().map((group) => `${vip.ref.tenant}/${group}`);
+  return {
+    ...(spec.hairpin === "drop" ? { hairpin: "drop" as const } : {}),
+    ...(groups.length === 0 ? {} : { groups }),
+  };
 }

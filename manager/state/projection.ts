@@ -13,21 +13,26 @@ import { EMPTY_DIGEST, formatDigest, xorDigests } from "../../dataplane/digest.j
 import { type HostChange, type HostItem, hostItemKey } from "../../dataplane/host-items.js";
 import { type MuxItem, muxItemKey } from "../../dataplane/mux-items.js";
 import type { RangeBlock } from "./commands.js";
-import type { DipRecord, DipTable } from "./dip-table.js";
-import type { HostTable } from "./host-table.js";
-import { dipItems, hostDipItems, hostMuxItems, muxItems, poolItems, siteItem, vipItems } from "./item-sources.js";
+import type { DipRecord } from "./dip-table.js";
+import {
+  dipItems,
+  hostDipItems,
+  hostMuxItems,
+  internalVipItems,
+  type ItemSources,
+  muxItems,
+  poolItems,
+  siteItem,
+  vipItems,
+} from "./item-sources.js";
 import type { MuxPool } from "./mux-pool.js";
 import { byNumber } from "./order.js";
 import { SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { AppliedBatch } from "./results.js";
 import type { SnatAllocator } from "./snat-allocator.js";
 import { View } from "./view.js";
-import type { VipMap } from "./vip-map.js";
 
-export interface ProjectionSources {
-  readonly objects: VipMap;
-  readonly dips: DipTable;
-  readonly hosts: HostTable;
+export interface ProjectionSources extends ItemSources {
   readonly muxes: MuxPool;
   readonly snat: SnatAllocator;
 }
@@ -108,11 +113,12 @@ export class Projection {
   flush(): void {
     if (this.muxesAreDirty) this.flushMuxes();
     if (this.dirtyVips.size + this.dirtyPools.size + this.dirtyDips.size + this.dirtyHosts.size === 0) return;
+    if (this.dirtyVips.size > 0) this.common.replaceGroup("internal", internalVipItems(this.sources.objects));
     for (const id of drain(this.dirtyVips)) this.flushVip(id);
     for (const id of drain(this.dirtyDips)) this.flushDip(id);
     for (const id of drain(this.dirtyPools)) {
       const pool = this.sources.objects.poolById(id);
-      this.mux.replaceGroup(`pool/${id}`, pool === null ? [] : poolItems(this.sources.dips, pool));
+      this.mux.replaceGroup(`pool/${id}`, pool === null ? [] : poolItems(this.sources, pool));
     }
     for (const id of drain(this.dirtyHosts)) this.flushHost(id);
   }
@@ -189,7 +195,7 @@ export class Projection {
       this.shownVips.delete(shown);
       this.shownAddresses.delete(id);
     }
-    this.mux.replaceGroup(`vip/${id}`, vip === null ? [] : vipItems(this.sources.objects, vip));
+    this.mux.replaceGroup(`vip/${id}`, vip === null ? [] : vipItems(this.sources, vip));
     if (shown === undefined && address !== undefined) {
       this.shownVips.set(address, id);
       this.shownAddresses.set(id, address);
@@ -212,8 +218,8 @@ export class Projection {
   }
 
   private flushHost(id: HostId): void {
-    const { dips, hosts, objects } = this.sources;
-    const items = hosts.must(id).dips.flatMap((dip) => hostDipItems(objects, dips.must(dip)));
+    const { dips, hosts } = this.sources;
+    const items = hosts.must(id).dips.flatMap((dip) => hostDipItems(this.sources, dips.must(dip)));
     this.view(id).replaceGroup("configuration", items);
   }
 

@@ -2,21 +2,24 @@
  * The lines of a snapshot: one JSON array each, its first element the kind. Written by `snapshot-writer`, read by
  * `snapshot-reader`; both are checked against these types.
  */
-import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, PoolId, Port, VipId } from "../../core/brands.js";
+import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, PoolId, VipId } from "../../core/brands.js";
+import type { BackendPoolSpec, NatPort, SecurityGroupSpec, TenantSpec, VipSpec } from "./objects.js";
 import type { SnatProtocol } from "./port-ranges.js";
 import type { CommandResult } from "./results.js";
 import type { Mux } from "./state-machine.js";
 import type { Site } from "./state.js";
 
 /** First byte of a snapshot; raised when a line changes its meaning. */
-export const SNAPSHOT_FORMAT_VERSION = 1;
+export const SNAPSHOT_FORMAT_VERSION = 2;
 
 export type HeadLine = ["head", LogIndex, number, Site | null, number, number];
 export type EpochLine = ["epoch", number, LogIndex, readonly HostId[]];
 export type FenceLine = ["fence", HostId, LogIndex, string];
 export type ReplicaLine = ["replica", NodeId, number, string];
 export type DipLine = ["dip", string, IpAddress, HostId | 0, IpAddress | 0];
-export type HostLine = ["host", HostId, string, number, string, readonly DipId[], LogIndex, readonly string[]];
+export type HostLine = ["host", HostId, string, number, string, readonly DipId[], LogIndex, readonly string[], 0 | 1];
+export type DownLine = ["down", PoolId, DipId, string, number, LogIndex];
+export type WithdrawnLine = ["withdrawn", VipId, string, number, number];
 export type MuxLine = [
   "mux",
   MuxId,
@@ -29,10 +32,14 @@ export type MuxLine = [
   Mux["state"],
   LogIndex,
   readonly string[],
+  0 | 1,
 ];
 export type Labels = readonly (readonly [string, string])[];
-export type PoolLine = ["pool", PoolId, string, string, Labels, Versions<PoolSpecTuple>, ObjectCounters];
-export type VipLine = ["vip", VipId, string, string, Labels, Versions<VipSpecTuple>, ObjectCounters];
+export type PoolLine = ["pool", PoolId, string, string, Labels, Versions<BackendPoolSpec>, ObjectCounters];
+export type VipLine = ["vip", VipId, string, string, Labels, Versions<VipSpec>, ObjectCounters, NatPortTuples];
+export type TenantLine = ["tenant", string, Labels, Versions<TenantSpec>, ObjectCounters];
+export type GroupLine = ["group", string, string, Labels, Versions<SecurityGroupSpec>, ObjectCounters];
+export type NatPortTuples = readonly (readonly [rule: string, dip: IpAddress, port: NatPort["port"]])[];
 /** `active`: 0 for none, 1 for the same as the spec. */
 export type Versions<Spec> = readonly [spec: Spec, active: Spec | 0 | 1];
 export type ObjectCounters = readonly [
@@ -41,12 +48,6 @@ export type ObjectCounters = readonly [
   updated: LogIndex,
   active: LogIndex,
   deleting: 0 | 1,
-];
-export type PoolSpecTuple = readonly [maxMembers: number, members: readonly (readonly [IpAddress, Port, number])[]];
-export type VipSpecTuple = readonly [
-  address: IpAddress,
-  rules: readonly (readonly [name: string, protocol: "tcp" | "udp", port: Port, pool: string, backendPort: Port])[],
-  outbound: readonly [pools: readonly string[], maxPorts: number] | 0,
 ];
 export type OwnedRuns = readonly (readonly [range: number, count: number, dip: DipId, granted: LogIndex])[];
 export type OwnedLine = ["owned", IpAddress, SnatProtocol, OwnedRuns];
@@ -64,6 +65,10 @@ export type Line =
   | DipLine
   | HostLine
   | MuxLine
+  | DownLine
+  | WithdrawnLine
+  | TenantLine
+  | GroupLine
   | PoolLine
   | VipLine
   | OwnedLine

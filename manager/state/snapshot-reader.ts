@@ -5,17 +5,15 @@
 import { assert } from "../../core/assert.js";
 import { AnantaError } from "../../core/errors.js";
 import { storeObject } from "./configuration.js";
-import type { AnyStoredObject, BackendPoolSpec, VipSpec } from "./objects.js";
+import type { AnyStoredObject } from "./objects.js";
 import {
   type EndLine,
   type Line,
   type ObjectCounters,
   type PoolLine,
-  type PoolSpecTuple,
   SNAPSHOT_FORMAT_VERSION,
   type Versions,
   type VipLine,
-  type VipSpecTuple,
 } from "./snapshot-lines.js";
 import { FIRST_RANGE } from "./port-ranges.js";
 import { type State, createState } from "./state.js";
@@ -75,13 +73,26 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       return;
     }
     case "host": {
-      const [, hostId, name, incarnation, bootId, dips, registeredIndex, formerBootIds] = line;
-      state.hosts.put({ hostId, name, incarnation, bootId, formerBootIds, dips, registeredIndex });
+      const [, hostId, name, incarnation, bootId, dips, registeredIndex, formerBootIds, expired] = line;
+      const isExpired = expired === 1;
+      state.hosts.put({ hostId, name, incarnation, bootId, formerBootIds, dips, isExpired, registeredIndex });
       return;
     }
     case "mux": {
-      const [, muxId, name, incarnation, bootId, address, rules, snatRanges, muxState, joinedIndex, formerBootIds] =
-        line;
+      const [
+        ,
+        muxId,
+        name,
+        incarnation,
+        bootId,
+        address,
+        rules,
+        snatRanges,
+        muxState,
+        joinedIndex,
+        formerBootIds,
+        ipv6,
+      ] = line;
       state.muxes.put({
         muxId,
         name,
@@ -89,9 +100,31 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
         bootId,
         formerBootIds,
         address,
-        capacity: { rules, snatRanges },
+        capacity: { rules, snatRanges, ...(ipv6 === 1 ? { ipv6: true as const } : {}) },
         state: muxState,
         joinedIndex,
+      });
+      return;
+    }
+    case "tenant": {
+      const [, name, labels, specs, counters] = line;
+      const ref = { kind: "Tenant", tenant: name, name } as const;
+      storeObject(state, {
+        ref,
+        labels: Object.fromEntries(labels),
+        ...readVersions(specs),
+        ...readCounters(counters),
+      });
+      return;
+    }
+    case "group": {
+      const [, tenant, name, labels, specs, counters] = line;
+      const ref = { kind: "SecurityGroup", tenant, name } as const;
+      storeObject(state, {
+        ref,
+        labels: Object.fromEntries(labels),
+        ...readVersions(specs),
+        ...readCounters(counters),
       });
       return;
     }
@@ -101,6 +134,16 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
     case "vip":
       storeObject(state, readVip(line));
       return;
+    case "down": {
+      const [, poolId, dipId, reason, sinceMs, index] = line;
+      state.health.put({ poolId, dipId, reason, sinceMs, index });
+      return;
+    }
+    case "withdrawn": {
+      const [, vipId, reason, sinceMs, untilMs] = line;
+      state.withdrawals.put({ vipId, reason, sinceMs, untilMs });
+      return;
+    }
     case "owned": {
       const space = state.snat.openSpace(line[1], line[2]);
       for (const [range, count, dip, granted] of line[3]) state.snat.take(space, range, count, dip, granted);
@@ -140,43 +183,30 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
   }
 }
 
-const poolSpec = ([maxMembers, members]: PoolSpecTuple): BackendPoolSpec => ({
-  members: members.map(([dip, port, weight]) => ({ dip, port, weight })),
-  maxMembers,
-});
-
-const vipSpec = ([address, rules, outbound]: VipSpecTuple): VipSpec => ({
-  address,
-  rules: rules.map(([name, protocol, port, pool, backendPort]) => ({ name, protocol, port, pool, backendPort })),
-  outbound: outbound === 0 ? null : { pools: outbound[0], maxPorts: outbound[1] },
-});
-
 function readPool([, poolId, tenant, name, labels, specs, counters]: PoolLine): PoolObject {
   return {
     ref: { kind: "BackendPool", tenant, name },
     poolId,
     labels: Object.fromEntries(labels),
-    ...readVersions(specs, poolSpec),
+    ...readVersions(specs),
     ...readCounters(counters),
   };
 }
 
-function readVip([, vipId, tenant, name, labels, specs, counters]: VipLine): VipObject {
+function readVip([, vipId, tenant, name, labels, specs, counters, natPorts]: VipLine): VipObject {
   return {
     ref: { kind: "Vip", tenant, name },
     vipId,
+    natPorts: natPorts.map(([rule, dip, port]) => ({ rule, dip, port })),
     labels: Object.fromEntries(labels),
-    ...readVersions(specs, vipSpec),
+    ...readVersions(specs),
     ...readCounters(counters),
   };
 }
 
-function readVersions<Spec, Tuple>(
-  [first, second]: Versions<Tuple>,
-  read: (tuple: Tuple) => Spec,
-): { spec: Spec; active: Spec | null } {
-  const spec = read(first);
-  return { spec, active: second === 0 ? null : second === 1 ? spec : read(second) };
+/** `spec` and `active` stay one object where they are equal: comparing them is then free. */
+function readVersions<Spec extends object>([spec, second]: Versions<Spec>): { spec: Spec; active: Spec | null } {
+  return { spec, active: second === 0 ? null : second === 1 ? spec : second };
 }
 
 function readCounters([generation, createdIndex, updatedIndex, activeIndex, deleting]: ObjectCounters): Pick<

@@ -6,7 +6,7 @@
  * Not written: what follows from the rest (indexes, bitmaps, counts, excluded ranges, projections).
  */
 import { isEqual } from "./equal.js";
-import type { AnyStoredObject, BackendPoolSpec, VipSpec } from "./objects.js";
+import { type AnyStoredObject, objectKey } from "./objects.js";
 import { byNumber, byText } from "./order.js";
 import { FIRST_RANGE } from "./port-ranges.js";
 import {
@@ -15,11 +15,10 @@ import {
   type Line,
   type ObjectCounters,
   type OwnedRuns,
-  type PoolSpecTuple,
   SNAPSHOT_FORMAT_VERSION,
   type Versions,
-  type VipSpecTuple,
 } from "./snapshot-lines.js";
+import { readGroup, readPool, readTenant, readVip } from "./spec-readers.js";
 import type { State } from "./state.js";
 import { ChunkWriter } from "./text-chunks.js";
 
@@ -62,10 +61,11 @@ function* snapshotLines(state: State): Iterable<Line> {
       [...host.dips].sort(byNumber),
       host.registeredIndex,
       host.formerBootIds,
+      host.isExpired ? 1 : 0,
     ];
   }
   for (const mux of state.muxes.all()) {
-    const { rules, snatRanges } = mux.capacity;
+    const { rules, snatRanges, ipv6 } = mux.capacity;
     yield [
       "mux",
       mux.muxId,
@@ -78,7 +78,14 @@ function* snapshotLines(state: State): Iterable<Line> {
       mux.state,
       mux.joinedIndex,
       mux.formerBootIds,
+      ipv6 === true ? 1 : 0,
     ];
+  }
+  for (const tenant of sorted(objects.allTenants()))
+    yield ["tenant", tenant.ref.name, labelsOf(tenant), versions(tenant, readTenant), countersOf(tenant)];
+  for (const group of sorted(objects.allGroups())) {
+    const { tenant, name } = group.ref;
+    yield ["group", tenant, name, labelsOf(group), versions(group, readGroup), countersOf(group)];
   }
   for (const pool of objects.allPools()) {
     yield [
@@ -87,13 +94,27 @@ function* snapshotLines(state: State): Iterable<Line> {
       pool.ref.tenant,
       pool.ref.name,
       labelsOf(pool),
-      versions(pool, poolTuple),
+      versions(pool, readPool),
       countersOf(pool),
     ];
   }
   for (const vip of objects.allVips()) {
-    yield ["vip", vip.vipId, vip.ref.tenant, vip.ref.name, labelsOf(vip), versions(vip, vipTuple), countersOf(vip)];
+    const natPorts = vip.natPorts.map(({ rule, dip, port }) => [rule, dip, port] as const);
+    yield [
+      "vip",
+      vip.vipId,
+      vip.ref.tenant,
+      vip.ref.name,
+      labelsOf(vip),
+      versions(vip, readVip),
+      countersOf(vip),
+      natPorts,
+    ];
   }
+  for (const { poolId, dipId, reason, sinceMs, index } of state.health.all())
+    yield ["down", poolId, dipId, reason, sinceMs, index];
+  for (const { vipId, reason, sinceMs, untilMs } of state.withdrawals.all())
+    yield ["withdrawn", vipId, reason, sinceMs, untilMs];
   yield* snatLines(state);
   for (const { id, lastUsedMs, newestSequence, answers } of state.sessions.records()) {
     yield [
@@ -135,22 +156,15 @@ const countersOf = (object: AnyStoredObject): ObjectCounters => [
   object.deleting ? 1 : 0,
 ];
 
-function versions<Spec, Tuple>(
+const sorted = <Stored extends AnyStoredObject>(objects: Iterable<Stored>): readonly Stored[] =>
+  [...objects].sort((a, b) => byText(objectKey(a.ref), objectKey(b.ref)));
+
+/** Specs go through their reader: fields in its order, whoever built them. */
+function versions<Spec>(
   object: { readonly spec: Spec; readonly active: Spec | null },
-  tuple: (spec: Spec) => Tuple,
-): Versions<Tuple> {
+  canonical: (spec: Spec, name: string) => Spec,
+): Versions<Spec> {
   const { spec, active } = object;
-  if (active === null) return [tuple(spec), 0];
-  return [tuple(spec), isEqual(spec, active) ? 1 : tuple(active)];
+  if (active === null) return [canonical(spec, "spec"), 0];
+  return [canonical(spec, "spec"), isEqual(spec, active) ? 1 : canonical(active, "active")];
 }
-
-const poolTuple = (spec: BackendPoolSpec): PoolSpecTuple => [
-  spec.maxMembers,
-  spec.members.map((member) => [member.dip, member.port, member.weight] as const),
-];
-
-const vipTuple = (spec: VipSpec): VipSpecTuple => [
-  spec.address,
-  spec.rules.map((rule) => [rule.name, rule.protocol, rule.port, rule.pool, rule.backendPort] as const),
-  spec.outbound === null ? 0 : [spec.outbound.pools, spec.outbound.maxPorts],
-];

@@ -2,14 +2,16 @@
  * The replicated state machine as the shell sees it: a pure function of the log, with views for reading. Same log, same
  * bytes: `digest()` is equal on all replicas at equal `appliedIndex`.
  */
-import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, VipId } from "../../core/brands.js";
+import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, PoolId, VipId } from "../../core/brands.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import type { MuxItem } from "../../dataplane/mux-items.js";
 import type { UnsettledEpoch } from "./cluster-epoch.js";
 import type { Command, CommandBatch, MuxCapacity } from "./commands.js";
+import type { DownMember } from "./health-table.js";
 import type { AnyStoredObject, Dip, ObjectKind, ObjectRef } from "./objects.js";
 import type { AppliedBatch, CommandResult } from "./results.js";
 import type { Fence } from "./state.js";
+import type { Withdrawal } from "./withdrawals.js";
 
 export interface StateMachine {
   readonly appliedIndex: LogIndex;
@@ -52,6 +54,10 @@ export interface StateMachine {
   unsettledEpoch(): UnsettledEpoch | null;
   /** Null: the host is not fenced. */
   fence(host: HostId): Fence | null;
+  /** Null: up, as far as anybody has said. */
+  memberHealth(pool: PoolId, dip: DipId): DownMember | null;
+  /** Null: not withdrawn. */
+  withdrawal(vip: VipId): Withdrawal | null;
   muxes(): readonly Mux[];
   replicas(): readonly { readonly nodeId: NodeId; readonly incarnation: number; readonly bootId: string }[];
   /** Owned and quarantined ranges, merged into blocks, ordered by (vip, protocol, range). */
@@ -78,6 +84,8 @@ export interface Host {
   /** Of its earlier processes, newest first, at most 8: they register no more. */
   readonly formerBootIds: readonly string[];
   readonly dips: readonly DipId[];
+  /** Its lease ran out and it was not heard since: its DIPs get no new flows. */
+  readonly isExpired: boolean;
   readonly registeredIndex: LogIndex;
 }
 

@@ -3,6 +3,7 @@ import type { HostId, LogIndex, NodeId } from "../../core/brands.js";
 import { ClusterEpoch } from "./cluster-epoch.js";
 import { ClusterTime } from "./cluster-time.js";
 import { DipTable } from "./dip-table.js";
+import { HealthTable } from "./health-table.js";
 import { HostTable } from "./host-table.js";
 import { MuxPool } from "./mux-pool.js";
 import { OutboundIndex } from "./outbound-index.js";
@@ -10,6 +11,7 @@ import { Projection } from "./projection.js";
 import { Sessions } from "./sessions.js";
 import { SnatAllocator } from "./snat-allocator.js";
 import { VipMap } from "./vip-map.js";
+import { Withdrawals } from "./withdrawals.js";
 
 export interface Site {
   readonly clusterId: string;
@@ -41,6 +43,8 @@ export interface State {
   readonly objects: VipMap;
   readonly dips: DipTable;
   readonly hosts: HostTable;
+  readonly health: HealthTable;
+  readonly withdrawals: Withdrawals;
   readonly muxes: MuxPool;
   readonly snat: SnatAllocator;
   readonly outbound: OutboundIndex;
@@ -55,6 +59,8 @@ export function createState(): State {
     objects,
     dips,
     hosts: new HostTable(),
+    health: new HealthTable(),
+    withdrawals: new Withdrawals(),
     muxes: new MuxPool(),
     snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol)),
   };

@@ -11,22 +11,46 @@ import {
   type AnyStoredObject,
   type ObjectKind,
   type ObjectRef,
+  type StoredGroup,
   type StoredPool,
+  type StoredTenant,
   type StoredVip,
+  TENANT_DEFAULTS,
+  type TenantSpec,
+  type VipRule,
   type VipSpec,
   objectKey,
 } from "./objects.js";
 import { byText } from "./order.js";
+import { portsIn } from "./port-text.js";
 import { FIRST_RANGE, type SnatProtocol, rangeOfPort } from "./port-ranges.js";
 
 export type PoolObject = StoredPool & { readonly deleting: boolean };
 export type VipObject = StoredVip & { readonly deleting: boolean };
+export type GroupObject = StoredGroup & { readonly deleting: boolean };
+export type TenantObject = StoredTenant & { readonly deleting: boolean };
 
 export const isPool = (object: AnyStoredObject): object is PoolObject => object.ref.kind === "BackendPool";
 export const isVip = (object: AnyStoredObject): object is VipObject => object.ref.kind === "Vip";
+export const isGroup = (object: AnyStoredObject): object is GroupObject => object.ref.kind === "SecurityGroup";
+export const isTenant = (object: AnyStoredObject): object is TenantObject => object.ref.kind === "Tenant";
 
 /** True between the two entries of a change. By value, not by index: one entry may activate a change and prepare the next. */
 export const isPending = (object: AnyStoredObject): boolean => object.deleting || !isEqual(object.spec, object.active);
+
+/** IANA numbers; 0 stands for every protocol. */
+export function protocolsOf(protocol: VipRule["protocol"]): readonly (0 | SnatProtocol)[] {
+  switch (protocol) {
+    case "tcp":
+      return [6];
+    case "udp":
+      return [17];
+    case "tcp_udp":
+      return [6, 17];
+    case "all":
+      return [0];
+  }
+}
 
 export const protocolNumber = (protocol: "tcp" | "udp"): SnatProtocol => (protocol === "tcp" ? 6 : 17);
 
@@ -37,6 +61,8 @@ export class VipMap {
   // In order of id, because ids only grow and a changed object keeps its place.
   private readonly pools = new Map<PoolId, PoolObject>();
   private readonly vips = new Map<VipId, VipObject>();
+  private readonly tenants = new Map<string, TenantObject>();
+  private readonly groups = new Map<string, GroupObject>();
   private readonly byAddress = new Map<IpAddress, VipObject>();
   /** VIPs that name the pool, in rules or outbound, spec or active. */
   private readonly users = new Map<PoolId, Set<VipId>>();
@@ -52,6 +78,20 @@ export class VipMap {
     return object !== undefined && isPool(object) ? object : null;
   }
 
+  group(tenant: string, name: string): GroupObject | null {
+    return this.groups.get(`${tenant}/${name}`) ?? null;
+  }
+
+  /** What holds for the tenant, written or not. */
+  tenantSpec(tenant: string): TenantSpec {
+    return this.tenants.get(tenant)?.spec ?? TENANT_DEFAULTS;
+  }
+
+  /** What MUXes know of the tenant. */
+  activeTenant(tenant: string): TenantSpec {
+    return this.tenants.get(tenant)?.active ?? TENANT_DEFAULTS;
+  }
+
   poolById(id: PoolId): PoolObject | null {
     return this.pools.get(id) ?? null;
   }
@@ -64,6 +104,22 @@ export class VipMap {
     return this.byAddress.get(address) ?? null;
   }
 
+  allTenants(): Iterable<TenantObject> {
+    return this.tenants.values();
+  }
+
+  allGroups(): Iterable<GroupObject> {
+    return this.groups.values();
+  }
+
+  get vipCount(): number {
+    return this.vips.size;
+  }
+
+  get poolCount(): number {
+    return this.pools.size;
+  }
+
   allPools(): Iterable<PoolObject> {
     return this.pools.values();
   }
@@ -74,7 +130,8 @@ export class VipMap {
 
   /** In order of (tenant, name). */
   list(kind: ObjectKind, tenant: string | null): readonly AnyStoredObject[] {
-    const all: AnyStoredObject[] = kind === "Vip" ? [...this.vips.values()] : [...this.pools.values()];
+    const tables = { Tenant: this.tenants, SecurityGroup: this.groups, BackendPool: this.pools, Vip: this.vips };
+    const all: AnyStoredObject[] = [...tables[kind].values()];
     return all
       .filter((object) => tenant === null || object.ref.tenant === tenant)
       .sort((a, b) => byText(a.ref.tenant, b.ref.tenant) || byText(a.ref.name, b.ref.name));
@@ -112,7 +169,15 @@ export class VipMap {
       this.pools.set(object.poolId, object);
       return;
     }
-    assert(isVip(object), "an object is a pool or a VIP");
+    if (isTenant(object)) {
+      this.tenants.set(object.ref.name, object);
+      return;
+    }
+    if (isGroup(object)) {
+      this.groups.set(`${object.ref.tenant}/${object.ref.name}`, object);
+      return;
+    }
+    assert(isVip(object), "an object is a tenant, a group, a pool or a VIP");
     if (before !== undefined && isVip(before)) this.unlinkVip(before);
     this.vips.set(object.vipId, object);
     this.byAddress.set(object.spec.address, object);
@@ -132,7 +197,9 @@ export class VipMap {
     const key = objectKey(object.ref);
     this.byKey.delete(key);
     this.pending.delete(key);
-    if (isPool(object)) {
+    if (isTenant(object)) this.tenants.delete(object.ref.name);
+    else if (isGroup(object)) this.groups.delete(`${object.ref.tenant}/${object.ref.name}`);
+    else if (isPool(object)) {
       assert((this.users.get(object.poolId)?.size ?? 0) === 0, "a pool that is removed has no users");
       this.pools.delete(object.poolId);
       this.users.delete(object.poolId);
@@ -153,7 +220,7 @@ export class VipMap {
     });
   }
 
-  /** Ranges that hold a port of one of the VIP's rules, in either version. */
+  /** Ranges that hold a port of one of the VIP's rules or of its inbound NAT, in either version. */
   ruleRanges(address: IpAddress, protocol: SnatProtocol): ReadonlySet<number> {
     const ranges = new Set<number>();
     const vip = this.byAddress.get(address);
@@ -161,7 +228,13 @@ export class VipMap {
     for (const spec of versionsOf(vip)) {
       for (const rule of spec.rules) {
         const range = rangeOfPort(rule.port);
-        if (protocolNumber(rule.protocol) === protocol && range >= FIRST_RANGE) ranges.add(range);
+        if (protocolsOf(rule.protocol).includes(protocol) && range >= FIRST_RANGE) ranges.add(range);
+      }
+      for (const nat of spec.inboundNat) {
+        if (protocolNumber(nat.protocol) !== protocol) continue;
+        const { first, last } = portsIn(nat.ports);
+        for (let range = Math.max(FIRST_RANGE, rangeOfPort(first)); range <= rangeOfPort(last); range++)
+          ranges.add(range);
       }
     }
     return ranges;
@@ -186,8 +259,15 @@ export const versionsOf = <Spec>(object: { readonly spec: Spec; readonly active:
 
 /** Names of the pools a VIP's spec refers to, with repetitions. */
 export function poolNames(spec: VipSpec): readonly string[] {
-  return [...spec.rules.map((rule) => rule.pool), ...(spec.outbound?.pools ?? [])];
+  const { rules, inboundNat, outbound } = spec;
+  return [...rules.map((rule) => rule.pool), ...inboundNat.map((nat) => nat.pool), ...(outbound?.pools ?? [])];
+}
+
+/** Rows that the spec needs in a MUX's tables. */
+export function ruleRows(spec: VipSpec): number {
+  const nat = spec.inboundNat.reduce((sum, { ports }) => sum + portsIn(ports).count, 0);
+  return spec.rules.reduce((sum, rule) => sum + protocolsOf(rule.protocol).length, nat);
 }
 
 const rulesToHold = (vip: VipObject): number =>
-  Math.max(vip.deleting ? 0 : vip.spec.rules.length, vip.active?.rules.length ?? 0);
+  Math.max(vip.deleting ? 0 : ruleRows(vip.spec), vip.active === null ? 0 : ruleRows(vip.active));

@@ -6647,6 +6647,9 @@ export namespace ananta {
             /** MuxCapacity snatRanges. */
             snatRanges: number;
 
+            /** It forwards IPv6 too. */
+            ipv6: boolean;
+
             /**
              * Creates a new MuxCapacity instance using the specified properties.
              * @param [properties] Properties to set
@@ -6712,6 +6715,9 @@ export namespace ananta {
 
                 /** MuxCapacity snatRanges */
                 snatRanges?: (number|null);
+
+                /** It forwards IPv6 too. */
+                ipv6?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -8058,6 +8064,12 @@ export namespace ananta {
             /** Calls ClusterStatus. */
             clusterStatus: ananta.v1.OperatorService.ClusterStatus;
 
+            /** Takes a VIP's routes away from all MUXes for a while; it comes back by itself. */
+            withdrawVip: ananta.v1.OperatorService.WithdrawVip;
+
+            /** Puts it back before its time. */
+            restoreVip: ananta.v1.OperatorService.RestoreVip;
+
             /** Which rule, DIP and MUX a flow meets, and why. */
             explainFlow: ananta.v1.OperatorService.ExplainFlow;
         }
@@ -8196,6 +8208,44 @@ export namespace ananta {
               readonly path: "/ananta.v1.OperatorService/ClusterStatus";
               readonly requestType: "ClusterStatusRequest";
               readonly responseType: "ClusterStatusResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.OperatorService#withdrawVip}.
+             * @param error Error, if any
+             * @param [response] WithdrawVipResponse
+             */
+            type WithdrawVipCallback = (error: (Error|null), response?: ananta.v1.WithdrawVipResponse) => void;
+
+            /** Takes a VIP's routes away from all MUXes for a while; it comes back by itself. */
+            type WithdrawVip = {
+              (request: ananta.v1.IWithdrawVipRequest, callback: ananta.v1.OperatorService.WithdrawVipCallback): void;
+              (request: ananta.v1.IWithdrawVipRequest): Promise<ananta.v1.WithdrawVipResponse>;
+              readonly name: "WithdrawVip";
+              readonly path: "/ananta.v1.OperatorService/WithdrawVip";
+              readonly requestType: "WithdrawVipRequest";
+              readonly responseType: "WithdrawVipResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.OperatorService#restoreVip}.
+             * @param error Error, if any
+             * @param [response] RestoreVipResponse
+             */
+            type RestoreVipCallback = (error: (Error|null), response?: ananta.v1.RestoreVipResponse) => void;
+
+            /** Puts it back before its time. */
+            type RestoreVip = {
+              (request: ananta.v1.IRestoreVipRequest, callback: ananta.v1.OperatorService.RestoreVipCallback): void;
+              (request: ananta.v1.IRestoreVipRequest): Promise<ananta.v1.RestoreVipResponse>;
+              readonly name: "RestoreVip";
+              readonly path: "/ananta.v1.OperatorService/RestoreVip";
+              readonly requestType: "RestoreVipRequest";
+              readonly responseType: "RestoreVipResponse";
               readonly requestStream: undefined;
               readonly responseStream: undefined;
             };
@@ -8359,11 +8409,17 @@ export namespace ananta {
             /** Object backendPool. */
             backendPool?: (ananta.v1.BackendPoolSpec.$Properties|null);
 
+            /** Object tenant. */
+            tenant?: (ananta.v1.TenantSpec.$Properties|null);
+
+            /** Object securityGroup. */
+            securityGroup?: (ananta.v1.SecurityGroupSpec.$Properties|null);
+
             /** Output only. */
             status?: (ananta.v1.ObjectStatus.$Properties|null);
 
             /** Object spec. */
-            spec?: ("vip"|"backendPool");
+            spec?: ("vip"|"backendPool"|"tenant"|"securityGroup");
 
             /**
              * Creates a new Object instance using the specified properties.
@@ -8434,11 +8490,17 @@ export namespace ananta {
                 /** Object backendPool */
                 backendPool?: (ananta.v1.BackendPoolSpec.$Properties|null);
 
+                /** Object tenant */
+                tenant?: (ananta.v1.TenantSpec.$Properties|null);
+
+                /** Object securityGroup */
+                securityGroup?: (ananta.v1.SecurityGroupSpec.$Properties|null);
+
                 /** Output only. */
                 status?: (ananta.v1.ObjectStatus.$Properties|null);
 
                 /** Object spec */
-                spec?: ("vip"|"backendPool");
+                spec?: ("vip"|"backendPool"|"tenant"|"securityGroup");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -8449,11 +8511,340 @@ export namespace ananta {
               metadata?: ananta.v1.Metadata.$Shape|null;
               vip?: ananta.v1.VipSpec.$Shape|null;
               backendPool?: ananta.v1.BackendPoolSpec.$Shape|null;
+              tenant?: ananta.v1.TenantSpec.$Shape|null;
+              securityGroup?: ananta.v1.SecurityGroupSpec.$Shape|null;
               status?: ananta.v1.ObjectStatus.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ spec?: undefined; vip?: null; backendPool?: null }|{ spec?: "vip"; vip: ananta.v1.VipSpec.$Shape; backendPool?: null }|{ spec?: "backendPool"; vip?: null; backendPool: ananta.v1.BackendPoolSpec.$Shape })
+              ({ spec?: undefined; vip?: null; backendPool?: null; tenant?: null; securityGroup?: null }|{ spec?: "vip"; vip: ananta.v1.VipSpec.$Shape; backendPool?: null; tenant?: null; securityGroup?: null }|{ spec?: "backendPool"; vip?: null; backendPool: ananta.v1.BackendPoolSpec.$Shape; tenant?: null; securityGroup?: null }|{ spec?: "tenant"; vip?: null; backendPool?: null; tenant: ananta.v1.TenantSpec.$Shape; securityGroup?: null }|{ spec?: "securityGroup"; vip?: null; backendPool?: null; tenant?: null; securityGroup: ananta.v1.SecurityGroupSpec.$Shape })
             );
+        }
+
+        /**
+         * Properties of a TenantSpec.
+         * @deprecated Use ananta.v1.TenantSpec.$Properties instead.
+         */
+        interface ITenantSpec extends ananta.v1.TenantSpec.$Properties {
+        }
+
+        /** Represents a TenantSpec. */
+        class TenantSpec {
+
+            /**
+             * Constructs a new TenantSpec.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.TenantSpec.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** 1 to 1000; 0: 1. */
+            weight: number;
+
+            /** Prefixes, canonical; at most 64. */
+            addressSpaces: string[];
+
+            /** 0: no limit. */
+            maxVips: number;
+
+            /** 1 to 1500; 0: 1500. */
+            maxRulesPerVip: number;
+
+            /**
+             * Creates a new TenantSpec instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns TenantSpec instance
+             */
+            static create(properties: ananta.v1.TenantSpec.$Shape): ananta.v1.TenantSpec & ananta.v1.TenantSpec.$Shape;
+            static create(properties?: ananta.v1.TenantSpec.$Properties): ananta.v1.TenantSpec;
+
+            /**
+             * Encodes the specified TenantSpec message. Does not implicitly {@link ananta.v1.TenantSpec.verify|verify} messages.
+             * @param message TenantSpec message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.TenantSpec.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a TenantSpec message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.TenantSpec & ananta.v1.TenantSpec.$Shape} TenantSpec
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.TenantSpec & ananta.v1.TenantSpec.$Shape;
+
+            /**
+             * Verifies a TenantSpec message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a TenantSpec message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns TenantSpec
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.TenantSpec;
+
+            /**
+             * Creates a plain object from a TenantSpec message. Also converts values to other types if specified.
+             * @param message TenantSpec
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.TenantSpec, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this TenantSpec to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace TenantSpec {
+
+            /** Properties of a TenantSpec. */
+            interface $Properties {
+
+                /** 1 to 1000; 0: 1. */
+                weight?: (number|null);
+
+                /** Prefixes, canonical; at most 64. */
+                addressSpaces?: (string[]|null);
+
+                /** 0: no limit. */
+                maxVips?: (number|null);
+
+                /** 1 to 1500; 0: 1500. */
+                maxRulesPerVip?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a TenantSpec. */
+            type $Shape = ananta.v1.TenantSpec.$Properties;
+        }
+
+        /**
+         * Properties of a SecurityGroupSpec.
+         * @deprecated Use ananta.v1.SecurityGroupSpec.$Properties instead.
+         */
+        interface ISecurityGroupSpec extends ananta.v1.SecurityGroupSpec.$Properties {
+        }
+
+        /** Represents a SecurityGroupSpec. */
+        class SecurityGroupSpec {
+
+            /**
+             * Constructs a new SecurityGroupSpec.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SecurityGroupSpec.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** At most 256. */
+            rules: ananta.v1.SecurityRule.$Properties[];
+
+            /**
+             * Creates a new SecurityGroupSpec instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SecurityGroupSpec instance
+             */
+            static create(properties: ananta.v1.SecurityGroupSpec.$Shape): ananta.v1.SecurityGroupSpec & ananta.v1.SecurityGroupSpec.$Shape;
+            static create(properties?: ananta.v1.SecurityGroupSpec.$Properties): ananta.v1.SecurityGroupSpec;
+
+            /**
+             * Encodes the specified SecurityGroupSpec message. Does not implicitly {@link ananta.v1.SecurityGroupSpec.verify|verify} messages.
+             * @param message SecurityGroupSpec message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SecurityGroupSpec.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SecurityGroupSpec message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SecurityGroupSpec & ananta.v1.SecurityGroupSpec.$Shape} SecurityGroupSpec
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SecurityGroupSpec & ananta.v1.SecurityGroupSpec.$Shape;
+
+            /**
+             * Verifies a SecurityGroupSpec message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SecurityGroupSpec message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SecurityGroupSpec
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SecurityGroupSpec;
+
+            /**
+             * Creates a plain object from a SecurityGroupSpec message. Also converts values to other types if specified.
+             * @param message SecurityGroupSpec
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SecurityGroupSpec, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SecurityGroupSpec to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SecurityGroupSpec {
+
+            /** Properties of a SecurityGroupSpec. */
+            interface $Properties {
+
+                /** At most 256. */
+                rules?: (ananta.v1.SecurityRule.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SecurityGroupSpec. */
+            type $Shape = ananta.v1.SecurityGroupSpec.$Properties;
+        }
+
+        /**
+         * Properties of a SecurityRule.
+         * @deprecated Use ananta.v1.SecurityRule.$Properties instead.
+         */
+        interface ISecurityRule extends ananta.v1.SecurityRule.$Properties {
+        }
+
+        /** Represents a SecurityRule. */
+        class SecurityRule {
+
+            /**
+             * Constructs a new SecurityRule.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SecurityRule.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** "in" or "out". */
+            direction: string;
+
+            /** "tcp", "udp", "icmp" or "all". */
+            protocol: string;
+
+            /** "8080", "9000-9010"; empty: all. */
+            ports: string[];
+
+            /** Prefix, "sg:NAME" or "probe". */
+            peer: string;
+
+            /** "allow" or "deny". */
+            action: string;
+
+            /** 1 to 4096, unique per direction; the lowest that matches decides. */
+            priority: number;
+
+            /**
+             * Creates a new SecurityRule instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SecurityRule instance
+             */
+            static create(properties: ananta.v1.SecurityRule.$Shape): ananta.v1.SecurityRule & ananta.v1.SecurityRule.$Shape;
+            static create(properties?: ananta.v1.SecurityRule.$Properties): ananta.v1.SecurityRule;
+
+            /**
+             * Encodes the specified SecurityRule message. Does not implicitly {@link ananta.v1.SecurityRule.verify|verify} messages.
+             * @param message SecurityRule message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SecurityRule.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SecurityRule message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SecurityRule & ananta.v1.SecurityRule.$Shape} SecurityRule
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SecurityRule & ananta.v1.SecurityRule.$Shape;
+
+            /**
+             * Verifies a SecurityRule message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SecurityRule message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SecurityRule
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SecurityRule;
+
+            /**
+             * Creates a plain object from a SecurityRule message. Also converts values to other types if specified.
+             * @param message SecurityRule
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SecurityRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SecurityRule to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SecurityRule {
+
+            /** Properties of a SecurityRule. */
+            interface $Properties {
+
+                /** "in" or "out". */
+                direction?: (string|null);
+
+                /** "tcp", "udp", "icmp" or "all". */
+                protocol?: (string|null);
+
+                /** "8080", "9000-9010"; empty: all. */
+                ports?: (string[]|null);
+
+                /** Prefix, "sg:NAME" or "probe". */
+                peer?: (string|null);
+
+                /** "allow" or "deny". */
+                action?: (string|null);
+
+                /** 1 to 4096, unique per direction; the lowest that matches decides. */
+                priority?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SecurityRule. */
+            type $Shape = ananta.v1.SecurityRule.$Properties;
         }
 
         /**
@@ -8475,7 +8866,7 @@ export namespace ananta {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** IPv4 address, unique in the site. */
+            /** IPv4 or IPv6 address, unique in the site. */
             address: string;
 
             /** At most 1,500. */
@@ -8483,6 +8874,24 @@ export namespace ananta {
 
             /** Source NAT for the members of these pools; absent: none. */
             outbound?: (ananta.v1.VipOutbound.$Properties|null);
+
+            /** "public" or "internal"; "": public. */
+            scope: string;
+
+            /** "up" or "down"; "": up. */
+            adminState: string;
+
+            /** "snat" or "drop"; "": snat. */
+            hairpin: string;
+
+            /** SecurityGroups of the same tenant; at most 5. */
+            securityGroups: string[];
+
+            /** VipSpec overload. */
+            overload?: (ananta.v1.VipOverload.$Properties|null);
+
+            /** VipSpec inboundNat. */
+            inboundNat: ananta.v1.InboundNatRule.$Properties[];
 
             /**
              * Creates a new VipSpec instance using the specified properties.
@@ -8544,7 +8953,7 @@ export namespace ananta {
             /** Properties of a VipSpec. */
             interface $Properties {
 
-                /** IPv4 address, unique in the site. */
+                /** IPv4 or IPv6 address, unique in the site. */
                 address?: (string|null);
 
                 /** At most 1,500. */
@@ -8553,12 +8962,265 @@ export namespace ananta {
                 /** Source NAT for the members of these pools; absent: none. */
                 outbound?: (ananta.v1.VipOutbound.$Properties|null);
 
+                /** "public" or "internal"; "": public. */
+                scope?: (string|null);
+
+                /** "up" or "down"; "": up. */
+                adminState?: (string|null);
+
+                /** "snat" or "drop"; "": snat. */
+                hairpin?: (string|null);
+
+                /** SecurityGroups of the same tenant; at most 5. */
+                securityGroups?: (string[]|null);
+
+                /** VipSpec overload */
+                overload?: (ananta.v1.VipOverload.$Properties|null);
+
+                /** VipSpec inboundNat */
+                inboundNat?: (ananta.v1.InboundNatRule.$Properties[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a VipSpec. */
             type $Shape = ananta.v1.VipSpec.$Properties;
+        }
+
+        /**
+         * Properties of a VipOverload.
+         * @deprecated Use ananta.v1.VipOverload.$Properties instead.
+         */
+        interface IVipOverload extends ananta.v1.VipOverload.$Properties {
+        }
+
+        /** Represents a VipOverload. */
+        class VipOverload {
+
+            /**
+             * Constructs a new VipOverload.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.VipOverload.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** "blackhole" or "none"; "": blackhole. */
+            action: string;
+
+            /** 30 to 86,400; 0: 300. */
+            restoreAfterSeconds: number;
+
+            /**
+             * Creates a new VipOverload instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns VipOverload instance
+             */
+            static create(properties: ananta.v1.VipOverload.$Shape): ananta.v1.VipOverload & ananta.v1.VipOverload.$Shape;
+            static create(properties?: ananta.v1.VipOverload.$Properties): ananta.v1.VipOverload;
+
+            /**
+             * Encodes the specified VipOverload message. Does not implicitly {@link ananta.v1.VipOverload.verify|verify} messages.
+             * @param message VipOverload message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.VipOverload.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a VipOverload message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.VipOverload & ananta.v1.VipOverload.$Shape} VipOverload
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.VipOverload & ananta.v1.VipOverload.$Shape;
+
+            /**
+             * Verifies a VipOverload message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a VipOverload message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns VipOverload
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.VipOverload;
+
+            /**
+             * Creates a plain object from a VipOverload message. Also converts values to other types if specified.
+             * @param message VipOverload
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.VipOverload, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this VipOverload to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace VipOverload {
+
+            /** Properties of a VipOverload. */
+            interface $Properties {
+
+                /** "blackhole" or "none"; "": blackhole. */
+                action?: (string|null);
+
+                /** 30 to 86,400; 0: 300. */
+                restoreAfterSeconds?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a VipOverload. */
+            type $Shape = ananta.v1.VipOverload.$Properties;
+        }
+
+        /**
+         * Properties of an InboundNatRule.
+         * @deprecated Use ananta.v1.InboundNatRule.$Properties instead.
+         */
+        interface IInboundNatRule extends ananta.v1.InboundNatRule.$Properties {
+        }
+
+        /** One port of the VIP for each member of the pool, whatever its health. */
+        class InboundNatRule {
+
+            /**
+             * Constructs a new InboundNatRule.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.InboundNatRule.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** InboundNatRule name. */
+            name: string;
+
+            /** "tcp" or "udp". */
+            protocol: string;
+
+            /** "50000-50099". */
+            ports: string;
+
+            /** InboundNatRule pool. */
+            pool: string;
+
+            /** InboundNatRule backendPort. */
+            backendPort: number;
+
+            /**
+             * Creates a new InboundNatRule instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns InboundNatRule instance
+             */
+            static create(properties: ananta.v1.InboundNatRule.$Shape): ananta.v1.InboundNatRule & ananta.v1.InboundNatRule.$Shape;
+            static create(properties?: ananta.v1.InboundNatRule.$Properties): ananta.v1.InboundNatRule;
+
+            /**
+             * Encodes the specified InboundNatRule message. Does not implicitly {@link ananta.v1.InboundNatRule.verify|verify} messages.
+             * @param message InboundNatRule message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.InboundNatRule.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an InboundNatRule message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.InboundNatRule & ananta.v1.InboundNatRule.$Shape} InboundNatRule
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.InboundNatRule & ananta.v1.InboundNatRule.$Shape;
+
+            /**
+             * Verifies an InboundNatRule message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates an InboundNatRule message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns InboundNatRule
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.InboundNatRule;
+
+            /**
+             * Creates a plain object from an InboundNatRule message. Also converts values to other types if specified.
+             * @param message InboundNatRule
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.InboundNatRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this InboundNatRule to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace InboundNatRule {
+
+            /** Properties of an InboundNatRule. */
+            interface $Properties {
+
+                /** InboundNatRule name */
+                name?: (string|null);
+
+                /** "tcp" or "udp". */
+                protocol?: (string|null);
+
+                /** "50000-50099". */
+                ports?: (string|null);
+
+                /** InboundNatRule pool */
+                pool?: (string|null);
+
+                /** InboundNatRule backendPort */
+                backendPort?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an InboundNatRule. */
+            type $Shape = ananta.v1.InboundNatRule.$Properties;
+        }
+
+        /** Transport protocol of a rule. */
+        enum RuleProtocol {
+
+            /** RULE_PROTOCOL_UNSPECIFIED value */
+            RULE_PROTOCOL_UNSPECIFIED = 0,
+
+            /** RULE_PROTOCOL_TCP value */
+            RULE_PROTOCOL_TCP = 6,
+
+            /** RULE_PROTOCOL_UDP value */
+            RULE_PROTOCOL_UDP = 17,
+
+            /** RULE_PROTOCOL_TCP_UDP value */
+            RULE_PROTOCOL_TCP_UDP = 256,
+
+            /** Every protocol and port that nothing else in the VIP takes; port 0. */
+            RULE_PROTOCOL_ALL = 257
         }
 
         /**
@@ -8584,9 +9246,9 @@ export namespace ananta {
             name: string;
 
             /** VipRule protocol. */
-            protocol: ananta.v1.Protocol;
+            protocol: ananta.v1.RuleProtocol;
 
-            /** 1 to 65535; (protocol, port) unique in the VIP. */
+            /** 1 to 65535; (protocol, port) unique in the VIP. 0 with protocol all. */
             port: number;
 
             /** BackendPool of the same tenant. */
@@ -8594,6 +9256,21 @@ export namespace ananta {
 
             /** 1 to 65535; 0: the same as port. */
             backendPort: number;
+
+            /** "fiveTuple", "clientIpProtocol" or "clientIp"; "": fiveTuple. */
+            distribution: string;
+
+            /** The VIP stays the destination. */
+            floatingIp: boolean;
+
+            /** 10 to 86,400; 0: the data path's own. */
+            idleSeconds: number;
+
+            /** Absent: true. */
+            idleReset?: (boolean|null);
+
+            /** Absent: true. */
+            fastpath?: (boolean|null);
 
             /**
              * Creates a new VipRule instance using the specified properties.
@@ -8659,9 +9336,9 @@ export namespace ananta {
                 name?: (string|null);
 
                 /** VipRule protocol */
-                protocol?: (ananta.v1.Protocol|null);
+                protocol?: (ananta.v1.RuleProtocol|null);
 
-                /** 1 to 65535; (protocol, port) unique in the VIP. */
+                /** 1 to 65535; (protocol, port) unique in the VIP. 0 with protocol all. */
                 port?: (number|null);
 
                 /** BackendPool of the same tenant. */
@@ -8669,6 +9346,21 @@ export namespace ananta {
 
                 /** 1 to 65535; 0: the same as port. */
                 backendPort?: (number|null);
+
+                /** "fiveTuple", "clientIpProtocol" or "clientIp"; "": fiveTuple. */
+                distribution?: (string|null);
+
+                /** The VIP stays the destination. */
+                floatingIp?: (boolean|null);
+
+                /** 10 to 86,400; 0: the data path's own. */
+                idleSeconds?: (number|null);
+
+                /** Absent: true. */
+                idleReset?: (boolean|null);
+
+                /** Absent: true. */
+                fastpath?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -8702,6 +9394,30 @@ export namespace ananta {
 
             /** Most ports that one DIP may own here, per protocol: a multiple of 8 in 8 to 64,512; 0: 1,024. */
             maxPorts: number;
+
+            /** Ports kept for each member, per protocol: 0 or a multiple of 8. */
+            minPorts: number;
+
+            /** "spread" or "paired"; "": spread. */
+            selection: string;
+
+            /** "addressPortDependent" or "endpointIndependent"; "": addressPortDependent. */
+            udpMapping: string;
+
+            /** 60 to 86,400; 0: the data path's own. */
+            tcpIdleSeconds: number;
+
+            /** 10 to 3,600; 0: the data path's own. */
+            udpIdleSeconds: number;
+
+            /** Absent: true. */
+            idleReset?: (boolean|null);
+
+            /** "reset" or "drop"; "": reset. */
+            onExhaustion: string;
+
+            /** 0 to 10; absent: 3. */
+            queueSeconds?: (number|null);
 
             /**
              * Creates a new VipOutbound instance using the specified properties.
@@ -8769,6 +9485,30 @@ export namespace ananta {
                 /** Most ports that one DIP may own here, per protocol: a multiple of 8 in 8 to 64,512; 0: 1,024. */
                 maxPorts?: (number|null);
 
+                /** Ports kept for each member, per protocol: 0 or a multiple of 8. */
+                minPorts?: (number|null);
+
+                /** "spread" or "paired"; "": spread. */
+                selection?: (string|null);
+
+                /** "addressPortDependent" or "endpointIndependent"; "": addressPortDependent. */
+                udpMapping?: (string|null);
+
+                /** 60 to 86,400; 0: the data path's own. */
+                tcpIdleSeconds?: (number|null);
+
+                /** 10 to 3,600; 0: the data path's own. */
+                udpIdleSeconds?: (number|null);
+
+                /** Absent: true. */
+                idleReset?: (boolean|null);
+
+                /** "reset" or "drop"; "": reset. */
+                onExhaustion?: (string|null);
+
+                /** 0 to 10; absent: 3. */
+                queueSeconds?: (number|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -8801,6 +9541,21 @@ export namespace ananta {
 
             /** Fixes the size of the hash table, at creation: 1 to 655; 0: 100. */
             maxMembers: number;
+
+            /** 0 to 100: backups serve when fewer primaries are up; 0: when none is. */
+            failoverPercent: number;
+
+            /** "failOpen" or "drop"; "": failOpen. */
+            allDown: string;
+
+            /** "persist" or "reset"; "": persist. */
+            tcpOnDown: string;
+
+            /** Absent: none, a DIP is up. */
+            probe?: (ananta.v1.HealthProbe.$Properties|null);
+
+            /** SecurityGroups of the same tenant; at most 5. */
+            securityGroups: string[];
 
             /**
              * Creates a new BackendPoolSpec instance using the specified properties.
@@ -8868,12 +9623,180 @@ export namespace ananta {
                 /** Fixes the size of the hash table, at creation: 1 to 655; 0: 100. */
                 maxMembers?: (number|null);
 
+                /** 0 to 100: backups serve when fewer primaries are up; 0: when none is. */
+                failoverPercent?: (number|null);
+
+                /** "failOpen" or "drop"; "": failOpen. */
+                allDown?: (string|null);
+
+                /** "persist" or "reset"; "": persist. */
+                tcpOnDown?: (string|null);
+
+                /** Absent: none, a DIP is up. */
+                probe?: (ananta.v1.HealthProbe.$Properties|null);
+
+                /** SecurityGroups of the same tenant; at most 5. */
+                securityGroups?: (string[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a BackendPoolSpec. */
             type $Shape = ananta.v1.BackendPoolSpec.$Properties;
+        }
+
+        /**
+         * Properties of a HealthProbe.
+         * @deprecated Use ananta.v1.HealthProbe.$Properties instead.
+         */
+        interface IHealthProbe extends ananta.v1.HealthProbe.$Properties {
+        }
+
+        /** Represents a HealthProbe. */
+        class HealthProbe {
+
+            /**
+             * Constructs a new HealthProbe.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.HealthProbe.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** "tcp", "http", "https" or "udp". */
+            protocol: string;
+
+            /** 0: the port that the member serves on. */
+            port: number;
+
+            /** 1 to 300; 0: 5. */
+            intervalSeconds: number;
+
+            /** 1 to 120, at most the interval; 0: 3. */
+            timeoutSeconds: number;
+
+            /** 1 to 10; 0: 2. */
+            healthyThreshold: number;
+
+            /** HealthProbe unhealthyThreshold. */
+            unhealthyThreshold: number;
+
+            /** http, https; "": "/". */
+            path: string;
+
+            /** http, https: Host header; "": the DIP's address. */
+            host: string;
+
+            /** http, https: "200", "200-299"; empty: "200-299". */
+            expectedStatus: string[];
+
+            /** udp: hex digits. */
+            send: string;
+
+            /** HealthProbe expect. */
+            expect: string;
+
+            /**
+             * Creates a new HealthProbe instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns HealthProbe instance
+             */
+            static create(properties: ananta.v1.HealthProbe.$Shape): ananta.v1.HealthProbe & ananta.v1.HealthProbe.$Shape;
+            static create(properties?: ananta.v1.HealthProbe.$Properties): ananta.v1.HealthProbe;
+
+            /**
+             * Encodes the specified HealthProbe message. Does not implicitly {@link ananta.v1.HealthProbe.verify|verify} messages.
+             * @param message HealthProbe message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.HealthProbe.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HealthProbe message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.HealthProbe & ananta.v1.HealthProbe.$Shape} HealthProbe
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HealthProbe & ananta.v1.HealthProbe.$Shape;
+
+            /**
+             * Verifies a HealthProbe message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a HealthProbe message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns HealthProbe
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.HealthProbe;
+
+            /**
+             * Creates a plain object from a HealthProbe message. Also converts values to other types if specified.
+             * @param message HealthProbe
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.HealthProbe, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this HealthProbe to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace HealthProbe {
+
+            /** Properties of a HealthProbe. */
+            interface $Properties {
+
+                /** "tcp", "http", "https" or "udp". */
+                protocol?: (string|null);
+
+                /** 0: the port that the member serves on. */
+                port?: (number|null);
+
+                /** 1 to 300; 0: 5. */
+                intervalSeconds?: (number|null);
+
+                /** 1 to 120, at most the interval; 0: 3. */
+                timeoutSeconds?: (number|null);
+
+                /** 1 to 10; 0: 2. */
+                healthyThreshold?: (number|null);
+
+                /** HealthProbe unhealthyThreshold */
+                unhealthyThreshold?: (number|null);
+
+                /** http, https; "": "/". */
+                path?: (string|null);
+
+                /** http, https: Host header; "": the DIP's address. */
+                host?: (string|null);
+
+                /** http, https: "200", "200-299"; empty: "200-299". */
+                expectedStatus?: (string[]|null);
+
+                /** udp: hex digits. */
+                send?: (string|null);
+
+                /** HealthProbe expect */
+                expect?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HealthProbe. */
+            type $Shape = ananta.v1.HealthProbe.$Properties;
         }
 
         /**
@@ -8903,6 +9826,12 @@ export namespace ananta {
 
             /** 0 to 1000; absent: 100. 0 gets no new flows. */
             weight?: (number|null);
+
+            /** "primary" or "backup"; "": primary. */
+            role: string;
+
+            /** "none", "up" or "down"; "": none. */
+            adminState: string;
 
             /**
              * Creates a new PoolMember instance using the specified properties.
@@ -8973,6 +9902,12 @@ export namespace ananta {
                 /** 0 to 1000; absent: 100. 0 gets no new flows. */
                 weight?: (number|null);
 
+                /** "primary" or "backup"; "": primary. */
+                role?: (string|null);
+
+                /** "none", "up" or "down"; "": none. */
+                adminState?: (string|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -9011,6 +9946,12 @@ export namespace ananta {
 
             /** BackendPool: members in order. */
             members: ananta.v1.MemberStatus.$Properties[];
+
+            /** What holds and what does not, with reasons. */
+            conditions: ananta.v1.Condition.$Properties[];
+
+            /** Vip: ports of inbound NAT. */
+            natPorts: ananta.v1.NatPortStatus.$Properties[];
 
             /**
              * Creates a new ObjectStatus instance using the specified properties.
@@ -9084,12 +10025,234 @@ export namespace ananta {
                 /** BackendPool: members in order. */
                 members?: (ananta.v1.MemberStatus.$Properties[]|null);
 
+                /** What holds and what does not, with reasons. */
+                conditions?: (ananta.v1.Condition.$Properties[]|null);
+
+                /** Vip: ports of inbound NAT. */
+                natPorts?: (ananta.v1.NatPortStatus.$Properties[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of an ObjectStatus. */
             type $Shape = ananta.v1.ObjectStatus.$Properties;
+        }
+
+        /**
+         * Properties of a Condition.
+         * @deprecated Use ananta.v1.Condition.$Properties instead.
+         */
+        interface ICondition extends ananta.v1.Condition.$Properties {
+        }
+
+        /** Represents a Condition. */
+        class Condition {
+
+            /**
+             * Constructs a new Condition.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.Condition.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** "Ready", "Announced", "Serving". */
+            type: string;
+
+            /** Condition status. */
+            status: boolean;
+
+            /** One word: "NoLiveMux", "WaitingForMuxes", "MembersWithoutHost". */
+            reason: string;
+
+            /** A sentence. */
+            message: string;
+
+            /**
+             * Creates a new Condition instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns Condition instance
+             */
+            static create(properties: ananta.v1.Condition.$Shape): ananta.v1.Condition & ananta.v1.Condition.$Shape;
+            static create(properties?: ananta.v1.Condition.$Properties): ananta.v1.Condition;
+
+            /**
+             * Encodes the specified Condition message. Does not implicitly {@link ananta.v1.Condition.verify|verify} messages.
+             * @param message Condition message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.Condition.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Condition message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.Condition & ananta.v1.Condition.$Shape} Condition
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Condition & ananta.v1.Condition.$Shape;
+
+            /**
+             * Verifies a Condition message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a Condition message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns Condition
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.Condition;
+
+            /**
+             * Creates a plain object from a Condition message. Also converts values to other types if specified.
+             * @param message Condition
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.Condition, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this Condition to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace Condition {
+
+            /** Properties of a Condition. */
+            interface $Properties {
+
+                /** "Ready", "Announced", "Serving". */
+                type?: (string|null);
+
+                /** Condition status */
+                status?: (boolean|null);
+
+                /** One word: "NoLiveMux", "WaitingForMuxes", "MembersWithoutHost". */
+                reason?: (string|null);
+
+                /** A sentence. */
+                message?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Condition. */
+            type $Shape = ananta.v1.Condition.$Properties;
+        }
+
+        /**
+         * Properties of a NatPortStatus.
+         * @deprecated Use ananta.v1.NatPortStatus.$Properties instead.
+         */
+        interface INatPortStatus extends ananta.v1.NatPortStatus.$Properties {
+        }
+
+        /** Represents a NatPortStatus. */
+        class NatPortStatus {
+
+            /**
+             * Constructs a new NatPortStatus.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.NatPortStatus.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Name of the inbound NAT rule. */
+            rule: string;
+
+            /** NatPortStatus dip. */
+            dip: string;
+
+            /** NatPortStatus port. */
+            port: number;
+
+            /**
+             * Creates a new NatPortStatus instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns NatPortStatus instance
+             */
+            static create(properties: ananta.v1.NatPortStatus.$Shape): ananta.v1.NatPortStatus & ananta.v1.NatPortStatus.$Shape;
+            static create(properties?: ananta.v1.NatPortStatus.$Properties): ananta.v1.NatPortStatus;
+
+            /**
+             * Encodes the specified NatPortStatus message. Does not implicitly {@link ananta.v1.NatPortStatus.verify|verify} messages.
+             * @param message NatPortStatus message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.NatPortStatus.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a NatPortStatus message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.NatPortStatus & ananta.v1.NatPortStatus.$Shape} NatPortStatus
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.NatPortStatus & ananta.v1.NatPortStatus.$Shape;
+
+            /**
+             * Verifies a NatPortStatus message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a NatPortStatus message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns NatPortStatus
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.NatPortStatus;
+
+            /**
+             * Creates a plain object from a NatPortStatus message. Also converts values to other types if specified.
+             * @param message NatPortStatus
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.NatPortStatus, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this NatPortStatus to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace NatPortStatus {
+
+            /** Properties of a NatPortStatus. */
+            interface $Properties {
+
+                /** Name of the inbound NAT rule. */
+                rule?: (string|null);
+
+                /** NatPortStatus dip */
+                dip?: (string|null);
+
+                /** NatPortStatus port */
+                port?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a NatPortStatus. */
+            type $Shape = ananta.v1.NatPortStatus.$Properties;
         }
 
         /**
@@ -9234,6 +10397,12 @@ export namespace ananta {
             /** Host that runs it; empty: none, the member gets no traffic. */
             host: string;
 
+            /** "up", "down", "draining" (its host is silent) or "no-host". */
+            health: string;
+
+            /** Why it is not up; empty when it is. */
+            reason: string;
+
             /**
              * Creates a new MemberStatus instance using the specified properties.
              * @param [properties] Properties to set
@@ -9299,6 +10468,12 @@ export namespace ananta {
 
                 /** Host that runs it; empty: none, the member gets no traffic. */
                 host?: (string|null);
+
+                /** "up", "down", "draining" (its host is silent) or "no-host". */
+                health?: (string|null);
+
+                /** Why it is not up; empty when it is. */
+                reason?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -9659,7 +10834,7 @@ export namespace ananta {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** "Vip" or "BackendPool". */
+            /** "Vip", "BackendPool", "Tenant" or "SecurityGroup". */
             kind: string;
 
             /** ObjectRef tenant. */
@@ -9731,7 +10906,7 @@ export namespace ananta {
             /** Properties of an ObjectRef. */
             interface $Properties {
 
-                /** "Vip" or "BackendPool". */
+                /** "Vip", "BackendPool", "Tenant" or "SecurityGroup". */
                 kind?: (string|null);
 
                 /** ObjectRef tenant */
@@ -10377,6 +11552,414 @@ export namespace ananta {
 
             /** Shape of a DeleteResponse. */
             type $Shape = ananta.v1.DeleteResponse.$Properties;
+        }
+
+        /**
+         * Properties of a WithdrawVipRequest.
+         * @deprecated Use ananta.v1.WithdrawVipRequest.$Properties instead.
+         */
+        interface IWithdrawVipRequest extends ananta.v1.WithdrawVipRequest.$Properties {
+        }
+
+        /** Represents a WithdrawVipRequest. */
+        class WithdrawVipRequest {
+
+            /**
+             * Constructs a new WithdrawVipRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.WithdrawVipRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** WithdrawVipRequest origin. */
+            origin?: (ananta.v1.Origin.$Properties|null);
+
+            /** WithdrawVipRequest tenant. */
+            tenant: string;
+
+            /** WithdrawVipRequest name. */
+            name: string;
+
+            /** 1 to 256 characters, for people. */
+            reason: string;
+
+            /** 30 to 86,400; 0: what the VIP's overload says. */
+            forSeconds: number;
+
+            /**
+             * Creates a new WithdrawVipRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns WithdrawVipRequest instance
+             */
+            static create(properties: ananta.v1.WithdrawVipRequest.$Shape): ananta.v1.WithdrawVipRequest & ananta.v1.WithdrawVipRequest.$Shape;
+            static create(properties?: ananta.v1.WithdrawVipRequest.$Properties): ananta.v1.WithdrawVipRequest;
+
+            /**
+             * Encodes the specified WithdrawVipRequest message. Does not implicitly {@link ananta.v1.WithdrawVipRequest.verify|verify} messages.
+             * @param message WithdrawVipRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.WithdrawVipRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a WithdrawVipRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.WithdrawVipRequest & ananta.v1.WithdrawVipRequest.$Shape} WithdrawVipRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.WithdrawVipRequest & ananta.v1.WithdrawVipRequest.$Shape;
+
+            /**
+             * Verifies a WithdrawVipRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a WithdrawVipRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns WithdrawVipRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.WithdrawVipRequest;
+
+            /**
+             * Creates a plain object from a WithdrawVipRequest message. Also converts values to other types if specified.
+             * @param message WithdrawVipRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.WithdrawVipRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this WithdrawVipRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace WithdrawVipRequest {
+
+            /** Properties of a WithdrawVipRequest. */
+            interface $Properties {
+
+                /** WithdrawVipRequest origin */
+                origin?: (ananta.v1.Origin.$Properties|null);
+
+                /** WithdrawVipRequest tenant */
+                tenant?: (string|null);
+
+                /** WithdrawVipRequest name */
+                name?: (string|null);
+
+                /** 1 to 256 characters, for people. */
+                reason?: (string|null);
+
+                /** 30 to 86,400; 0: what the VIP's overload says. */
+                forSeconds?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a WithdrawVipRequest. */
+            type $Shape = ananta.v1.WithdrawVipRequest.$Properties;
+        }
+
+        /**
+         * Properties of a WithdrawVipResponse.
+         * @deprecated Use ananta.v1.WithdrawVipResponse.$Properties instead.
+         */
+        interface IWithdrawVipResponse extends ananta.v1.WithdrawVipResponse.$Properties {
+        }
+
+        /** Represents a WithdrawVipResponse. */
+        class WithdrawVipResponse {
+
+            /**
+             * Constructs a new WithdrawVipResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.WithdrawVipResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** WithdrawVipResponse index. */
+            index: number;
+
+            /**
+             * Creates a new WithdrawVipResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns WithdrawVipResponse instance
+             */
+            static create(properties: ananta.v1.WithdrawVipResponse.$Shape): ananta.v1.WithdrawVipResponse & ananta.v1.WithdrawVipResponse.$Shape;
+            static create(properties?: ananta.v1.WithdrawVipResponse.$Properties): ananta.v1.WithdrawVipResponse;
+
+            /**
+             * Encodes the specified WithdrawVipResponse message. Does not implicitly {@link ananta.v1.WithdrawVipResponse.verify|verify} messages.
+             * @param message WithdrawVipResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.WithdrawVipResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a WithdrawVipResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.WithdrawVipResponse & ananta.v1.WithdrawVipResponse.$Shape} WithdrawVipResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.WithdrawVipResponse & ananta.v1.WithdrawVipResponse.$Shape;
+
+            /**
+             * Verifies a WithdrawVipResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a WithdrawVipResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns WithdrawVipResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.WithdrawVipResponse;
+
+            /**
+             * Creates a plain object from a WithdrawVipResponse message. Also converts values to other types if specified.
+             * @param message WithdrawVipResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.WithdrawVipResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this WithdrawVipResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace WithdrawVipResponse {
+
+            /** Properties of a WithdrawVipResponse. */
+            interface $Properties {
+
+                /** WithdrawVipResponse index */
+                index?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a WithdrawVipResponse. */
+            type $Shape = ananta.v1.WithdrawVipResponse.$Properties;
+        }
+
+        /**
+         * Properties of a RestoreVipRequest.
+         * @deprecated Use ananta.v1.RestoreVipRequest.$Properties instead.
+         */
+        interface IRestoreVipRequest extends ananta.v1.RestoreVipRequest.$Properties {
+        }
+
+        /** Represents a RestoreVipRequest. */
+        class RestoreVipRequest {
+
+            /**
+             * Constructs a new RestoreVipRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.RestoreVipRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** RestoreVipRequest origin. */
+            origin?: (ananta.v1.Origin.$Properties|null);
+
+            /** RestoreVipRequest tenant. */
+            tenant: string;
+
+            /** RestoreVipRequest name. */
+            name: string;
+
+            /**
+             * Creates a new RestoreVipRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns RestoreVipRequest instance
+             */
+            static create(properties: ananta.v1.RestoreVipRequest.$Shape): ananta.v1.RestoreVipRequest & ananta.v1.RestoreVipRequest.$Shape;
+            static create(properties?: ananta.v1.RestoreVipRequest.$Properties): ananta.v1.RestoreVipRequest;
+
+            /**
+             * Encodes the specified RestoreVipRequest message. Does not implicitly {@link ananta.v1.RestoreVipRequest.verify|verify} messages.
+             * @param message RestoreVipRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.RestoreVipRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a RestoreVipRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.RestoreVipRequest & ananta.v1.RestoreVipRequest.$Shape} RestoreVipRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RestoreVipRequest & ananta.v1.RestoreVipRequest.$Shape;
+
+            /**
+             * Verifies a RestoreVipRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a RestoreVipRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns RestoreVipRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.RestoreVipRequest;
+
+            /**
+             * Creates a plain object from a RestoreVipRequest message. Also converts values to other types if specified.
+             * @param message RestoreVipRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.RestoreVipRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this RestoreVipRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace RestoreVipRequest {
+
+            /** Properties of a RestoreVipRequest. */
+            interface $Properties {
+
+                /** RestoreVipRequest origin */
+                origin?: (ananta.v1.Origin.$Properties|null);
+
+                /** RestoreVipRequest tenant */
+                tenant?: (string|null);
+
+                /** RestoreVipRequest name */
+                name?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a RestoreVipRequest. */
+            type $Shape = ananta.v1.RestoreVipRequest.$Properties;
+        }
+
+        /**
+         * Properties of a RestoreVipResponse.
+         * @deprecated Use ananta.v1.RestoreVipResponse.$Properties instead.
+         */
+        interface IRestoreVipResponse extends ananta.v1.RestoreVipResponse.$Properties {
+        }
+
+        /** Represents a RestoreVipResponse. */
+        class RestoreVipResponse {
+
+            /**
+             * Constructs a new RestoreVipResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.RestoreVipResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** RestoreVipResponse index. */
+            index: number;
+
+            /**
+             * Creates a new RestoreVipResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns RestoreVipResponse instance
+             */
+            static create(properties: ananta.v1.RestoreVipResponse.$Shape): ananta.v1.RestoreVipResponse & ananta.v1.RestoreVipResponse.$Shape;
+            static create(properties?: ananta.v1.RestoreVipResponse.$Properties): ananta.v1.RestoreVipResponse;
+
+            /**
+             * Encodes the specified RestoreVipResponse message. Does not implicitly {@link ananta.v1.RestoreVipResponse.verify|verify} messages.
+             * @param message RestoreVipResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.RestoreVipResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a RestoreVipResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.RestoreVipResponse & ananta.v1.RestoreVipResponse.$Shape} RestoreVipResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RestoreVipResponse & ananta.v1.RestoreVipResponse.$Shape;
+
+            /**
+             * Verifies a RestoreVipResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a RestoreVipResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns RestoreVipResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.RestoreVipResponse;
+
+            /**
+             * Creates a plain object from a RestoreVipResponse message. Also converts values to other types if specified.
+             * @param message RestoreVipResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.RestoreVipResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this RestoreVipResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace RestoreVipResponse {
+
+            /** Properties of a RestoreVipResponse. */
+            interface $Properties {
+
+                /** RestoreVipResponse index */
+                index?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a RestoreVipResponse. */
+            type $Shape = ananta.v1.RestoreVipResponse.$Properties;
         }
 
         /**

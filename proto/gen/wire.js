@@ -12718,6 +12718,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxCapacity.prototype.snatRanges = 0;
 
+            MuxCapacity.prototype.ipv6 = false;
+
             MuxCapacity.create = function(properties) {
                 return new MuxCapacity(properties);
             };
@@ -12733,6 +12735,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.rules);
                 if (message.snatRanges != null && $Object.hasOwnProperty.call(message, "snatRanges") && message.snatRanges !== 0)
                     writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.snatRanges);
+                if (message.ipv6 != null && $Object.hasOwnProperty.call(message, "ipv6") && message.ipv6 !== false)
+                    writer.uint32(/* id 3, wireType 0 =*/24).bool(message.ipv6);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -12784,6 +12788,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.snatRanges;
                             continue;
                         }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.ipv6 = value;
+                            else
+                                delete message.ipv6;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -12814,6 +12827,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.snatRanges != null && $Object.hasOwnProperty.call(message, "snatRanges"))
                     if (!$util.isInteger(message.snatRanges))
                         return "snatRanges: integer expected";
+                if (message.ipv6 != null && $Object.hasOwnProperty.call(message, "ipv6"))
+                    if (typeof message.ipv6 !== "boolean")
+                        return "ipv6: boolean expected";
                 return null;
             };
 
@@ -12833,6 +12849,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.snatRanges != null)
                     if ($Number(object.snatRanges) !== 0)
                         message.snatRanges = object.snatRanges >>> 0;
+                if (object.ipv6 != null)
+                    if (object.ipv6)
+                        message.ipv6 = $Boolean(object.ipv6);
                 return message;
             };
 
@@ -12847,11 +12866,14 @@ export const ananta = $root.ananta = (() => {
                 if (options.defaults) {
                     object.rules = 0;
                     object.snatRanges = 0;
+                    object.ipv6 = false;
                 }
                 if (message.rules != null && $Object.hasOwnProperty.call(message, "rules"))
                     object.rules = message.rules;
                 if (message.snatRanges != null && $Object.hasOwnProperty.call(message, "snatRanges"))
                     object.snatRanges = message.snatRanges;
+                if (message.ipv6 != null && $Object.hasOwnProperty.call(message, "ipv6"))
+                    object.ipv6 = message.ipv6;
                 return object;
             };
 
@@ -15458,6 +15480,28 @@ export const ananta = $root.ananta = (() => {
                 responseStream: { value: $undefined }
             });
 
+            $Object.defineProperties(OperatorService.prototype.withdrawVip = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.withdrawVip, $root.ananta.v1.WithdrawVipRequest, $root.ananta.v1.WithdrawVipResponse, request, callback);
+            }, {
+                name: { value: "WithdrawVip" },
+                path: { value: "/ananta.v1.OperatorService/WithdrawVip" },
+                requestType: { value: "WithdrawVipRequest" },
+                responseType: { value: "WithdrawVipResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(OperatorService.prototype.restoreVip = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.restoreVip, $root.ananta.v1.RestoreVipRequest, $root.ananta.v1.RestoreVipResponse, request, callback);
+            }, {
+                name: { value: "RestoreVip" },
+                path: { value: "/ananta.v1.OperatorService/RestoreVip" },
+                requestType: { value: "RestoreVipRequest" },
+                responseType: { value: "RestoreVipResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
             $Object.defineProperties(OperatorService.prototype.explainFlow = function(request, callback) {
                 return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.explainFlow, $root.ananta.v1.ExplainFlowRequest, $root.ananta.v1.ExplainFlowResponse, request, callback);
             }, {
@@ -15753,13 +15797,17 @@ export const ananta = $root.ananta = (() => {
 
             Object.prototype.backendPool = null;
 
+            Object.prototype.tenant = null;
+
+            Object.prototype.securityGroup = null;
+
             Object.prototype.status = null;
 
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(Object.prototype, "spec", {
-                get: $util.oneOfGetter($oneOfFields = ["vip", "backendPool"]),
+                get: $util.oneOfGetter($oneOfFields = ["vip", "backendPool", "tenant", "securityGroup"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -15782,6 +15830,10 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.BackendPoolSpec.encode(message.backendPool, writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
                 if (message.status != null && $Object.hasOwnProperty.call(message, "status"))
                     $root.ananta.v1.ObjectStatus.encode(message.status, writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    $root.ananta.v1.TenantSpec.encode(message.tenant, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
+                if (message.securityGroup != null && $Object.hasOwnProperty.call(message, "securityGroup"))
+                    $root.ananta.v1.SecurityGroupSpec.encode(message.securityGroup, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -15833,6 +15885,20 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.backendPool = $root.ananta.v1.BackendPoolSpec.decode(reader, reader.size(), $undefined, _depth + 1, message.backendPool);
                             message.spec = "backendPool";
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            message.tenant = $root.ananta.v1.TenantSpec.decode(reader, reader.size(), $undefined, _depth + 1, message.tenant);
+                            message.spec = "tenant";
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            message.securityGroup = $root.ananta.v1.SecurityGroupSpec.decode(reader, reader.size(), $undefined, _depth + 1, message.securityGroup);
+                            message.spec = "securityGroup";
                             continue;
                         }
                     case 4: {
@@ -15889,6 +15955,26 @@ export const ananta = $root.ananta = (() => {
                             return "backendPool." + error;
                     }
                 }
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant")) {
+                    if (properties.spec === 1)
+                        return "spec: multiple values";
+                    properties.spec = 1;
+                    {
+                        let error = $root.ananta.v1.TenantSpec.verify(message.tenant, _depth + 1);
+                        if (error)
+                            return "tenant." + error;
+                    }
+                }
+                if (message.securityGroup != null && $Object.hasOwnProperty.call(message, "securityGroup")) {
+                    if (properties.spec === 1)
+                        return "spec: multiple values";
+                    properties.spec = 1;
+                    {
+                        let error = $root.ananta.v1.SecurityGroupSpec.verify(message.securityGroup, _depth + 1);
+                        if (error)
+                            return "securityGroup." + error;
+                    }
+                }
                 if (message.status != null && $Object.hasOwnProperty.call(message, "status")) {
                     let error = $root.ananta.v1.ObjectStatus.verify(message.status, _depth + 1);
                     if (error)
@@ -15921,6 +16007,16 @@ export const ananta = $root.ananta = (() => {
                     if (!$util.isObject(object.backendPool))
                         throw $TypeError(".ananta.v1.Object.backendPool: object expected");
                     message.backendPool = $root.ananta.v1.BackendPoolSpec.fromObject(object.backendPool, _depth + 1);
+                }
+                if (object.tenant != null) {
+                    if (!$util.isObject(object.tenant))
+                        throw $TypeError(".ananta.v1.Object.tenant: object expected");
+                    message.tenant = $root.ananta.v1.TenantSpec.fromObject(object.tenant, _depth + 1);
+                }
+                if (object.securityGroup != null) {
+                    if (!$util.isObject(object.securityGroup))
+                        throw $TypeError(".ananta.v1.Object.securityGroup: object expected");
+                    message.securityGroup = $root.ananta.v1.SecurityGroupSpec.fromObject(object.securityGroup, _depth + 1);
                 }
                 if (object.status != null) {
                     if (!$util.isObject(object.status))
@@ -15956,6 +16052,16 @@ export const ananta = $root.ananta = (() => {
                 }
                 if (message.status != null && $Object.hasOwnProperty.call(message, "status"))
                     object.status = $root.ananta.v1.ObjectStatus.toObject(message.status, options, _depth + 1);
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant")) {
+                    object.tenant = $root.ananta.v1.TenantSpec.toObject(message.tenant, options, _depth + 1);
+                    if (options.oneofs)
+                        object.spec = "tenant";
+                }
+                if (message.securityGroup != null && $Object.hasOwnProperty.call(message, "securityGroup")) {
+                    object.securityGroup = $root.ananta.v1.SecurityGroupSpec.toObject(message.securityGroup, options, _depth + 1);
+                    if (options.oneofs)
+                        object.spec = "securityGroup";
+                }
                 return object;
             };
 
@@ -15966,10 +16072,635 @@ export const ananta = $root.ananta = (() => {
             return Object;
         })();
 
+        v1.TenantSpec = (function() {
+
+            const TenantSpec = function (properties) {
+                this.addressSpaces = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            TenantSpec.prototype.weight = 0;
+
+            TenantSpec.prototype.addressSpaces = $util.emptyArray;
+
+            TenantSpec.prototype.maxVips = 0;
+
+            TenantSpec.prototype.maxRulesPerVip = 0;
+
+            TenantSpec.create = function(properties) {
+                return new TenantSpec(properties);
+            };
+
+            TenantSpec.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight") && message.weight !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.weight);
+                if (message.addressSpaces != null && message.addressSpaces.length)
+                    for (let i = 0; i < message.addressSpaces.length; ++i)
+                        writer.uint32(/* id 2, wireType 2 =*/18).string(message.addressSpaces[i]);
+                if (message.maxVips != null && $Object.hasOwnProperty.call(message, "maxVips") && message.maxVips !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.maxVips);
+                if (message.maxRulesPerVip != null && $Object.hasOwnProperty.call(message, "maxRulesPerVip") && message.maxRulesPerVip !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.maxRulesPerVip);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            TenantSpec.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.TenantSpec();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.weight = value;
+                            else
+                                delete message.weight;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.addressSpaces && message.addressSpaces.length))
+                                message.addressSpaces = [];
+                            message.addressSpaces.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.maxVips = value;
+                            else
+                                delete message.maxVips;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.maxRulesPerVip = value;
+                            else
+                                delete message.maxRulesPerVip;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            TenantSpec.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
+                    if (!$util.isInteger(message.weight))
+                        return "weight: integer expected";
+                if (message.addressSpaces != null && $Object.hasOwnProperty.call(message, "addressSpaces")) {
+                    if (!$Array.isArray(message.addressSpaces))
+                        return "addressSpaces: array expected";
+                    for (let i = 0; i < message.addressSpaces.length; ++i)
+                        if (!$util.isString(message.addressSpaces[i]))
+                            return "addressSpaces: string[] expected";
+                }
+                if (message.maxVips != null && $Object.hasOwnProperty.call(message, "maxVips"))
+                    if (!$util.isInteger(message.maxVips))
+                        return "maxVips: integer expected";
+                if (message.maxRulesPerVip != null && $Object.hasOwnProperty.call(message, "maxRulesPerVip"))
+                    if (!$util.isInteger(message.maxRulesPerVip))
+                        return "maxRulesPerVip: integer expected";
+                return null;
+            };
+
+            TenantSpec.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.TenantSpec)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.TenantSpec: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.TenantSpec();
+                if (object.weight != null)
+                    if ($Number(object.weight) !== 0)
+                        message.weight = object.weight >>> 0;
+                if (object.addressSpaces) {
+                    if (!$Array.isArray(object.addressSpaces))
+                        throw $TypeError(".ananta.v1.TenantSpec.addressSpaces: array expected");
+                    message.addressSpaces = $Array(object.addressSpaces.length);
+                    for (let i = 0; i < object.addressSpaces.length; ++i)
+                        message.addressSpaces[i] = $String(object.addressSpaces[i]);
+                }
+                if (object.maxVips != null)
+                    if ($Number(object.maxVips) !== 0)
+                        message.maxVips = object.maxVips >>> 0;
+                if (object.maxRulesPerVip != null)
+                    if ($Number(object.maxRulesPerVip) !== 0)
+                        message.maxRulesPerVip = object.maxRulesPerVip >>> 0;
+                return message;
+            };
+
+            TenantSpec.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.addressSpaces = [];
+                if (options.defaults) {
+                    object.weight = 0;
+                    object.maxVips = 0;
+                    object.maxRulesPerVip = 0;
+                }
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
+                    object.weight = message.weight;
+                if (message.addressSpaces && message.addressSpaces.length) {
+                    object.addressSpaces = $Array(message.addressSpaces.length);
+                    for (let j = 0; j < message.addressSpaces.length; ++j)
+                        object.addressSpaces[j] = message.addressSpaces[j];
+                }
+                if (message.maxVips != null && $Object.hasOwnProperty.call(message, "maxVips"))
+                    object.maxVips = message.maxVips;
+                if (message.maxRulesPerVip != null && $Object.hasOwnProperty.call(message, "maxRulesPerVip"))
+                    object.maxRulesPerVip = message.maxRulesPerVip;
+                return object;
+            };
+
+            TenantSpec.prototype.toJSON = function() {
+                return TenantSpec.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return TenantSpec;
+        })();
+
+        v1.SecurityGroupSpec = (function() {
+
+            const SecurityGroupSpec = function (properties) {
+                this.rules = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SecurityGroupSpec.prototype.rules = $util.emptyArray;
+
+            SecurityGroupSpec.create = function(properties) {
+                return new SecurityGroupSpec(properties);
+            };
+
+            SecurityGroupSpec.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.rules != null && message.rules.length)
+                    for (let i = 0; i < message.rules.length; ++i)
+                        $root.ananta.v1.SecurityRule.encode(message.rules[i], writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SecurityGroupSpec.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SecurityGroupSpec();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.rules && message.rules.length))
+                                message.rules = [];
+                            message.rules.push($root.ananta.v1.SecurityRule.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SecurityGroupSpec.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.rules != null && $Object.hasOwnProperty.call(message, "rules")) {
+                    if (!$Array.isArray(message.rules))
+                        return "rules: array expected";
+                    for (let i = 0; i < message.rules.length; ++i) {
+                        let error = $root.ananta.v1.SecurityRule.verify(message.rules[i], _depth + 1);
+                        if (error)
+                            return "rules." + error;
+                    }
+                }
+                return null;
+            };
+
+            SecurityGroupSpec.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SecurityGroupSpec)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SecurityGroupSpec: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SecurityGroupSpec();
+                if (object.rules) {
+                    if (!$Array.isArray(object.rules))
+                        throw $TypeError(".ananta.v1.SecurityGroupSpec.rules: array expected");
+                    message.rules = $Array(object.rules.length);
+                    for (let i = 0; i < object.rules.length; ++i) {
+                        if (!$util.isObject(object.rules[i]))
+                            throw $TypeError(".ananta.v1.SecurityGroupSpec.rules: object expected");
+                        message.rules[i] = $root.ananta.v1.SecurityRule.fromObject(object.rules[i], _depth + 1);
+                    }
+                }
+                return message;
+            };
+
+            SecurityGroupSpec.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.rules = [];
+                if (message.rules && message.rules.length) {
+                    object.rules = $Array(message.rules.length);
+                    for (let j = 0; j < message.rules.length; ++j)
+                        object.rules[j] = $root.ananta.v1.SecurityRule.toObject(message.rules[j], options, _depth + 1);
+                }
+                return object;
+            };
+
+            SecurityGroupSpec.prototype.toJSON = function() {
+                return SecurityGroupSpec.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SecurityGroupSpec;
+        })();
+
+        v1.SecurityRule = (function() {
+
+            const SecurityRule = function (properties) {
+                this.ports = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SecurityRule.prototype.direction = "";
+
+            SecurityRule.prototype.protocol = "";
+
+            SecurityRule.prototype.ports = $util.emptyArray;
+
+            SecurityRule.prototype.peer = "";
+
+            SecurityRule.prototype.action = "";
+
+            SecurityRule.prototype.priority = 0;
+
+            SecurityRule.create = function(properties) {
+                return new SecurityRule(properties);
+            };
+
+            SecurityRule.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.direction != null && $Object.hasOwnProperty.call(message, "direction") && message.direction !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.direction);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.protocol);
+                if (message.ports != null && message.ports.length)
+                    for (let i = 0; i < message.ports.length; ++i)
+                        writer.uint32(/* id 3, wireType 2 =*/26).string(message.ports[i]);
+                if (message.peer != null && $Object.hasOwnProperty.call(message, "peer") && message.peer !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.peer);
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action") && message.action !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.action);
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority") && message.priority !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.priority);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SecurityRule.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SecurityRule();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.direction = value;
+                            else
+                                delete message.direction;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.ports && message.ports.length))
+                                message.ports = [];
+                            message.ports.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.peer = value;
+                            else
+                                delete message.peer;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.action = value;
+                            else
+                                delete message.action;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.priority = value;
+                            else
+                                delete message.priority;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SecurityRule.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.direction != null && $Object.hasOwnProperty.call(message, "direction"))
+                    if (!$util.isString(message.direction))
+                        return "direction: string expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (!$util.isString(message.protocol))
+                        return "protocol: string expected";
+                if (message.ports != null && $Object.hasOwnProperty.call(message, "ports")) {
+                    if (!$Array.isArray(message.ports))
+                        return "ports: array expected";
+                    for (let i = 0; i < message.ports.length; ++i)
+                        if (!$util.isString(message.ports[i]))
+                            return "ports: string[] expected";
+                }
+                if (message.peer != null && $Object.hasOwnProperty.call(message, "peer"))
+                    if (!$util.isString(message.peer))
+                        return "peer: string expected";
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action"))
+                    if (!$util.isString(message.action))
+                        return "action: string expected";
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority"))
+                    if (!$util.isInteger(message.priority))
+                        return "priority: integer expected";
+                return null;
+            };
+
+            SecurityRule.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SecurityRule)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SecurityRule: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SecurityRule();
+                if (object.direction != null)
+                    if (typeof object.direction !== "string" || object.direction.length)
+                        message.direction = $String(object.direction);
+                if (object.protocol != null)
+                    if (typeof object.protocol !== "string" || object.protocol.length)
+                        message.protocol = $String(object.protocol);
+                if (object.ports) {
+                    if (!$Array.isArray(object.ports))
+                        throw $TypeError(".ananta.v1.SecurityRule.ports: array expected");
+                    message.ports = $Array(object.ports.length);
+                    for (let i = 0; i < object.ports.length; ++i)
+                        message.ports[i] = $String(object.ports[i]);
+                }
+                if (object.peer != null)
+                    if (typeof object.peer !== "string" || object.peer.length)
+                        message.peer = $String(object.peer);
+                if (object.action != null)
+                    if (typeof object.action !== "string" || object.action.length)
+                        message.action = $String(object.action);
+                if (object.priority != null)
+                    if ($Number(object.priority) !== 0)
+                        message.priority = object.priority >>> 0;
+                return message;
+            };
+
+            SecurityRule.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.ports = [];
+                if (options.defaults) {
+                    object.direction = "";
+                    object.protocol = "";
+                    object.peer = "";
+                    object.action = "";
+                    object.priority = 0;
+                }
+                if (message.direction != null && $Object.hasOwnProperty.call(message, "direction"))
+                    object.direction = message.direction;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = message.protocol;
+                if (message.ports && message.ports.length) {
+                    object.ports = $Array(message.ports.length);
+                    for (let j = 0; j < message.ports.length; ++j)
+                        object.ports[j] = message.ports[j];
+                }
+                if (message.peer != null && $Object.hasOwnProperty.call(message, "peer"))
+                    object.peer = message.peer;
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action"))
+                    object.action = message.action;
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority"))
+                    object.priority = message.priority;
+                return object;
+            };
+
+            SecurityRule.prototype.toJSON = function() {
+                return SecurityRule.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SecurityRule;
+        })();
+
         v1.VipSpec = (function() {
 
             const VipSpec = function (properties) {
                 this.rules = [];
+                this.securityGroups = [];
+                this.inboundNat = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -15981,6 +16712,18 @@ export const ananta = $root.ananta = (() => {
             VipSpec.prototype.rules = $util.emptyArray;
 
             VipSpec.prototype.outbound = null;
+
+            VipSpec.prototype.scope = "";
+
+            VipSpec.prototype.adminState = "";
+
+            VipSpec.prototype.hairpin = "";
+
+            VipSpec.prototype.securityGroups = $util.emptyArray;
+
+            VipSpec.prototype.overload = null;
+
+            VipSpec.prototype.inboundNat = $util.emptyArray;
 
             VipSpec.create = function(properties) {
                 return new VipSpec(properties);
@@ -16000,6 +16743,20 @@ export const ananta = $root.ananta = (() => {
                         $root.ananta.v1.VipRule.encode(message.rules[i], writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
                 if (message.outbound != null && $Object.hasOwnProperty.call(message, "outbound"))
                     $root.ananta.v1.VipOutbound.encode(message.outbound, writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
+                if (message.scope != null && $Object.hasOwnProperty.call(message, "scope") && message.scope !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.scope);
+                if (message.adminState != null && $Object.hasOwnProperty.call(message, "adminState") && message.adminState !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.adminState);
+                if (message.hairpin != null && $Object.hasOwnProperty.call(message, "hairpin") && message.hairpin !== "")
+                    writer.uint32(/* id 6, wireType 2 =*/50).string(message.hairpin);
+                if (message.securityGroups != null && message.securityGroups.length)
+                    for (let i = 0; i < message.securityGroups.length; ++i)
+                        writer.uint32(/* id 7, wireType 2 =*/58).string(message.securityGroups[i]);
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload"))
+                    $root.ananta.v1.VipOverload.encode(message.overload, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
+                if (message.inboundNat != null && message.inboundNat.length)
+                    for (let i = 0; i < message.inboundNat.length; ++i)
+                        $root.ananta.v1.InboundNatRule.encode(message.inboundNat[i], writer.uint32(/* id 9, wireType 2 =*/74).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -16056,6 +16813,55 @@ export const ananta = $root.ananta = (() => {
                             message.outbound = $root.ananta.v1.VipOutbound.decode(reader, reader.size(), $undefined, _depth + 1, message.outbound);
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.scope = value;
+                            else
+                                delete message.scope;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.adminState = value;
+                            else
+                                delete message.adminState;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.hairpin = value;
+                            else
+                                delete message.hairpin;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.securityGroups && message.securityGroups.length))
+                                message.securityGroups = [];
+                            message.securityGroups.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 2)
+                                break;
+                            message.overload = $root.ananta.v1.VipOverload.decode(reader, reader.size(), $undefined, _depth + 1, message.overload);
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.inboundNat && message.inboundNat.length))
+                                message.inboundNat = [];
+                            message.inboundNat.push($root.ananta.v1.InboundNatRule.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -16097,6 +16903,36 @@ export const ananta = $root.ananta = (() => {
                     if (error)
                         return "outbound." + error;
                 }
+                if (message.scope != null && $Object.hasOwnProperty.call(message, "scope"))
+                    if (!$util.isString(message.scope))
+                        return "scope: string expected";
+                if (message.adminState != null && $Object.hasOwnProperty.call(message, "adminState"))
+                    if (!$util.isString(message.adminState))
+                        return "adminState: string expected";
+                if (message.hairpin != null && $Object.hasOwnProperty.call(message, "hairpin"))
+                    if (!$util.isString(message.hairpin))
+                        return "hairpin: string expected";
+                if (message.securityGroups != null && $Object.hasOwnProperty.call(message, "securityGroups")) {
+                    if (!$Array.isArray(message.securityGroups))
+                        return "securityGroups: array expected";
+                    for (let i = 0; i < message.securityGroups.length; ++i)
+                        if (!$util.isString(message.securityGroups[i]))
+                            return "securityGroups: string[] expected";
+                }
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload")) {
+                    let error = $root.ananta.v1.VipOverload.verify(message.overload, _depth + 1);
+                    if (error)
+                        return "overload." + error;
+                }
+                if (message.inboundNat != null && $Object.hasOwnProperty.call(message, "inboundNat")) {
+                    if (!$Array.isArray(message.inboundNat))
+                        return "inboundNat: array expected";
+                    for (let i = 0; i < message.inboundNat.length; ++i) {
+                        let error = $root.ananta.v1.InboundNatRule.verify(message.inboundNat[i], _depth + 1);
+                        if (error)
+                            return "inboundNat." + error;
+                    }
+                }
                 return null;
             };
 
@@ -16128,6 +16964,37 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.VipSpec.outbound: object expected");
                     message.outbound = $root.ananta.v1.VipOutbound.fromObject(object.outbound, _depth + 1);
                 }
+                if (object.scope != null)
+                    if (typeof object.scope !== "string" || object.scope.length)
+                        message.scope = $String(object.scope);
+                if (object.adminState != null)
+                    if (typeof object.adminState !== "string" || object.adminState.length)
+                        message.adminState = $String(object.adminState);
+                if (object.hairpin != null)
+                    if (typeof object.hairpin !== "string" || object.hairpin.length)
+                        message.hairpin = $String(object.hairpin);
+                if (object.securityGroups) {
+                    if (!$Array.isArray(object.securityGroups))
+                        throw $TypeError(".ananta.v1.VipSpec.securityGroups: array expected");
+                    message.securityGroups = $Array(object.securityGroups.length);
+                    for (let i = 0; i < object.securityGroups.length; ++i)
+                        message.securityGroups[i] = $String(object.securityGroups[i]);
+                }
+                if (object.overload != null) {
+                    if (!$util.isObject(object.overload))
+                        throw $TypeError(".ananta.v1.VipSpec.overload: object expected");
+                    message.overload = $root.ananta.v1.VipOverload.fromObject(object.overload, _depth + 1);
+                }
+                if (object.inboundNat) {
+                    if (!$Array.isArray(object.inboundNat))
+                        throw $TypeError(".ananta.v1.VipSpec.inboundNat: array expected");
+                    message.inboundNat = $Array(object.inboundNat.length);
+                    for (let i = 0; i < object.inboundNat.length; ++i) {
+                        if (!$util.isObject(object.inboundNat[i]))
+                            throw $TypeError(".ananta.v1.VipSpec.inboundNat: object expected");
+                        message.inboundNat[i] = $root.ananta.v1.InboundNatRule.fromObject(object.inboundNat[i], _depth + 1);
+                    }
+                }
                 return message;
             };
 
@@ -16139,11 +17006,18 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
-                if (options.arrays || options.defaults)
+                if (options.arrays || options.defaults) {
                     object.rules = [];
+                    object.securityGroups = [];
+                    object.inboundNat = [];
+                }
                 if (options.defaults) {
                     object.address = "";
                     object.outbound = null;
+                    object.scope = "";
+                    object.adminState = "";
+                    object.hairpin = "";
+                    object.overload = null;
                 }
                 if (message.address != null && $Object.hasOwnProperty.call(message, "address"))
                     object.address = message.address;
@@ -16154,6 +17028,24 @@ export const ananta = $root.ananta = (() => {
                 }
                 if (message.outbound != null && $Object.hasOwnProperty.call(message, "outbound"))
                     object.outbound = $root.ananta.v1.VipOutbound.toObject(message.outbound, options, _depth + 1);
+                if (message.scope != null && $Object.hasOwnProperty.call(message, "scope"))
+                    object.scope = message.scope;
+                if (message.adminState != null && $Object.hasOwnProperty.call(message, "adminState"))
+                    object.adminState = message.adminState;
+                if (message.hairpin != null && $Object.hasOwnProperty.call(message, "hairpin"))
+                    object.hairpin = message.hairpin;
+                if (message.securityGroups && message.securityGroups.length) {
+                    object.securityGroups = $Array(message.securityGroups.length);
+                    for (let j = 0; j < message.securityGroups.length; ++j)
+                        object.securityGroups[j] = message.securityGroups[j];
+                }
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload"))
+                    object.overload = $root.ananta.v1.VipOverload.toObject(message.overload, options, _depth + 1);
+                if (message.inboundNat && message.inboundNat.length) {
+                    object.inboundNat = $Array(message.inboundNat.length);
+                    for (let j = 0; j < message.inboundNat.length; ++j)
+                        object.inboundNat[j] = $root.ananta.v1.InboundNatRule.toObject(message.inboundNat[j], options, _depth + 1);
+                }
                 return object;
             };
 
@@ -16162,6 +17054,396 @@ export const ananta = $root.ananta = (() => {
             };
 
             return VipSpec;
+        })();
+
+        v1.VipOverload = (function() {
+
+            const VipOverload = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            VipOverload.prototype.action = "";
+
+            VipOverload.prototype.restoreAfterSeconds = 0;
+
+            VipOverload.create = function(properties) {
+                return new VipOverload(properties);
+            };
+
+            VipOverload.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action") && message.action !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.action);
+                if (message.restoreAfterSeconds != null && $Object.hasOwnProperty.call(message, "restoreAfterSeconds") && message.restoreAfterSeconds !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.restoreAfterSeconds);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            VipOverload.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.VipOverload();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.action = value;
+                            else
+                                delete message.action;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.restoreAfterSeconds = value;
+                            else
+                                delete message.restoreAfterSeconds;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            VipOverload.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action"))
+                    if (!$util.isString(message.action))
+                        return "action: string expected";
+                if (message.restoreAfterSeconds != null && $Object.hasOwnProperty.call(message, "restoreAfterSeconds"))
+                    if (!$util.isInteger(message.restoreAfterSeconds))
+                        return "restoreAfterSeconds: integer expected";
+                return null;
+            };
+
+            VipOverload.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.VipOverload)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.VipOverload: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.VipOverload();
+                if (object.action != null)
+                    if (typeof object.action !== "string" || object.action.length)
+                        message.action = $String(object.action);
+                if (object.restoreAfterSeconds != null)
+                    if ($Number(object.restoreAfterSeconds) !== 0)
+                        message.restoreAfterSeconds = object.restoreAfterSeconds >>> 0;
+                return message;
+            };
+
+            VipOverload.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.action = "";
+                    object.restoreAfterSeconds = 0;
+                }
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action"))
+                    object.action = message.action;
+                if (message.restoreAfterSeconds != null && $Object.hasOwnProperty.call(message, "restoreAfterSeconds"))
+                    object.restoreAfterSeconds = message.restoreAfterSeconds;
+                return object;
+            };
+
+            VipOverload.prototype.toJSON = function() {
+                return VipOverload.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return VipOverload;
+        })();
+
+        v1.InboundNatRule = (function() {
+
+            const InboundNatRule = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            InboundNatRule.prototype.name = "";
+
+            InboundNatRule.prototype.protocol = "";
+
+            InboundNatRule.prototype.ports = "";
+
+            InboundNatRule.prototype.pool = "";
+
+            InboundNatRule.prototype.backendPort = 0;
+
+            InboundNatRule.create = function(properties) {
+                return new InboundNatRule(properties);
+            };
+
+            InboundNatRule.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.name);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.protocol);
+                if (message.ports != null && $Object.hasOwnProperty.call(message, "ports") && message.ports !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.ports);
+                if (message.pool != null && $Object.hasOwnProperty.call(message, "pool") && message.pool !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.pool);
+                if (message.backendPort != null && $Object.hasOwnProperty.call(message, "backendPort") && message.backendPort !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.backendPort);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            InboundNatRule.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.InboundNatRule();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.ports = value;
+                            else
+                                delete message.ports;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.pool = value;
+                            else
+                                delete message.pool;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.backendPort = value;
+                            else
+                                delete message.backendPort;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            InboundNatRule.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    if (!$util.isString(message.name))
+                        return "name: string expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (!$util.isString(message.protocol))
+                        return "protocol: string expected";
+                if (message.ports != null && $Object.hasOwnProperty.call(message, "ports"))
+                    if (!$util.isString(message.ports))
+                        return "ports: string expected";
+                if (message.pool != null && $Object.hasOwnProperty.call(message, "pool"))
+                    if (!$util.isString(message.pool))
+                        return "pool: string expected";
+                if (message.backendPort != null && $Object.hasOwnProperty.call(message, "backendPort"))
+                    if (!$util.isInteger(message.backendPort))
+                        return "backendPort: integer expected";
+                return null;
+            };
+
+            InboundNatRule.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.InboundNatRule)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.InboundNatRule: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.InboundNatRule();
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                if (object.protocol != null)
+                    if (typeof object.protocol !== "string" || object.protocol.length)
+                        message.protocol = $String(object.protocol);
+                if (object.ports != null)
+                    if (typeof object.ports !== "string" || object.ports.length)
+                        message.ports = $String(object.ports);
+                if (object.pool != null)
+                    if (typeof object.pool !== "string" || object.pool.length)
+                        message.pool = $String(object.pool);
+                if (object.backendPort != null)
+                    if ($Number(object.backendPort) !== 0)
+                        message.backendPort = object.backendPort >>> 0;
+                return message;
+            };
+
+            InboundNatRule.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.name = "";
+                    object.protocol = "";
+                    object.ports = "";
+                    object.pool = "";
+                    object.backendPort = 0;
+                }
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = message.protocol;
+                if (message.ports != null && $Object.hasOwnProperty.call(message, "ports"))
+                    object.ports = message.ports;
+                if (message.pool != null && $Object.hasOwnProperty.call(message, "pool"))
+                    object.pool = message.pool;
+                if (message.backendPort != null && $Object.hasOwnProperty.call(message, "backendPort"))
+                    object.backendPort = message.backendPort;
+                return object;
+            };
+
+            InboundNatRule.prototype.toJSON = function() {
+                return InboundNatRule.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return InboundNatRule;
+        })();
+
+        v1.RuleProtocol = (function() {
+            const valuesById = $Object.create(null), values = $Object.create(valuesById);
+            values[valuesById[0] = "RULE_PROTOCOL_UNSPECIFIED"] = 0;
+            values[valuesById[6] = "RULE_PROTOCOL_TCP"] = 6;
+            values[valuesById[17] = "RULE_PROTOCOL_UDP"] = 17;
+            values[valuesById[256] = "RULE_PROTOCOL_TCP_UDP"] = 256;
+            values[valuesById[257] = "RULE_PROTOCOL_ALL"] = 257;
+            return values;
         })();
 
         v1.VipRule = (function() {
@@ -16182,6 +17464,31 @@ export const ananta = $root.ananta = (() => {
             VipRule.prototype.pool = "";
 
             VipRule.prototype.backendPort = 0;
+
+            VipRule.prototype.distribution = "";
+
+            VipRule.prototype.floatingIp = false;
+
+            VipRule.prototype.idleSeconds = 0;
+
+            VipRule.prototype.idleReset = null;
+
+            VipRule.prototype.fastpath = null;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(VipRule.prototype, "_idleReset", {
+                get: $util.oneOfGetter($oneOfFields = ["idleReset"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(VipRule.prototype, "_fastpath", {
+                get: $util.oneOfGetter($oneOfFields = ["fastpath"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
 
             VipRule.create = function(properties) {
                 return new VipRule(properties);
@@ -16204,6 +17511,16 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 4, wireType 2 =*/34).string(message.pool);
                 if (message.backendPort != null && $Object.hasOwnProperty.call(message, "backendPort") && message.backendPort !== 0)
                     writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.backendPort);
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution") && message.distribution !== "")
+                    writer.uint32(/* id 6, wireType 2 =*/50).string(message.distribution);
+                if (message.floatingIp != null && $Object.hasOwnProperty.call(message, "floatingIp") && message.floatingIp !== false)
+                    writer.uint32(/* id 7, wireType 0 =*/56).bool(message.floatingIp);
+                if (message.idleSeconds != null && $Object.hasOwnProperty.call(message, "idleSeconds") && message.idleSeconds !== 0)
+                    writer.uint32(/* id 8, wireType 0 =*/64).uint32(message.idleSeconds);
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset"))
+                    writer.uint32(/* id 9, wireType 0 =*/72).bool(message.idleReset);
+                if (message.fastpath != null && $Object.hasOwnProperty.call(message, "fastpath"))
+                    writer.uint32(/* id 10, wireType 0 =*/80).bool(message.fastpath);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -16282,6 +17599,47 @@ export const ananta = $root.ananta = (() => {
                                 delete message.backendPort;
                             continue;
                         }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.distribution = value;
+                            else
+                                delete message.distribution;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.floatingIp = value;
+                            else
+                                delete message.floatingIp;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.idleSeconds = value;
+                            else
+                                delete message.idleSeconds;
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 0)
+                                break;
+                            message.idleReset = reader.bool();
+                            message._idleReset = "idleReset";
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 0)
+                                break;
+                            message.fastpath = reader.bool();
+                            message._fastpath = "fastpath";
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -16306,6 +17664,7 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     return "max depth exceeded";
+                let properties = {};
                 if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
                     if (!$util.isString(message.name))
                         return "name: string expected";
@@ -16321,6 +17680,25 @@ export const ananta = $root.ananta = (() => {
                 if (message.backendPort != null && $Object.hasOwnProperty.call(message, "backendPort"))
                     if (!$util.isInteger(message.backendPort))
                         return "backendPort: integer expected";
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution"))
+                    if (!$util.isString(message.distribution))
+                        return "distribution: string expected";
+                if (message.floatingIp != null && $Object.hasOwnProperty.call(message, "floatingIp"))
+                    if (typeof message.floatingIp !== "boolean")
+                        return "floatingIp: boolean expected";
+                if (message.idleSeconds != null && $Object.hasOwnProperty.call(message, "idleSeconds"))
+                    if (!$util.isInteger(message.idleSeconds))
+                        return "idleSeconds: integer expected";
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset")) {
+                    properties._idleReset = 1;
+                    if (typeof message.idleReset !== "boolean")
+                        return "idleReset: boolean expected";
+                }
+                if (message.fastpath != null && $Object.hasOwnProperty.call(message, "fastpath")) {
+                    properties._fastpath = 1;
+                    if (typeof message.fastpath !== "boolean")
+                        return "fastpath: boolean expected";
+                }
                 return null;
             };
 
@@ -16337,19 +17715,27 @@ export const ananta = $root.ananta = (() => {
                 if (object.name != null)
                     if (typeof object.name !== "string" || object.name.length)
                         message.name = $String(object.name);
-                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.Protocol[object.protocol] !== 0))
+                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.RuleProtocol[object.protocol] !== 0))
                     switch (object.protocol) {
-                    case "PROTOCOL_UNSPECIFIED":
+                    case "RULE_PROTOCOL_UNSPECIFIED":
                     case 0:
                         message.protocol = 0;
                         break;
-                    case "PROTOCOL_TCP":
+                    case "RULE_PROTOCOL_TCP":
                     case 6:
                         message.protocol = 6;
                         break;
-                    case "PROTOCOL_UDP":
+                    case "RULE_PROTOCOL_UDP":
                     case 17:
                         message.protocol = 17;
+                        break;
+                    case "RULE_PROTOCOL_TCP_UDP":
+                    case 256:
+                        message.protocol = 256;
+                        break;
+                    case "RULE_PROTOCOL_ALL":
+                    case 257:
+                        message.protocol = 257;
                         break;
                     default:
                         if (typeof object.protocol === "number" && (object.protocol | 0) === object.protocol)
@@ -16364,6 +17750,19 @@ export const ananta = $root.ananta = (() => {
                 if (object.backendPort != null)
                     if ($Number(object.backendPort) !== 0)
                         message.backendPort = object.backendPort >>> 0;
+                if (object.distribution != null)
+                    if (typeof object.distribution !== "string" || object.distribution.length)
+                        message.distribution = $String(object.distribution);
+                if (object.floatingIp != null)
+                    if (object.floatingIp)
+                        message.floatingIp = $Boolean(object.floatingIp);
+                if (object.idleSeconds != null)
+                    if ($Number(object.idleSeconds) !== 0)
+                        message.idleSeconds = object.idleSeconds >>> 0;
+                if (object.idleReset != null)
+                    message.idleReset = $Boolean(object.idleReset);
+                if (object.fastpath != null)
+                    message.fastpath = $Boolean(object.fastpath);
                 return message;
             };
 
@@ -16377,21 +17776,34 @@ export const ananta = $root.ananta = (() => {
                 let object = {};
                 if (options.defaults) {
                     object.name = "";
-                    object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
+                    object.protocol = options.enums === $String ? "RULE_PROTOCOL_UNSPECIFIED" : 0;
                     object.port = 0;
                     object.pool = "";
                     object.backendPort = 0;
+                    object.distribution = "";
+                    object.floatingIp = false;
+                    object.idleSeconds = 0;
                 }
                 if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
                     object.name = message.name;
                 if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
-                    object.protocol = options.enums === $String ? $root.ananta.v1.Protocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.Protocol[message.protocol] : message.protocol;
+                    object.protocol = options.enums === $String ? $root.ananta.v1.RuleProtocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.RuleProtocol[message.protocol] : message.protocol;
                 if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
                     object.port = message.port;
                 if (message.pool != null && $Object.hasOwnProperty.call(message, "pool"))
                     object.pool = message.pool;
                 if (message.backendPort != null && $Object.hasOwnProperty.call(message, "backendPort"))
                     object.backendPort = message.backendPort;
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution"))
+                    object.distribution = message.distribution;
+                if (message.floatingIp != null && $Object.hasOwnProperty.call(message, "floatingIp"))
+                    object.floatingIp = message.floatingIp;
+                if (message.idleSeconds != null && $Object.hasOwnProperty.call(message, "idleSeconds"))
+                    object.idleSeconds = message.idleSeconds;
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset"))
+                    object.idleReset = message.idleReset;
+                if (message.fastpath != null && $Object.hasOwnProperty.call(message, "fastpath"))
+                    object.fastpath = message.fastpath;
                 return object;
             };
 
@@ -16416,6 +17828,37 @@ export const ananta = $root.ananta = (() => {
 
             VipOutbound.prototype.maxPorts = 0;
 
+            VipOutbound.prototype.minPorts = 0;
+
+            VipOutbound.prototype.selection = "";
+
+            VipOutbound.prototype.udpMapping = "";
+
+            VipOutbound.prototype.tcpIdleSeconds = 0;
+
+            VipOutbound.prototype.udpIdleSeconds = 0;
+
+            VipOutbound.prototype.idleReset = null;
+
+            VipOutbound.prototype.onExhaustion = "";
+
+            VipOutbound.prototype.queueSeconds = null;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(VipOutbound.prototype, "_idleReset", {
+                get: $util.oneOfGetter($oneOfFields = ["idleReset"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(VipOutbound.prototype, "_queueSeconds", {
+                get: $util.oneOfGetter($oneOfFields = ["queueSeconds"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
             VipOutbound.create = function(properties) {
                 return new VipOutbound(properties);
             };
@@ -16432,6 +17875,22 @@ export const ananta = $root.ananta = (() => {
                         writer.uint32(/* id 1, wireType 2 =*/10).string(message.pools[i]);
                 if (message.maxPorts != null && $Object.hasOwnProperty.call(message, "maxPorts") && message.maxPorts !== 0)
                     writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.maxPorts);
+                if (message.minPorts != null && $Object.hasOwnProperty.call(message, "minPorts") && message.minPorts !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.minPorts);
+                if (message.selection != null && $Object.hasOwnProperty.call(message, "selection") && message.selection !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.selection);
+                if (message.udpMapping != null && $Object.hasOwnProperty.call(message, "udpMapping") && message.udpMapping !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.udpMapping);
+                if (message.tcpIdleSeconds != null && $Object.hasOwnProperty.call(message, "tcpIdleSeconds") && message.tcpIdleSeconds !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.tcpIdleSeconds);
+                if (message.udpIdleSeconds != null && $Object.hasOwnProperty.call(message, "udpIdleSeconds") && message.udpIdleSeconds !== 0)
+                    writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.udpIdleSeconds);
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset"))
+                    writer.uint32(/* id 8, wireType 0 =*/64).bool(message.idleReset);
+                if (message.onExhaustion != null && $Object.hasOwnProperty.call(message, "onExhaustion") && message.onExhaustion !== "")
+                    writer.uint32(/* id 9, wireType 2 =*/74).string(message.onExhaustion);
+                if (message.queueSeconds != null && $Object.hasOwnProperty.call(message, "queueSeconds"))
+                    writer.uint32(/* id 10, wireType 0 =*/80).uint32(message.queueSeconds);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -16482,6 +17941,74 @@ export const ananta = $root.ananta = (() => {
                                 delete message.maxPorts;
                             continue;
                         }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.minPorts = value;
+                            else
+                                delete message.minPorts;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.selection = value;
+                            else
+                                delete message.selection;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.udpMapping = value;
+                            else
+                                delete message.udpMapping;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.tcpIdleSeconds = value;
+                            else
+                                delete message.tcpIdleSeconds;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.udpIdleSeconds = value;
+                            else
+                                delete message.udpIdleSeconds;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            message.idleReset = reader.bool();
+                            message._idleReset = "idleReset";
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.onExhaustion = value;
+                            else
+                                delete message.onExhaustion;
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 0)
+                                break;
+                            message.queueSeconds = reader.uint32();
+                            message._queueSeconds = "queueSeconds";
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -16506,6 +18033,7 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     return "max depth exceeded";
+                let properties = {};
                 if (message.pools != null && $Object.hasOwnProperty.call(message, "pools")) {
                     if (!$Array.isArray(message.pools))
                         return "pools: array expected";
@@ -16516,6 +18044,34 @@ export const ananta = $root.ananta = (() => {
                 if (message.maxPorts != null && $Object.hasOwnProperty.call(message, "maxPorts"))
                     if (!$util.isInteger(message.maxPorts))
                         return "maxPorts: integer expected";
+                if (message.minPorts != null && $Object.hasOwnProperty.call(message, "minPorts"))
+                    if (!$util.isInteger(message.minPorts))
+                        return "minPorts: integer expected";
+                if (message.selection != null && $Object.hasOwnProperty.call(message, "selection"))
+                    if (!$util.isString(message.selection))
+                        return "selection: string expected";
+                if (message.udpMapping != null && $Object.hasOwnProperty.call(message, "udpMapping"))
+                    if (!$util.isString(message.udpMapping))
+                        return "udpMapping: string expected";
+                if (message.tcpIdleSeconds != null && $Object.hasOwnProperty.call(message, "tcpIdleSeconds"))
+                    if (!$util.isInteger(message.tcpIdleSeconds))
+                        return "tcpIdleSeconds: integer expected";
+                if (message.udpIdleSeconds != null && $Object.hasOwnProperty.call(message, "udpIdleSeconds"))
+                    if (!$util.isInteger(message.udpIdleSeconds))
+                        return "udpIdleSeconds: integer expected";
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset")) {
+                    properties._idleReset = 1;
+                    if (typeof message.idleReset !== "boolean")
+                        return "idleReset: boolean expected";
+                }
+                if (message.onExhaustion != null && $Object.hasOwnProperty.call(message, "onExhaustion"))
+                    if (!$util.isString(message.onExhaustion))
+                        return "onExhaustion: string expected";
+                if (message.queueSeconds != null && $Object.hasOwnProperty.call(message, "queueSeconds")) {
+                    properties._queueSeconds = 1;
+                    if (!$util.isInteger(message.queueSeconds))
+                        return "queueSeconds: integer expected";
+                }
                 return null;
             };
 
@@ -16539,6 +18095,28 @@ export const ananta = $root.ananta = (() => {
                 if (object.maxPorts != null)
                     if ($Number(object.maxPorts) !== 0)
                         message.maxPorts = object.maxPorts >>> 0;
+                if (object.minPorts != null)
+                    if ($Number(object.minPorts) !== 0)
+                        message.minPorts = object.minPorts >>> 0;
+                if (object.selection != null)
+                    if (typeof object.selection !== "string" || object.selection.length)
+                        message.selection = $String(object.selection);
+                if (object.udpMapping != null)
+                    if (typeof object.udpMapping !== "string" || object.udpMapping.length)
+                        message.udpMapping = $String(object.udpMapping);
+                if (object.tcpIdleSeconds != null)
+                    if ($Number(object.tcpIdleSeconds) !== 0)
+                        message.tcpIdleSeconds = object.tcpIdleSeconds >>> 0;
+                if (object.udpIdleSeconds != null)
+                    if ($Number(object.udpIdleSeconds) !== 0)
+                        message.udpIdleSeconds = object.udpIdleSeconds >>> 0;
+                if (object.idleReset != null)
+                    message.idleReset = $Boolean(object.idleReset);
+                if (object.onExhaustion != null)
+                    if (typeof object.onExhaustion !== "string" || object.onExhaustion.length)
+                        message.onExhaustion = $String(object.onExhaustion);
+                if (object.queueSeconds != null)
+                    message.queueSeconds = object.queueSeconds >>> 0;
                 return message;
             };
 
@@ -16552,8 +18130,15 @@ export const ananta = $root.ananta = (() => {
                 let object = {};
                 if (options.arrays || options.defaults)
                     object.pools = [];
-                if (options.defaults)
+                if (options.defaults) {
                     object.maxPorts = 0;
+                    object.minPorts = 0;
+                    object.selection = "";
+                    object.udpMapping = "";
+                    object.tcpIdleSeconds = 0;
+                    object.udpIdleSeconds = 0;
+                    object.onExhaustion = "";
+                }
                 if (message.pools && message.pools.length) {
                     object.pools = $Array(message.pools.length);
                     for (let j = 0; j < message.pools.length; ++j)
@@ -16561,6 +18146,22 @@ export const ananta = $root.ananta = (() => {
                 }
                 if (message.maxPorts != null && $Object.hasOwnProperty.call(message, "maxPorts"))
                     object.maxPorts = message.maxPorts;
+                if (message.minPorts != null && $Object.hasOwnProperty.call(message, "minPorts"))
+                    object.minPorts = message.minPorts;
+                if (message.selection != null && $Object.hasOwnProperty.call(message, "selection"))
+                    object.selection = message.selection;
+                if (message.udpMapping != null && $Object.hasOwnProperty.call(message, "udpMapping"))
+                    object.udpMapping = message.udpMapping;
+                if (message.tcpIdleSeconds != null && $Object.hasOwnProperty.call(message, "tcpIdleSeconds"))
+                    object.tcpIdleSeconds = message.tcpIdleSeconds;
+                if (message.udpIdleSeconds != null && $Object.hasOwnProperty.call(message, "udpIdleSeconds"))
+                    object.udpIdleSeconds = message.udpIdleSeconds;
+                if (message.idleReset != null && $Object.hasOwnProperty.call(message, "idleReset"))
+                    object.idleReset = message.idleReset;
+                if (message.onExhaustion != null && $Object.hasOwnProperty.call(message, "onExhaustion"))
+                    object.onExhaustion = message.onExhaustion;
+                if (message.queueSeconds != null && $Object.hasOwnProperty.call(message, "queueSeconds"))
+                    object.queueSeconds = message.queueSeconds;
                 return object;
             };
 
@@ -16575,6 +18176,7 @@ export const ananta = $root.ananta = (() => {
 
             const BackendPoolSpec = function (properties) {
                 this.members = [];
+                this.securityGroups = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -16584,6 +18186,16 @@ export const ananta = $root.ananta = (() => {
             BackendPoolSpec.prototype.members = $util.emptyArray;
 
             BackendPoolSpec.prototype.maxMembers = 0;
+
+            BackendPoolSpec.prototype.failoverPercent = 0;
+
+            BackendPoolSpec.prototype.allDown = "";
+
+            BackendPoolSpec.prototype.tcpOnDown = "";
+
+            BackendPoolSpec.prototype.probe = null;
+
+            BackendPoolSpec.prototype.securityGroups = $util.emptyArray;
 
             BackendPoolSpec.create = function(properties) {
                 return new BackendPoolSpec(properties);
@@ -16601,6 +18213,17 @@ export const ananta = $root.ananta = (() => {
                         $root.ananta.v1.PoolMember.encode(message.members[i], writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
                 if (message.maxMembers != null && $Object.hasOwnProperty.call(message, "maxMembers") && message.maxMembers !== 0)
                     writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.maxMembers);
+                if (message.failoverPercent != null && $Object.hasOwnProperty.call(message, "failoverPercent") && message.failoverPercent !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.failoverPercent);
+                if (message.allDown != null && $Object.hasOwnProperty.call(message, "allDown") && message.allDown !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.allDown);
+                if (message.tcpOnDown != null && $Object.hasOwnProperty.call(message, "tcpOnDown") && message.tcpOnDown !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.tcpOnDown);
+                if (message.probe != null && $Object.hasOwnProperty.call(message, "probe"))
+                    $root.ananta.v1.HealthProbe.encode(message.probe, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
+                if (message.securityGroups != null && message.securityGroups.length)
+                    for (let i = 0; i < message.securityGroups.length; ++i)
+                        writer.uint32(/* id 7, wireType 2 =*/58).string(message.securityGroups[i]);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -16651,6 +18274,47 @@ export const ananta = $root.ananta = (() => {
                                 delete message.maxMembers;
                             continue;
                         }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.failoverPercent = value;
+                            else
+                                delete message.failoverPercent;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.allDown = value;
+                            else
+                                delete message.allDown;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.tcpOnDown = value;
+                            else
+                                delete message.tcpOnDown;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            message.probe = $root.ananta.v1.HealthProbe.decode(reader, reader.size(), $undefined, _depth + 1, message.probe);
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.securityGroups && message.securityGroups.length))
+                                message.securityGroups = [];
+                            message.securityGroups.push(reader.stringVerify());
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -16687,6 +18351,27 @@ export const ananta = $root.ananta = (() => {
                 if (message.maxMembers != null && $Object.hasOwnProperty.call(message, "maxMembers"))
                     if (!$util.isInteger(message.maxMembers))
                         return "maxMembers: integer expected";
+                if (message.failoverPercent != null && $Object.hasOwnProperty.call(message, "failoverPercent"))
+                    if (!$util.isInteger(message.failoverPercent))
+                        return "failoverPercent: integer expected";
+                if (message.allDown != null && $Object.hasOwnProperty.call(message, "allDown"))
+                    if (!$util.isString(message.allDown))
+                        return "allDown: string expected";
+                if (message.tcpOnDown != null && $Object.hasOwnProperty.call(message, "tcpOnDown"))
+                    if (!$util.isString(message.tcpOnDown))
+                        return "tcpOnDown: string expected";
+                if (message.probe != null && $Object.hasOwnProperty.call(message, "probe")) {
+                    let error = $root.ananta.v1.HealthProbe.verify(message.probe, _depth + 1);
+                    if (error)
+                        return "probe." + error;
+                }
+                if (message.securityGroups != null && $Object.hasOwnProperty.call(message, "securityGroups")) {
+                    if (!$Array.isArray(message.securityGroups))
+                        return "securityGroups: array expected";
+                    for (let i = 0; i < message.securityGroups.length; ++i)
+                        if (!$util.isString(message.securityGroups[i]))
+                            return "securityGroups: string[] expected";
+                }
                 return null;
             };
 
@@ -16713,6 +18398,27 @@ export const ananta = $root.ananta = (() => {
                 if (object.maxMembers != null)
                     if ($Number(object.maxMembers) !== 0)
                         message.maxMembers = object.maxMembers >>> 0;
+                if (object.failoverPercent != null)
+                    if ($Number(object.failoverPercent) !== 0)
+                        message.failoverPercent = object.failoverPercent >>> 0;
+                if (object.allDown != null)
+                    if (typeof object.allDown !== "string" || object.allDown.length)
+                        message.allDown = $String(object.allDown);
+                if (object.tcpOnDown != null)
+                    if (typeof object.tcpOnDown !== "string" || object.tcpOnDown.length)
+                        message.tcpOnDown = $String(object.tcpOnDown);
+                if (object.probe != null) {
+                    if (!$util.isObject(object.probe))
+                        throw $TypeError(".ananta.v1.BackendPoolSpec.probe: object expected");
+                    message.probe = $root.ananta.v1.HealthProbe.fromObject(object.probe, _depth + 1);
+                }
+                if (object.securityGroups) {
+                    if (!$Array.isArray(object.securityGroups))
+                        throw $TypeError(".ananta.v1.BackendPoolSpec.securityGroups: array expected");
+                    message.securityGroups = $Array(object.securityGroups.length);
+                    for (let i = 0; i < object.securityGroups.length; ++i)
+                        message.securityGroups[i] = $String(object.securityGroups[i]);
+                }
                 return message;
             };
 
@@ -16724,10 +18430,17 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
-                if (options.arrays || options.defaults)
+                if (options.arrays || options.defaults) {
                     object.members = [];
-                if (options.defaults)
+                    object.securityGroups = [];
+                }
+                if (options.defaults) {
                     object.maxMembers = 0;
+                    object.failoverPercent = 0;
+                    object.allDown = "";
+                    object.tcpOnDown = "";
+                    object.probe = null;
+                }
                 if (message.members && message.members.length) {
                     object.members = $Array(message.members.length);
                     for (let j = 0; j < message.members.length; ++j)
@@ -16735,6 +18448,19 @@ export const ananta = $root.ananta = (() => {
                 }
                 if (message.maxMembers != null && $Object.hasOwnProperty.call(message, "maxMembers"))
                     object.maxMembers = message.maxMembers;
+                if (message.failoverPercent != null && $Object.hasOwnProperty.call(message, "failoverPercent"))
+                    object.failoverPercent = message.failoverPercent;
+                if (message.allDown != null && $Object.hasOwnProperty.call(message, "allDown"))
+                    object.allDown = message.allDown;
+                if (message.tcpOnDown != null && $Object.hasOwnProperty.call(message, "tcpOnDown"))
+                    object.tcpOnDown = message.tcpOnDown;
+                if (message.probe != null && $Object.hasOwnProperty.call(message, "probe"))
+                    object.probe = $root.ananta.v1.HealthProbe.toObject(message.probe, options, _depth + 1);
+                if (message.securityGroups && message.securityGroups.length) {
+                    object.securityGroups = $Array(message.securityGroups.length);
+                    for (let j = 0; j < message.securityGroups.length; ++j)
+                        object.securityGroups[j] = message.securityGroups[j];
+                }
                 return object;
             };
 
@@ -16743,6 +18469,374 @@ export const ananta = $root.ananta = (() => {
             };
 
             return BackendPoolSpec;
+        })();
+
+        v1.HealthProbe = (function() {
+
+            const HealthProbe = function (properties) {
+                this.expectedStatus = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            HealthProbe.prototype.protocol = "";
+
+            HealthProbe.prototype.port = 0;
+
+            HealthProbe.prototype.intervalSeconds = 0;
+
+            HealthProbe.prototype.timeoutSeconds = 0;
+
+            HealthProbe.prototype.healthyThreshold = 0;
+
+            HealthProbe.prototype.unhealthyThreshold = 0;
+
+            HealthProbe.prototype.path = "";
+
+            HealthProbe.prototype.host = "";
+
+            HealthProbe.prototype.expectedStatus = $util.emptyArray;
+
+            HealthProbe.prototype.send = "";
+
+            HealthProbe.prototype.expect = "";
+
+            HealthProbe.create = function(properties) {
+                return new HealthProbe(properties);
+            };
+
+            HealthProbe.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.protocol);
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port") && message.port !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.port);
+                if (message.intervalSeconds != null && $Object.hasOwnProperty.call(message, "intervalSeconds") && message.intervalSeconds !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.intervalSeconds);
+                if (message.timeoutSeconds != null && $Object.hasOwnProperty.call(message, "timeoutSeconds") && message.timeoutSeconds !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.timeoutSeconds);
+                if (message.healthyThreshold != null && $Object.hasOwnProperty.call(message, "healthyThreshold") && message.healthyThreshold !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.healthyThreshold);
+                if (message.unhealthyThreshold != null && $Object.hasOwnProperty.call(message, "unhealthyThreshold") && message.unhealthyThreshold !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.unhealthyThreshold);
+                if (message.path != null && $Object.hasOwnProperty.call(message, "path") && message.path !== "")
+                    writer.uint32(/* id 7, wireType 2 =*/58).string(message.path);
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host") && message.host !== "")
+                    writer.uint32(/* id 8, wireType 2 =*/66).string(message.host);
+                if (message.expectedStatus != null && message.expectedStatus.length)
+                    for (let i = 0; i < message.expectedStatus.length; ++i)
+                        writer.uint32(/* id 9, wireType 2 =*/74).string(message.expectedStatus[i]);
+                if (message.send != null && $Object.hasOwnProperty.call(message, "send") && message.send !== "")
+                    writer.uint32(/* id 10, wireType 2 =*/82).string(message.send);
+                if (message.expect != null && $Object.hasOwnProperty.call(message, "expect") && message.expect !== "")
+                    writer.uint32(/* id 11, wireType 2 =*/90).string(message.expect);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            HealthProbe.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.HealthProbe();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.port = value;
+                            else
+                                delete message.port;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.intervalSeconds = value;
+                            else
+                                delete message.intervalSeconds;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.timeoutSeconds = value;
+                            else
+                                delete message.timeoutSeconds;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.healthyThreshold = value;
+                            else
+                                delete message.healthyThreshold;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.unhealthyThreshold = value;
+                            else
+                                delete message.unhealthyThreshold;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.path = value;
+                            else
+                                delete message.path;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.host = value;
+                            else
+                                delete message.host;
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.expectedStatus && message.expectedStatus.length))
+                                message.expectedStatus = [];
+                            message.expectedStatus.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.send = value;
+                            else
+                                delete message.send;
+                            continue;
+                        }
+                    case 11: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.expect = value;
+                            else
+                                delete message.expect;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            HealthProbe.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (!$util.isString(message.protocol))
+                        return "protocol: string expected";
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    if (!$util.isInteger(message.port))
+                        return "port: integer expected";
+                if (message.intervalSeconds != null && $Object.hasOwnProperty.call(message, "intervalSeconds"))
+                    if (!$util.isInteger(message.intervalSeconds))
+                        return "intervalSeconds: integer expected";
+                if (message.timeoutSeconds != null && $Object.hasOwnProperty.call(message, "timeoutSeconds"))
+                    if (!$util.isInteger(message.timeoutSeconds))
+                        return "timeoutSeconds: integer expected";
+                if (message.healthyThreshold != null && $Object.hasOwnProperty.call(message, "healthyThreshold"))
+                    if (!$util.isInteger(message.healthyThreshold))
+                        return "healthyThreshold: integer expected";
+                if (message.unhealthyThreshold != null && $Object.hasOwnProperty.call(message, "unhealthyThreshold"))
+                    if (!$util.isInteger(message.unhealthyThreshold))
+                        return "unhealthyThreshold: integer expected";
+                if (message.path != null && $Object.hasOwnProperty.call(message, "path"))
+                    if (!$util.isString(message.path))
+                        return "path: string expected";
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
+                    if (!$util.isString(message.host))
+                        return "host: string expected";
+                if (message.expectedStatus != null && $Object.hasOwnProperty.call(message, "expectedStatus")) {
+                    if (!$Array.isArray(message.expectedStatus))
+                        return "expectedStatus: array expected";
+                    for (let i = 0; i < message.expectedStatus.length; ++i)
+                        if (!$util.isString(message.expectedStatus[i]))
+                            return "expectedStatus: string[] expected";
+                }
+                if (message.send != null && $Object.hasOwnProperty.call(message, "send"))
+                    if (!$util.isString(message.send))
+                        return "send: string expected";
+                if (message.expect != null && $Object.hasOwnProperty.call(message, "expect"))
+                    if (!$util.isString(message.expect))
+                        return "expect: string expected";
+                return null;
+            };
+
+            HealthProbe.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.HealthProbe)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.HealthProbe: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.HealthProbe();
+                if (object.protocol != null)
+                    if (typeof object.protocol !== "string" || object.protocol.length)
+                        message.protocol = $String(object.protocol);
+                if (object.port != null)
+                    if ($Number(object.port) !== 0)
+                        message.port = object.port >>> 0;
+                if (object.intervalSeconds != null)
+                    if ($Number(object.intervalSeconds) !== 0)
+                        message.intervalSeconds = object.intervalSeconds >>> 0;
+                if (object.timeoutSeconds != null)
+                    if ($Number(object.timeoutSeconds) !== 0)
+                        message.timeoutSeconds = object.timeoutSeconds >>> 0;
+                if (object.healthyThreshold != null)
+                    if ($Number(object.healthyThreshold) !== 0)
+                        message.healthyThreshold = object.healthyThreshold >>> 0;
+                if (object.unhealthyThreshold != null)
+                    if ($Number(object.unhealthyThreshold) !== 0)
+                        message.unhealthyThreshold = object.unhealthyThreshold >>> 0;
+                if (object.path != null)
+                    if (typeof object.path !== "string" || object.path.length)
+                        message.path = $String(object.path);
+                if (object.host != null)
+                    if (typeof object.host !== "string" || object.host.length)
+                        message.host = $String(object.host);
+                if (object.expectedStatus) {
+                    if (!$Array.isArray(object.expectedStatus))
+                        throw $TypeError(".ananta.v1.HealthProbe.expectedStatus: array expected");
+                    message.expectedStatus = $Array(object.expectedStatus.length);
+                    for (let i = 0; i < object.expectedStatus.length; ++i)
+                        message.expectedStatus[i] = $String(object.expectedStatus[i]);
+                }
+                if (object.send != null)
+                    if (typeof object.send !== "string" || object.send.length)
+                        message.send = $String(object.send);
+                if (object.expect != null)
+                    if (typeof object.expect !== "string" || object.expect.length)
+                        message.expect = $String(object.expect);
+                return message;
+            };
+
+            HealthProbe.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.expectedStatus = [];
+                if (options.defaults) {
+                    object.protocol = "";
+                    object.port = 0;
+                    object.intervalSeconds = 0;
+                    object.timeoutSeconds = 0;
+                    object.healthyThreshold = 0;
+                    object.unhealthyThreshold = 0;
+                    object.path = "";
+                    object.host = "";
+                    object.send = "";
+                    object.expect = "";
+                }
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = message.protocol;
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    object.port = message.port;
+                if (message.intervalSeconds != null && $Object.hasOwnProperty.call(message, "intervalSeconds"))
+                    object.intervalSeconds = message.intervalSeconds;
+                if (message.timeoutSeconds != null && $Object.hasOwnProperty.call(message, "timeoutSeconds"))
+                    object.timeoutSeconds = message.timeoutSeconds;
+                if (message.healthyThreshold != null && $Object.hasOwnProperty.call(message, "healthyThreshold"))
+                    object.healthyThreshold = message.healthyThreshold;
+                if (message.unhealthyThreshold != null && $Object.hasOwnProperty.call(message, "unhealthyThreshold"))
+                    object.unhealthyThreshold = message.unhealthyThreshold;
+                if (message.path != null && $Object.hasOwnProperty.call(message, "path"))
+                    object.path = message.path;
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
+                    object.host = message.host;
+                if (message.expectedStatus && message.expectedStatus.length) {
+                    object.expectedStatus = $Array(message.expectedStatus.length);
+                    for (let j = 0; j < message.expectedStatus.length; ++j)
+                        object.expectedStatus[j] = message.expectedStatus[j];
+                }
+                if (message.send != null && $Object.hasOwnProperty.call(message, "send"))
+                    object.send = message.send;
+                if (message.expect != null && $Object.hasOwnProperty.call(message, "expect"))
+                    object.expect = message.expect;
+                return object;
+            };
+
+            HealthProbe.prototype.toJSON = function() {
+                return HealthProbe.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return HealthProbe;
         })();
 
         v1.PoolMember = (function() {
@@ -16759,6 +18853,10 @@ export const ananta = $root.ananta = (() => {
             PoolMember.prototype.port = 0;
 
             PoolMember.prototype.weight = null;
+
+            PoolMember.prototype.role = "";
+
+            PoolMember.prototype.adminState = "";
 
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
@@ -16786,6 +18884,10 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.port);
                 if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
                     writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.weight);
+                if (message.role != null && $Object.hasOwnProperty.call(message, "role") && message.role !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.role);
+                if (message.adminState != null && $Object.hasOwnProperty.call(message, "adminState") && message.adminState !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.adminState);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -16844,6 +18946,24 @@ export const ananta = $root.ananta = (() => {
                             message._weight = "weight";
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.role = value;
+                            else
+                                delete message.role;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.adminState = value;
+                            else
+                                delete message.adminState;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -16880,6 +19000,12 @@ export const ananta = $root.ananta = (() => {
                     if (!$util.isInteger(message.weight))
                         return "weight: integer expected";
                 }
+                if (message.role != null && $Object.hasOwnProperty.call(message, "role"))
+                    if (!$util.isString(message.role))
+                        return "role: string expected";
+                if (message.adminState != null && $Object.hasOwnProperty.call(message, "adminState"))
+                    if (!$util.isString(message.adminState))
+                        return "adminState: string expected";
                 return null;
             };
 
@@ -16901,6 +19027,12 @@ export const ananta = $root.ananta = (() => {
                         message.port = object.port >>> 0;
                 if (object.weight != null)
                     message.weight = object.weight >>> 0;
+                if (object.role != null)
+                    if (typeof object.role !== "string" || object.role.length)
+                        message.role = $String(object.role);
+                if (object.adminState != null)
+                    if (typeof object.adminState !== "string" || object.adminState.length)
+                        message.adminState = $String(object.adminState);
                 return message;
             };
 
@@ -16915,6 +19047,8 @@ export const ananta = $root.ananta = (() => {
                 if (options.defaults) {
                     object.dip = "";
                     object.port = 0;
+                    object.role = "";
+                    object.adminState = "";
                 }
                 if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
                     object.dip = message.dip;
@@ -16922,6 +19056,10 @@ export const ananta = $root.ananta = (() => {
                     object.port = message.port;
                 if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
                     object.weight = message.weight;
+                if (message.role != null && $Object.hasOwnProperty.call(message, "role"))
+                    object.role = message.role;
+                if (message.adminState != null && $Object.hasOwnProperty.call(message, "adminState"))
+                    object.adminState = message.adminState;
                 return object;
             };
 
@@ -16937,6 +19075,8 @@ export const ananta = $root.ananta = (() => {
             const ObjectStatus = function (properties) {
                 this.snat = [];
                 this.members = [];
+                this.conditions = [];
+                this.natPorts = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -16950,6 +19090,10 @@ export const ananta = $root.ananta = (() => {
             ObjectStatus.prototype.snat = $util.emptyArray;
 
             ObjectStatus.prototype.members = $util.emptyArray;
+
+            ObjectStatus.prototype.conditions = $util.emptyArray;
+
+            ObjectStatus.prototype.natPorts = $util.emptyArray;
 
             ObjectStatus.create = function(properties) {
                 return new ObjectStatus(properties);
@@ -16972,6 +19116,12 @@ export const ananta = $root.ananta = (() => {
                 if (message.members != null && message.members.length)
                     for (let i = 0; i < message.members.length; ++i)
                         $root.ananta.v1.MemberStatus.encode(message.members[i], writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
+                if (message.conditions != null && message.conditions.length)
+                    for (let i = 0; i < message.conditions.length; ++i)
+                        $root.ananta.v1.Condition.encode(message.conditions[i], writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
+                if (message.natPorts != null && message.natPorts.length)
+                    for (let i = 0; i < message.natPorts.length; ++i)
+                        $root.ananta.v1.NatPortStatus.encode(message.natPorts[i], writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -17039,6 +19189,22 @@ export const ananta = $root.ananta = (() => {
                             message.members.push($root.ananta.v1.MemberStatus.decode(reader, reader.size(), $undefined, _depth + 1));
                             continue;
                         }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.conditions && message.conditions.length))
+                                message.conditions = [];
+                            message.conditions.push($root.ananta.v1.Condition.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.natPorts && message.natPorts.length))
+                                message.natPorts = [];
+                            message.natPorts.push($root.ananta.v1.NatPortStatus.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -17087,6 +19253,24 @@ export const ananta = $root.ananta = (() => {
                             return "members." + error;
                     }
                 }
+                if (message.conditions != null && $Object.hasOwnProperty.call(message, "conditions")) {
+                    if (!$Array.isArray(message.conditions))
+                        return "conditions: array expected";
+                    for (let i = 0; i < message.conditions.length; ++i) {
+                        let error = $root.ananta.v1.Condition.verify(message.conditions[i], _depth + 1);
+                        if (error)
+                            return "conditions." + error;
+                    }
+                }
+                if (message.natPorts != null && $Object.hasOwnProperty.call(message, "natPorts")) {
+                    if (!$Array.isArray(message.natPorts))
+                        return "natPorts: array expected";
+                    for (let i = 0; i < message.natPorts.length; ++i) {
+                        let error = $root.ananta.v1.NatPortStatus.verify(message.natPorts[i], _depth + 1);
+                        if (error)
+                            return "natPorts." + error;
+                    }
+                }
                 return null;
             };
 
@@ -17133,6 +19317,26 @@ export const ananta = $root.ananta = (() => {
                         message.members[i] = $root.ananta.v1.MemberStatus.fromObject(object.members[i], _depth + 1);
                     }
                 }
+                if (object.conditions) {
+                    if (!$Array.isArray(object.conditions))
+                        throw $TypeError(".ananta.v1.ObjectStatus.conditions: array expected");
+                    message.conditions = $Array(object.conditions.length);
+                    for (let i = 0; i < object.conditions.length; ++i) {
+                        if (!$util.isObject(object.conditions[i]))
+                            throw $TypeError(".ananta.v1.ObjectStatus.conditions: object expected");
+                        message.conditions[i] = $root.ananta.v1.Condition.fromObject(object.conditions[i], _depth + 1);
+                    }
+                }
+                if (object.natPorts) {
+                    if (!$Array.isArray(object.natPorts))
+                        throw $TypeError(".ananta.v1.ObjectStatus.natPorts: array expected");
+                    message.natPorts = $Array(object.natPorts.length);
+                    for (let i = 0; i < object.natPorts.length; ++i) {
+                        if (!$util.isObject(object.natPorts[i]))
+                            throw $TypeError(".ananta.v1.ObjectStatus.natPorts: object expected");
+                        message.natPorts[i] = $root.ananta.v1.NatPortStatus.fromObject(object.natPorts[i], _depth + 1);
+                    }
+                }
                 return message;
             };
 
@@ -17147,6 +19351,8 @@ export const ananta = $root.ananta = (() => {
                 if (options.arrays || options.defaults) {
                     object.snat = [];
                     object.members = [];
+                    object.conditions = [];
+                    object.natPorts = [];
                 }
                 if (options.defaults) {
                     object.phase = "";
@@ -17175,6 +19381,16 @@ export const ananta = $root.ananta = (() => {
                     for (let j = 0; j < message.members.length; ++j)
                         object.members[j] = $root.ananta.v1.MemberStatus.toObject(message.members[j], options, _depth + 1);
                 }
+                if (message.conditions && message.conditions.length) {
+                    object.conditions = $Array(message.conditions.length);
+                    for (let j = 0; j < message.conditions.length; ++j)
+                        object.conditions[j] = $root.ananta.v1.Condition.toObject(message.conditions[j], options, _depth + 1);
+                }
+                if (message.natPorts && message.natPorts.length) {
+                    object.natPorts = $Array(message.natPorts.length);
+                    for (let j = 0; j < message.natPorts.length; ++j)
+                        object.natPorts[j] = $root.ananta.v1.NatPortStatus.toObject(message.natPorts[j], options, _depth + 1);
+                }
                 return object;
             };
 
@@ -17183,6 +19399,386 @@ export const ananta = $root.ananta = (() => {
             };
 
             return ObjectStatus;
+        })();
+
+        v1.Condition = (function() {
+
+            const Condition = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            Condition.prototype.type = "";
+
+            Condition.prototype.status = false;
+
+            Condition.prototype.reason = "";
+
+            Condition.prototype.message = "";
+
+            Condition.create = function(properties) {
+                return new Condition(properties);
+            };
+
+            Condition.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.type != null && $Object.hasOwnProperty.call(message, "type") && message.type !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.type);
+                if (message.status != null && $Object.hasOwnProperty.call(message, "status") && message.status !== false)
+                    writer.uint32(/* id 2, wireType 0 =*/16).bool(message.status);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.reason);
+                if (message.message != null && $Object.hasOwnProperty.call(message, "message") && message.message !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.message);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            Condition.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.Condition();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.type = value;
+                            else
+                                delete message.type;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.status = value;
+                            else
+                                delete message.status;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.message = value;
+                            else
+                                delete message.message;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            Condition.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.type != null && $Object.hasOwnProperty.call(message, "type"))
+                    if (!$util.isString(message.type))
+                        return "type: string expected";
+                if (message.status != null && $Object.hasOwnProperty.call(message, "status"))
+                    if (typeof message.status !== "boolean")
+                        return "status: boolean expected";
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    if (!$util.isString(message.reason))
+                        return "reason: string expected";
+                if (message.message != null && $Object.hasOwnProperty.call(message, "message"))
+                    if (!$util.isString(message.message))
+                        return "message: string expected";
+                return null;
+            };
+
+            Condition.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.Condition)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.Condition: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.Condition();
+                if (object.type != null)
+                    if (typeof object.type !== "string" || object.type.length)
+                        message.type = $String(object.type);
+                if (object.status != null)
+                    if (object.status)
+                        message.status = $Boolean(object.status);
+                if (object.reason != null)
+                    if (typeof object.reason !== "string" || object.reason.length)
+                        message.reason = $String(object.reason);
+                if (object.message != null)
+                    if (typeof object.message !== "string" || object.message.length)
+                        message.message = $String(object.message);
+                return message;
+            };
+
+            Condition.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.type = "";
+                    object.status = false;
+                    object.reason = "";
+                    object.message = "";
+                }
+                if (message.type != null && $Object.hasOwnProperty.call(message, "type"))
+                    object.type = message.type;
+                if (message.status != null && $Object.hasOwnProperty.call(message, "status"))
+                    object.status = message.status;
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = message.reason;
+                if (message.message != null && $Object.hasOwnProperty.call(message, "message"))
+                    object.message = message.message;
+                return object;
+            };
+
+            Condition.prototype.toJSON = function() {
+                return Condition.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return Condition;
+        })();
+
+        v1.NatPortStatus = (function() {
+
+            const NatPortStatus = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            NatPortStatus.prototype.rule = "";
+
+            NatPortStatus.prototype.dip = "";
+
+            NatPortStatus.prototype.port = 0;
+
+            NatPortStatus.create = function(properties) {
+                return new NatPortStatus(properties);
+            };
+
+            NatPortStatus.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.rule != null && $Object.hasOwnProperty.call(message, "rule") && message.rule !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.rule);
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip") && message.dip !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.dip);
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port") && message.port !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.port);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            NatPortStatus.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.NatPortStatus();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.rule = value;
+                            else
+                                delete message.rule;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.dip = value;
+                            else
+                                delete message.dip;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.port = value;
+                            else
+                                delete message.port;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            NatPortStatus.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.rule != null && $Object.hasOwnProperty.call(message, "rule"))
+                    if (!$util.isString(message.rule))
+                        return "rule: string expected";
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    if (!$util.isString(message.dip))
+                        return "dip: string expected";
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    if (!$util.isInteger(message.port))
+                        return "port: integer expected";
+                return null;
+            };
+
+            NatPortStatus.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.NatPortStatus)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.NatPortStatus: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.NatPortStatus();
+                if (object.rule != null)
+                    if (typeof object.rule !== "string" || object.rule.length)
+                        message.rule = $String(object.rule);
+                if (object.dip != null)
+                    if (typeof object.dip !== "string" || object.dip.length)
+                        message.dip = $String(object.dip);
+                if (object.port != null)
+                    if ($Number(object.port) !== 0)
+                        message.port = object.port >>> 0;
+                return message;
+            };
+
+            NatPortStatus.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.rule = "";
+                    object.dip = "";
+                    object.port = 0;
+                }
+                if (message.rule != null && $Object.hasOwnProperty.call(message, "rule"))
+                    object.rule = message.rule;
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    object.dip = message.dip;
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    object.port = message.port;
+                return object;
+            };
+
+            NatPortStatus.prototype.toJSON = function() {
+                return NatPortStatus.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return NatPortStatus;
         })();
 
         v1.SnatUsage = (function() {
@@ -17436,6 +20032,10 @@ export const ananta = $root.ananta = (() => {
 
             MemberStatus.prototype.host = "";
 
+            MemberStatus.prototype.health = "";
+
+            MemberStatus.prototype.reason = "";
+
             MemberStatus.create = function(properties) {
                 return new MemberStatus(properties);
             };
@@ -17451,6 +20051,10 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 1, wireType 2 =*/10).string(message.dip);
                 if (message.host != null && $Object.hasOwnProperty.call(message, "host") && message.host !== "")
                     writer.uint32(/* id 2, wireType 2 =*/18).string(message.host);
+                if (message.health != null && $Object.hasOwnProperty.call(message, "health") && message.health !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.health);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.reason);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -17502,6 +20106,24 @@ export const ananta = $root.ananta = (() => {
                                 delete message.host;
                             continue;
                         }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.health = value;
+                            else
+                                delete message.health;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -17532,6 +20154,12 @@ export const ananta = $root.ananta = (() => {
                 if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
                     if (!$util.isString(message.host))
                         return "host: string expected";
+                if (message.health != null && $Object.hasOwnProperty.call(message, "health"))
+                    if (!$util.isString(message.health))
+                        return "health: string expected";
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    if (!$util.isString(message.reason))
+                        return "reason: string expected";
                 return null;
             };
 
@@ -17551,6 +20179,12 @@ export const ananta = $root.ananta = (() => {
                 if (object.host != null)
                     if (typeof object.host !== "string" || object.host.length)
                         message.host = $String(object.host);
+                if (object.health != null)
+                    if (typeof object.health !== "string" || object.health.length)
+                        message.health = $String(object.health);
+                if (object.reason != null)
+                    if (typeof object.reason !== "string" || object.reason.length)
+                        message.reason = $String(object.reason);
                 return message;
             };
 
@@ -17565,11 +20199,17 @@ export const ananta = $root.ananta = (() => {
                 if (options.defaults) {
                     object.dip = "";
                     object.host = "";
+                    object.health = "";
+                    object.reason = "";
                 }
                 if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
                     object.dip = message.dip;
                 if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
                     object.host = message.host;
+                if (message.health != null && $Object.hasOwnProperty.call(message, "health"))
+                    object.health = message.health;
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = message.reason;
                 return object;
             };
 
@@ -19579,6 +22219,710 @@ export const ananta = $root.ananta = (() => {
             };
 
             return DeleteResponse;
+        })();
+
+        v1.WithdrawVipRequest = (function() {
+
+            const WithdrawVipRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            WithdrawVipRequest.prototype.origin = null;
+
+            WithdrawVipRequest.prototype.tenant = "";
+
+            WithdrawVipRequest.prototype.name = "";
+
+            WithdrawVipRequest.prototype.reason = "";
+
+            WithdrawVipRequest.prototype.forSeconds = 0;
+
+            WithdrawVipRequest.create = function(properties) {
+                return new WithdrawVipRequest(properties);
+            };
+
+            WithdrawVipRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    $root.ananta.v1.Origin.encode(message.origin, writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant") && message.tenant !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.tenant);
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.name);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.reason);
+                if (message.forSeconds != null && $Object.hasOwnProperty.call(message, "forSeconds") && message.forSeconds !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.forSeconds);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            WithdrawVipRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.WithdrawVipRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            message.origin = $root.ananta.v1.Origin.decode(reader, reader.size(), $undefined, _depth + 1, message.origin);
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.tenant = value;
+                            else
+                                delete message.tenant;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.forSeconds = value;
+                            else
+                                delete message.forSeconds;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            WithdrawVipRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin")) {
+                    let error = $root.ananta.v1.Origin.verify(message.origin, _depth + 1);
+                    if (error)
+                        return "origin." + error;
+                }
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    if (!$util.isString(message.tenant))
+                        return "tenant: string expected";
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    if (!$util.isString(message.name))
+                        return "name: string expected";
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    if (!$util.isString(message.reason))
+                        return "reason: string expected";
+                if (message.forSeconds != null && $Object.hasOwnProperty.call(message, "forSeconds"))
+                    if (!$util.isInteger(message.forSeconds))
+                        return "forSeconds: integer expected";
+                return null;
+            };
+
+            WithdrawVipRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.WithdrawVipRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.WithdrawVipRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.WithdrawVipRequest();
+                if (object.origin != null) {
+                    if (!$util.isObject(object.origin))
+                        throw $TypeError(".ananta.v1.WithdrawVipRequest.origin: object expected");
+                    message.origin = $root.ananta.v1.Origin.fromObject(object.origin, _depth + 1);
+                }
+                if (object.tenant != null)
+                    if (typeof object.tenant !== "string" || object.tenant.length)
+                        message.tenant = $String(object.tenant);
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                if (object.reason != null)
+                    if (typeof object.reason !== "string" || object.reason.length)
+                        message.reason = $String(object.reason);
+                if (object.forSeconds != null)
+                    if ($Number(object.forSeconds) !== 0)
+                        message.forSeconds = object.forSeconds >>> 0;
+                return message;
+            };
+
+            WithdrawVipRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.origin = null;
+                    object.tenant = "";
+                    object.name = "";
+                    object.reason = "";
+                    object.forSeconds = 0;
+                }
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    object.origin = $root.ananta.v1.Origin.toObject(message.origin, options, _depth + 1);
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    object.tenant = message.tenant;
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = message.reason;
+                if (message.forSeconds != null && $Object.hasOwnProperty.call(message, "forSeconds"))
+                    object.forSeconds = message.forSeconds;
+                return object;
+            };
+
+            WithdrawVipRequest.prototype.toJSON = function() {
+                return WithdrawVipRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return WithdrawVipRequest;
+        })();
+
+        v1.WithdrawVipResponse = (function() {
+
+            const WithdrawVipResponse = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            WithdrawVipResponse.prototype.index = 0;
+
+            WithdrawVipResponse.create = function(properties) {
+                return new WithdrawVipResponse(properties);
+            };
+
+            WithdrawVipResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.index);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            WithdrawVipResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.WithdrawVipResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            WithdrawVipResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                return null;
+            };
+
+            WithdrawVipResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.WithdrawVipResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.WithdrawVipResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.WithdrawVipResponse();
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            WithdrawVipResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults)
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                return object;
+            };
+
+            WithdrawVipResponse.prototype.toJSON = function() {
+                return WithdrawVipResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return WithdrawVipResponse;
+        })();
+
+        v1.RestoreVipRequest = (function() {
+
+            const RestoreVipRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            RestoreVipRequest.prototype.origin = null;
+
+            RestoreVipRequest.prototype.tenant = "";
+
+            RestoreVipRequest.prototype.name = "";
+
+            RestoreVipRequest.create = function(properties) {
+                return new RestoreVipRequest(properties);
+            };
+
+            RestoreVipRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    $root.ananta.v1.Origin.encode(message.origin, writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant") && message.tenant !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.tenant);
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.name);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            RestoreVipRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.RestoreVipRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            message.origin = $root.ananta.v1.Origin.decode(reader, reader.size(), $undefined, _depth + 1, message.origin);
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.tenant = value;
+                            else
+                                delete message.tenant;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            RestoreVipRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin")) {
+                    let error = $root.ananta.v1.Origin.verify(message.origin, _depth + 1);
+                    if (error)
+                        return "origin." + error;
+                }
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    if (!$util.isString(message.tenant))
+                        return "tenant: string expected";
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    if (!$util.isString(message.name))
+                        return "name: string expected";
+                return null;
+            };
+
+            RestoreVipRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.RestoreVipRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.RestoreVipRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.RestoreVipRequest();
+                if (object.origin != null) {
+                    if (!$util.isObject(object.origin))
+                        throw $TypeError(".ananta.v1.RestoreVipRequest.origin: object expected");
+                    message.origin = $root.ananta.v1.Origin.fromObject(object.origin, _depth + 1);
+                }
+                if (object.tenant != null)
+                    if (typeof object.tenant !== "string" || object.tenant.length)
+                        message.tenant = $String(object.tenant);
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                return message;
+            };
+
+            RestoreVipRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.origin = null;
+                    object.tenant = "";
+                    object.name = "";
+                }
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    object.origin = $root.ananta.v1.Origin.toObject(message.origin, options, _depth + 1);
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    object.tenant = message.tenant;
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                return object;
+            };
+
+            RestoreVipRequest.prototype.toJSON = function() {
+                return RestoreVipRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return RestoreVipRequest;
+        })();
+
+        v1.RestoreVipResponse = (function() {
+
+            const RestoreVipResponse = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            RestoreVipResponse.prototype.index = 0;
+
+            RestoreVipResponse.create = function(properties) {
+                return new RestoreVipResponse(properties);
+            };
+
+            RestoreVipResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.index);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            RestoreVipResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.RestoreVipResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            RestoreVipResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                return null;
+            };
+
+            RestoreVipResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.RestoreVipResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.RestoreVipResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.RestoreVipResponse();
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            RestoreVipResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults)
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                return object;
+            };
+
+            RestoreVipResponse.prototype.toJSON = function() {
+                return RestoreVipResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return RestoreVipResponse;
         })();
 
         v1.WatchRequest = (function() {

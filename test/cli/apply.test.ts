@@ -123,7 +123,7 @@ describe("apply", () => {
     const broken = out.replace("port: 80", "port: 0");
     const { out: list } = await site.run("get vips -o yaml");
     expect((await site.run("apply -f -", { files: { "-": broken } })).err).toContain(
-      "<stdin>:12:13: spec.rules[0].port: 0 is not a port",
+      "<stdin>:11:13: spec.rules[0].port: 0 is not a port",
     );
     expect((await site.run("apply -f -", { files: { "-": list.replace("port: 80", "port: 0") } })).err).toMatch(
       /<stdin>:\d+:\d+: spec\.rules\[0\]\.port: 0 is not/,
@@ -224,7 +224,7 @@ describe("delete", () => {
   it("refuses to delete what is no object, or everything", async () => {
     const site = await new FakeSite("delete refuse").start();
     expect((await site.run("delete mux mux-1")).err).toBe(
-      "error: a mux cannot be deleted; only vips and backendpools can\n",
+      "error: a mux cannot be deleted; only vips, backendpools, tenants and securitygroups can\n",
     );
     expect((await site.run("delete vips")).err).toBe("error: name what to delete: ananta delete vip NAME...\n");
     expect((await site.run("delete vips")).code).toBe(2);

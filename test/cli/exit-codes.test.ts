@@ -129,7 +129,7 @@ describe("a wrong command line exits 2 and says what would be right", () => {
     { words: "get vipz", says: 'error: "vipz" is not a type; did you mean "vip"?' },
     {
       words: "get services",
-      says: 'error: "services" is not a type; use one of vips, backendpools (pools), muxes, hosts, replicas',
+      says: 'error: "services" is not a type; use one of vips, backendpools (pools), tenants, securitygroups (sg), muxes, hosts, replicas',
     },
     { words: "get vip/", says: 'error: "vip/" is not TYPE/NAME; write for example vip/web' },
     { words: "get vips -o xml", says: "Allowed choices are table, wide, json, yaml, name." },
@@ -141,7 +141,10 @@ describe("a wrong command line exits 2 and says what would be right", () => {
       words: "get vips --endpoints nowhere",
       says: 'error: --endpoints: "nowhere" is not host:port; write for example 127.0.0.1:7401,127.0.0.1:7402',
     },
-    { words: "get muxes -w", says: "error: a mux cannot be watched; only vips and backendpools can" },
+    {
+      words: "get muxes -w",
+      says: "error: a mux cannot be watched; only vips, backendpools, tenants and securitygroups can",
+    },
     { words: "get vip web -A", says: "error: a name belongs to one tenant: give --tenant, not --all-tenants" },
     { words: "flow explain sctp 1.2.3.4:1 1.2.3.4:2", says: 'error: "sctp" is not a protocol; use tcp or udp' },
     { words: "snat list --dip here", says: 'error: --dip: "here" is not an IP address' },

@@ -128,7 +128,8 @@ export class FakeSite {
     if (entry === undefined) throw new AnantaError("NOT_FOUND", `${key} does not exist`);
     const wired = wireApplyObject(entry.object);
     const members =
-      wired.backendPool?.members?.map(({ dip }, at) => ({ dip: dip ?? "", host: `host-${at + 1}` })) ?? [];
+      wired.backendPool?.members?.map(({ dip }, at) => ({ dip: dip ?? "", host: `host-${at + 1}`, health: "up" })) ??
+      [];
     const snat = wired.vip?.outbound ? [{ protocol: 6, ownedRanges: 2, freeRanges: 8_061, excludedRanges: 1 }] : [];
     return {
       ...wired,

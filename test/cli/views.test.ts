@@ -3,8 +3,9 @@ import { ananta } from "../../proto/gen/wire.js";
 import { AnantaError } from "../../core/errors.js";
 import { FakeSite } from "./fake-site.js";
 
-const TCP = ananta.v1.Protocol.PROTOCOL_TCP;
-const UDP = ananta.v1.Protocol.PROTOCOL_UDP;
+const TCP = ananta.v1.RuleProtocol.RULE_PROTOCOL_TCP;
+const SNAT_TCP = ananta.v1.Protocol.PROTOCOL_TCP;
+const UDP = ananta.v1.RuleProtocol.RULE_PROTOCOL_UDP;
 
 async function siteWithWeb(salt: string): Promise<FakeSite> {
   const site = await new FakeSite(salt).start();
@@ -28,14 +29,14 @@ async function siteWithWeb(salt: string): Promise<FakeSite> {
   );
   site.blocks = [
     {
-      block: { vip: "203.0.113.10", protocol: TCP, range: 128, count: 2 },
+      block: { vip: "203.0.113.10", protocol: SNAT_TCP, range: 128, count: 2 },
       tenant: "default",
       dip: "10.1.0.4",
       host: "host-1",
       state: "owned",
     },
     {
-      block: { vip: "203.0.113.10", protocol: TCP, range: 140, count: 1 },
+      block: { vip: "203.0.113.10", protocol: SNAT_TCP, range: 140, count: 1 },
       tenant: "default",
       dip: "10.1.0.5",
       host: "",
@@ -59,7 +60,7 @@ describe("get", () => {
       ].join("\n"),
     });
     expect((await site.run("get pools")).out).toBe(
-      "NAME   MEMBERS   HOSTED   MAX   STATUS\n" + "web    2         2/2      100   Ready\n",
+      "NAME   MEMBERS   HOSTED   UP    MAX   STATUS\n" + "web    2         2/2      2/2   100   Ready\n",
     );
   });
 
@@ -200,7 +201,9 @@ describe("describe", () => {
     expect(out).toContain(
       "Rules:\n  NAME    PROTOCOL   PORT   POOL   BACKEND-PORT\n  p80     tcp        80     web    80\n",
     );
-    expect(out).toContain("DIPs:\n  POOL   DIP        HOST\n  web    10.1.0.4   host-1\n  web    10.1.0.5   host-2\n");
+    expect(out).toContain(
+      "DIPs:\n  POOL   DIP        WEIGHT   HOST     HEALTH\n  web    10.1.0.4   100      host-1   up\n  web    10.1.0.5   0        host-2   up\n",
+    );
     expect(out).toContain(
       "  PROTOCOL   OWNED   RESTING   HELD-BY-RULES   FREE\n  tcp        2       0         1               8061\n",
     );
@@ -210,7 +213,9 @@ describe("describe", () => {
   it("shows a pool with its members and who uses it", async () => {
     const site = await siteWithWeb("describe pool");
     const { out } = await site.run("describe pool web");
-    expect(out).toContain("  10.1.0.4   the rule's   100      host-1\n  10.1.0.5   81           0        host-2\n");
+    expect(out).toContain(
+      "  10.1.0.4   the rule's   100      host-1   up\n  10.1.0.5   81           0        host-2   up\n",
+    );
     expect(out).toContain("rule p80, rule p443, rule p8080, rule p8443, outbound");
   });
 });
@@ -352,6 +357,6 @@ describe("version and explain", () => {
     const run = await site.run("explain vip.spec.outbound");
     expect(run.code).toBe(0);
     expect(run.out).toContain("Field:    Vip.spec.outbound\nType:     Object\nDefault:  none\n");
-    expect(run.out).toContain("  maxPorts   integer    1024       Most SNAT ports that one DIP may own here");
+    expect(run.out).toMatch(/maxPorts +integer +1024 +Most SNAT ports that one DIP may own here/);
   });
 });

@@ -20,6 +20,7 @@ import type { CommandResult } from "../results.js";
 import type { Host } from "../state-machine.js";
 import type { State } from "../state.js";
 import { heldByDip, orphan, takeOverHeld } from "./orphans.js";
+import { DIPS_MAX, dipsInUse } from "./limits.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";
 
 type DeclaredDip = RegisterHostCommand["dips"][number];
@@ -57,12 +58,14 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
     bootId: command.bootId,
     formerBootIds: formerBootsAfter(before, command.bootId),
     dips,
+    isExpired: false,
     registeredIndex: sameProcess ? before.registeredIndex : index,
   });
   state.fences.delete(hostId);
   if (isFirstOfEpoch) takeOverHeld(context, command.heldRanges, new Set(declaring));
   state.epoch.settle(hostId);
   state.projection.hostChanged(hostId);
+  if (before?.isExpired === true) for (const { dip } of listed) state.projection.dipChanged(dip.dipId);
   return succeed(context, {
     kind: "host-registered",
     hostId,
@@ -123,6 +126,14 @@ function findProblem(context: ApplyContext, command: RegisterHostCommand, before
       );
     }
   }
+  const fresh = command.dips.filter(({ tenant, address }) => {
+    const dip = state.dips.find(tenant, address);
+    return dip === null || (dip.hostId === null && dip.pools.size === 0);
+  });
+  if (fresh.length > 0 && dipsInUse(state) + fresh.length > DIPS_MAX) {
+    const message = `host ${command.name} brings ${fresh.length} new DIPs; a site holds at most ${DIPS_MAX}`;
+    return refuse(context, "FAILED_PRECONDITION", message, { dips: dipsInUse(state) });
+  }
   for (const block of command.heldRanges) {
     if (isRangeBlock(block)) continue;
     const message = `held ranges are ${FIRST_RANGE}..${END_RANGE - 1} of protocol 6 or 17, not ${block.range} + ${block.count} of protocol ${block.protocol}`;
@@ -151,6 +162,8 @@ function placeDips(state: State, hostId: HostId, listed: readonly Placement[], d
     state.projection.dipChanged(dip.dipId);
   }
   for (const { dip, locator } of moving) state.dips.place(dip, { hostId, locator });
+  // What was said of a DIP elsewhere, or by an agent that has ended, is not known to hold here.
+  for (const { dip } of moving) for (const pool of dip.pools) state.health.remove(pool, dip.dipId);
 }
 
 /** What is declared but not owned by the DIP it is declared for, or for a DIP that is not this host's; in order of declaration. */

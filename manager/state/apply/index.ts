@@ -6,11 +6,13 @@ import { activate } from "./activate.js";
 import { bootstrap, startReplica } from "./cluster.js";
 import { beginEpoch } from "./epoch.js";
 import { fenceHost } from "./fence.js";
+import { expireHosts, renewHosts, reportHealth } from "./health.js";
 import { registerHost } from "./hosts.js";
 import { joinMux, leaveMux, loseMux } from "./muxes.js";
 import { applyObjects, deleteObjects } from "./objects.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
 import { allocateSnat, releaseSnat } from "./snat.js";
+import { restoreVip, withdrawVip } from "./withdrawals.js";
 
 /** Executes the command unless its origin says that it was, or may have been, executed before. */
 export function applySubmitted(context: ApplyContext, { origin, command }: SubmittedCommand): CommandResult {
@@ -71,6 +73,16 @@ function applyRare(context: ApplyContext, command: RareCommand): CommandResult {
       return deleteObjects(context, command);
     case "activate":
       return activate(context, command);
+    case "withdraw-vip":
+      return withdrawVip(context, command);
+    case "restore-vip":
+      return restoreVip(context, command);
+    case "report-health":
+      return reportHealth(context, command);
+    case "expire-hosts":
+      return expireHosts(context, command);
+    case "renew-hosts":
+      return renewHosts(context, command);
     case "register-host":
       return registerHost(context, command);
     case "join-mux":

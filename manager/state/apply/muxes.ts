@@ -1,8 +1,10 @@
 /** MUXes come and go (DESIGN §2, "Live MUX"). */
+import { familyOf } from "../../../core/address.js";
 import type { JoinMuxCommand, LeaveMuxCommand, LoseMuxCommand } from "../commands.js";
 import { formerBootsAfter } from "../former-boots.js";
 import type { CommandResult } from "../results.js";
 import type { Mux } from "../state-machine.js";
+import type { State } from "../state.js";
 import { type ApplyContext, nothing, refuse, succeed } from "./outcome.js";
 
 /** A MUX that could not hold what is already configured and granted would never have it in force: it is refused. */
@@ -34,7 +36,12 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
       `outer address ${command.address} is the VIP ${vip.ref.tenant}/${vip.ref.name}`,
     );
   }
-  const { rules, snatRanges } = command.capacity;
+  const { rules, snatRanges, ipv6 } = command.capacity;
+  const modern = ipv6 === true ? null : firstIpv6(state);
+  if (modern !== null) {
+    const message = `MUX ${command.name} forwards IPv4 only, and VIP ${modern} is an IPv6 address`;
+    return refuse(context, "FAILED_PRECONDITION", message, { mux: command.name });
+  }
   if (rules < state.objects.ruleCount || snatRanges < state.snat.ownedTotal) {
     const message =
       `the tables of MUX ${command.name} hold ${rules} rules and ${snatRanges} SNAT ranges;` +
@@ -51,13 +58,18 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
     bootId: command.bootId,
     formerBootIds: formerBootsAfter(before, command.bootId),
     address: command.address,
-    capacity: { rules, snatRanges },
+    capacity: command.capacity,
     state: "live",
     joinedIndex: context.index,
   };
   state.muxes.put(mux);
   state.projection.muxesChanged();
   return succeed(context, { kind: "mux-joined", muxId: mux.muxId, incarnation: mux.incarnation });
+}
+
+function firstIpv6(state: State): string | null {
+  for (const { spec } of state.objects.allVips()) if (familyOf(spec.address) === "ipv6") return spec.address;
+  return null;
 }
 
 export function leaveMux(context: ApplyContext, command: LeaveMuxCommand): CommandResult {

@@ -4,14 +4,20 @@
  *
  * Referential integrity, after every command: (R1) a pool that a VIP's spec names exists in its tenant and is not being
  * deleted. (R2) An address is that of one VIP, and then of no DIP. (R3) No rule's port lies in a range that is owned or
- * rests. (R4) The rules fit the tables of the smallest live MUX.
+ * rests. (R4) The rules fit the tables of the smallest live MUX. (R5) What a VIP promises the members of its pools can be
+ * kept: minimum ports, a port of inbound NAT. (R6) Security groups that are named exist. (R7) A tenant keeps to its limits.
  */
+import { assertNever } from "../../../core/assert.js";
 import type { ApplyObject } from "../commands.js";
+import type { ObjectSpec } from "../objects.js";
 import type { State } from "../state.js";
-import { isVip, versionsOf } from "../vip-map.js";
+import { isVip, ruleRows, versionsOf } from "../vip-map.js";
 import { type CheckedObject, ObjectRequest } from "./object-request.js";
+import { checkLimits } from "./limits.js";
+import { checkPromises } from "./outbound-checks.js";
 import { checkPool } from "./pool-checks.js";
 import type { Problems } from "./problems.js";
+import { checkGroup, checkTenant, checkTenantLimits } from "./tenant-checks.js";
 import { checkVip } from "./vip-checks.js";
 
 /** Finds all problems of a request; where there are none, the result says what is to be stored. */
@@ -25,11 +31,28 @@ export function checkObjects(
     checkStored(request, object);
     const { ref, object: wanted } = object.request;
     if (!object.isChanged || wanted.kind !== ref.kind) continue;
-    if (wanted.kind === "BackendPool") checkPool(request, object, wanted.spec);
-    else checkVip(request, object, wanted.spec);
+    checkSpec(request, object, wanted);
   }
   checkCapacity(request);
+  checkLimits(request);
+  checkTenantLimits(request);
+  checkPromises(request);
   return request.checked;
+}
+
+function checkSpec(request: ObjectRequest, object: CheckedObject, wanted: ObjectSpec): void {
+  switch (wanted.kind) {
+    case "Tenant":
+      return checkTenant(request, object, wanted.spec);
+    case "SecurityGroup":
+      return checkGroup(request, object, wanted.spec);
+    case "BackendPool":
+      return checkPool(request, object, wanted.spec);
+    case "Vip":
+      return checkVip(request, object, wanted.spec);
+    default:
+      assertNever(wanted);
+  }
 }
 
 function checkStored(request: ObjectRequest, object: CheckedObject): void {
@@ -59,8 +82,11 @@ function checkCapacity(request: ObjectRequest): void {
     const { before, request: wanted } = object;
     if (wanted.object.kind !== "Vip" || !object.isChanged) continue;
     const stored = before !== null && isVip(before) ? before : null;
-    const heldBefore = stored === null ? 0 : Math.max(...versionsOf(stored).map((spec) => spec.rules.length));
-    const heldAfter = Math.max(wanted.object.spec.rules.length, stored?.active?.rules.length ?? 0);
+    const heldBefore = stored === null ? 0 : Math.max(...versionsOf(stored).map(ruleRows));
+    const heldAfter = Math.max(
+      ruleRows(wanted.object.spec),
+      stored === null || stored.active === null ? 0 : ruleRows(stored.active),
+    );
     rules += heldAfter - heldBefore;
     if (heldAfter > heldBefore) last = object;
   }

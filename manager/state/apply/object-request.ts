@@ -19,7 +19,7 @@ export interface CheckedObject {
 
 /** "VIP default/web" */
 export const displayName = ({ kind, tenant, name }: ObjectRef): string =>
-  `${kind === "Vip" ? "VIP" : "BackendPool"} ${tenant}/${name}`;
+  kind === "Tenant" ? `Tenant ${name}` : `${kind === "Vip" ? "VIP" : kind} ${tenant}/${name}`;
 
 export const isInteger = (value: number, min: number, max: number): boolean =>
   Number.isInteger(value) && value >= min && value <= max;

@@ -3,15 +3,16 @@ import type { LogIndex, PoolId, VipId } from "../../../core/brands.js";
 import type { ApplyObject, ApplyObjectsCommand, DeleteObjectsCommand } from "../commands.js";
 import { storeObject } from "../configuration.js";
 import { isEqual } from "../equal.js";
-import { type AnyStoredObject, type ObjectRef, objectKey } from "../objects.js";
+import { type AnyStoredObject, OBJECT_KINDS, objectKey } from "../objects.js";
 import { byText } from "../order.js";
 import type { CommandResult, ObjectOutcome } from "../results.js";
 import type { State } from "../state.js";
-import { isPool, isVip, poolNames } from "../vip-map.js";
+import { isGroup, isPool, isTenant, isVip } from "../vip-map.js";
 import { checkObjects } from "./object-checks.js";
 import { type CheckedObject, displayName } from "./object-request.js";
 import { type ApplyContext, type Refusal, succeed } from "./outcome.js";
 import { Problems } from "./problems.js";
+import { usersThatStay } from "./users.js";
 
 /** Why the command would be refused now, or null. */
 export function checkObjectCommand(
@@ -28,9 +29,9 @@ export function applyObjects(context: ApplyContext, command: ApplyObjectsCommand
   const problems = new Problems();
   const checked = checkObjects(context.state, command.objects, problems);
   if (problems.any) return problems.refusal(context);
-  // Pools first: a VIP may name a pool that comes after it in the request.
-  for (const object of checked) if (object.request.ref.kind === "BackendPool") store(context, object);
-  for (const object of checked) if (object.request.ref.kind === "Vip") store(context, object);
+  // What is named first: a VIP may name a pool that comes after it in the request.
+  for (const kind of OBJECT_KINDS)
+    for (const object of checked) if (object.request.ref.kind === kind) store(context, object);
   const objects = checked.map(({ request, before, isChanged }): ObjectOutcome => {
     const generation = context.state.objects.get(request.ref)?.generation ?? 0;
     return {
@@ -58,10 +59,18 @@ function created(context: ApplyContext, { ref, labels, object }: ApplyObject): A
     activeIndex: 0 as LogIndex,
     deleting: false,
   };
+  if (object.kind === "Tenant") return { ...common, ref: { ...ref, kind: object.kind }, spec: object.spec };
+  if (object.kind === "SecurityGroup") return { ...common, ref: { ...ref, kind: object.kind }, spec: object.spec };
   if (object.kind === "BackendPool") {
     return { ...common, ref: { ...ref, kind: object.kind }, spec: object.spec, poolId: objects.nextPoolId++ as PoolId };
   }
-  return { ...common, ref: { ...ref, kind: object.kind }, spec: object.spec, vipId: objects.nextVipId++ as VipId };
+  return {
+    ...common,
+    ref: { ...ref, kind: object.kind },
+    spec: object.spec,
+    vipId: objects.nextVipId++ as VipId,
+    natPorts: [],
+  };
 }
 
 /** New labels alone prepare nothing: `updatedIndex` stays. */
@@ -72,6 +81,10 @@ function configured(before: AnyStoredObject, { labels, object }: ApplyObject, in
     generation: before.generation + 1,
     updatedIndex: sameSpec ? before.updatedIndex : index,
   };
+  if (isTenant(before) && object.kind === "Tenant")
+    return { ...before, ...change, spec: sameSpec ? before.spec : object.spec };
+  if (isGroup(before) && object.kind === "SecurityGroup")
+    return { ...before, ...change, spec: sameSpec ? before.spec : object.spec };
   if (isPool(before) && object.kind === "BackendPool")
     return { ...before, ...change, spec: sameSpec ? before.spec : object.spec };
   if (isVip(before) && object.kind === "Vip")
@@ -128,15 +141,4 @@ function checkDeletion(
     going.set(objectKey(ref), object);
   });
   return going;
-}
-
-/** VIPs whose spec names the pool and that are neither being deleted nor deleted by this request. */
-function usersThatStay(state: State, object: AnyStoredObject, requested: ReadonlySet<string>): readonly ObjectRef[] {
-  if (!isPool(object)) return [];
-  return state.objects
-    .usersOf(object.poolId)
-    .filter(
-      (vip) => !vip.deleting && !requested.has(objectKey(vip.ref)) && poolNames(vip.spec).includes(object.ref.name),
-    )
-    .map((vip) => vip.ref);
 }

@@ -4,6 +4,7 @@ import type { IpAddress } from "../../../core/brands.js";
 import { type BackendPoolSpec, type PoolMember, objectKey } from "../objects.js";
 import { isPool } from "../vip-map.js";
 import { type CheckedObject, type ObjectRequest, displayName, isInteger } from "./object-request.js";
+import { checkGroupNames } from "./tenant-checks.js";
 
 /** Contract of `BackendPoolSpec`: the Maglev table has at least 100 slots per member, and at most 65,537. */
 const MAX_MEMBERS = 655;
@@ -30,6 +31,9 @@ export function checkPool(request: ObjectRequest, object: CheckedObject, spec: B
       `${spec.members.length} members exceed maxMembers ${spec.maxMembers}`,
     );
   }
+  if (!isInteger(spec.failoverPercent, 0, 100))
+    request.add(object, "INVALID_ARGUMENT", "spec.failoverPercent", `a share is 0 to 100, not ${spec.failoverPercent}`);
+  checkGroupNames(request, object, spec.securityGroups);
   const seen = new Map<IpAddress, number>();
   spec.members.forEach((member, at) => checkMember(request, object, member, at, seen));
   const family = oneFamily(spec);

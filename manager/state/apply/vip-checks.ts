@@ -2,16 +2,20 @@
 import { familyOf } from "../../../core/address.js";
 import type { DipRecord } from "../dip-table.js";
 import { type ObjectRef, type VipSpec, objectKey } from "../objects.js";
-import { PORTS_PER_RANGE, RANGES_PER_SPACE, formatBlock, rangeOfPort } from "../port-ranges.js";
+import { PORTS_PER_RANGE, RANGES_PER_SPACE, type SnatProtocol, formatBlock, rangeOfPort } from "../port-ranges.js";
 import { RANGE_OWNED, RANGE_QUARANTINED } from "../port-space.js";
-import { isVip, protocolNumber, versionsOf } from "../vip-map.js";
+import { parsePorts } from "../port-text.js";
+import { isVip, protocolNumber, protocolsOf, versionsOf } from "../vip-map.js";
 import { type CheckedObject, type ObjectRequest, displayName, isInteger } from "./object-request.js";
+import { checkGroupNames } from "./tenant-checks.js";
 
 /** Names offered to someone who misspelt one. */
 const NAMES_OFFERED_MAX = 10;
 
 export function checkVip(request: ObjectRequest, object: CheckedObject, spec: VipSpec): void {
   checkAddress(request, object, spec);
+  checkFamily(request, object, spec);
+  checkGroupNames(request, object, spec.securityGroups);
   const ports = new Map<string, string>();
   const names = new Set<string>();
   spec.rules.forEach((rule, at) => {
@@ -19,19 +23,17 @@ export function checkVip(request: ObjectRequest, object: CheckedObject, spec: Vi
     if (names.has(rule.name))
       request.add(object, "INVALID_ARGUMENT", `${path}.name`, `two rules are named "${rule.name}"`);
     names.add(rule.name);
-    const key = `${rule.protocol}/${rule.port}`;
-    const twin = ports.get(key);
-    if (twin !== undefined) {
-      request.add(
-        object,
-        "INVALID_ARGUMENT",
-        `${path}.port`,
-        `rules "${twin}" and "${rule.name}" both take ${rule.protocol} port ${rule.port}`,
-      );
+    for (const protocol of protocolsOf(rule.protocol)) {
+      const key = `${protocol}/${rule.port}`;
+      const twin = ports.get(key);
+      if (twin !== undefined) {
+        const what = `rules "${twin}" and "${rule.name}" both take ${rule.protocol} port ${rule.port}`;
+        request.add(object, "INVALID_ARGUMENT", `${path}.port`, what);
+      }
+      ports.set(key, rule.name);
     }
-    ports.set(key, rule.name);
     for (const field of ["port", "backendPort"] as const) {
-      if (isInteger(rule[field], 1, 65_535)) continue;
+      if (rule.protocol === "all" ? rule[field] === 0 : isInteger(rule[field], 1, 65_535)) continue;
       request.add(
         object,
         "INVALID_ARGUMENT",
@@ -42,7 +44,50 @@ export function checkVip(request: ObjectRequest, object: CheckedObject, spec: Vi
     checkPoolName(request, object, `${path}.pool`, `rule "${rule.name}"`, rule.pool, spec);
     checkRuleRange(request, object, `${path}.port`, spec, at);
   });
+  checkInboundNat(request, object, spec, names, ports);
   checkOutbound(request, object, spec);
+}
+
+/** A MUX that can't forward the family would never have the VIP in force, and hold up everything after it. */
+function checkFamily(request: ObjectRequest, object: CheckedObject, spec: VipSpec): void {
+  if (familyOf(spec.address) === "ipv4") return;
+  const old = request.state.muxes.all().find((mux) => mux.state === "live" && mux.capacity.ipv6 !== true);
+  if (old === undefined) return;
+  const what = `${spec.address} is an IPv6 address, and the live MUX ${old.name} forwards IPv4 only`;
+  request.add(object, "FAILED_PRECONDITION", "spec.address", what);
+}
+
+function checkInboundNat(
+  request: ObjectRequest,
+  object: CheckedObject,
+  spec: VipSpec,
+  names: Set<string>,
+  ports: Map<string, string>,
+): void {
+  spec.inboundNat.forEach((nat, at) => {
+    const path = `spec.inboundNat[${at}]`;
+    if (names.has(nat.name))
+      request.add(object, "INVALID_ARGUMENT", `${path}.name`, `two rules are named "${nat.name}"`);
+    names.add(nat.name);
+    const span = parsePorts(nat.ports);
+    if (span === null) {
+      const what = `"${nat.ports}" is not a range of ports; write 50000-50099`;
+      request.add(object, "INVALID_ARGUMENT", `${path}.ports`, what);
+      return;
+    }
+    for (let port = span.first; port <= span.last; port++) {
+      const key = `${protocolNumber(nat.protocol)}/${port}`;
+      const twin = ports.get(key);
+      if (twin !== undefined) {
+        const what = `"${twin}" and "${nat.name}" both take ${nat.protocol} port ${port}`;
+        request.add(object, "INVALID_ARGUMENT", `${path}.ports`, what);
+        break;
+      }
+      ports.set(key, nat.name);
+    }
+    checkPoolName(request, object, `${path}.pool`, `inbound NAT "${nat.name}"`, nat.pool, spec);
+    checkRange(request, object, `${path}.ports`, `inbound NAT "${nat.name}"`, spec, protocolNumber(nat.protocol), span);
+  });
 }
 
 function checkAddress(request: ObjectRequest, object: CheckedObject, spec: VipSpec): void {
@@ -90,7 +135,16 @@ function checkOutbound(request: ObjectRequest, object: CheckedObject, { outbound
       request.add(object, "INVALID_ARGUMENT", path, `outbound names pool "${pool}" twice`);
     checkPoolName(request, object, path, "outbound", pool, { ...rest, outbound });
   });
-  const { maxPorts } = outbound;
+  if (rest.rules.some((rule) => rule.protocol === "all")) {
+    const what =
+      "an all-port rule and outbound may not share a VIP: replies to SNAT come to its ports; use a second VIP";
+    request.add(object, "INVALID_ARGUMENT", "spec.outbound", what);
+  }
+  const { maxPorts, minPorts } = outbound;
+  if (minPorts > maxPorts || minPorts % PORTS_PER_RANGE !== 0) {
+    const what = `minPorts is a multiple of ${PORTS_PER_RANGE} up to maxPorts ${maxPorts}, not ${minPorts}`;
+    request.add(object, "INVALID_ARGUMENT", "spec.outbound.minPorts", what);
+  }
   if (isInteger(maxPorts, PORTS_PER_RANGE, RANGES_PER_SPACE * PORTS_PER_RANGE) && maxPorts % PORTS_PER_RANGE === 0)
     return;
   const what = `maxPorts is a multiple of ${PORTS_PER_RANGE} in ${PORTS_PER_RANGE}..${RANGES_PER_SPACE * PORTS_PER_RANGE}, not ${maxPorts}`;
@@ -147,16 +201,33 @@ function offerNames(request: ObjectRequest, tenant: string): string {
 /** (R3) */
 function checkRuleRange(request: ObjectRequest, object: CheckedObject, path: string, spec: VipSpec, at: number): void {
   const rule = spec.rules[at];
-  if (rule === undefined) return;
-  const protocol = protocolNumber(rule.protocol);
-  const range = rangeOfPort(rule.port);
+  if (rule === undefined || rule.port === 0) return;
+  const span = { first: rule.port, last: rule.port };
+  for (const protocol of protocolsOf(rule.protocol))
+    if (protocol !== 0) checkRange(request, object, path, `rule "${rule.name}"`, spec, protocol, span);
+}
+
+function checkRange(
+  request: ObjectRequest,
+  object: CheckedObject,
+  path: string,
+  who: string,
+  spec: VipSpec,
+  protocol: SnatProtocol,
+  { first, last }: { readonly first: number; readonly last: number },
+): void {
   const space = request.state.snat.space(spec.address, protocol);
-  const rangeState = space?.stateOf(range);
-  if (space === null || (rangeState !== RANGE_OWNED && rangeState !== RANGE_QUARANTINED)) return;
-  const dip = request.state.dips.must(space.ownerOf(range));
-  const host = dip.hostId === null ? "" : ` of host ${request.state.hosts.must(dip.hostId).name}`;
-  const block = formatBlock({ vip: spec.address, protocol, range, count: 1 });
-  const holds = rangeState === RANGE_OWNED ? "owns" : "had until a moment ago, and that rest now,";
-  const what = `rule "${rule.name}" takes port ${rule.port}, but DIP ${dip.tenant}/${dip.address}${host} ${holds} the SNAT ports ${block}`;
-  request.add(object, "FAILED_PRECONDITION", path, what);
+  if (space === null) return;
+  for (let range = rangeOfPort(first); range <= rangeOfPort(last); range++) {
+    const rangeState = space.stateOf(range);
+    if (rangeState !== RANGE_OWNED && rangeState !== RANGE_QUARANTINED) continue;
+    const dip = request.state.dips.must(space.ownerOf(range));
+    const host = dip.hostId === null ? "" : ` of host ${request.state.hosts.must(dip.hostId).name}`;
+    const block = formatBlock({ vip: spec.address, protocol, range, count: 1 });
+    const holds = rangeState === RANGE_OWNED ? "owns" : "had until a moment ago, and that rest now,";
+    const port = Math.max(first, range * PORTS_PER_RANGE);
+    const what = `${who} takes port ${port}, but DIP ${dip.tenant}/${dip.address}${host} ${holds} the SNAT ports ${block}`;
+    request.add(object, "FAILED_PRECONDITION", path, what);
+    return;
+  }
 }

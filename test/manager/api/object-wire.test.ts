@@ -2,16 +2,12 @@ import { describe, expect, it } from "vitest";
 import type { DipId, HostId, IpAddress, LogIndex, PoolId, Port, VipId } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
 import { validateDocument } from "../../../manager/api/object-schema.js";
-import {
-  documentFromWire,
-  objectsFromWire,
-  wireApplyObject,
-  wireObject,
-  wireObjects,
-} from "../../../manager/api/wire-objects.js";
+import { wireObject, wireObjects } from "../../../manager/api/object-status.js";
+import { documentFromWire, objectsFromWire, wireApplyObject } from "../../../manager/api/wire-objects.js";
 import type { AnyStoredObject } from "../../../manager/state/objects.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { ananta } from "../../../proto/gen/wire.js";
+import { memberSpec, poolSpec } from "../state/specs.js";
 
 /** There and back, as bytes. */
 const travel = (object: ananta.v1.Object.$Properties): ananta.v1.Object =>
@@ -53,7 +49,7 @@ describe("objects on the wire", () => {
   it("carry everything of a document there and back", () => {
     for (const document of [VIP, POOL]) {
       const wired = travel(wireApplyObject(applyObject(document)));
-      expect(documentFromWire(wired)).toEqual(document);
+      expect(documentFromWire(wired)).toMatchObject(document);
       expect(objectsFromWire([wired])).toEqual([applyObject(document)]);
     }
   });
@@ -63,7 +59,7 @@ describe("objects on the wire", () => {
       metadata: { name: "web" },
       vip: {
         address: "203.0.113.10",
-        rules: [{ name: "http", protocol: ananta.v1.Protocol.PROTOCOL_TCP, port: 80, pool: "web" }],
+        rules: [{ name: "http", protocol: ananta.v1.RuleProtocol.RULE_PROTOCOL_TCP, port: 80, pool: "web" }],
         outbound: { pools: ["web"] },
       },
     });
@@ -89,7 +85,7 @@ describe("objects on the wire", () => {
         metadata: { name: "web" },
         vip: {
           address: "203.0.113.10",
-          rules: [{ name: "http", protocol: ananta.v1.Protocol.PROTOCOL_TCP, port: 70_000, pool: "web" }],
+          rules: [{ name: "http", protocol: ananta.v1.RuleProtocol.RULE_PROTOCOL_TCP, port: 70_000, pool: "web" }],
         },
       }),
       travel({ metadata: { name: "empty" } }),
@@ -105,7 +101,7 @@ describe("objects on the wire", () => {
     const error = caught as AnantaError;
     expect(error.code).toBe("INVALID_ARGUMENT");
     expect(error.message).toBe(
-      "objects[0] spec.rules[0].port: 70000 is not a port; use 1 to 65535; objects[1] kind: missing; use Vip or BackendPool",
+      "objects[0] spec.rules[0].port: 70000 is not a port; use 1 to 65535; objects[1] kind: missing; use Vip, BackendPool, Tenant or SecurityGroup",
     );
     expect(JSON.parse(String(error.facts["problems"]))).toEqual([
       {
@@ -114,7 +110,12 @@ describe("objects on the wire", () => {
         message: "70000 is not a port; use 1 to 65535",
         code: "INVALID_ARGUMENT",
       },
-      { object: 1, path: "kind", message: "missing; use Vip or BackendPool", code: "INVALID_ARGUMENT" },
+      {
+        object: 1,
+        path: "kind",
+        message: "missing; use Vip, BackendPool, Tenant or SecurityGroup",
+        code: "INVALID_ARGUMENT",
+      },
     ]);
     expect(error.facts["problemCount"]).toBe(2);
   });
@@ -124,10 +125,10 @@ describe("objects on the wire", () => {
       metadata: { name: "web" },
       vip: {
         address: "203.0.113.10",
-        rules: [{ name: "x", protocol: 132 as unknown as ananta.v1.Protocol, port: 80, pool: "web" }],
+        rules: [{ name: "x", protocol: 132 as unknown as ananta.v1.RuleProtocol, port: 80, pool: "web" }],
       },
     };
-    expect(() => objectsFromWire([wired])).toThrow("132 is not a protocol; use tcp or udp");
+    expect(() => objectsFromWire([wired])).toThrow("132 is not a protocol; use tcp, udp, tcp_udp or all");
   });
 });
 
@@ -137,7 +138,10 @@ describe("the status of a stored object", () => {
       { vip: "203.0.113.10" as IpAddress, protocol: 6, owned: 3, quarantined: 2, excluded: 1, free: 8058 },
       { vip: "203.0.113.99" as IpAddress, protocol: 6, owned: 9, quarantined: 0, excluded: 0, free: 8055 },
     ],
-    hosts: () => [{ name: "host-1", dips: [1 as DipId], hostId: 1 as HostId }],
+    muxes: () => [{ state: "live" }],
+    withdrawal: () => null,
+    memberHealth: () => null,
+    hosts: () => [{ name: "host-1", dips: [1 as DipId], hostId: 1 as HostId, isExpired: false }],
     dip: () => ({ dipId: 1 as DipId, tenant: "shop", address: "10.1.0.4" as IpAddress }),
   } as unknown as StateMachine;
 
@@ -153,7 +157,7 @@ describe("the status of a stored object", () => {
       updatedIndex: 10 as LogIndex,
       activeIndex: 11 as LogIndex,
       deleting: false,
-      ...(ref.kind === "Vip" ? { vipId: 1 as VipId } : { poolId: 1 as PoolId }),
+      ...(ref.kind === "Vip" ? { vipId: 1 as VipId, natPorts: [] } : { poolId: 1 as PoolId }),
       ...change,
     } as AnyStoredObject;
   };
@@ -172,7 +176,7 @@ describe("the status of a stored object", () => {
     const [vip, pool] = wireObjects([stored(VIP), stored(POOL)], state, 11).map((object) =>
       documentFromWire(travel(object)),
     );
-    expect(vip).toEqual({
+    expect(vip).toMatchObject({
       ...VIP,
       status: {
         phase: "Ready",
@@ -197,18 +201,24 @@ describe("the status of a stored object", () => {
     expect(documentFromWire(travel(wireObject(stored(plain), state, 11)))["status"]).toEqual({
       phase: "Ready",
       updatedIndex: 10,
+      conditions: [
+        { type: "Ready", status: true },
+        { type: "Announced", status: true },
+      ],
     });
   });
 
   it("keeps a member's port of 0 out of the document", () => {
-    const member = { dip: "10.1.0.4" as IpAddress, port: 0 as Port, weight: 100 };
+    const member = memberSpec({ dip: "10.1.0.4" as IpAddress, port: 0 as Port, weight: 100 });
     const wired = wireApplyObject({
       ...applyObject(POOL),
-      object: { kind: "BackendPool", spec: { members: [member], maxMembers: 1 } },
+      object: { kind: "BackendPool", spec: poolSpec({ members: [member], maxMembers: 1 }) },
     });
     expect(documentFromWire(travel(wired))["spec"]).toEqual({
-      members: [{ dip: "10.1.0.4", weight: 100 }],
+      members: [{ dip: "10.1.0.4", weight: 100, role: "primary", adminState: "none" }],
       maxMembers: 1,
+      allDown: "drop",
+      tcpOnDown: "persist",
     });
   });
 });

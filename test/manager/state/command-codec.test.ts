@@ -1,6 +1,6 @@
 /** Command batches as bytes of the log. */
 import { expect, test } from "vitest";
-import type { DipId, HostId, LogIndex, MuxId, NodeId } from "../../../core/brands.js";
+import type { DipId, HostId, LogIndex, MuxId, NodeId, PoolId } from "../../../core/brands.js";
 import {
   COMMAND_FORMAT_VERSION,
   beginEpoch,
@@ -39,6 +39,23 @@ const EVERY_KIND: { readonly [Kind in Command["kind"]]: Command & { readonly kin
   "delete-objects": { kind: "delete-objects", objects: [{ ref: poolRef("p"), expectedGeneration: null }] },
   activate: { kind: "activate", upToIndex: 9 as LogIndex },
   "register-host": registerHost("h", ["10.0.0.1@192.0.2.1"], [held("10.0.0.1", "198.51.100.1/17:1024-1039")]) as never,
+  "withdraw-vip": {
+    kind: "withdraw-vip",
+    tenant: "default",
+    name: "v",
+    reason: "SYN flood",
+    forSeconds: 60,
+    isOverload: true,
+  },
+  "restore-vip": { kind: "restore-vip", tenant: "default", name: "v" },
+  "report-health": {
+    kind: "report-health",
+    hostId: 3 as HostId,
+    incarnation: 4,
+    transitions: [{ poolId: 2 as PoolId, dipId: 5 as DipId, healthy: false, reason: "connection refused" }],
+  },
+  "expire-hosts": { kind: "expire-hosts", hosts: [{ hostId: 3 as HostId, incarnation: 4 }] },
+  "renew-hosts": { kind: "renew-hosts", hosts: [] },
   "join-mux": { kind: "join-mux", name: "m", bootId: "b", address: ip("192.0.2.1"), capacity: LARGE },
   "leave-mux": { kind: "leave-mux", muxId: 1 as MuxId, incarnation: 2 },
   "lose-mux": { kind: "lose-mux", muxId: 1 as MuxId, incarnation: 2 },
@@ -62,11 +79,11 @@ test("equal batches give equal bytes, also after a round trip", () => {
 test("the first byte is the format version, and an unknown one is a typed error", () => {
   const bytes = encodeBatch(batchOf());
   expect(bytes[0]).toBe(COMMAND_FORMAT_VERSION);
-  bytes[0] = 2;
+  bytes[0] = 1;
   expect(() => decodeBatch(bytes)).toThrow(
-    expect.objectContaining({ code: "UNIMPLEMENTED", facts: { formatVersion: 2 } }),
+    expect.objectContaining({ code: "UNIMPLEMENTED", facts: { formatVersion: 1 } }),
   );
-  expect(() => encodeBatch({ ...batchOf(), formatVersion: 2 })).toThrow(
+  expect(() => encodeBatch({ ...batchOf(), formatVersion: 1 })).toThrow(
     expect.objectContaining({ code: "UNIMPLEMENTED" }),
   );
 });
@@ -86,19 +103,19 @@ test.each([
   ["no port", '[0,0,0,[["allocate-snat",1,1,1,6,0]]]'],
   ["ICMP", '[0,0,0,[["allocate-snat",1,1,1,1,8]]]'],
   ["a range below 1024", '[0,0,0,[["release-snat",1,1,1,[["198.51.100.1",6,127,1]]]]]'],
-  ["an address that is not canonical", '[0,0,0,[["join-mux","m","b","2001:DB8::1",1,1]]]'],
-  ["a name that is no label", '[0,0,0,[["join-mux","Mux_1","b","192.0.2.1",1,1]]]'],
+  ["an address that is not canonical", '[0,0,0,[["join-mux","m","b","2001:DB8::1",1,1,0]]]'],
+  ["a name that is no label", '[0,0,0,[["join-mux","Mux_1","b","192.0.2.1",1,1,0]]]'],
   ["a replica 0", '[0,0,0,[["start-replica",0,"b"]]]'],
   [
-    "a rule at port 0",
-    '[0,0,0,[["apply-objects",[[["Vip","t","v"],{},"Vip",["192.0.2.1",[["r","tcp",0,"p",1]],null],null]]]]]',
+    "a rule at port 70000",
+    '[0,0,0,[["apply-objects",[[["Vip","t","v"],{},"Vip",{"address":"192.0.2.1","rules":[{"name":"r","protocol":"tcp","port":70000}]},null]]]]]',
   ],
   [
     "labels that are no texts",
     '[0,0,0,[["apply-objects",[[["BackendPool","t","p"],{"a":1},"BackendPool",[1,[]],null]]]]]',
   ],
 ])("%s is refused as malformed", (_, json) => {
-  const bytes = new TextEncoder().encode(json === "" ? "" : `\u0001${json}`);
+  const bytes = new TextEncoder().encode(json === "" ? "" : String.fromCharCode(COMMAND_FORMAT_VERSION) + json);
   expect(() => decodeBatch(bytes)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
 });
 

@@ -23,8 +23,9 @@ import {
   encodeBatch,
 } from "../../../manager/state/index.js";
 import { assertInvariants } from "../../../manager/state/invariants.js";
-import type { ObjectRef, PoolMember, VipRule, VipSpec } from "../../../manager/state/objects.js";
+import type { BackendPoolSpec, ObjectRef, PoolMember, VipRule, VipSpec } from "../../../manager/state/objects.js";
 import type { AppliedBatch, CommandResult, CommandValue } from "../../../manager/state/results.js";
+import { memberSpec, outboundSpec, poolSpec, ruleSpec, vipSpec } from "./specs.js";
 
 // Every step checks the whole state, which takes a moment when all ports of a VIP are owned.
 vi.setConfig({ testTimeout: 60_000 });
@@ -43,10 +44,11 @@ export const vipRef = (name: string, tenant = "default"): ObjectRef => ({ kind: 
 /** "10.0.0.1", "10.0.0.2:8080" or "10.0.0.3*50" (weight). */
 export function member(text: string): PoolMember {
   const [, dip = "", port = "0", weight = "100"] = /^([^:*]+|[0-9a-f:]+)(?::(\d+))?(?:\*(\d+))?$/.exec(text) ?? [];
-  return { dip: ip(dip), port: Number(port) as Port, weight: Number(weight) };
+  return memberSpec({ dip: ip(dip), port: Number(port) as Port, weight: Number(weight) });
 }
 
 export interface PoolOptions {
+  readonly spec?: Partial<BackendPoolSpec>;
   readonly maxMembers?: number;
   readonly tenant?: string;
   readonly expectedGeneration?: number | null;
@@ -58,12 +60,13 @@ export function pool(name: string, members: readonly string[], options: PoolOpti
   return {
     ref: poolRef(name, tenant),
     labels,
-    object: { kind: "BackendPool", spec: { members: members.map(member), maxMembers } },
+    object: { kind: "BackendPool", spec: poolSpec({ members: members.map(member), maxMembers, ...options.spec }) },
     expectedGeneration,
   };
 }
 
 export interface VipOptions {
+  readonly spec?: Partial<VipSpec>;
   /** "tcp/80 -> web" or "tcp/80 -> web:8080" */
   readonly rules?: readonly string[];
   readonly outbound?: readonly string[];
@@ -76,22 +79,23 @@ export interface VipOptions {
 export function rule(text: string): VipRule {
   const [, protocol, port, target = "", backendPort] = /^(tcp|udp)\/(\d+) -> ([a-z0-9-]+)(?::(\d+))?$/.exec(text) ?? [];
   if (protocol === undefined) throw new Error(`not a rule: ${text}`);
-  return {
+  return ruleSpec({
     name: `${protocol}-${port ?? ""}`,
     protocol: protocol === "tcp" ? "tcp" : "udp",
     port: Number(port) as Port,
     pool: target,
     backendPort: Number(backendPort ?? port) as Port,
-  };
+  });
 }
 
 export function vip(name: string, address: string, options: VipOptions = {}): ApplyObject {
   const { rules = [], outbound = [], maxPorts = 64_512, tenant, expectedGeneration = null, labels = {} } = options;
-  const spec: VipSpec = {
+  const spec = vipSpec({
     address: ip(address),
     rules: rules.map(rule),
-    outbound: outbound.length === 0 ? null : { pools: outbound, maxPorts },
-  };
+    outbound: outbound.length === 0 ? null : outboundSpec({ pools: outbound, maxPorts }),
+    ...options.spec,
+  });
   return { ref: vipRef(name, tenant), labels, object: { kind: "Vip", spec }, expectedGeneration };
 }
 
@@ -105,7 +109,7 @@ export function block(text: string): RangeBlock {
 export const blockText = ({ vip: address, protocol, range, count }: RangeBlock): string =>
   `${address}/${protocol}:${range * 8}-${(range + count) * 8 - 1}`;
 
-export const LARGE: MuxCapacity = { rules: 10_000, snatRanges: 200_000 };
+export const LARGE: MuxCapacity = { rules: 10_000, snatRanges: 200_000, ipv6: true };
 
 /** What a receiver of a view holds, kept by changes alone. */
 export type Held<Item> = Map<string, Item>;

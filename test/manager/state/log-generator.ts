@@ -2,7 +2,7 @@
  * Random logs for property tests: commands as a busy site would send them, with enough mistakes, retries and reorderings
  * that every refusal is met too. The generator looks at the state only to make commands that have a chance to succeed.
  */
-import type { DipId, HostId, LogIndex, MuxId, Port } from "../../../core/brands.js";
+import type { DipId, HostId, LogIndex, MuxId, PoolId, Port } from "../../../core/brands.js";
 import type { Random } from "../../../core/random.js";
 import type {
   ApplyObject,
@@ -16,6 +16,7 @@ import { beginEpoch, COMMAND_FORMAT_VERSION } from "../../../manager/state/comma
 import type { ObjectRef, PoolMember, VipRule } from "../../../manager/state/objects.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { HASH_KEY, ip, poolRef, vipRef } from "./fixture.js";
+import { outboundSpec, poolSpec, probeSpec, ruleSpec, vipSpec } from "./specs.js";
 
 const TENANTS = ["default", "blue"];
 const POOLS = ["a", "b", "c", "d"];
@@ -110,6 +111,14 @@ export class LogGenerator {
       const incarnation = this.machine.muxes()[muxId - 1]?.incarnation ?? 1;
       return { kind: this.chance(0.5) ? "leave-mux" : "lose-mux", muxId, incarnation: this.slightlyOff(incarnation) };
     }
+    if (roll < 54) return this.health();
+    if (roll < 56) return this.leases();
+    if (roll < 58) {
+      const { tenant, name } = vipRef(this.pick(VIPS), this.tenant());
+      if (this.chance(0.3)) return { kind: "restore-vip", tenant, name };
+      const forSeconds = this.pick([0, 30, 600]);
+      return { kind: "withdraw-vip", tenant, name, reason: "flood", forSeconds, isOverload: this.chance(0.5) };
+    }
     if (roll < 80) return this.allocation();
     if (roll < 96) return this.release();
     return { kind: "tick" };
@@ -117,6 +126,8 @@ export class LogGenerator {
 
   private ref(): ObjectRef {
     const tenant = this.tenant();
+    if (this.chance(0.08)) return { kind: "Tenant", tenant, name: tenant };
+    if (this.chance(0.1)) return { kind: "SecurityGroup", tenant, name: "g1" };
     return this.chance(0.5) ? poolRef(this.pick(POOLS) ?? "", tenant) : vipRef(this.pick(VIPS) ?? "", tenant);
   }
 
@@ -130,22 +141,87 @@ export class LogGenerator {
     if (ref.kind === "BackendPool") {
       const members = this.list(4, (): PoolMember => {
         const port = (this.chance(0.3) ? 9000 : 0) as Port;
-        return { dip: ip(this.pick(DIPS) ?? ""), port, weight: this.pick([0, 50, 100]) ?? 1 };
+        const weight = this.pick([0, 50, 100]) ?? 1;
+        const role = this.chance(0.8) ? "primary" : "backup";
+        const adminState = this.pick(["none", "none", "up", "down"] as const);
+        return { dip: ip(this.pick(DIPS) ?? ""), port, weight, role, adminState };
       });
-      return { ...common, object: { kind: "BackendPool", spec: { members, maxMembers: this.chance(0.95) ? 10 : 20 } } };
+      const spec = poolSpec({
+        members,
+        maxMembers: this.chance(0.95) ? 10 : 20,
+        failoverPercent: this.pick([0, 0, 50]),
+        allDown: this.pick(["drop", "failOpen"] as const),
+        tcpOnDown: this.pick(["persist", "reset"] as const),
+        probe: this.chance(0.5)
+          ? null
+          : probeSpec({ protocol: this.pick(["tcp", "http", "udp"] as const), port: 0 as Port }),
+        securityGroups: this.groups(),
+      });
+      return { ...common, object: { kind: "BackendPool", spec } };
+    }
+    if (ref.kind === "SecurityGroup") {
+      const rules = this.list(2, () => {
+        const peer = this.pick(["0.0.0.0/0", "probe", "sg:g1"]);
+        return { direction: "in", protocol: "tcp", ports: [], peer, action: "allow", priority: 100 } as const;
+      });
+      return { ...common, object: { kind: "SecurityGroup", spec: { rules } } };
+    }
+    if (ref.kind === "Tenant") {
+      const addressSpaces = this.pick([[], ["10.0.0.0/8"], ["192.168.0.0/16"]]);
+      const spec = { weight: this.pick([1, 5]), addressSpaces, maxVips: this.pick([0, 0, 1]), maxRulesPerVip: 1_500 };
+      return { ...common, object: { kind: "Tenant", spec } };
     }
     const rules = this.list(3, (): VipRule => {
       const port = (this.pick(RULE_PORTS) ?? 80) as Port;
       const protocol = this.chance(0.7) ? "tcp" : "udp";
       const backendPort = (this.chance(0.5) ? port : 8000) as Port;
-      return { name: `${protocol}-${port}`, protocol, port, pool: this.poolName(ref.tenant), backendPort };
+      const pool = this.poolName(ref.tenant);
+      const distribution = this.pick(["fiveTuple", "clientIp"] as const);
+      return ruleSpec({ name: `${protocol}-${port}`, protocol, port, pool, backendPort, distribution });
     });
+    const inboundNat = this.chance(0.8)
+      ? []
+      : [
+          {
+            name: "nat",
+            protocol: "tcp" as const,
+            ports: this.pick(["2000-2001", "2000-2009", "2005-2012"]),
+            pool: this.poolName(ref.tenant),
+            backendPort: 22 as Port,
+          },
+        ];
     const pools = [...new Set(this.list(2, () => this.poolName(ref.tenant)))];
-    const outbound = pools.length === 0 ? null : { pools, maxPorts: this.pick([64, 1024, 64_512]) ?? 64 };
+    const outbound =
+      pools.length === 0
+        ? null
+        : outboundSpec({
+            pools,
+            maxPorts: this.pick([64, 1024, 64_512]) ?? 64,
+            minPorts: this.pick([0, 64]),
+            selection: this.pick(["spread", "paired"] as const),
+          });
     // Mostly the VIP's own address, so that changes of one VIP succeed.
     const own = ADDRESSES[VIPS.indexOf(ref.name) + (ref.tenant === "blue" ? 1 : 0)];
     const address = ip((this.chance(0.9) ? own : this.pick(ADDRESSES)) ?? "198.51.100.4");
-    return { ...common, object: { kind: "Vip", spec: { address, rules, outbound } } };
+    return {
+      ...common,
+      object: {
+        kind: "Vip",
+        spec: vipSpec({
+          address,
+          rules,
+          outbound,
+          inboundNat,
+          scope: this.pick(["public", "internal"] as const),
+          adminState: this.chance(0.9) ? "up" : "down",
+          securityGroups: this.groups(),
+        }),
+      },
+    };
+  }
+
+  private groups(): readonly string[] {
+    return this.chance(0.8) ? [] : ["g1"];
   }
 
   /** Mostly one that exists. */
@@ -169,6 +245,25 @@ export class LogGenerator {
       .filter((owned) => this.chance(owned.state === "owned" ? 0.6 : 0.1))
       .map((owned): HeldRange => ({ ...this.part(owned), dip: owned.dip.address, tenant: owned.dip.tenant }));
     return { kind: "register-host", name, bootId: this.bootId(), dips, heldRanges };
+  }
+
+  private health(): Command {
+    const host = this.pick(this.machine.hosts());
+    if (host === undefined) return { kind: "tick" };
+    const transitions = this.list(3, () => ({
+      poolId: (this.random.below(5) + 1) as PoolId,
+      dipId: this.pick(host.dips) ?? (1 as DipId),
+      healthy: this.chance(0.4),
+      reason: "connection refused",
+    }));
+    return { kind: "report-health", hostId: host.hostId, incarnation: this.slightlyOff(host.incarnation), transitions };
+  }
+
+  private leases(): Command {
+    const hosts = this.machine.hosts().flatMap(({ hostId, incarnation }) => {
+      return this.chance(0.5) ? [{ hostId, incarnation: this.slightlyOff(incarnation) }] : [];
+    });
+    return { kind: this.chance(0.6) ? "expire-hosts" : "renew-hosts", hosts };
   }
 
   private join(): Command {

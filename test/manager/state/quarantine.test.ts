@@ -4,6 +4,7 @@
  */
 import { expect, test } from "vitest";
 import { pool, smallSite, vipRef } from "./fixture.js";
+import { outboundSpec, ruleSpec, vipSpec } from "./specs.js";
 
 /** Everything owned by one DIP, and one range given back: nothing but that range can be granted next. */
 function exhausted(): ReturnType<typeof smallSite> {
@@ -82,13 +83,13 @@ test("a rule may not take a resting range", () => {
 function nextVip(rules: readonly string[] = []) {
   return {
     kind: "Vip" as const,
-    spec: {
+    spec: vipSpec({
       address: "198.51.100.1" as never,
       rules: rules.map((text) => {
         const port = Number(text.split("/")[1]) as never;
-        return { name: "rule", protocol: "tcp" as const, port, pool: "web", backendPort: port };
+        return ruleSpec({ name: "rule", protocol: "tcp", port, pool: "web", backendPort: port });
       }),
-      outbound: { pools: ["web"], maxPorts: 64_512 },
-    },
+      outbound: outboundSpec({ pools: ["web"], maxPorts: 64_512 }),
+    }),
   };
 }
