@@ -224,7 +224,8 @@ export class ManagerApi {
     await this.any(methods.SNAT_RELEASE, { origin: next(session), ...returned, tenant: "default", blocks }, limits);
   }
 
-  private one<Request, Response>(
+  /** Asks one endpoint, once. */
+  one<Request, Response>(
     endpoint: number,
     method: Method<Request, Response>,
     request: Request,
@@ -233,8 +234,11 @@ export class ManagerApi {
     return this.channels[endpoint]!.call(method, request, { deadlineMs }); // the caller counts within `endpoints`
   }
 
-  /** The first answer of any endpoint; rejects with a refusal that no endpoint would answer otherwise. */
-  private any<Request, Response>(
+  /**
+   * The first answer of any endpoint; rejects with a refusal that no endpoint would answer otherwise. A change has to carry
+   * an origin, because several endpoints may get it.
+   */
+  any<Request, Response>(
     method: Method<Request, Response>,
     request: Request,
     limits: CallLimits & { readonly first?: number },
