@@ -3,6 +3,7 @@
  * bench/README.md says what is compared and how.
  */
 import { assert } from "../core/assert.js";
+import { AnantaError, type ErrorCode } from "../core/errors.js";
 import { ETCD_MISSING, findEtcd, startEtcd } from "./etcd/etcd-cluster.js";
 import type { EtcdClient } from "./etcd/etcd-client.js";
 import { GrpcEtcdClient } from "./etcd/grpc-client.js";
@@ -16,6 +17,9 @@ import { keyOf, payloadOf, VALUE_BYTES, valueOf } from "./replica/payload.js";
 
 const REQUESTERS: readonly number[] = [1, 64, 256];
 const WARM_UP_MS = 1_000;
+const LEADER_LOST: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["LEADERSHIP_LOST", "NOT_LEADER"]);
+/** Of one point of one run. */
+const ATTEMPTS_MAX = 3;
 
 /** Who is measured. The order is the order of the table. */
 const SUBJECTS = {
@@ -39,33 +43,57 @@ async function measureReplicas(measureMs: number, portsFrom: number): Promise<Sa
   const cluster = await ReplicaCluster.start(portsFrom);
   const samples: Sample[] = [];
   let answered = 0;
+  let repeated = 0;
   try {
-    const leader = await cluster.leader();
-    const stream = cluster.puts(leader);
     for (const requesters of REQUESTERS) {
-      const loop = { requesters, warmUpMs: WARM_UP_MS, measureMs };
-      const ways: readonly (readonly [Subject, () => Promise<LoopResult>])[] = [
-        ["inside", () => cluster.drive(leader, loop)],
-        ["stream", () => closedLoop({ ...loop, request: (id, round) => stream.put(payloadOf(id, round)) })],
-        ["unary", () => closedLoop({ ...loop, request: (id, round) => cluster.put(leader, payloadOf(id, round)) })],
-      ];
-      for (const [subject, run] of ways) {
-        const before = await cluster.inspect(leader);
-        const result = await run();
-        const after = await cluster.inspect(leader);
-        assert(after.role === "leader" && after.term === before.term, "one leader throughout the measurement");
-        const batch = (after.batchedEntries - before.batchedEntries) / (after.batches - before.batches);
-        answered += result.total;
-        tell({ subject, requesters, result, batch });
-        samples.push({ subject, requesters, result, batch });
+      for (const subject of ["inside", "stream", "unary"] as const) {
+        for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+          try {
+            const sample = await measureReplica(cluster, subject, { requesters, warmUpMs: WARM_UP_MS, measureMs });
+            answered += sample.result.total;
+            tell(sample);
+            samples.push(sample);
+            break;
+          } catch (caught) {
+            // On a machine that does much else the leader may change: then the point means nothing.
+            if (!LEADER_LOST.has(AnantaError.from(caught).code)) throw caught;
+            repeated++;
+            const next = attempt < ATTEMPTS_MAX ? "once more" : "left out";
+            progress(`the leader changed during ${SUBJECTS[subject]}, ${requesters}: ${next}`);
+          }
+        }
       }
     }
-    stream.close();
-    assert((await cluster.agreed()) === answered, "what was answered was applied by all five, once");
+    const applied = await cluster.agreed();
+    assert(
+      repeated === 0 ? applied === answered : applied >= answered,
+      `what was answered (${answered}) was applied by all five, once (${applied})`,
+    );
   } finally {
     await cluster.stop();
   }
   return samples;
+}
+
+async function measureReplica(
+  cluster: ReplicaCluster,
+  subject: "inside" | "stream" | "unary",
+  loop: { readonly requesters: number; readonly warmUpMs: number; readonly measureMs: number },
+): Promise<Sample> {
+  const leader = await cluster.leader();
+  const before = await cluster.inspect(leader);
+  const stream = subject === "stream" ? cluster.puts(leader) : null;
+  const put = (payload: Uint8Array): Promise<void> => stream?.put(payload) ?? cluster.put(leader, payload);
+  const result =
+    subject === "inside"
+      ? await cluster.drive(leader, loop)
+      : await closedLoop({ ...loop, request: (id, round) => put(payloadOf(id, round)) });
+  stream?.close();
+  const after = await cluster.inspect(leader);
+  if (after.role !== "leader" || after.term !== before.term)
+    throw new AnantaError("LEADERSHIP_LOST", "the leader changed during the measurement");
+  const batch = (after.batchedEntries - before.batchedEntries) / (after.batches - before.batches);
+  return { subject, requesters: loop.requesters, result, batch };
 }
 
 async function measureEtcd(measureMs: number, portsFrom: number): Promise<Sample[]> {
