@@ -24,6 +24,7 @@ import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, isName, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { ManagerListNews } from "./manager-list.js";
 import { checkOrigin } from "./origin.js";
+import { healthCommand } from "./health-report.js";
 import { HOST_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
 import { checkBlock, checkProtocol, wireBlock } from "./range-wire.js";
@@ -171,6 +172,22 @@ class AgentSession {
     else if (message.activate) this.#activate(this.#registered.hostId, message.activate);
     else if (message.ack) this.#acknowledge(this.#registered.hostId, message.ack);
     else if (message.requests) this.#request(this.#registered, message.requests);
+    else if (message.health) this.#reportHealth(this.#registered, message.health);
+  }
+
+  /** A report that is refused or lost needs no answer: the next whole one tells the same again. */
+  #reportHealth(
+    host: { readonly hostId: HostId; readonly incarnation: number },
+    report: ananta.v1.HealthReport.$Properties,
+  ): void {
+    const { replica } = this.#options;
+    const command = healthCommand(replica.state, host, report);
+    if (command === null) return;
+    void replica.submit({ origin: null, command }, REQUEST_DEADLINE_MS).then((result) => {
+      if (result.ok) return;
+      const { code, message } = result;
+      replica.env.log.warn("health report not committed", { host: host.hostId, code, message });
+    });
   }
 
   async #greet(hello: ananta.v1.AgentHello.$Properties): Promise<void> {
