@@ -22,11 +22,18 @@ import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
 import type { FiveTuple } from "../../packet/five-tuple.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { explainFlow, findFlow, flowRecord, type ExplainOptions, type MuxExplanation } from "./explain.js";
-import { addressWords } from "../../packet/address-words.js";
+import { addressWords, formatWords } from "../../packet/address-words.js";
+import { Fairness, type OverloadReport } from "../fairness/fairness.js";
+import { HeavyHitters, type HeavyHitter } from "../fairness/heavy-hitters.js";
 import { FlowSamples, SAMPLE_ONE_IN, type FlowSample } from "./flow-samples.js";
 import { FlowTable, TRUSTED, UNTRUSTED } from "./flow-table.js";
 import { MuxPipeline } from "./pipeline.js";
 import { MuxTables } from "./tables.js";
+
+/** Counters of the sketch: every client with more than 1 in 256 of the samples is in it. */
+const HEAVY_HITTERS = 256;
+/** Counts are halved so often: who was heavy a few minutes ago is not. */
+const FADE_MS = 60_000;
 
 export interface MuxDataplaneOptions {
   /** Outer source of what this MUX encapsulates; IPv4. */
@@ -46,6 +53,8 @@ export interface MuxDataplaneOptions {
   readonly secondChance?: boolean;
   /** One packet in so many is sampled for export; 0: none. Default 1,000. */
   readonly sampleOneIn?: number;
+  /** What this MUX can forward; beyond it tenants are held to their fair shares. Default 0: losses on the way in alone tell. */
+  readonly packetsPerSecondMax?: number;
   /** Of chance, for drops in proportion to a tenant's excess. */
   readonly seed?: number;
 }
@@ -58,6 +67,12 @@ export interface MuxDataplane extends PacketProcessor {
   readonly capacity: { readonly rules: number; readonly snatRanges: number };
   /** Takes up to `limit` of the oldest flow samples; `lost` counts since the start. */
   drainSamples(limit: number): { readonly samples: readonly FlowSample[]; readonly lost: number };
+  /** Packets that were lost before they came here, as an io adapter finds out; added up. */
+  inputLost(packets: number): void;
+  /** Of the last interval: whether this MUX is overloaded, and by whom. */
+  overload(): OverloadReport;
+  /** Clients that send most, "VIP id client", from the samples; largest first. */
+  heavyHitters(limit: number): readonly HeavyHitter[];
   explain(tuple: FiveTuple, options: ExplainOptions): MuxExplanation;
 }
 
@@ -86,6 +101,13 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
     seed: options.seed ?? address,
     fabricMtuBytes: options.fabricMtuBytes ?? FABRIC_MTU_BYTES,
   });
+
+  const fairness = new Fairness(tables.vips, { packetsPerSecondMax: options.packetsPerSecondMax ?? 0 });
+  const hitters = new HeavyHitters(HEAVY_HITTERS);
+  samples.onSample = (header, vipId) =>
+    hitters.add(`${vipId} ${formatWords(header.source0, header.source1, header.source2, header.source3)}`);
+  let lost = 0;
+  let fadeAtMs = 0;
 
   const flows: Flows = {
     lookUp: (tuple, nowMs, answer) => {
@@ -153,7 +175,18 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
     telemetry,
     capacity: { rules: layout.rules, snatRanges: layout.snatRanges },
     process: (batch, nowMs, out) => pipeline.process(batch, nowMs, out),
-    tick: (nowMs) => pipeline.tick(nowMs),
+    tick: (nowMs) => {
+      pipeline.tick(nowMs);
+      fairness.tick(nowMs, lost);
+      if (nowMs < fadeAtMs) return;
+      fadeAtMs = nowMs + FADE_MS;
+      hitters.fade();
+    },
+    inputLost: (packets) => {
+      lost += packets;
+    },
+    overload: () => fairness.report,
+    heavyHitters: (limit) => hitters.top(limit),
     drainSamples: (limit) => ({ samples: samples.drain(limit), lost: samples.lost }),
     explain: (tuple, explainOptions) => explainFlow(tables, flowTable, tuple, explainOptions),
   };

@@ -1,0 +1,136 @@
+import { describe, expect, it } from "vitest";
+import type { VipId } from "../../../core/brands.js";
+import { createRandom } from "../../../core/random.js";
+import { dropThreshold, fairShares, type Demand } from "../../../mux/fairness/fair-share.js";
+import type { OverloadReport } from "../../../mux/fairness/fairness.js";
+import { HeavyHitters } from "../../../mux/fairness/heavy-hitters.js";
+import { Isolation } from "../../../mux/fairness/isolation.js";
+import { OverloadDetector } from "../../../mux/fairness/overload.js";
+import { SEED } from "../../packet/packet-kit.js";
+
+describe("fair shares", () => {
+  const rows = [
+    { asks: [10, 20, 200], weights: [1, 1, 1], capacity: 100, then: [10, 20, 70] },
+    { asks: [100, 100], weights: [1, 3], capacity: 100, then: [25, 75] },
+    { asks: [10, 10], weights: [1, 1], capacity: 100, then: [10, 10] },
+    { asks: [], weights: [], capacity: 100, then: [] },
+    { asks: [50, 500, 500], weights: [1, 1, 2], capacity: 350, then: [50, 100, 200] },
+  ] as const;
+  it.each(rows)("of $capacity for $asks with weights $weights are $then", ({ asks, weights, capacity, then }) => {
+    const demands = asks.map((packetsPerSecond, i): Demand => ({ packetsPerSecond, weight: weights[i]! }));
+    expect(fairShares(demands, capacity)).toEqual(then);
+  });
+
+  it("are max-min: nobody could have more without taking from somebody who has less for its weight", () => {
+    const random = createRandom(SEED);
+    for (let round = 0; round < 500; round++) {
+      const demands = Array.from({ length: 1 + random.below(20) }, (): Demand => {
+        return { packetsPerSecond: random.below(1_000), weight: 1 + random.below(5) };
+      });
+      const capacity = 1 + random.below(5_000);
+      const shares = fairShares(demands, capacity);
+      const sum = shares.reduce((a, b) => a + b, 0);
+      expect(sum, `seed ${SEED} round ${round}`).toBeLessThanOrEqual(capacity + 1e-6);
+      const unmet = demands.flatMap(({ packetsPerSecond, weight }, i) =>
+        shares[i]! < packetsPerSecond - 1e-9 ? [shares[i]! / weight] : [],
+      );
+      if (unmet.length === 0) continue;
+      expect(sum).toBeCloseTo(capacity, 3);
+      const level = Math.max(...shares.map((share, i) => share / demands[i]!.weight));
+      for (const one of unmet) expect(one).toBeCloseTo(level, 6);
+    }
+  });
+
+  it("become a drop probability", () => {
+    expect([dropThreshold(100, 100), dropThreshold(100, 25) / 2 ** 31, dropThreshold(100, 0)]).toEqual([
+      0, 0.75, 0x7fff_ffff,
+    ]);
+  });
+});
+
+describe("overload", () => {
+  it("is told after two bad intervals, and is over after ten good ones", () => {
+    const detector = new OverloadDetector({ packetsPerSecondMax: 1_000 });
+    const see = (packets: number): boolean => {
+      detector.observe({ packets, lost: 0, intervalMs: 500 });
+      return detector.isOverloaded;
+    };
+    expect([see(900), see(100), see(900), see(900)]).toEqual([false, false, false, true]);
+    expect(Array.from({ length: 9 }, () => see(300))).not.toContain(false);
+    expect([see(450), see(300)]).toEqual([true, true]); // 900 a second is not good: the count begins again
+    expect(Array.from({ length: 9 }, () => see(300)).at(-1)).toBe(false);
+  });
+
+  it("learns its capacity from what got through while packets were lost", () => {
+    const detector = new OverloadDetector({ packetsPerSecondMax: 0 });
+    detector.observe({ packets: 5_000, lost: 0, intervalMs: 500 });
+    expect([detector.isOverloaded, detector.capacity]).toEqual([false, 0]);
+    detector.observe({ packets: 400, lost: 100, intervalMs: 500 });
+    detector.observe({ packets: 500, lost: 100, intervalMs: 500 });
+    expect([detector.isOverloaded, detector.capacity]).toEqual([true, 1_000]);
+  });
+});
+
+describe("heavy hitters", () => {
+  it("are all in the sketch, and counts are bounded as promised, beside exact counts", () => {
+    const random = createRandom(SEED);
+    const sketch = new HeavyHitters(20);
+    const exact = new Map<string, number>();
+    for (let i = 0; i < 20_000; i++) {
+      const key = random.below(3) === 0 ? `heavy ${random.below(5)}` : `light ${random.below(5_000)}`;
+      sketch.add(key);
+      exact.set(key, (exact.get(key) ?? 0) + 1);
+    }
+    const found = new Map(sketch.top(20).map((hitter) => [hitter.key, hitter]));
+    for (const [key, count] of exact) {
+      const hitter = found.get(key);
+      if (count > sketch.total / 20) expect(hitter, `seed ${SEED}: ${key}`).toBeDefined();
+      if (hitter === undefined) continue;
+      expect(hitter.count).toBeGreaterThanOrEqual(count);
+      expect(hitter.count - hitter.error).toBeLessThanOrEqual(count);
+    }
+    sketch.fade();
+    expect(sketch.top(1)[0]!.count).toBeLessThanOrEqual(20_000);
+  });
+});
+
+describe("isolation", () => {
+  const vip = (id: number): VipId => id as VipId;
+  const flooded = (asked: number, share: number): OverloadReport => ({
+    isOverloaded: true,
+    packetsPerSecond: asked,
+    capacity: 1_000,
+    topTalkers: [
+      { vipId: vip(1), packetsPerSecond: asked, share },
+      { vipId: vip(2), packetsPerSecond: 100, share: 100 },
+    ],
+  });
+  const calm: OverloadReport = { isOverloaded: false, packetsPerSecond: 100, capacity: 1_000, topTalkers: [] };
+
+  it("withdraws the VIP with the most excess after two seconds, and restores it after a minute", () => {
+    const isolation = new Isolation();
+    expect(isolation.step([flooded(9_000, 900), calm], 0)).toEqual({ withdraw: null, restore: [] });
+    expect(isolation.step([flooded(9_000, 900), calm], 2_000)).toEqual({ withdraw: 1, restore: [] });
+    expect(isolation.step([calm, calm], 3_000)).toEqual({ withdraw: null, restore: [] });
+    expect(isolation.step([calm, calm], 62_000)).toEqual({ withdraw: null, restore: [1] });
+  });
+
+  it("withdraws for twice as long when the flood is still there", () => {
+    const isolation = new Isolation();
+    for (const nowMs of [0, 2_000]) isolation.step([flooded(9_000, 900)], nowMs);
+    expect(isolation.step([calm], 62_000).restore).toEqual([1]);
+    isolation.step([flooded(9_000, 900)], 63_000);
+    expect(isolation.step([flooded(9_000, 900)], 65_000).withdraw).toBe(1);
+    expect(isolation.step([calm], 184_999).restore).toEqual([]);
+    expect(isolation.step([calm], 185_000).restore).toEqual([1]);
+  });
+
+  it("leaves a moment's overload alone, and a VIP within its share", () => {
+    const isolation = new Isolation();
+    isolation.step([flooded(9_000, 900)], 0);
+    isolation.step([calm], 1_000);
+    expect(isolation.step([flooded(9_000, 900)], 2_500).withdraw).toBeNull();
+    const busy = new Isolation();
+    for (const nowMs of [0, 2_000, 4_000]) expect(busy.step([flooded(1_500, 900)], nowMs).withdraw).toBeNull();
+  });
+});
