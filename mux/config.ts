@@ -11,6 +11,10 @@ export interface MuxConfig {
   readonly managers: readonly string[];
   /** Outer source of what this MUX encapsulates; IPv4. */
   readonly address: IpAddress;
+  /** Outer source towards IPv6 locators; null: none can be used. */
+  readonly addressIpv6: IpAddress | null;
+  /** What this MUX can forward; beyond it tenants are held to their fair shares. 0: no limit is known. */
+  readonly packetsPerSecondMax: number;
   readonly io: FabricIoConfig;
   /** How much the tables hold; declared when the MUX joins. */
   readonly capacity: { readonly rules: number; readonly snatRanges: number };
@@ -61,7 +65,12 @@ export const MUX_TIMINGS: MuxTimings = {
   leaveMs: 1_000,
 };
 
-export type MuxOptions = Omit<MuxConfig, "capacity" | "opsAddress" | "timings"> & {
+export type MuxOptions = Omit<
+  MuxConfig,
+  "capacity" | "opsAddress" | "timings" | "addressIpv6" | "packetsPerSecondMax"
+> & {
+  readonly addressIpv6?: IpAddress | null;
+  readonly packetsPerSecondMax?: number;
   readonly capacity?: Partial<MuxConfig["capacity"]>;
   readonly opsAddress?: string | null;
   readonly timings?: Partial<MuxTimings>;
@@ -72,6 +81,8 @@ export function muxConfig(options: MuxOptions): MuxConfig {
   return {
     ...options,
     capacity: { rules: MUX_LAYOUT.rules, snatRanges: MUX_LAYOUT.snatRanges, ...options.capacity },
+    addressIpv6: options.addressIpv6 ?? null,
+    packetsPerSecondMax: options.packetsPerSecondMax ?? 0,
     opsAddress: options.opsAddress ?? null,
     timings: { ...MUX_TIMINGS, ...options.timings },
   };

@@ -1,6 +1,6 @@
 /** The process around one MUX: settings, signals, metrics over HTTP. SIGTERM withdraws the routes and leaves the pool first. */
 import { z } from "zod";
-import { parseIpv4, formatIpv4 } from "../core/address.js";
+import { formatIpv4, formatIpv6, parseIpv4, parseIpv6 } from "../core/address.js";
 import { fail, runProcess } from "../runtime/lifecycle.js";
 import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
@@ -14,6 +14,12 @@ const ipv4 = z.string().transform((text, context) => {
   const parsed = parseIpv4(text);
   if (parsed !== null) return formatIpv4(parsed);
   context.addIssue({ code: "custom", message: `"${text}" is not an IPv4 address` });
+  return z.NEVER;
+});
+const ipv6 = z.string().transform((text, context) => {
+  const parsed = parseIpv6(text);
+  if (parsed !== null) return formatIpv6(parsed);
+  context.addIssue({ code: "custom", message: `"${text}" is not an IPv6 address` });
   return z.NEVER;
 });
 const milliseconds = z.number().min(1).max(600_000);
@@ -35,6 +41,8 @@ const settingsSchema = z.object({
   clusterId: z.string().regex(/^[0-9a-f]{32}$/, "is not 32 hex digits"),
   managers: z.array(hostPort).min(1).max(9),
   address: ipv4,
+  addressIpv6: ipv6.nullable().default(null),
+  packetsPerSecondMax: z.number().int().min(0).max(1_000_000_000).default(0),
   io: z.strictObject({ kind: z.literal("fabric"), listen: ipPort, router: ipPort }),
   capacity: z.strictObject({ rules: entries, snatRanges: entries }).optional(),
   timings: timings.partial().strict().default({}),

@@ -77,6 +77,42 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       read: () => Object.entries(mux.status().gauges.entries).map(([table, value]) => ({ labels: { table }, value })),
     },
     {
+      name: "ananta_mux_overloaded",
+      help: "1 while this MUX holds tenants to their fair shares.",
+      type: "gauge",
+      read: () => [{ value: mux.dataplane.overload().isOverloaded ? 1 : 0 }],
+    },
+    {
+      name: "ananta_mux_top_talker_packets_per_second",
+      help: "Packets of the VIPs that are most above their share, or send most.",
+      type: "gauge",
+      labels: ["vip_id"],
+      read: () =>
+        mux.dataplane.overload().topTalkers.map(({ vipId, packetsPerSecond }) => {
+          return { labels: { vip_id: String(vipId) }, value: packetsPerSecond };
+        }),
+    },
+    {
+      name: "ananta_mux_vip_packets_total",
+      help: "Packets that arrived for a VIP.",
+      type: "counter",
+      labels: ["vip_id"],
+      read: () =>
+        [...mux.status().counters.vips].map(([vipId, { packets }]) => {
+          return { labels: { vip_id: String(vipId) }, value: packets };
+        }),
+    },
+    {
+      name: "ananta_mux_dip_packets_total",
+      help: "Packets that were sent to a DIP.",
+      type: "counter",
+      labels: ["dip_id"],
+      read: () =>
+        [...mux.status().counters.dips].map(([dipId, { packets }]) => {
+          return { labels: { dip_id: String(dipId) }, value: packets };
+        }),
+    },
+    {
       name: "ananta_mux_in_force_index",
       help: "Log index in force in the tables.",
       type: "gauge",

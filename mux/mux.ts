@@ -47,7 +47,12 @@ export interface MuxParts {
 export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mux {
   const { clock, log } = env;
   const bootId = hex(env.entropy(16));
-  const dataplane = createMuxDataplane({ address: config.address, layout: config.capacity });
+  const dataplane = createMuxDataplane({
+    address: config.address,
+    ...(config.addressIpv6 === null ? {} : { addressIpv6: config.addressIpv6 }),
+    packetsPerSecondMax: config.packetsPerSecondMax,
+    layout: config.capacity,
+  });
   const io = new FabricIo(clock, env.datagrams, config.io);
   const announcer =
     parts.announcer ??
