@@ -14,12 +14,13 @@
 import type { LogIndex, NodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Env, Log, Timer } from "../../runtime/env.js";
-import { membersOf, type MembershipChange } from "./core/membership.js";
+import type { MembershipChange } from "./core/membership.js";
 import { RaftCore } from "./core/raft.js";
 import type { PersistBatch, SendNow } from "./core/ready.js";
 import { isInstalling } from "./core/state.js";
 import { coreConfig } from "./core-config.js";
 import type { Entry } from "./core/types.js";
+import { MemberDirectory } from "./member-directory.js";
 import { PendingChange } from "./pending-changes.js";
 import { PendingProposals } from "./pending-proposals.js";
 import { PendingReads } from "./pending-reads.js";
@@ -76,11 +77,7 @@ class Node implements RaftNode {
   readonly #change = new PendingChange();
   readonly #transfer: PendingTransfer;
   readonly #reserve: StorageReserve;
-  /** Raft addresses of the members, and of those whose removal is not yet committed. */
-  readonly #addresses = new Map<NodeId, string>();
-  /** Index of the membership that the transport was told of as committed. */
-  #settledMembership: LogIndex | null = null;
-  readonly #folders = new Map<NodeId, string>();
+  readonly #members: MemberDirectory;
   readonly #snapshots: Snapshots;
   #lifecycle: "new" | "running" | "ended" = "new";
   #core: RaftCore | null = null;
@@ -119,6 +116,7 @@ class Node implements RaftNode {
         clusterEpoch: config.clusterEpoch,
         redialMaxMs: config.electionTimeoutMinMs,
       });
+    this.#members = new MemberDirectory(this.#transport);
     this.#reads = new PendingReads(env.clock);
     this.#transfer = new PendingTransfer(env.clock, TRANSFER_TIMEOUTS * config.electionTimeoutMaxMs);
     this.#snapshots = new Snapshots({
@@ -162,7 +160,7 @@ class Node implements RaftNode {
       },
     );
     this.#lifecycle = "running";
-    this.#tellTransport(this.#core);
+    this.#members.tellTransport(this.#core);
     await this.#transport.start(this.#listener(), opened.folder);
     this.#ticker.start();
     this.#reserve.start();
@@ -327,7 +325,7 @@ class Node implements RaftNode {
       },
       gone: (peer) => told((core) => core.leaderUnreachable(peer)),
       restarted: (peer) => told((core) => core.peerRestarted(peer)),
-      identified: (peer, folder) => this.#folders.set(peer, folder),
+      identified: (peer, folder) => this.#members.identified(peer, folder),
     };
   }
 
@@ -358,7 +356,7 @@ class Node implements RaftNode {
   #tick(elapsedTicks: number): void {
     this.#guarded((core) => {
       core.tick(elapsedTicks);
-      this.#nameFolders(core);
+      this.#members.nameFolders(core);
     });
     this.#schedule();
   }
@@ -394,7 +392,7 @@ class Node implements RaftNode {
       this.#reads.applied(core.state.log.appliedIndex);
       this.#change.settle(core.state);
       if (ready.statusChanged) this.#statusChanged(core);
-      this.#settleMembership(core);
+      this.#members.settle(core);
       this.#tellEstablished(core);
     }
     this.#snapshots.takeWhenDue(core);
@@ -446,45 +444,9 @@ class Node implements RaftNode {
     }
     this.#ledTerm = leads ? s.term : 0;
     this.#transfer.settle(s);
-    this.#tellTransport(core);
+    this.#members.tellTransport(core);
     if (s.voting.kind === "full" && core.state.config.voting.kind !== "full") this.#markRepaired();
     this.#events.roleChanged?.(this.status());
-  }
-
-  #settleMembership(core: RaftCore): void {
-    const { memberships, log } = core.state;
-    if (memberships.inForceIndex === this.#settledMembership || memberships.inForceIndex > log.commitIndex) return;
-    this.#tellTransport(core);
-  }
-
-  /**
-   * While a membership is not committed those whom it leaves out are still talked to: the leader may be one of them, and
-   * waits for acknowledgements.
-   */
-  #tellTransport(core: RaftCore): void {
-    const { membership, memberships, role, log } = core.state;
-    for (const { id, address } of membership.members) this.#addresses.set(id, address);
-    const committed = memberships.inForceIndex <= log.commitIndex;
-    const departing = role.kind === "leader" ? role.peers.keys() : [];
-    const wanted = new Set<NodeId>([...membersOf(membership), ...departing]);
-    this.#transport.setMembers({
-      addresses: committed ? new Map([...this.#addresses].filter(([id]) => wanted.has(id))) : new Map(this.#addresses),
-      removed: committed ? membership.removed.filter((id) => !wanted.has(id)) : [],
-    });
-    if (!committed) return;
-    this.#settledMembership = memberships.inForceIndex;
-    for (const id of [...this.#addresses.keys()]) if (!wanted.has(id)) this.#addresses.delete(id);
-  }
-
-  /** A learner's data folder is put on record once it was heard of (`Member.folder`). */
-  #nameFolders(core: RaftCore): void {
-    const { membership, role } = core.state;
-    if (role.kind !== "leader" || membership.learners.length === 0) return;
-    for (const { id, folder: named } of membership.members) {
-      const folder = this.#folders.get(id);
-      if (named === "" && folder !== undefined && membership.learners.includes(id))
-        core.changeMembership({ kind: "name-folder", id, folder });
-    }
   }
 
   #tellEstablished(core: RaftCore): void {
