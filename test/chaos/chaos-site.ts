@@ -148,6 +148,12 @@ export class ChaosSite {
     return false;
   }
 
+  /** All Managers that are not stopped answer, or the time is over. */
+  async allAnswer(withinMs: number): Promise<void> {
+    const stopped = (name: string): boolean => this.#stopped.has(this.#pidOf(name) ?? 0);
+    await Promise.all(this.managers.filter((name) => !stopped(name)).map((name) => this.answers(name, withinMs)));
+  }
+
   /** Ends every fault. */
   heal(): void {
     this.mesh.heal(false);

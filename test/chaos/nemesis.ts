@@ -13,6 +13,7 @@ export interface Injected {
 /** As long as a process is stopped at most, when the run is long enough for it. */
 const LONG_PAUSE_MS = 120_000;
 const SETTLE_MS = 400;
+const BACK_MS = 15_000;
 
 export class Nemesis {
   readonly injected: Injected[] = [];
@@ -41,6 +42,7 @@ export class Nemesis {
         if (deck.length === 0) deck = shuffled(this.#random, OTHER_FAULTS);
         const next = deck.find(({ wide }) => wide !== true || !this.#longPaused);
         deck = deck.filter((fault) => fault !== next);
+        await this.#chaos.allAnswer(BACK_MS);
         if (next !== undefined) await this.#inject(next);
       }
       await this.#chaos.sleep(SETTLE_MS);
