@@ -24,11 +24,13 @@ export interface AgentStreamOptions {
   readonly newSession: () => string;
   readonly tenant?: string;
   readonly dips: readonly string[];
+  /** Requests that a DIP may have open: 2 for one of each protocol; default 1. */
+  readonly openPerDip?: 1 | 2;
 }
 
 /**
- * One session serves one DIP, so that a slow request of another cannot fall out of its window. Answers name the sequence alone:
- * the DIPs of a stream share out its numbers in turn, and the first ones are within what may begin a session (64).
+ * One session serves one requester, so that a slow request of another cannot fall out of its window. Answers name the sequence
+ * alone: the requesters of a stream share out its numbers in turn, and the first ones are within what may begin a session (64).
  */
 interface Requester {
   readonly dipId: number;
@@ -45,7 +47,7 @@ export class AgentStream {
 
   /** Resolves when the Managers know the host and its DIPs. */
   static start(options: AgentStreamOptions): Promise<AgentStream> {
-    const { clusterId, host, bootId, newSession, tenant = "default", dips } = options;
+    const { clusterId, host, bootId, newSession, tenant = "default", dips, openPerDip = 1 } = options;
     return new Promise((resolve, reject) => {
       const stream = open(options.channel);
       let started: AgentStream | null = null;
@@ -53,7 +55,7 @@ export class AgentStream {
         message: (message) => {
           if (message.welcome) {
             const byAddress = new Map((message.welcome.dips ?? []).map(({ address, dipId }) => [address, dipId ?? 0]));
-            const ids = dips.map((address) => byAddress.get(address) ?? 0);
+            const ids = dips.flatMap((address) => Array<number>(openPerDip).fill(byAddress.get(address) ?? 0));
             started = new AgentStream(stream, ids, newSession);
             resolve(started);
           } else if (message.answers) started?.answered(message.answers.answers ?? []);
@@ -80,12 +82,15 @@ export class AgentStream {
     this.requesters = dipIds.map((dipId) => ({ dipId, session: newSession(), round: 0 }));
   }
 
-  /** Asks for ports of one of the DIPs, by position; rejects when they are refused. One at a time per DIP. */
-  allocate(dip: number, protocol: number, ports: number): Promise<readonly Block[]> {
-    const requester = this.requesters[dip];
-    if (requester === undefined) throw new RangeError(`this agent has no DIP ${dip}`);
+  /**
+   * Asks for ports for a requester, by position: DIP after DIP. One request at a time. Rejects when it is refused; facts
+   * `refusal` and `retryAfterMs` say why, and when to ask again.
+   */
+  allocate(at: number, protocol: number, ports: number): Promise<readonly Block[]> {
+    const requester = this.requesters[at];
+    if (requester === undefined) throw new RangeError(`this agent has no requester ${at}`);
     if (this.#over !== null) return Promise.reject(this.#over);
-    const sequence = requester.round++ * this.requesters.length + dip + 1;
+    const sequence = requester.round++ * this.requesters.length + at + 1;
     return new Promise((resolve, reject) => {
       this.#waiting.set(sequence, { resolve, reject });
       if (this.#batch.length === 0) setImmediate(() => this.#flush());
@@ -102,12 +107,15 @@ export class AgentStream {
   }
 
   answered(answers: readonly Answer[]): void {
-    for (const { sequence, blocks, code, reason } of answers) {
+    for (const { sequence, blocks, code, reason, retryAfterMs } of answers) {
       const waiting = this.#waiting.get(sequence ?? 0);
       this.#waiting.delete(sequence ?? 0);
       if (waiting === undefined) continue;
       if ((code ?? "") === "") waiting.resolve(blocks ?? []);
-      else waiting.reject(new AnantaError("UNAVAILABLE", `${code ?? ""}: ${reason ?? ""}`));
+      else {
+        const facts = { refusal: code ?? "", retryAfterMs: retryAfterMs ?? 0 };
+        waiting.reject(new AnantaError("UNAVAILABLE", `${code ?? ""}: ${reason ?? ""}`, facts));
+      }
     }
   }
 

@@ -1,6 +1,7 @@
 /**
  * A bounded queue that takes turns between keys: round robin over the keys that have something waiting, first in first
- * out within a key. One key that floods the queue delays itself, not the others. All operations are O(1).
+ * out within a key. One key that floods the queue delays itself, not the others, and fills it for itself alone: in a full queue a
+ * newcomer takes the place of the newest item of the longest lane. All operations are O(1), but O(keys) in a full queue.
  */
 import { assert } from "../../core/assert.js";
 
@@ -27,9 +28,29 @@ export class FairQueue<T> {
     return this.#length;
   }
 
-  /** False: full, and nothing was done. */
-  offer(key: string, item: T): boolean {
-    if (this.#length >= this.#lengthMax) return false;
+  /** What does not fit: null when all does; `item` itself when its own key fills the queue; else another key's newest item. */
+  offer(key: string, item: T): T | null {
+    if (this.#length < this.#lengthMax) {
+      this.#append(key, item);
+      return null;
+    }
+    const longest = this.#longest();
+    const waiting = this.#lanes.get(key);
+    if (longest === null || lengthOf(longest) <= (waiting === undefined ? 0 : lengthOf(waiting)) + 1) return item;
+    const evicted = longest.items.pop(); // at least one is left: the lane keeps its turn
+    assert(evicted !== undefined, "the longest lane has items");
+    this.#length--;
+    this.#append(key, item);
+    return evicted;
+  }
+
+  #longest(): Lane<T> | null {
+    let longest: Lane<T> | null = null;
+    for (const lane of this.#lanes.values()) if (longest === null || lengthOf(lane) > lengthOf(longest)) longest = lane;
+    return longest;
+  }
+
+  #append(key: string, item: T): void {
     let lane = this.#lanes.get(key);
     if (lane === undefined) {
       lane = { key, items: [], head: 0 };
@@ -38,7 +59,6 @@ export class FairQueue<T> {
     }
     lane.items.push(item);
     this.#length++;
-    return true;
   }
 
   poll(): T | undefined {
@@ -66,3 +86,5 @@ export class FairQueue<T> {
     }
   }
 }
+
+const lengthOf = <T>(lane: Lane<T>): number => lane.items.length - lane.head;

@@ -96,12 +96,11 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     const policy = this.#policyOf(kind);
     const nowMs = this.#clock.nowMs();
     const waiting = { event, sinceMs: nowMs, expiresAtMs: Math.min(event.deadlineAtMs, nowMs + policy.waitMaxMs) };
-    if (this.#queueOf(kind).offer(event.fairnessKey, waiting)) {
-      this.poke();
-      return;
-    }
+    const left = this.#queueOf(kind).offer(event.fairnessKey, waiting);
+    if (left !== waiting) this.poke();
+    if (left === null) return;
     this.#refused++;
-    event.refused(this.#overloaded(policy, `its queue of ${policy.lengthMax} is full`));
+    left.event.refused(this.#overloaded(policy, `its queue of ${policy.lengthMax} is full`));
   }
 
   /** There may be room again: schedules a drain if events wait. */

@@ -41,11 +41,23 @@ describe("a stage's fair queue", () => {
     expect([queue.poll(), queue.poll(), queue.poll(), queue.poll()]).toEqual(["a0", "q0", "a1", "q1"]);
   });
 
-  test("a full queue refuses, and nothing is lost or added", () => {
+  test("who fills the queue alone is refused, and nothing is lost or added", () => {
     const queue = new FairQueue<number>(2);
-    expect([queue.offer("k", 1), queue.offer("k", 2), queue.offer("other", 3)]).toEqual([true, true, false]);
+    expect([queue.offer("k", 1), queue.offer("k", 2), queue.offer("k", 3)]).toEqual([null, null, 3]);
     expect([queue.poll(), queue.poll(), queue.poll()]).toEqual([1, 2, undefined]);
-    expect(queue.offer("k", 4)).toBe(true);
+    expect(queue.offer("k", 4)).toBeNull();
+  });
+
+  test("in a full queue a newcomer takes the place of the flood's newest item, until both have as much", () => {
+    const queue = new FairQueue<string>(4);
+    for (let count = 0; count < 4; count++) queue.offer("abuser", `a${count}`);
+    expect([queue.offer("quiet", "q0"), queue.offer("quiet", "q1"), queue.offer("quiet", "q2")]).toEqual([
+      "a3",
+      "a2",
+      "q2",
+    ]);
+    expect(queue.length).toBe(4);
+    expect(Array.from({ length: 5 }, () => queue.poll())).toEqual(["a0", "q0", "a1", "q1", undefined]);
   });
 
   test("it agrees with a naive model over random offers and polls", () => {
@@ -58,9 +70,14 @@ describe("a stage's fair queue", () => {
     for (let step = 0; step < 20_000; step++) {
       if (random.below(2) === 0) {
         const key = `k${random.below(5)}`;
-        const accepted = queue.offer(key, step);
-        expect(accepted, `seed ${seed} step ${step}`).toBe(length < 40);
-        if (!accepted) continue;
+        const own = model.get(key)?.length ?? 0;
+        const most = Math.max(0, ...[...model.values()].map((lane) => lane.length));
+        const longest = [...model.values()].find((lane) => lane.length === most);
+        let left: number | null = null;
+        if (length === 40) left = most > own + 1 ? (longest?.pop() ?? null) : step;
+        expect(queue.offer(key, step), `seed ${seed} step ${step}`).toBe(left);
+        if (left === step) continue;
+        if (left !== null) length--;
         if (!model.has(key)) {
           model.set(key, []);
           turns.push(key);
