@@ -389,7 +389,8 @@ class Node implements RaftNode {
       for (const outgoing of ready.sendNow) this.#send(outgoing);
       if (ready.reads.length > 0) this.#reads.confirmed(ready.reads);
       if (ready.committed.length > 0) this.#apply(ready.committed);
-      this.#reads.applied(core.state.log.appliedIndex);
+      // While a snapshot is being installed the log is ahead of the state machine.
+      if (!isInstalling(core.state)) this.#reads.applied(core.state.log.appliedIndex);
       this.#change.settle(core.state);
       if (ready.statusChanged) this.#statusChanged(core);
       this.#members.settle(core);

@@ -90,6 +90,9 @@ export class FakeDisk {
   #failingSyncs = 0;
   #failingWrites = 0;
   #extraSyncMs = 0;
+  #failingReads = 0;
+  /** Called around every write and sync: a crash before, inside or after one begins here. */
+  onWrite: ((moment: "issued" | "completed") => void) | null = null;
 
   constructor(random: Random, options: DiskOptions) {
     this.#random = random;
@@ -107,6 +110,30 @@ export class FakeDisk {
   /** The next `count` writes of any kind fail. */
   failNextWrite(count = 1): void {
     this.#failingWrites = count;
+  }
+
+  /** The next `count` reads of stores and files fail. */
+  failNextRead(count = 1): void {
+    this.#failingReads = count;
+  }
+
+  /** Ends every fault that lasts, and those that have not struck yet. */
+  mend(): void {
+    this.#failingSyncs = 0;
+    this.#failingWrites = 0;
+    this.#failingReads = 0;
+    this.#extraSyncMs = 0;
+    this.#capacityBytes = this.#options.capacityBytes;
+    this.onWrite = null;
+  }
+
+  /** Stores on this disk, by folder. */
+  get storeFolders(): readonly string[] {
+    return [...this.#stores.keys()];
+  }
+
+  get filePaths(): readonly string[] {
+    return [...this.#files.keys()];
   }
 
   /** Every sync takes so much longer from now on; 0 ends it. */
@@ -217,6 +244,9 @@ export class FakeDisk {
       process,
       image,
       readMs: () => this.#operationMs(),
+      readFailure: () =>
+        this.#readFails() ? Object.assign(new Error("input/output error"), { code: "LEVEL_IO_ERROR" }) : null,
+      watch: (moment) => this.onWrite?.(moment),
       writeMs: (_byteCount, sync) => {
         const nowMs = process.clock.nowMs;
         busyUntilMs = Math.max(busyUntilMs, nowMs) + (sync ? this.#syncMs() : this.#operationMs());
@@ -242,23 +272,31 @@ export class FakeDisk {
       new AnantaError("STORAGE_FAILED", `${what} ${path}: ${reason}`, { path });
     return {
       size: () => operation(() => image.content.length),
-      readAt: (offset, byteCount) => operation(() => image.content.slice(offset, offset + byteCount)),
+      readAt: (offset, byteCount) =>
+        operation(() => {
+          if (this.#readFails()) throw failed("read", "input/output error");
+          return image.content.slice(offset, offset + byteCount);
+        }),
       writeAt: (offset, bytes) => {
         const write: FileWrite = { offset, bytes: bytes.slice() };
+        this.onWrite?.("issued");
         return operation(() => {
           const growth = Math.max(0, offset + bytes.length - image.content.length);
           const failure = this.#failure(growth, false);
           if (failure !== null) throw failed("write", failure);
           image.write(write);
+          this.onWrite?.("completed");
         });
       },
       sync: () => {
+        this.onWrite?.("issued");
         if (process.crashed) return never();
         const completed = image.beginSync();
         return process.operation(this.#syncMs(), () => {
           const failure = this.#failure(0, true);
           if (failure !== null) throw failed("sync", failure);
           completed();
+          this.onWrite?.("completed");
         });
       },
       close: () => operation(released).then(() => undefined),
@@ -277,6 +315,12 @@ export class FakeDisk {
     }
     if (growthBytes > 0 && this.usedBytes() + growthBytes > this.#capacityBytes) return "no space left on device";
     return null;
+  }
+
+  #readFails(): boolean {
+    if (this.#failingReads === 0) return false;
+    this.#failingReads--;
+    return true;
   }
 
   #operationMs(): number {

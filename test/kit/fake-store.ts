@@ -160,6 +160,10 @@ export interface StoreMedium {
   readonly process: VirtualProcess;
   readonly image: StoreImage;
   readMs(): number;
+  /** The error a read must fail with, or null. Consumes injected failures. */
+  readFailure(): Error | null;
+  /** Told around every write. */
+  watch(moment: "issued" | "completed"): void;
   /** Delay of a write from now; writes of one store complete in order. */
   writeMs(byteCount: number, sync: boolean): number;
   /** The error a write must fail with, or null. Consumes injected failures. */
@@ -173,6 +177,7 @@ type Key = string | Buffer | Uint8Array;
 export class FakeStore extends AbstractLevel<Key, Uint8Array, Uint8Array> {
   readonly #medium: StoreMedium;
   #broken: Error | null = null;
+  #open = false;
 
   constructor(medium: StoreMedium) {
     super(
@@ -184,9 +189,11 @@ export class FakeStore extends AbstractLevel<Key, Uint8Array, Uint8Array> {
 
   async _open(): Promise<void> {
     await this.#read(() => undefined);
+    this.#open = true;
   }
 
   async _close(): Promise<void> {
+    this.#open = false;
     await this.#read(() => this.#medium.closed());
   }
 
@@ -232,11 +239,16 @@ export class FakeStore extends AbstractLevel<Key, Uint8Array, Uint8Array> {
   }
 
   #read<T>(effect: () => T): Promise<T> {
-    return this.#medium.process.operation(this.#medium.readMs(), effect);
+    return this.#medium.process.operation(this.#medium.readMs(), () => {
+      const failure = this.#open ? this.#medium.readFailure() : null;
+      if (failure !== null) throw failure;
+      return effect();
+    });
   }
 
   #write(writes: readonly StoreWrite[], sync: boolean): Promise<void> {
     const medium = this.#medium;
+    medium.watch("issued");
     if (medium.process.crashed) return never();
     const byteCount = writes.reduce((sum, { key, value }) => sum + key.length + (value?.length ?? 0), 0);
     medium.image.begin(writes);
@@ -248,6 +260,7 @@ export class FakeStore extends AbstractLevel<Key, Uint8Array, Uint8Array> {
         throw failure;
       }
       medium.image.complete(writes, sync);
+      medium.watch("completed");
     });
   }
 }

@@ -13,6 +13,9 @@ export interface LinkOptions {
   /** Share of datagrams that take a detour of up to `detourMs`. */
   readonly reorder: number;
   readonly detourMs: number;
+  /** Share of a stream's frames that need a retransmission, which takes up to `retransmitMs`; the frames behind wait. */
+  readonly streamLoss: number;
+  readonly retransmitMs: number;
 }
 
 export const DEFAULT_LINK: LinkOptions = {
@@ -21,11 +24,13 @@ export const DEFAULT_LINK: LinkOptions = {
   duplicate: 0,
   reorder: 0,
   detourMs: 2,
+  streamLoss: 0,
+  retransmitMs: 60, // TCP's smallest retransmission time-out is 40 to 200 ms
 };
 
 export class Links {
   readonly #random: Random;
-  readonly #default: LinkOptions;
+  #default: LinkOptions;
   readonly #special = new Map<string, LinkOptions>();
   /** "from>to", with the time since when. */
   readonly #cut = new Map<string, number>();
@@ -38,6 +43,21 @@ export class Links {
   /** Both directions of one link; what is not given keeps the world's default. */
   set(a: string, b: string, options: Partial<LinkOptions>): void {
     for (const key of [`${a}>${b}`, `${b}>${a}`]) this.#special.set(key, { ...this.#default, ...options });
+  }
+
+  /** All links that were not set apart. */
+  setDefault(options: Partial<LinkOptions>): void {
+    this.#default = { ...this.#default, ...options };
+  }
+
+  /** One direction of one link; null: as the world's default again. */
+  setOneWay(from: string, to: string, options: Partial<LinkOptions> | null): void {
+    if (options === null) this.#special.delete(`${from}>${to}`);
+    else this.#special.set(`${from}>${to}`, { ...this.#default, ...options });
+  }
+
+  clearSpecial(): void {
+    this.#special.clear();
   }
 
   cut(from: string, to: string, nowMs: number): void {
@@ -62,8 +82,10 @@ export class Links {
   }
 
   streamDelay(from: string, to: string): number {
-    const [lo, hi] = this.#options(from, to).delayMs;
-    return lo + (hi - lo) * this.#random.nextFloat();
+    const options = this.#options(from, to);
+    const delayMs = this.#delay(options);
+    if (options.streamLoss === 0 || this.#random.nextFloat() >= options.streamLoss) return delayMs;
+    return delayMs + this.#random.nextFloat() * options.retransmitMs;
   }
 
   /** One delay per copy that arrives: none when lost, two when duplicated. */
@@ -73,13 +95,17 @@ export class Links {
     const copies = options.duplicate > 0 && this.#random.nextFloat() < options.duplicate ? 2 : 1;
     return Array.from({ length: copies }, () => {
       const detour = options.reorder > 0 && this.#random.nextFloat() < options.reorder;
-      return this.streamDelay(from, to) + (detour ? this.#random.nextFloat() * options.detourMs : 0);
+      return this.#delay(options) + (detour ? this.#random.nextFloat() * options.detourMs : 0);
     });
   }
 
   /** Uniform in [0, bound). */
   chance(bound: number): number {
     return this.#random.nextFloat() * bound;
+  }
+
+  #delay({ delayMs: [lo, hi] }: LinkOptions): number {
+    return lo + (hi - lo) * this.#random.nextFloat();
   }
 
   #options(from: string, to: string): LinkOptions {

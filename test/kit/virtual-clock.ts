@@ -30,6 +30,10 @@ export class VirtualClock {
   #eventsThisInstant = 0;
   #cancelled = 0;
   #heap: Entry[] = [];
+  /** Events run so far. */
+  events = 0;
+  /** Called after each event and all its promise work: what watches a world looks here. */
+  afterEvent: (() => void) | null = null;
 
   /** Virtual milliseconds since the start of the world. */
   get nowMs(): number {
@@ -83,6 +87,8 @@ export class VirtualClock {
       }
       run();
       await this.settle();
+      this.events++;
+      this.afterEvent?.();
       return true;
     }
   }

@@ -32,6 +32,8 @@ export class VirtualProcess {
   #state: "running" | "paused" | "crashed" = "running";
   #held: (() => void)[] = [];
   #pausedSinceMs = 0;
+  /** Called when something is delivered to it: it may have changed. */
+  onDelivered: (() => void) | null = null;
 
   constructor(name: string, incarnation: number, clock: VirtualClock) {
     this.name = name;
@@ -70,8 +72,10 @@ export class VirtualProcess {
 
   /** Runs `run` at once, or holds it while paused. Called from world events only. */
   deliver(run: () => void): void {
-    if (this.#state === "running") run();
-    else if (this.#state === "paused") this.#held.push(run);
+    if (this.#state === "running") {
+      this.onDelivered?.();
+      run();
+    } else if (this.#state === "paused") this.#held.push(run);
   }
 
   /** The result of an operation of the kernel that takes `delayMs`; `effect` runs when it completes. */

@@ -64,6 +64,7 @@ function mix(seed: number, text: string): number {
 
 interface Machine {
   readonly disk: FakeDisk;
+  readonly clock: { jumpedMs: number; wallJumpedMs: number };
   readonly options: EnvOptions;
   process: VirtualProcess;
   env: Env;
@@ -102,8 +103,9 @@ export class VirtualWorld {
       ...this.#options.disk,
     });
     const virtualProcess = new VirtualProcess(name, 1, this.clock);
-    const env = this.#build(virtualProcess, disk, options);
-    this.#machines.set(name, { disk, options, process: virtualProcess, env });
+    const machineClock = { jumpedMs: 0, wallJumpedMs: 0 };
+    const env = this.#build(virtualProcess, disk, machineClock, options);
+    this.#machines.set(name, { disk, clock: machineClock, options, process: virtualProcess, env });
     return env;
   }
 
@@ -133,7 +135,7 @@ export class VirtualWorld {
     this.crash(name, options);
     this.log.note(this.clock.nowMs, `restart ${name}`);
     machine.process = new VirtualProcess(name, machine.process.incarnation + 1, this.clock);
-    machine.env = this.#build(machine.process, machine.disk, machine.options);
+    machine.env = this.#build(machine.process, machine.disk, machine.clock, machine.options);
     this.network.machineBack(name);
     return machine.env;
   }
@@ -149,6 +151,18 @@ export class VirtualWorld {
   resume(name: string): void {
     this.log.note(this.clock.nowMs, `resume ${name}`);
     this.#machine(name).process.resume();
+  }
+
+  /**
+   * The machine's clocks jump: the monotonic one forward only, as after a suspended virtual machine; the wall clock either
+   * way. Timers that run keep their time.
+   */
+  jumpClock(name: string, { monotonicMs = 0, wallMs = 0 }: { monotonicMs?: number; wallMs?: number }): void {
+    assert(monotonicMs >= 0, "a monotonic clock does not go back");
+    this.log.note(this.clock.nowMs, `clock of ${name} jumps by ${monotonicMs} ms, its wall clock by ${wallMs} ms`);
+    const { clock } = this.#machine(name);
+    clock.jumpedMs += monotonicMs;
+    clock.wallJumpedMs += wallMs;
   }
 
   // ---- links ----
@@ -250,7 +264,7 @@ export class VirtualWorld {
     machine.disk.processEnd(ended);
   }
 
-  #build(virtualProcess: VirtualProcess, disk: FakeDisk, options: EnvOptions): Env {
+  #build(virtualProcess: VirtualProcess, disk: FakeDisk, jumps: Machine["clock"], options: EnvOptions): Env {
     const { name, incarnation } = virtualProcess;
     const random = createRandom(mix(this.seed, `${name} #${incarnation}`));
     const entropy = random.fork();
@@ -274,8 +288,8 @@ export class VirtualWorld {
     };
     return {
       clock: {
-        nowMs: () => clock.nowMs * rate,
-        wallMs: () => Math.floor(WALL_START_MS + clock.nowMs) + (options.wallOffsetMs ?? 0),
+        nowMs: () => clock.nowMs * rate + jumps.jumpedMs,
+        wallMs: () => Math.floor(WALL_START_MS + clock.nowMs) + (options.wallOffsetMs ?? 0) + jumps.wallJumpedMs,
         setTimer: (delayMs, callback) => timer(Math.max(0, delayMs) / rate, callback),
         nextTurn: (callback) => timer(0, callback),
       },
