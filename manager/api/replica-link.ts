@@ -114,7 +114,13 @@ export class ReplicaLink implements Route {
   #open(): void {
     const leader = this.#leader;
     if (leader === null) return;
-    const stream = this.#channel(leader.node).open(REPLICA_FORWARD);
+    const channel = this.#channel(leader.node);
+    if (channel === null) {
+      // It joined in a part of the log that is not here yet; it will be, since it leads.
+      this.#reopen = this.#options.replica.env.clock.setTimer(REOPEN_MS, () => this.#open());
+      return;
+    }
+    const stream = channel.open(REPLICA_FORWARD);
     this.#stream = stream;
     this.#heardAtMs = this.#options.replica.env.clock.nowMs();
     this.#silence = this.#options.replica.env.clock.setTimer(SILENCE_MAX_MS, () => this.#listenForSilence(stream));
@@ -150,15 +156,15 @@ export class ReplicaLink implements Route {
     else this.#silence = clock.nextTurn(goOn);
   }
 
-  #channel(node: NodeId): Channel {
+  /** Null while nobody has said where that replica is reached. */
+  #channel(node: NodeId): Channel | null {
     let channel = this.#channels.get(node);
     if (channel === undefined) {
       const { env, config } = this.#options.replica;
       const { replica } = this.#options;
       // A leader that this replica's log does not know yet can only be one that was configured.
       const address = [...replica.members(), ...config.replicas].find(({ nodeId }) => nodeId === node)?.apiAddress;
-      if (address === undefined || address === "")
-        throw new AnantaError("INTERNAL", `replica ${node} leads, and nobody has said where it is reached`);
+      if (address === undefined || address === "") return null;
       channel = env.network.connect(address, { reconnectMaxMs: config.raft.electionTimeoutMinMs, dedicated: true });
       this.#channels.set(node, channel);
     }
