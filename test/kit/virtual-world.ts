@@ -55,6 +55,9 @@ export function testSeed(salt: number | string = 0): number {
   return mix(Number(process.env["ANANTA_TEST_SEED"] ?? 1), String(salt));
 }
 
+/** A timer that rounding leaves a hair too early must not be set again for the same instant, for ever. */
+const TIMER_LEAST_MS = 0.001;
+
 /** FNV-1a over the text, from the seed. */
 function mix(seed: number, text: string): number {
   let hash = (seed ^ 0x811c9dc5) >>> 0;
@@ -290,7 +293,7 @@ export class VirtualWorld {
       clock: {
         nowMs: () => clock.nowMs * rate + jumps.jumpedMs,
         wallMs: () => Math.floor(WALL_START_MS + clock.nowMs) + (options.wallOffsetMs ?? 0) + jumps.wallJumpedMs,
-        setTimer: (delayMs, callback) => timer(Math.max(0, delayMs) / rate, callback),
+        setTimer: (delayMs, callback) => timer(delayMs > 0 ? Math.max(TIMER_LEAST_MS, delayMs) / rate : 0, callback),
         nextTurn: (callback) => timer(0, callback),
       },
       random: random.fork(),
