@@ -144,7 +144,7 @@ function holdsRule(state: StateMachine, key: string): boolean {
     .objects("Vip", null)
     .some(
       ({ spec }) =>
-        "rules" in spec &&
+        "address" in spec &&
         spec.address === vip &&
         spec.rules.some((rule) => `${rule.protocol}/${rule.port >> 3}` === wanted),
     );
