@@ -45,6 +45,7 @@ export const DROP_REASONS = [
   "hairpin", // a VM to a VIP that leads back to itself, with its own address as source
   "no_flow", // from a VM, in mid-stream of a flow that is not known
   "already_held", // another packet of a flow whose first packet waits for a port
+  "security_group", // a new flow that no rule of its security groups lets through
   "reserved_address", // of a host and its machines alone, where it cannot be
   "flow_conflict", // two VIPs, one client port, one DIP port: the VM could not tell them apart
 ] as const;

@@ -73,12 +73,14 @@ export interface HostLayout {
   readonly ranges: number;
   readonly muxes: number;
   readonly internalPrefixes: number;
-  /** NAT entries, inbound and outbound together; 160 bytes each. */
+  /** NAT entries, inbound and outbound together; 185 bytes each. */
   readonly flows: number;
   /** Packets that wait for a SNAT port, in all and per DIP; 2 KiB each. */
   readonly held: number;
   readonly heldPerDip: number;
   readonly events: number;
+  /** Ended flows that are remembered; 88 bytes each. */
+  readonly lastWords: number;
 }
 
 export const HOST_LAYOUT: HostLayout = {
@@ -93,6 +95,7 @@ export const HOST_LAYOUT: HostLayout = {
   held: 512,
   heldPerDip: 64,
   events: 4_096,
+  lastWords: 16_384,
 };
 
 /** Largest packet that may wait for a port: a first packet is a SYN or a datagram of one MTU. */
@@ -117,6 +120,8 @@ export interface NatTimeouts {
   readonly udpAnsweredMs: number;
   /** Datagrams from outside that the VM has not answered: nobody waits for the entry yet. */
   readonly udpUnansweredMs: number;
+  /** How long our machine may take to answer a keepalive for an idle connection. */
+  readonly keepaliveMs: number;
   /** First packet of a flow without a port. */
   readonly holdMs: number;
 }
@@ -131,6 +136,7 @@ export const NAT_TIMEOUTS: NatTimeouts = {
   udpMs: 120_000,
   udpAnsweredMs: 10_000,
   udpUnansweredMs: 30_000,
+  keepaliveMs: 3_000,
   holdMs: 3_000,
 };
 

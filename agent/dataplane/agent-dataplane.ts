@@ -29,13 +29,15 @@ import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import type { FiveTuple } from "../../packet/five-tuple.js";
 import { OUTER_BYTES } from "../../packet/ip-in-ip.js";
-import { IPV4_HEADER_BYTES } from "../../packet/ipv4.js";
+import { createPacketHeader, IPV4_HEADER_BYTES } from "../../packet/ipv4.js";
 import { TCP_HEADER_BYTES } from "../../packet/tcp.js";
 import { HostCounters } from "./counters.js";
 import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
 import { HeldPackets } from "./held-packets.js";
-import { NatState, OUTBOUND } from "./nat-state.js";
+import { END_DIP_GONE, END_OPERATOR, END_RANGE_GONE, LastWords, type EndedFlow } from "./last-words.js";
+import { NatState } from "./nat-state.js";
 import { HostPipeline } from "./pipeline.js";
+import { portLedger, type DestinationPorts } from "./port-ledger.js";
 import { SnatPorts, type RangeRef, type SnatDemand } from "./snat-ports.js";
 import type { ProbedHost } from "./probed-host.js";
 import { HostTables } from "./tables.js";
@@ -65,6 +67,10 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   stopRange(vip: IpAddress, protocol: PortProtocol, range: number): boolean;
   resumeRange(vip: IpAddress, protocol: PortProtocol, range: number): void;
   stoppedRanges(): readonly RangeRef[];
+  /** How flows ended, newest first. */
+  endedFlows(limit: number, matches?: (flow: EndedFlow) => boolean): readonly EndedFlow[];
+  /** Ports in use and on hold by destination, fullest first: who exhausts what. Walks all flows. */
+  portLedger(limit: number, nowMs: number): readonly DestinationPorts[];
   explain(tuple: FiveTuple, options: { readonly nowMs: number }): HostExplanation;
 }
 
@@ -80,6 +86,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
   const ports = new SnatPorts(layout.ranges, layout.flows, random);
   const counters = new HostCounters(layout.dips, layout.vips);
   const events = new EventRing(layout.events);
+  const lastWords = new LastWords(layout.lastWords);
   const held = new HeldPackets(layout, timeouts.holdMs);
   const tables: HostTables = new HostTables(
     layout,
@@ -88,8 +95,8 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     (dipSlots, ranges) => {
       for (let entry = 0; entry < nat.capacity; entry++) {
         if (!nat.isLive(entry)) continue;
-        const onGoneRange = nat.direction[entry] === OUTBOUND && ranges.has(nat.range[entry]!);
-        if (onGoneRange || dipSlots.has(nat.dipSlot(entry))) pipeline.endFlow(entry, lastMs);
+        if (dipSlots.has(nat.dipSlot(entry))) pipeline.endFlow(entry, END_DIP_GONE, lastMs);
+        else if (nat.hasPort(entry) && ranges.has(nat.range[entry]!)) pipeline.endFlow(entry, END_RANGE_GONE, lastMs);
       }
       for (let record = held.oldest(); record !== NOT_FOUND;) {
         const next = held.newer(record);
@@ -99,7 +106,17 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     },
   );
   const mssMax = (options.fabricMtuBytes ?? FABRIC_MTU_BYTES) - OUTER_BYTES - IPV4_HEADER_BYTES - TCP_HEADER_BYTES;
-  const pipeline = new HostPipeline({ tables, nat, ports, held, counters, events, mssMax });
+  const pipeline = new HostPipeline({
+    tables,
+    nat,
+    ports,
+    held,
+    counters,
+    events,
+    lastWords,
+    header: createPacketHeader(),
+    mssMax,
+  });
   const parts = { tables, nat, ports, counters };
   const process = (batch: PacketBatch, link: number, nowMs: number, out: PacketBatch): void => {
     lastMs = nowMs;
@@ -127,7 +144,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
         if (filter.vipId !== undefined && filter.vipId !== flow.vipId) continue;
         if (filter.dipId !== undefined && filter.dipId !== flow.dipId) continue;
         if (filter.protocol !== undefined && filter.protocol !== flow.tuple.protocol) continue;
-        pipeline.endFlow(entry, lastMs);
+        pipeline.endFlow(entry, END_OPERATOR, lastMs);
         count++;
       }
       answer(count);
@@ -203,6 +220,8 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       if (address !== null) ports.resume(address, protocol, range);
     },
     stoppedRanges: () => ports.stopped(),
+    endedFlows: (limit, matches) => lastWords.list(limit, matches),
+    portLedger: (limit, nowMs) => portLedger({ tables, nat, ports }, limit, nowMs),
     explain: (tuple, { nowMs }) => explainHostFlow(parts, tuple, nowMs),
   };
 }

@@ -7,7 +7,7 @@ import { RANGE_SHIFT } from "../../dataplane/layouts.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { ipv4FiveTuple, type FiveTuple } from "../../packet/five-tuple.js";
 import type { HostCounters } from "./counters.js";
-import { INBOUND, NAT_STATE_NAMES, type NatState } from "./nat-state.js";
+import { INBOUND, type NatState } from "./nat-state.js";
 import type { SnatPorts } from "./snat-ports.js";
 import type { HostTables } from "./tables.js";
 
@@ -47,7 +47,7 @@ export function natRecord({ tables, nat, counters }: Parts, entry: number, nowMs
         : ipv4FiveTuple(protocol, vip, vipPort, remote, remotePort),
     vipId: counters.vipId(nat.counter[entry]!),
     dipId: tables.dipId(nat.dipSlot(entry)),
-    state: NAT_STATE_NAMES[nat.queues.queueOf[entry]!] ?? "free",
+    state: nat.stateName(entry),
     idleMs: nat.queues.idleMs(entry, nowMs),
   };
 }
@@ -59,7 +59,7 @@ export function findEntry({ tables, nat }: Parts, tuple: FiveTuple): number {
   if (source === null || destination === null) return NOT_FOUND;
   const { protocol, sourcePort, destinationPort } = tuple;
   for (const slot of tables.dipSlots()) {
-    if (tables.address[slot] === source) {
+    if (tables.address[slot] === (source | 0)) {
       const inside = nat.findInside(source, destination, sourcePort, destinationPort, protocol, slot);
       if (inside !== NOT_FOUND) return inside;
     }
@@ -79,7 +79,7 @@ export function explainHostFlow(parts: Parts, tuple: FiveTuple, nowMs: number): 
   if (source === null || destination === null) {
     return { ...nothing, drop: "unsupported_family", why: "this agent handles IPv4 only" };
   }
-  const slot = parts.tables.dipSlots().find((candidate) => parts.tables.address[candidate] === source);
+  const slot = parts.tables.dipSlots().find((candidate) => parts.tables.address[candidate] === (source | 0));
   return slot === undefined
     ? explainFromWire(parts, tuple, source, destination, nowMs)
     : explainFromVm(parts, tuple, slot, destination, nowMs);
@@ -111,7 +111,7 @@ function explainFromWire(
     const dipId = tables.dipId(slot);
     const endpoint = tables.endpoints.find(destination, protocol, destinationPort, dipId);
     if (endpoint === NOT_FOUND) continue;
-    const translated = toDip(slot, tables.endpoints.dipPort(endpoint));
+    const translated = toDip(slot, tables.endpoints.dipPortFor(endpoint, destinationPort));
     return {
       ...base,
       dipId,
@@ -150,7 +150,7 @@ function explainFromVm(
     const translated = { ...tuple, source: formatIpv4(nat.vip(entry) as Ipv4), sourcePort: nat.vipPort(entry) };
     return { ...base, flow, translated, drop: null, why: `NAT state has it: ${flow.state}` };
   }
-  if (tables.internal.contains(destination)) {
+  if (tables.isInternal(destination, slot)) {
     return { ...base, translated: tuple, drop: null, why: "the destination is internal: not translated" };
   }
   const vips: readonly { readonly vipId: VipId }[] = tables.outboundVips(dipId);

@@ -18,6 +18,7 @@
 import { AgedQueues, NO_RECORD } from "../../dataplane/aged-queues.js";
 import { FlowHasher } from "../../dataplane/flow-hash.js";
 import type { NatTimeouts } from "../../dataplane/layouts.js";
+import { PROTOCOL_TCP } from "../../packet/ipv4.js";
 import type { UdpTraffic } from "./probed-host.js";
 import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
 
@@ -32,6 +33,12 @@ export const UDP_ACTIVE = 6;
 export const UDP_ANSWERED = 7;
 /** Inbound only: our machine has not said anything yet. */
 export const UDP_UNANSWERED = 8;
+/** Idle, and our machine was asked whether it still has the connection. */
+export const KEEPALIVE = 9;
+/** From here on: idle times that rules set, one queue per distinct time. */
+const IDLE_CLASS_FIRST = 10;
+/** Distinct idle times at once; beyond them the next longer one is taken. Azure and AWS offer about as many as minutes. */
+const IDLE_CLASSES = 32;
 
 export const NAT_STATE_NAMES = [
   "half-open",
@@ -43,6 +50,7 @@ export const NAT_STATE_NAMES = [
   "udp",
   "udp-answered",
   "udp-unanswered",
+  "keepalive",
 ] as const;
 
 export const INBOUND = 0;
@@ -61,8 +69,16 @@ export class NatState {
   /** Bits of `tcp-track.ts`. */
   readonly tcpFlags: Uint8Array;
   /** Acknowledgement number that covers the FIN of the machine, of the remote. */
-  readonly finInside: Uint32Array;
-  readonly finOutside: Uint32Array;
+  readonly finInside: Int32Array;
+  readonly finOutside: Int32Array;
+  /** What each side acknowledged last: the number it expects next. Bits of `acks`: 1 the machine's is known, 2 the remote's. */
+  readonly ackInside: Int32Array;
+  readonly ackOutside: Int32Array;
+  readonly acks: Uint8Array;
+  /** Queue of the entry while it is in use. */
+  readonly idleQueue: Uint8Array;
+  readonly packetsIn: Uint32Array;
+  readonly packetsOut: Uint32Array;
   /** Newest timestamp of the machine that was looked at, for RFC 6191. */
   readonly timestamp: Uint32Array;
   /** Outbound: record of the port's range and of the destination's use, see `snat-ports.ts`. */
@@ -73,6 +89,9 @@ export class NatState {
   /** Of inbound UDP, by DIP slot and port: `UdpTraffic`. */
   readonly #udp = new Map<number, { requests: number; replies: number }>();
   readonly #detached: Uint8Array;
+  readonly #hasPort: Uint8Array;
+  readonly #staysSilent: Uint8Array;
+  readonly #idleClassMs: number[] = [];
   readonly #inside: WordIndex;
   readonly #outside: WordIndex;
   readonly #hasher: FlowHasher;
@@ -88,11 +107,21 @@ export class NatState {
       timeouts.udpMs,
       timeouts.udpAnsweredMs,
       timeouts.udpUnansweredMs,
+      timeouts.keepaliveMs,
+      ...new Array<number>(IDLE_CLASSES).fill(0xffff_ffff),
     ]);
     this.direction = new Uint8Array(capacity);
     this.tcpFlags = new Uint8Array(capacity);
-    this.finInside = new Uint32Array(capacity);
-    this.finOutside = new Uint32Array(capacity);
+    this.finInside = new Int32Array(capacity);
+    this.finOutside = new Int32Array(capacity);
+    this.ackInside = new Int32Array(capacity);
+    this.ackOutside = new Int32Array(capacity);
+    this.acks = new Uint8Array(capacity);
+    this.idleQueue = new Uint8Array(capacity);
+    this.packetsIn = new Uint32Array(capacity);
+    this.packetsOut = new Uint32Array(capacity);
+    this.#hasPort = new Uint8Array(capacity);
+    this.#staysSilent = new Uint8Array(capacity);
     this.timestamp = new Uint32Array(capacity);
     this.range = new Uint32Array(capacity);
     this.use = new Uint32Array(capacity);
@@ -150,6 +179,12 @@ export class NatState {
     this.tcpFlags[entry] = 0;
     this.timestamp[entry] = 0;
     this.#detached[entry] = 0;
+    this.acks[entry] = 0;
+    this.packetsIn[entry] = 0;
+    this.packetsOut[entry] = 0;
+    this.#hasPort[entry] = 0;
+    this.#staysSilent[entry] = 0;
+    this.idleQueue[entry] = protocol === PROTOCOL_TCP ? ESTABLISHED : UDP_ACTIVE;
     const word = (protocol << 24) | slot;
     const insidePorts = (dipPort << 16) | remotePort;
     this.#inside.insert(
@@ -170,6 +205,55 @@ export class NatState {
       word,
     );
     return entry;
+  }
+
+  /** The entry owns a SNAT port: what `SnatPorts.allocate` filled in. */
+  takePort(entry: number, range: number, use: number): void {
+    this.range[entry] = range;
+    this.use[entry] = use;
+    this.#hasPort[entry] = 1;
+  }
+
+  hasPort(entry: number): boolean {
+    return this.#hasPort[entry] === 1;
+  }
+
+  /** Lifetime without a packet, once both sides have talked; undefined: the table's own. Before the entry's first `track`. */
+  setIdle(entry: number, idleMs: number | undefined, resets: boolean): void {
+    this.#staysSilent[entry] = resets ? 0 : 1;
+    if (idleMs !== undefined) this.idleQueue[entry] = this.#idleQueueOf(idleMs, this.idleQueue[entry]!);
+  }
+
+  resetsWhenIdle(entry: number): boolean {
+    return this.#staysSilent[entry] === 0;
+  }
+
+  countPacket(entry: number, fromInside: boolean): void {
+    if (fromInside) this.packetsOut[entry]!++;
+    else this.packetsIn[entry]!++;
+  }
+
+  stateName(entry: number): string {
+    const queue = this.queues.queueOf[entry]!;
+    return NAT_STATE_NAMES[queue] ?? (this.protocol(entry) === PROTOCOL_TCP ? "established" : "udp");
+  }
+
+  #idleQueueOf(idleMs: number, otherwise: number): number {
+    const classes = this.#idleClassMs;
+    let place = classes.indexOf(idleMs);
+    if (place < 0 && classes.length < IDLE_CLASSES) {
+      place = classes.push(idleMs) - 1;
+      this.queues.lifetimesMs[IDLE_CLASS_FIRST + place] = idleMs;
+    }
+    if (place < 0) {
+      let longer = Infinity;
+      classes.forEach((ms, at) => {
+        if (ms < idleMs || ms >= longer) return;
+        longer = ms;
+        place = at;
+      });
+    }
+    return place < 0 ? otherwise : IDLE_CLASS_FIRST + place;
   }
 
   /** A datagram of an inbound entry: counted for the health monitor. */
@@ -230,7 +314,7 @@ export class NatState {
 
   /** An entry past its lifetime, or `NOT_FOUND`. */
   nextExpired(nowMs: number): number {
-    for (let queue = HALF_OPEN; queue <= UDP_UNANSWERED; queue++) {
+    for (let queue = HALF_OPEN; queue < IDLE_CLASS_FIRST + this.#idleClassMs.length; queue++) {
       const entry = this.queues.expired(queue, nowMs);
       if (entry !== NO_RECORD) return entry;
     }

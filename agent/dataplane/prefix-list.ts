@@ -8,6 +8,11 @@ interface Prefix {
   readonly mask: number;
 }
 
+interface Listed extends Prefix {
+  /** Undefined: every tenant's. */
+  readonly tenant: string | undefined;
+}
+
 /** "10.0.0.0/8", or null. Bits below the prefix length must be zero, so that one prefix has one text. */
 export function parsePrefix(text: string): Prefix | null {
   const match = /^([0-9.]+)\/(0|[1-9][0-9]?)$/.exec(text);
@@ -19,21 +24,22 @@ export function parsePrefix(text: string): Prefix | null {
 }
 
 export class PrefixList {
-  #prefixes: readonly Prefix[] = [];
+  #prefixes: readonly Listed[] = [];
 
-  add(text: string): void {
+  add(text: string, tenant?: string): void {
     const prefix = parsePrefix(text);
-    if (prefix !== null) this.#prefixes = [...this.#prefixes, prefix];
+    if (prefix !== null) this.#prefixes = [...this.#prefixes, { ...prefix, tenant }];
   }
 
-  remove(text: string): void {
-    this.#prefixes = this.#prefixes.filter((prefix) => prefix.text !== text);
+  remove(text: string, tenant?: string): void {
+    this.#prefixes = this.#prefixes.filter((prefix) => prefix.text !== text || prefix.tenant !== tenant);
   }
 
-  contains(address: number): boolean {
+  contains(address: number, tenant: string): boolean {
     for (let i = 0; i < this.#prefixes.length; i++) {
       const prefix = this.#prefixes[i]!; // i < length
-      if ((address & prefix.mask) === prefix.network) return true;
+      if ((address & prefix.mask) !== prefix.network) continue;
+      if (prefix.tenant === undefined || prefix.tenant === tenant) return true;
     }
     return false;
   }

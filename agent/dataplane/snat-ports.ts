@@ -112,6 +112,12 @@ export class SnatPorts {
     return this.#ranges.find(vip, (protocol << 16) | range);
   }
 
+  /** Ranges of (DIP, VIP, protocol) that new flows may use. */
+  rangesOf(dipId: number, vip: number, protocol: number): number {
+    const set = this.#setTable.find(dipId, vip, protocol);
+    return set === NOT_FOUND ? 0 : this.#sets[set]!.usable.length;
+  }
+
   ownerOf(rangeRecord: number): DipId {
     return this.#dipId[rangeRecord]! as DipId;
   }
@@ -142,7 +148,8 @@ export class SnatPorts {
 
   /**
    * A port of (DIP, VIP, protocol) that is free towards the remote, or -1. Fills `allocatedRange` and `allocatedUse`, and
-   * counts the flow: the caller makes the entry, or gives back with `release`.
+   * counts the flow: the caller makes the entry, or gives back with `release`. `flowProtocol`: of the flow, where its ports are
+   * those of another one (ICMP echo).
    */
   allocate(
     nat: NatState,
@@ -153,6 +160,7 @@ export class SnatPorts {
     remote: number,
     remotePort: number,
     nowMs: number,
+    flowProtocol = protocol,
   ): number {
     const setRecord = this.#setTable.find(dipId, vip, protocol);
     if (setRecord === NOT_FOUND) return -1;
@@ -165,7 +173,7 @@ export class SnatPorts {
       place = tries < RANDOM_TRIES ? this.#random.below(ports) : (place + 1) % ports;
       const record = set.usable[place >>> RANGE_SHIFT]!; // place < ports
       const port = ((this.#ranges.keyWord(record, 1) & 0xffff) << RANGE_SHIFT) | (place & (RANGE_PORTS - 1));
-      if (nat.findOutside(remote, vip, remotePort, port, protocol, slot) !== NOT_FOUND) continue;
+      if (nat.findOutside(remote, vip, remotePort, port, flowProtocol, slot) !== NOT_FOUND) continue;
       const taken = this.#uses.upsert(setRecord, remote, remotePort);
       if (taken === NOT_FOUND) return -1;
       if (use === NOT_FOUND) this.#useCount[taken] = 0;

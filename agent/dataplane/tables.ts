@@ -17,6 +17,7 @@ import {
   type HostChange,
   type HostDipItem,
   type HostItem,
+  type HostOutboundItem,
   type HostProbeItem,
 } from "../../dataplane/host-items.js";
 import type { HostLayout } from "../../dataplane/layouts.js";
@@ -24,14 +25,24 @@ import { ProjectionStore, type PlanStep } from "../../dataplane/projection-store
 import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
 import { EndpointTable } from "./endpoint-table.js";
 import { parsePrefix, PrefixList } from "./prefix-list.js";
+import { SecurityGroups } from "./security-groups.js";
 import type { SnatPorts } from "./snat-ports.js";
 
 export interface OutboundVip {
   readonly vipId: VipId;
   readonly vip: number;
+  /** All flows of a DIP leave as one VIP. */
+  readonly isPaired: boolean;
+  /** Undefined: the data plane's own. */
+  readonly tcpIdleMs: number | undefined;
+  readonly udpIdleMs: number | undefined;
+  readonly resetsWhenIdle: boolean;
+  /** A first packet that got no port in time is answered, not just dropped. */
+  readonly answersExhaustion: boolean;
 }
 
 const NO_VIPS: readonly OutboundVip[] = [];
+const NO_GROUPS: readonly string[] = [];
 
 /** Told before tables change: slots of DIPs and records of ranges that are about to go. */
 export type OnGone = (dipSlots: ReadonlySet<number>, rangeRecords: ReadonlySet<number>) => void;
@@ -39,8 +50,10 @@ export type OnGone = (dipSlots: ReadonlySet<number>, rangeRecords: ReadonlySet<n
 export class HostTables implements Tables<HostItem, HostChange> {
   readonly endpoints: EndpointTable;
   readonly internal = new PrefixList();
+  readonly security = new SecurityGroups();
   /** Address of each DIP, by slot. */
-  readonly address: Uint32Array;
+  readonly address: Int32Array;
+  readonly #dipItems: (HostDipItem | undefined)[] = [];
   readonly #layout: HostLayout;
   readonly #store = new ProjectionStore<HostItem>(hostItemKey);
   readonly #dips: RecordTable;
@@ -66,7 +79,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
     this.endpoints = new EndpointTable(layout.endpoints);
     this.#dips = new RecordTable(layout.dips);
     this.#byLocator = new WordIndex(layout.dips);
-    this.address = new Uint32Array(layout.dips);
+    this.address = new Int32Array(layout.dips);
     this.#muxes = new RecordTable(layout.muxes);
     this.#muxCount = new Uint32Array(layout.muxes);
   }
@@ -88,6 +101,16 @@ export class HostTables implements Tables<HostItem, HostChange> {
 
   isMux(address: number): boolean {
     return this.#muxes.find(address) !== NOT_FOUND;
+  }
+
+  /** Security groups of the DIP. */
+  groupsOf(slot: number): readonly string[] {
+    return this.#dipItems[slot]?.groups ?? NO_GROUPS;
+  }
+
+  /** Packets of the DIP in `slot` and this address go untranslated. */
+  isInternal(address: number, slot: number): boolean {
+    return this.internal.contains(address, this.#dipItems[slot]?.tenant ?? "");
   }
 
   /** VIPs that the DIP's flows may leave by, ascending by id. */
@@ -149,6 +172,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "dip": {
         const slot = this.findDip(before.dipId);
         this.#byLocator.remove(slot);
+        this.#dipItems[slot] = undefined;
         if (after === null) this.#dips.remove(slot);
         return;
       }
@@ -170,13 +194,15 @@ export class HostTables implements Tables<HostItem, HostChange> {
         return;
       }
       case "internal":
-        this.internal.remove(before.prefix);
+        this.internal.remove(before.prefix, before.tenant);
         return;
       case "probe":
         this.#probes.delete(hostItemKey(before));
         this.probesVersion++;
         return;
       case "group":
+        this.security.remove(before);
+        return;
       case "site":
         return;
       default:
@@ -190,6 +216,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
         const slot = this.#dips.upsert(item.dipId);
         const locator = parseIpv4(item.locator)!; // supported: IPv4, as all below
         this.address[slot] = parseIpv4(item.address)!;
+        this.#dipItems[slot] = item;
         this.#byLocator.insert(slot, mixWords(locator, 0, 0, 0), locator, 0, 0, 0);
         return;
       }
@@ -197,7 +224,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
         this.endpoints.put(item);
         return;
       case "outbound": {
-        const added = { vipId: item.vipId, vip: parseIpv4(item.vip)! };
+        const added = outboundVip(item);
         const vips = [...this.outboundVips(item.dipId), added].sort((a, b) => a.vipId - b.vipId);
         this.#outbound.set(item.dipId, vips);
         return;
@@ -209,13 +236,14 @@ export class HostTables implements Tables<HostItem, HostChange> {
         this.#muxCount[this.#muxes.upsert(parseIpv4(item.address)!)]!++;
         return;
       case "internal":
-        this.internal.add(item.prefix);
+        this.internal.add(item.prefix, item.tenant);
         return;
       case "probe": // the health monitor's, no packet's
         this.#probes.set(hostItemKey(item), item);
         this.probesVersion++;
         return;
-      case "group": // held; packets are not judged by it yet
+      case "group":
+        this.security.put(item);
         return;
       case "site":
         return; // hosts hash nothing by the site's key yet
@@ -247,6 +275,19 @@ export class HostTables implements Tables<HostItem, HostChange> {
   adopt(): { readonly index: LogIndex; readonly digest: string } {
     return { index: this.#index, digest: this.#store.digest() };
   }
+}
+
+function outboundVip(item: HostOutboundItem): OutboundVip {
+  const { vipId, vip, selection, tcpIdleSeconds: tcp, udpIdleSeconds: udp, idleReset, onExhaustion } = item;
+  return {
+    vipId,
+    vip: parseIpv4(vip)!, // supported
+    isPaired: selection === "paired",
+    tcpIdleMs: tcp === undefined ? undefined : tcp * 1_000,
+    udpIdleMs: udp === undefined ? undefined : udp * 1_000,
+    resetsWhenIdle: idleReset !== false,
+    answersExhaustion: onExhaustion !== "drop",
+  };
 }
 
 /** IPv4 only, so far. */

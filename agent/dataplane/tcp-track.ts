@@ -22,7 +22,7 @@ import {
   TCP_SEQUENCE,
   TCP_SYN,
 } from "../../packet/tcp.js";
-import { CLOSING, ESTABLISHED, HALF_OPEN, HOLD_OWN, HOLD_REMOTE, HOLD_RESET, type NatState } from "./nat-state.js";
+import { CLOSING, HALF_OPEN, HOLD_OWN, HOLD_REMOTE, HOLD_RESET, KEEPALIVE, type NatState } from "./nat-state.js";
 
 // Bits of NatState.tcpFlags.
 const SEEN_INSIDE = 0x01;
@@ -35,6 +35,17 @@ const FIN_OUTSIDE_ACKED = 0x20;
 const REMOTE_CLOSED_FIRST = 0x40;
 /** The newest RST came from the remote; meaningful in HOLD_RESET. */
 const RESET_BY_REMOTE = 0x80;
+
+// Bits of NatState.acks.
+const ACK_INSIDE = 1;
+const ACK_OUTSIDE = 2;
+
+/** Both sides' newest acknowledgements are known. */
+export const knowsSequences = (nat: NatState, entry: number): boolean => nat.acks[entry] === (ACK_INSIDE | ACK_OUTSIDE);
+
+/** Of an entry on hold after a RST. */
+export const wasResetByRemote = (nat: NatState, entry: number): boolean =>
+  (nat.tcpFlags[entry]! & RESET_BY_REMOTE) !== 0;
 
 /** True when acknowledgement number `ack` covers `end`, modulo 2^32. */
 const covers = (ack: number, end: number): boolean => ((ack - end) | 0) >= 0;
@@ -59,13 +70,20 @@ export function trackTcp(
   }
   flags |= fromInside ? SEEN_INSIDE : SEEN_OUTSIDE;
   const at = header.transportOffset;
-  const ack = (segment & TCP_ACK) === 0 ? -1 : view.getUint32(at + TCP_ACKNOWLEDGEMENT);
+  const hasAck = (segment & TCP_ACK) !== 0;
+  const ack = hasAck ? view.getInt32(at + TCP_ACKNOWLEDGEMENT) : 0;
   const isFin = (segment & TCP_FIN) !== 0;
-  if (isFin) flags = noteFin(nat, entry, view, header, fromInside, flags, ack);
-  if (ack >= 0) {
+  if (isFin) flags = noteFin(nat, entry, view, header, fromInside, flags, hasAck, ack);
+  if (hasAck) {
     if (fromInside) {
+      nat.ackInside[entry] = ack;
+      nat.acks[entry]! |= ACK_INSIDE;
       if ((flags & FIN_OUTSIDE) !== 0 && covers(ack, nat.finOutside[entry]!)) flags |= FIN_OUTSIDE_ACKED;
-    } else if ((flags & FIN_INSIDE) !== 0 && covers(ack, nat.finInside[entry]!)) flags |= FIN_INSIDE_ACKED;
+    } else {
+      nat.ackOutside[entry] = ack;
+      nat.acks[entry]! |= ACK_OUTSIDE;
+      if ((flags & FIN_INSIDE) !== 0 && covers(ack, nat.finInside[entry]!)) flags |= FIN_INSIDE_ACKED;
+    }
   }
   nat.tcpFlags[entry] = flags;
 
@@ -83,11 +101,12 @@ export function trackTcp(
   }
   if (queue === HOLD_RESET) {
     const resetByRemote = (flags & RESET_BY_REMOTE) !== 0;
-    if (resetByRemote === fromInside && (segment & TCP_SYN) === 0) queues.move(entry, ESTABLISHED, nowMs);
+    if (resetByRemote === fromInside && (segment & TCP_SYN) === 0) queues.move(entry, nat.idleQueue[entry]!, nowMs);
     return;
   }
   const bothSeen = (flags & (SEEN_INSIDE | SEEN_OUTSIDE)) === (SEEN_INSIDE | SEEN_OUTSIDE);
-  if (queue === HALF_OPEN && bothSeen && (segment & TCP_SYN) === 0) queues.move(entry, ESTABLISHED, nowMs);
+  if (queue === HALF_OPEN && bothSeen && (segment & TCP_SYN) === 0) queues.move(entry, nat.idleQueue[entry]!, nowMs);
+  else if (queue === KEEPALIVE) queues.move(entry, nat.idleQueue[entry]!, nowMs);
   else queues.touch(entry, nowMs);
 }
 
@@ -99,29 +118,31 @@ function noteFin(
   header: PacketHeader,
   fromInside: boolean,
   flags: number,
+  hasAck: boolean,
   ack: number,
 ): number {
   const payloadBytes = header.offset + header.totalBytes - header.payloadOffset;
-  const end = (view.getUint32(header.transportOffset + TCP_SEQUENCE) + payloadBytes + 1) >>> 0;
+  const end = (view.getInt32(header.transportOffset + TCP_SEQUENCE) + payloadBytes + 1) | 0;
   if (fromInside) {
     nat.finInside[entry] = end;
     const timestamp = readTimestamp(view, header.transportOffset, header.payloadOffset);
     if (timestamp >= 0) nat.timestamp[entry] = timestamp;
     if ((flags & FIN_INSIDE) !== 0) return flags;
     // Both at once: our FIN does not acknowledge the remote's, or the other way round.
-    const crossed = (flags & FIN_OUTSIDE) !== 0 && !(ack >= 0 && covers(ack, nat.finOutside[entry]!));
+    const crossed = (flags & FIN_OUTSIDE) !== 0 && !(hasAck && covers(ack, nat.finOutside[entry]!));
     return flags | FIN_INSIDE | (crossed ? REMOTE_CLOSED_FIRST : 0);
   }
   nat.finOutside[entry] = end;
   if ((flags & FIN_OUTSIDE) !== 0) return flags;
   const isFirst = (flags & FIN_INSIDE) === 0;
-  const crossed = !isFirst && !(ack >= 0 && covers(ack, nat.finInside[entry]!));
+  const crossed = !isFirst && !(hasAck && covers(ack, nat.finInside[entry]!));
   return flags | FIN_OUTSIDE | (isFirst || crossed ? REMOTE_CLOSED_FIRST : 0);
 }
 
 /** The entry starts again with a SYN of its initiator, and takes nothing over: neither FINs nor who closed. */
 export function restartTcp(nat: NatState, entry: number, nowMs: number): void {
   nat.tcpFlags[entry] = 0;
+  nat.acks[entry] = 0;
   nat.queues.move(entry, HALF_OPEN, nowMs);
 }
 

@@ -214,11 +214,6 @@ describe("from the wire", () => {
       then: "bad_encapsulation",
     },
     { description: "half a packet inside", when: encapsulate(syn.slice(0, 30), MUX, DIP), then: "truncated" },
-    {
-      description: "the VM's own address coming back by the VIP",
-      when: encapsulate(tcp(`${DIP}:5000`, `${VIP}:80`, "S"), MUX, DIP),
-      then: "hairpin",
-    },
   ];
   it.each(rows)("$description is dropped as $then", ({ when, then }) => {
     const bench = new AgentBench();

@@ -1,0 +1,187 @@
+/**
+ * Packets from the wire (Ananta §3.4.1): encapsulated by a MUX, or plain from machine to machine inside.
+ *
+ *     known MUX? -> our locator? -> NAT entry, or: endpoint -> security groups -> new entry     -> to the VM
+ *                                   ICMP error: by the flow it quotes                           -> to the VM
+ *     plain, from inside, to a DIP of ours -> security groups, if it has any                    -> to the VM
+ */
+import { DROP } from "../../dataplane/drop-reasons.js";
+import { RANGE_SHIFT } from "../../dataplane/layouts.js";
+import type { PacketBatch } from "../../dataplane/packet-batch.js";
+import { NOT_FOUND } from "../../dataplane/word-index.js";
+import { NO_FAULT } from "../../packet/fault.js";
+import { isIcmpError } from "../../packet/icmp.js";
+import { decapsulatedEcn } from "../../packet/ip-in-ip.js";
+import { isFragment, parseIpv4Header, PROTOCOL_IP_IN_IP } from "../../packet/ipv4.js";
+import { isIcmp, parseUpperLayer } from "../../packet/parse.js";
+import { NO_COUNTER } from "./counters.js";
+import type { EchoNat } from "./echo-nat.js";
+import type { FlowLife } from "./flow-life.js";
+import { CONFLICT, type HostParts, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
+import type { IcmpErrors } from "./icmp-errors.js";
+import { UDP_UNANSWERED } from "./nat-state.js";
+import { HAIRPIN_SOURCE, PROBE_SOURCE } from "./reserved.js";
+import type { WayOut } from "./way-out.js";
+
+export class FromWire {
+  readonly #parts: HostParts;
+  readonly #wayOut: WayOut;
+  readonly #life: FlowLife;
+  readonly #icmp: IcmpErrors;
+  readonly #echo: EchoNat;
+
+  constructor(parts: HostParts, wayOut: WayOut, life: FlowLife, icmp: IcmpErrors, echo: EchoNat) {
+    this.#parts = parts;
+    this.#wayOut = wayOut;
+    this.#life = life;
+    this.#icmp = icmp;
+    this.#echo = echo;
+  }
+
+  /** `NO_FAULT` when the packet left, else the drop reason's number. */
+  process(batch: PacketBatch, offset: number, length: number, nowMs: number, out: PacketBatch): number {
+    const { header, tables } = this.#parts;
+    const outerFault = parseIpv4Header(batch.view, offset, length, header);
+    if (outerFault !== NO_FAULT) return outerFault;
+    if (header.protocol !== PROTOCOL_IP_IN_IP) return this.#plain(batch, nowMs, out);
+    if (!tables.isMux(header.source3)) return DROP.unknown_encapsulator; // (P3)
+    if (isFragment(header.fragment)) return DROP.fragment;
+    const slot = tables.findLocator(header.destination3);
+    if (slot === NOT_FOUND) return DROP.not_our_dip;
+    const outerTos = header.tos;
+    const innerLength = header.totalBytes - header.headerBytes;
+    const headerFault = parseIpv4Header(batch.view, offset + header.headerBytes, innerLength, header);
+    if (headerFault !== NO_FAULT) return headerFault;
+    const fault = parseUpperLayer(batch.view, header);
+    if (fault !== NO_FAULT) return fault;
+    if (header.ttl === 0) return DROP.ttl_expired;
+    if (isReserved(header.source3)) return DROP.reserved_address;
+    const ecn = decapsulatedEcn(outerTos, header.tos);
+    if (ecn < 0) return DROP.bad_encapsulation;
+    if (!isIcmp(header)) return this.#toVm(batch, slot, ecn, nowMs, out);
+    return isIcmpError(header)
+      ? this.#icmp.fromWire(batch, slot, out)
+      : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
+  }
+
+  /** Not encapsulated: from machine to machine inside, untranslated. */
+  #plain(batch: PacketBatch, nowMs: number, out: PacketBatch): number {
+    const { header, tables, nat } = this.#parts;
+    const slot = tables.findLocator(header.destination3);
+    if (slot === NOT_FOUND || !tables.isInternal(header.source3, slot)) return DROP.not_encapsulated;
+    if (isReserved(header.source3)) return DROP.reserved_address;
+    const groups = tables.groupsOf(slot);
+    const dipId = tables.dipId(slot);
+    if (groups.length === 0) return this.#wayOut.plain(batch, slot, dipId, out);
+    const fault = parseUpperLayer(batch.view, header);
+    if (fault !== NO_FAULT) return fault; // without ports it cannot be judged
+    if (isIcmp(header)) {
+      // Errors and answers are about what was let out.
+      const isQuestion = header.icmpType === 8;
+      if (isQuestion && !this.#isAllowed(groups, header.protocol, 0, header.source3, [])) return DROP.security_group;
+      return this.#wayOut.plain(batch, slot, dipId, out);
+    }
+    const { source3, destination3, sourcePort, destinationPort, protocol } = header;
+    let entry = nat.findOutside(source3, destination3, sourcePort, destinationPort, protocol, slot);
+    if (entry === NOT_FOUND) {
+      if (!this.#isAllowed(groups, protocol, destinationPort, source3, [])) return DROP.security_group;
+      entry = this.#life.createInbound(
+        slot,
+        destination3,
+        destinationPort,
+        source3,
+        sourcePort,
+        destination3,
+        destinationPort,
+        NO_COUNTER,
+        UDP_UNANSWERED,
+        nowMs,
+      );
+      if (entry === CONFLICT) return this.#life.conflict(slot, NO_COUNTER, nowMs);
+    }
+    if (entry !== NOT_FOUND) this.#life.track(entry, batch, false, nowMs);
+    return this.#wayOut.plain(batch, slot, dipId, out);
+  }
+
+  /** The decapsulated packet in `header`, for the DIP in `slot`. */
+  #toVm(batch: PacketBatch, slot: number, ecn: number, nowMs: number, out: PacketBatch): number {
+    const { header, tables, nat, counters } = this.#parts;
+    const { source3, destination3: vip, sourcePort, destinationPort, protocol } = header;
+    const isHairpin = source3 === tables.address[slot]!;
+    const remote = isHairpin ? HAIRPIN_SOURCE : source3;
+    let entry = nat.findOutside(remote, vip, sourcePort, destinationPort, protocol, slot);
+    if (entry !== NOT_FOUND) {
+      const counter = nat.counter[entry]!;
+      if (nat.isDetached(entry) && !this.#life.takeBackInside(entry)) return this.#life.conflict(slot, counter, nowMs);
+      this.#life.track(entry, batch, false, nowMs);
+      if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, nat.dipPort(entry), ecn, counter, out);
+      return this.#wayOut.toVm(batch, slot, nat.dip(entry), nat.dipPort(entry), ecn, counter, out);
+    }
+    const dipId = tables.dipId(slot);
+    const { endpoints } = tables;
+    const endpoint = endpoints.find(vip, protocol, destinationPort, dipId);
+    if (endpoint === NOT_FOUND) return this.#whyNoEndpoint(dipId);
+    if (isHairpin && endpoints.dropsHairpin(endpoint)) return DROP.hairpin;
+    const dipPort = endpoints.dipPortFor(endpoint, destinationPort);
+    const vipGroups = endpoints.groups(endpoint);
+    const isAllowed =
+      (vipGroups.length === 0 || this.#isAllowed(vipGroups, protocol, destinationPort, source3, [])) &&
+      this.#isAllowed(tables.groupsOf(slot), protocol, dipPort, source3, vipGroups);
+    if (!isAllowed) return DROP.security_group;
+    const dip = endpoints.isFloating(endpoint) ? vip : tables.address[slot]!;
+    const counter = counters.vipPlace(endpoints.vipId(endpoint));
+    entry = this.#life.createInbound(
+      slot,
+      dip,
+      dipPort,
+      remote,
+      sourcePort,
+      vip,
+      destinationPort,
+      counter,
+      UDP_UNANSWERED,
+      nowMs,
+    );
+    if (entry === CONFLICT) return this.#life.conflict(slot, counter, nowMs);
+    if (entry !== NOT_FOUND) {
+      endpoints.applyIdle(endpoint, nat, entry);
+      this.#life.track(entry, batch, false, nowMs);
+    } else if (isHairpin || endpoints.findOnlyByDipPort(dipId, protocol, dipPort) === NOT_FOUND) {
+      // Without an entry the reply finds its way by the endpoint, if only one leads to this port.
+      return DROP.nat_table_full;
+    }
+    if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, dipPort, ecn, counter, out);
+    return this.#wayOut.toVm(batch, slot, dip, dipPort, ecn, counter, out);
+  }
+
+  #isAllowed(
+    named: readonly string[],
+    protocol: number,
+    port: number,
+    peer: number,
+    through: readonly string[],
+  ): boolean {
+    if (named.length === 0) return true;
+    return this.#parts.tables.security.allows(named, {
+      direction: "in",
+      protocol,
+      port,
+      peer,
+      through,
+      isProbe: false,
+    });
+  }
+
+  /** Why a packet from a MUX for a port without endpoint or flow is dropped. */
+  #whyNoEndpoint(dipId: number): number {
+    const { header, ports, tables } = this.#parts;
+    const { destination3, destinationPort, protocol } = header;
+    const range = ports.findRange(destination3, protocol, destinationPort >>> RANGE_SHIFT);
+    if (range !== NOT_FOUND && ports.ownerOf(range) === dipId) return DROP.no_snat_flow;
+    if (destinationPort <= WELL_KNOWN_PORT_MAX) return DROP.no_endpoint; // never a SNAT port
+    for (const { vip } of tables.outboundVips(dipId)) if ((vip | 0) === destination3) return DROP.not_owned_port;
+    return DROP.no_endpoint;
+  }
+}
+
+const isReserved = (address: number): boolean => address === PROBE_SOURCE || address === HAIRPIN_SOURCE;
