@@ -14,6 +14,7 @@ import { isIcmpError } from "../../packet/icmp.js";
 import { decapsulatedEcn } from "../../packet/ip-in-ip.js";
 import { isFragment, parseIpv4Header, PROTOCOL_IP_IN_IP } from "../../packet/ipv4.js";
 import { isIcmp, parseUpperLayer } from "../../packet/parse.js";
+import { TCP_RST } from "../../packet/tcp.js";
 import { NO_COUNTER } from "./counters.js";
 import type { EchoNat } from "./echo-nat.js";
 import type { FlowLife } from "./flow-life.js";
@@ -146,8 +147,11 @@ export class FromWire {
     if (entry !== NOT_FOUND) {
       endpoints.applyIdle(endpoint, nat, entry);
       this.#life.track(entry, batch, false, nowMs);
-    } else if (isHairpin || endpoints.findOnlyByDipPort(dipId, protocol, dipPort) === NOT_FOUND) {
-      // Without an entry the reply finds its way by the endpoint, if only one leads to this port.
+    } else if (
+      (header.tcpFlags & TCP_RST) === 0 &&
+      (isHairpin || endpoints.findOnlyByDipPort(dipId, protocol, dipPort) === NOT_FOUND)
+    ) {
+      // Without an entry the reply finds its way by the endpoint, if only one leads to this port. A reset has none.
       return DROP.nat_table_full;
     }
     if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, dipPort, ecn, counter, out);
