@@ -2,10 +2,9 @@
  * How fast is a Host Agent's pipeline, in memory, on one core? 64-byte packets of established flows, half in each direction:
  * clients of a VIP (DNAT and reverse NAT), and SNAT; and what a packet allocates. bench/README.md says how.
  */
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { PacketBatch } from "../dataplane/packet-batch.js";
 import { type HostTraffic, inboundFlows, PACKET_BYTES, PACKETS_PER_BATCH, snatFlows } from "./agent/traffic.js";
+import { bytesAllocated } from "./measure/allocation.js";
 import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { numberText, resultNumber, spreadOf, spreadText } from "./measure/statistics.js";
 
@@ -13,10 +12,6 @@ const FLOWS = [1, 10_000, 100_000] as const;
 const WARM_UP_MS = 1_000;
 /** Few enough packets that even 200 bytes each would not fill the young generation. */
 const ALLOCATION_TURNS = 64;
-const LOOKS = 50;
-
-setFlagsFromString("--expose-gc");
-const collect = runInNewContext("gc") as () => void;
 
 interface Measured {
   readonly rates: readonly number[];
@@ -50,29 +45,10 @@ function measure(name: string, traffic: HostTraffic, runs: number, runMs: number
     }
     rates.push((packets * 1_000) / (to - from));
   }
-  const bytesPerPacket = allocated(turn);
+  const bytesPerPacket = bytesAllocated(turn, ALLOCATION_TURNS) / PACKETS_PER_BATCH;
   traffic.check(nowMs);
   progress(`${name}: ${spreadText(spreadOf(rates))} packets/s`);
   return { rates, bytesPerPacket };
-}
-
-/** Growth of the JavaScript heap between two looks, what looking itself costs taken off. */
-function allocated(turn: () => void): number {
-  collect();
-  const growth = (body: () => void): number => {
-    let sum = 0;
-    for (let look = 0; look < LOOKS; look++) {
-      const before = process.memoryUsage().heapUsed;
-      body();
-      sum += Math.max(0, process.memoryUsage().heapUsed - before);
-    }
-    return sum;
-  };
-  const idle = growth(() => undefined);
-  const busy = growth(() => {
-    for (let i = 0; i < ALLOCATION_TURNS; i++) turn();
-  });
-  return Math.max(0, busy - idle) / (LOOKS * ALLOCATION_TURNS * PACKETS_PER_BATCH);
 }
 
 await runBenchmark({
@@ -104,7 +80,7 @@ await runBenchmark({
         `${name.padEnd(18)} ${spreadText(spread).padEnd(36)} packets/s ${each.padStart(14)} ${numberText(bytesPerPacket, 3)} bytes allocated/packet`,
       );
     }
-    const rate = (name: string): number => resultNumber(spreadOf(measured.get(name)!.rates).median);
+    const rate = (name: string): number | null => resultNumber(spreadOf(measured.get(name)!.rates).median);
     return Promise.resolve({
       packetsPerSecondInbound: rate(`inbound, ${numberText(100_000)}`),
       packetsPerSecondSnat: rate(`SNAT, ${numberText(100_000)}`),

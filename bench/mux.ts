@@ -4,10 +4,9 @@
  * tables. The rate over loopback I/O is told apart. bench/README.md says how.
  */
 import { createSocket } from "node:dgram";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { assert } from "../core/assert.js";
 import { PacketBatch } from "../dataplane/packet-batch.js";
+import { bytesAllocated } from "./measure/allocation.js";
 import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { numberText, resultNumber, spreadOf, spreadText } from "./measure/statistics.js";
 import { maglevReport } from "./mux/maglev-report.js";
@@ -17,9 +16,6 @@ const FLOWS = [1, 10_000, 100_000, 1_000_000] as const;
 const WARM_UP_MS = 1_000;
 /** Between two looks at the heap: few enough packets that even 200 bytes each would not fill the young generation. */
 const ALLOCATION_TURNS = 64;
-
-setFlagsFromString("--expose-gc");
-const collect = runInNewContext("gc") as () => void;
 
 interface Measured {
   readonly rates: readonly number[];
@@ -51,32 +47,10 @@ function measure(name: string, traffic: Traffic, runs: number, runMs: number): M
     }
     rates.push((turns * PACKETS_PER_BATCH * 1_000) / (to - from));
   }
-  const bytesPerPacket = allocated(turn);
+  const bytesPerPacket = bytesAllocated(turn, ALLOCATION_TURNS) / PACKETS_PER_BATCH;
   traffic.check(performance.now());
   progress(`${name}: ${spreadText(spreadOf(rates))} packets/s`);
   return { rates, bytesPerPacket };
-}
-
-/**
- * Bytes of JavaScript heap that a packet costs: median growth between two looks, what looking itself costs taken off. A median,
- * because V8 compiles in the background and puts what it learns on the same heap; what every packet allocates is in every look.
- */
-function allocated(turn: () => void): number {
-  collect();
-  const growth = (body: () => void): number => {
-    const grown: number[] = [];
-    for (let look = 0; look < 51; look++) {
-      const before = process.memoryUsage().heapUsed;
-      body();
-      grown.push(process.memoryUsage().heapUsed - before);
-    }
-    return spreadOf(grown).median;
-  };
-  const idle = growth(() => undefined);
-  const busy = growth(() => {
-    for (let i = 0; i < ALLOCATION_TURNS; i++) turn();
-  });
-  return Math.max(0, busy - idle) / (ALLOCATION_TURNS * PACKETS_PER_BATCH);
 }
 
 /** Packets as datagrams on loopback, to the pipeline and out again, as the embedded default has them; 64 under way. */
