@@ -6,7 +6,7 @@
 import { createSocket } from "node:dgram";
 import { assert } from "../core/assert.js";
 import { PacketBatch } from "../dataplane/packet-batch.js";
-import { bytesAllocated } from "./measure/allocation.js";
+import { bytesAllocated, collectGarbage } from "./measure/allocation.js";
 import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { numberText, resultNumber, spreadOf, spreadText } from "./measure/statistics.js";
 import { maglevReport } from "./mux/maglev-report.js";
@@ -90,10 +90,10 @@ await runBenchmark({
     seconds: { meaning: "length of a run", default: 2, min: 1, max: 60 },
   },
   run: async ({ runs, seconds }) => {
-    collect();
+    collectGarbage();
     const before = process.memoryUsage().rss;
     const site = largeSite();
-    collect();
+    collectGarbage();
     const residentMb = (process.memoryUsage().rss - before) / 2 ** 20;
     site.check();
     print(

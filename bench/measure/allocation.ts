@@ -6,7 +6,8 @@ import { spreadOf } from "./statistics.js";
 const LOOKS = 51;
 
 setFlagsFromString("--expose-gc");
-const collect = runInNewContext("gc") as () => void;
+/** Collects all garbage now, so that what is measured after it is not charged for what was before. */
+export const collectGarbage = runInNewContext("gc") as () => void;
 
 /**
  * Bytes of JavaScript heap that `body` costs each time: median growth between two looks, what looking itself costs taken off. A
@@ -15,7 +16,7 @@ const collect = runInNewContext("gc") as () => void;
  * @param times how often `body` runs between two looks: few enough that what it allocates does not fill the young generation
  */
 export function bytesAllocated(body: () => void, times: number): number {
-  collect();
+  collectGarbage();
   const growth = (turn: () => void): number => {
     const grown: number[] = [];
     for (let look = 0; look < LOOKS; look++) {
