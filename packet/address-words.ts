@@ -3,8 +3,6 @@ import { formatIpv4, formatIpv6, parseIpv4, parseIpv6 } from "../core/address.js
 import type { IpAddress, Ipv4 } from "../core/brands.js";
 import { MAPPED_WORD } from "./header.js";
 
-export const ADDRESS_WORDS = 4;
-
 /** Null when `text` is neither an IPv4 nor an IPv6 address. */
 export function addressWords(text: string): Int32Array | null {
   const v4 = parseIpv4(text);

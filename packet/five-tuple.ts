@@ -1,8 +1,6 @@
 /** The five-tuple of a flow in the form that people and the wire use; tables and pipelines hold the same as numbers. */
 import { formatIpv4 } from "../core/address.js";
 import type { IpAddress, Ipv4 } from "../core/brands.js";
-import { formatWords } from "./address-words.js";
-import type { PacketHeader } from "./header.js";
 
 export interface FiveTuple {
   /** IANA number: 6 TCP, 17 UDP. */
@@ -29,12 +27,3 @@ export function ipv4FiveTuple(
     destinationPort,
   };
 }
-
-/** The tuple of a parsed packet of either family. */
-export const headerFiveTuple = (header: PacketHeader): FiveTuple => ({
-  protocol: header.protocol,
-  source: formatWords(header.source0, header.source1, header.source2, header.source3),
-  sourcePort: header.sourcePort,
-  destination: formatWords(header.destination0, header.destination1, header.destination2, header.destination3),
-  destinationPort: header.destinationPort,
-});

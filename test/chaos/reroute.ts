@@ -30,7 +30,7 @@ if (file !== undefined && process.argv.includes("--config")) {
     if (port !== undefined) list[0] = { ...target, port };
     return connect.apply(this, args);
   };
-  Socket.prototype.connect = routed as Socket["connect"];
+  Socket.prototype.connect = routed;
 }
 
 const full = process.env["ANANTA_CHAOS_FULL"];

@@ -42,14 +42,22 @@ export function checkObjects(
 
 function checkSpec(request: ObjectRequest, object: CheckedObject, wanted: ObjectSpec): void {
   switch (wanted.kind) {
-    case "Tenant":
-      return checkTenant(request, object, wanted.spec);
-    case "SecurityGroup":
-      return checkGroup(request, object, wanted.spec);
-    case "BackendPool":
-      return checkPool(request, object, wanted.spec);
-    case "Vip":
-      return checkVip(request, object, wanted.spec);
+    case "Tenant": {
+      checkTenant(request, object, wanted.spec);
+      return;
+    }
+    case "SecurityGroup": {
+      checkGroup(request, object, wanted.spec);
+      return;
+    }
+    case "BackendPool": {
+      checkPool(request, object, wanted.spec);
+      return;
+    }
+    case "Vip": {
+      checkVip(request, object, wanted.spec);
+      return;
+    }
     default:
       assertNever(wanted);
   }

@@ -1,7 +1,6 @@
 // Security groups at the host: stateful, by CIDR, by the group of the VIP that a packet came through, and for probes.
 import { describe, expect, it } from "vitest";
 import { PROBE_SOURCE } from "../../../agent/dataplane/reserved.js";
-import type { DipId } from "../../../core/brands.js";
 import type { HostItem, SecurityRuleItem } from "../../../dataplane/host-items.js";
 import { PacketBatch } from "../../../dataplane/packet-batch.js";
 import { buildTcpPacket } from "../../../packet/build.js";
@@ -123,7 +122,7 @@ describe("security groups", () => {
     });
     const probes = (): number => {
       const batch = new PacketBatch();
-      batch.append(probe, 1 as DipId);
+      batch.append(probe, 1);
       const out = new PacketBatch();
       bench.agent.processFromHost(batch, bench.nowMs, out);
       return out.count;

@@ -87,7 +87,7 @@ describe("several VIPs to leave by", () => {
   const both = (selection?: "paired"): readonly HostItem[] => [
     ...HOST.filter((item) => item.kind !== "outbound"),
     ...[VIP, OTHER].flatMap((vip): HostItem[] => [
-      { ...outboundItem(1, vip), ...(selection ? { selection } : {}) } as HostItem,
+      { ...outboundItem(1, vip), ...(selection ? { selection } : {}) },
       rangeItem(2_000, 1, 6, vip),
     ]),
   ];

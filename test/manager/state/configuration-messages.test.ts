@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import type { Port } from "../../../core/brands.js";
 import type { ApplyObject, Command } from "../../../manager/state/commands.js";
 import { TENANT_DEFAULTS, type TenantSpec } from "../../../manager/state/objects.js";
-import { LARGE, Site, pool, poolRef, smallSite, vip } from "./fixture.js";
+import { LARGE, type Site, pool, poolRef, smallSite, vip } from "./fixture.js";
 import { outboundSpec, ruleSpec } from "./specs.js";
 
 const text = readFileSync(new URL("../../../docs/configuration.md", import.meta.url), "utf8");
