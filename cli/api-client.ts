@@ -30,6 +30,8 @@ export interface Answer<Response> {
 /** Longest wait for one replica before the next is asked as well: a paused one accepts a connection and stays silent. */
 const TRY_MAX_MS = 2_000;
 const TRY_MIN_MS = 250;
+/** With less time than this nobody is asked once more: there would be no time for a commit, and the answer before says why. */
+const LAST_TRY_MS = 50;
 /** Between two walks round all endpoints. An election takes a few of these. */
 const ROUND_PAUSE_MS = 100;
 
@@ -161,7 +163,8 @@ export class ApiClient {
         }
         if (refusals.size === endpoints.length) throw nobodyListens(endpoints);
         const pauseMs = pauseAfter(last, (attempt + 1) % endpoints.length === 0);
-        if (pauseMs > 0) await sleep(clock, Math.min(pauseMs, Math.max(0, untilMs - clock.nowMs())));
+        if (clock.nowMs() + pauseMs + LAST_TRY_MS > untilMs) throw timeUp(last, timeoutMs);
+        if (pauseMs > 0) await sleep(clock, pauseMs);
       }
     } catch (caught) {
       const error = AnantaError.from(caught);

@@ -42,6 +42,18 @@ describe("a change", () => {
     await finishesCleanly(site.world, ["desk"]);
   });
 
+  it("says at its deadline why it was refused, not that the last try came too late to be looked at", async () => {
+    const site = await siteWhere("a last try", {});
+    const startMs = site.world.nowMs;
+    const refuse: Mischief = () => {
+      if (site.world.nowMs - startMs > 3_950) throw new AnantaError("STAGE_OVERLOADED", "it waited 3 ms", {});
+      throw new AnantaError("UNAVAILABLE", "the restored cluster knows too little yet");
+    };
+    for (const node of [1, 2, 3]) site.mischief.set(node, refuse);
+    const run = await site.run("apply -f pool.yaml --timeout 4s", { files });
+    expect(run.err).toContain("no answer within 4 s; the last one was: the restored cluster knows too little yet");
+  });
+
   it("that no replica answers exits 5 at its deadline and tells what to do", async () => {
     const site = await siteWhere("silent", { 1: silent, 2: silent, 3: silent });
     const startMs = site.world.nowMs;
