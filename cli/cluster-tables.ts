@@ -102,6 +102,8 @@ const formatAge = (ageMs: number): string => (ageMs >= 2 ** 31 - 1 ? "never" : `
 
 function muxListing(mux: Mux): Listing {
   const counters = mux.counters ?? {};
+  // No replica that answered has a stream of this MUX: nothing is known, which is not zero.
+  const known = (count: number): Cell => (mux.counters ? count : "-");
   const drops = Object.values(counters.drops ?? {}).reduce((sum, count) => sum + count, 0);
   const renewed = mux.renewedMsAgo ?? null;
   return {
@@ -112,11 +114,11 @@ function muxListing(mux: Mux): Listing {
       mux.address ?? "",
       mux.index ? mux.index : "-",
       renewed === null ? "-" : formatAge(renewed),
-      counters.flows ?? 0,
-      counters.packets ?? 0,
-      drops,
+      known(counters.flows ?? 0),
+      known(counters.packets ?? 0),
+      known(drops),
     ],
-    wideCells: [mux.muxId ?? 0, mux.incarnation ?? 0, counters.bytes ?? 0, counters.vipsAnnounced ?? 0],
+    wideCells: [mux.muxId ?? 0, mux.incarnation ?? 0, known(counters.bytes ?? 0), known(counters.vipsAnnounced ?? 0)],
     document: {
       apiVersion: API_VERSION,
       kind: "Mux",

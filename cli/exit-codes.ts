@@ -15,6 +15,8 @@ export const EXIT = {
   unreachable: 4,
   /** The change may or may not have been made. */
   outcomeUnknown: 5,
+  /** `diff`, `plan --detailed-exitcode`: what is written differs from what is stored. Nothing was done. */
+  wouldChange: 6,
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];

@@ -22,6 +22,12 @@ export const FENCE_HOST = operator<ananta.v1.FenceHostRequest.$Properties, Decod
 export const EXPLAIN_FLOW = operator<ananta.v1.ExplainFlowRequest.$Properties, Decoded<"ExplainFlowResponse">>(
   "explainFlow",
 );
+export const WITHDRAW_VIP = operator<ananta.v1.WithdrawVipRequest.$Properties, Decoded<"WithdrawVipResponse">>(
+  "withdrawVip",
+);
+export const RESTORE_VIP = operator<ananta.v1.RestoreVipRequest.$Properties, Decoded<"RestoreVipResponse">>(
+  "restoreVip",
+);
 export const LIST_SNAT = methodOf<ananta.v1.ListSnatRequest.$Properties, Decoded<"ListSnatResponse">>(
   ananta.v1.SnatService,
   "list",

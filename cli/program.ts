@@ -9,16 +9,19 @@ import { explainCommand } from "./commands/explain.js";
 import { flowCommand } from "./commands/flow.js";
 import { getCommand } from "./commands/get.js";
 import { hostCommand } from "./commands/host.js";
+import { diffCommand, planCommand } from "./commands/plan.js";
 import { snatCommand } from "./commands/snat.js";
 import { statusCommand } from "./commands/status.js";
 import { versionCommand } from "./commands/version.js";
+import { vipCommand } from "./commands/vip.js";
 import { Context, DEFAULT_ENDPOINTS, DEFAULT_TIMEOUT } from "./context.js";
 import { EXIT } from "./exit-codes.js";
 import type { Shell } from "./shell.js";
 
 const EXIT_CODES_HELP = `
 Exit codes: 0 done; 1 refused, nothing was done; 2 wrong command line; 3 unhealthy, or not in force in time;
-            4 unreachable or too late, nothing was done; 5 outcome unknown, it may have been done`;
+            4 unreachable or too late, nothing was done; 5 outcome unknown, it may have been done;
+            6 it would change something (diff, plan --detailed-exitcode)`;
 
 /** Runs one command line (without "node" and the script) and resolves with its exit code. Rejects only by a defect. */
 export async function runCli(words: readonly string[], shell: Shell): Promise<number> {
@@ -45,6 +48,8 @@ function createProgram(context: Context): Command {
     .addHelpText("after", EXIT_CODES_HELP);
   for (const create of [
     applyCommand,
+    planCommand,
+    diffCommand,
     getCommand,
     describeCommand,
     deleteCommand,
@@ -52,6 +57,7 @@ function createProgram(context: Context): Command {
     clusterCommand,
     snatCommand,
     hostCommand,
+    vipCommand,
     flowCommand,
     explainCommand,
     versionCommand,

@@ -254,10 +254,10 @@ async function describeProcess(context: Context, { type }: Target, name: string,
   const row = rows.find((candidate) => candidate.name === name);
   if (row === undefined) throw new AnantaError("NOT_FOUND", `${type.name} "${name}" does not exist`);
   const cells = [...row.cells, ...row.wideCells];
-  const fields = [...header, ...wideHeader].map((title, column): readonly [string, Cell] => [
-    readable(title),
-    cells[column] ?? "",
-  ]);
+  // A MUX's drops are listed below by reason.
+  const fields = [...header, ...wideHeader].flatMap((title, column): readonly (readonly [string, Cell])[] =>
+    title === "DROPS" ? [] : [[readable(title), cells[column] ?? ""]],
+  );
   const mux = type.kind === "Mux" ? view.muxes.find((candidate) => candidate.name === name) : undefined;
   const drops = Object.entries(mux?.counters?.drops ?? {}).map(([reason, count]) => [reason, count]);
   return (
@@ -267,4 +267,5 @@ async function describeProcess(context: Context, { type }: Target, name: string,
 }
 
 /** "CONNECTED-TO" -> "Connected to" */
-const readable = (title: string): string => title.charAt(0) + title.slice(1).toLowerCase().replaceAll("-", " ");
+const readable = (title: string): string =>
+  title === "VIPS" ? "VIPs announced" : title.charAt(0) + title.slice(1).toLowerCase().replaceAll("-", " ");

@@ -1,5 +1,6 @@
 /** `ananta explain TYPE[.FIELD]`: what can be written in a manifest, from the schema itself. */
 import { Command } from "commander";
+import { z } from "zod";
 import { describeField, type Field } from "../../manager/api/object-schema-fields.js";
 import { nearest } from "../../manager/api/object-schema-messages.js";
 import { API_VERSION, SCHEMAS } from "../../manager/api/object-schema.js";
@@ -12,15 +13,28 @@ export function explainCommand(context: Context): Command {
   return new Command("explain")
     .description("what can be written in a manifest, and what it means")
     .argument("<field>", "TYPE or TYPE.FIELD, for example vip.spec.rules")
-    .action(context.action((path: string) => explain(context, path)));
+    .option("--json-schema", "print the JSON Schema of the kind, for editors")
+    .action(
+      context.action((path: string, options: { readonly jsonSchema?: boolean }) =>
+        explain(context, path, options.jsonSchema === true),
+      ),
+    );
 }
 
 // Asynchronous like all actions, although it asks nobody.
 // eslint-disable-next-line @typescript-eslint/require-await
-async function explain(context: Context, path: string) {
+async function explain(context: Context, path: string, isJsonSchema: boolean) {
   const [word = "", ...keys] = path.split(".");
   const { kind } = objectType(resourceType(word), "written");
   const schema = SCHEMAS[kind];
+  if (isJsonSchema) {
+    context.print(`${JSON.stringify(z.toJSONSchema(schema, { io: "input" }), null, 2)}\n`);
+    return EXIT.ok;
+  }
+  // "vip.rules" is short for "vip.spec.rules".
+  const [first = ""] = keys;
+  if (first !== "" && describeField(schema, first) === null && describeField(schema, `spec.${first}`) !== null)
+    keys.unshift("spec");
   const field = describeField(schema, keys.join("."));
   if (field === null) throw new UsageError(unknownPath(schema, word, keys));
   context.print(fieldText(context, `${kind}${keys.map((key) => `.${key}`).join("")}`, field));

@@ -2,7 +2,18 @@
  * Manager replicas as the CLI sees them, on the simulated network: one store of objects behind all of them, and a switch
  * per replica for what it does to requests. Plus a shell whose output is kept.
  */
-import { APPLY, CLUSTER_STATUS, DELETE, EXPLAIN_FLOW, GET, LIST, LIST_SNAT, WATCH } from "../../cli/methods.js";
+import {
+  APPLY,
+  CLUSTER_STATUS,
+  DELETE,
+  EXPLAIN_FLOW,
+  GET,
+  LIST,
+  LIST_SNAT,
+  RESTORE_VIP,
+  WATCH,
+  WITHDRAW_VIP,
+} from "../../cli/methods.js";
 import { runCli } from "../../cli/program.js";
 import { AnantaError } from "../../core/errors.js";
 import { objectsFromWire, wireApplyObject } from "../../manager/api/wire-objects.js";
@@ -49,6 +60,8 @@ export class FakeSite {
   leader = 1;
   muxState = "live";
   blocks: ananta.v1.SnatOwnership.$Properties[] = [];
+  /** "why for SECONDS" by key of the VIP. */
+  readonly withdrawn = new Map<string, string>();
   explanation: ananta.v1.ExplainFlowResponse.$Properties = {};
   readonly #count: number;
   /** Replicas that do the next change and die before they answer. */
@@ -208,6 +221,20 @@ export class FakeSite {
           };
         });
       }),
+      handle(WITHDRAW_VIP, (request) =>
+        change(request.origin, () => {
+          const { tenant = "", name = "", reason, forSeconds } = request;
+          this.withdrawn.set(keyOf({ kind: "Vip", tenant, name }), `${reason ?? ""} for ${forSeconds ?? 0}`);
+          return { index: ++this.index };
+        }),
+      ),
+      handle(RESTORE_VIP, (request) =>
+        change(request.origin, () => {
+          const { tenant = "", name = "" } = request;
+          if (this.withdrawn.delete(keyOf({ kind: "Vip", tenant, name }))) return { index: ++this.index };
+          throw new AnantaError("FAILED_PRECONDITION", `VIP ${tenant ?? ""}/${name ?? ""} is not withdrawn`);
+        }),
+      ),
       handle(GET, (request) => ({ object: this.wire(keyOf(request.ref ?? {})), ...read })),
       handle(LIST, ({ kind, tenant }) => {
         return { objects: this.#keys(kind, tenant).map((key) => this.wire(key)), ...read };
