@@ -1,9 +1,9 @@
 /** `ananta explain TYPE[.FIELD]`: what can be written in a manifest, from the schema itself. */
 import { Command } from "commander";
-import { z } from "zod";
 import { describeField, type Field } from "../../manager/api/object-schema-fields.js";
 import { nearest } from "../../manager/api/object-schema-messages.js";
-import { API_VERSION, SCHEMAS } from "../../manager/api/object-schema.js";
+import { jsonSchema, jsonSchemaOf } from "../../manager/api/object-json-schema.js";
+import { API_VERSION, KINDS, SCHEMAS } from "../../manager/api/object-schema.js";
 import type { Context } from "../context.js";
 import { EXIT, UsageError } from "../exit-codes.js";
 import { objectType, resourceType } from "../resource-types.js";
@@ -12,10 +12,10 @@ import { createTable, indent, renderFields } from "../table.js";
 export function explainCommand(context: Context): Command {
   return new Command("explain")
     .description("what can be written in a manifest, and what it means")
-    .argument("<field>", "TYPE or TYPE.FIELD, for example vip.spec.rules")
-    .option("--json-schema", "print the JSON Schema of the kind, for editors")
+    .argument("[field]", "TYPE or TYPE.FIELD, for example vip.rules; left out: all types")
+    .option("--json-schema", "print the JSON Schema of the type, or of all, for editors")
     .action(
-      context.action((path: string, options: { readonly jsonSchema?: boolean }) =>
+      context.action((path: string | undefined, options: { readonly jsonSchema?: boolean }) =>
         explain(context, path, options.jsonSchema === true),
       ),
     );
@@ -23,14 +23,21 @@ export function explainCommand(context: Context): Command {
 
 // Asynchronous like all actions, although it asks nobody.
 // eslint-disable-next-line @typescript-eslint/require-await
-async function explain(context: Context, path: string, isJsonSchema: boolean) {
-  const [word = "", ...keys] = path.split(".");
-  const { kind } = objectType(resourceType(word), "written");
-  const schema = SCHEMAS[kind];
+async function explain(context: Context, path: string | undefined, isJsonSchema: boolean) {
+  const [word = "", ...keys] = (path ?? "").split(".");
+  const kind = path === undefined ? null : objectType(resourceType(word), "written").kind;
   if (isJsonSchema) {
-    context.print(`${JSON.stringify(z.toJSONSchema(schema, { io: "input" }), null, 2)}\n`);
+    if (keys.length > 0)
+      throw new UsageError(`a JSON Schema is that of a whole type: ananta explain ${word} --json-schema`);
+    context.print(`${JSON.stringify(kind === null ? jsonSchema() : jsonSchemaOf(kind), null, 2)}\n`);
     return EXIT.ok;
   }
+  if (kind === null) {
+    const rows = KINDS.map((one) => [one, SCHEMAS[one].description ?? ""]);
+    context.print(createTable(["KIND", "MEANING"], context.paint).render(rows));
+    return EXIT.ok;
+  }
+  const schema = SCHEMAS[kind];
   // "vip.rules" is short for "vip.spec.rules".
   const [first = ""] = keys;
   if (first !== "" && describeField(schema, first) === null && describeField(schema, `spec.${first}`) !== null)

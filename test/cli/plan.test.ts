@@ -184,10 +184,3 @@ describe("vip withdraw and restore", () => {
     expect((await site.run("vip withdraw web")).code).toBe(2);
   });
 });
-
-test("explain takes vip.rules for vip.spec.rules, and prints a JSON Schema for editors", async () => {
-  const site = await new FakeSite("explain short").start();
-  expect((await site.run("explain vip.rules")).out).toContain("distribution");
-  const schema = JSON.parse((await site.run("explain vip --json-schema")).out) as Record<string, unknown>;
-  expect(schema).toMatchObject({ type: "object", required: ["apiVersion", "kind", "metadata", "spec"] });
-});
