@@ -11,37 +11,53 @@ export interface HeavyHitter {
 
 export class HeavyHitters {
   total = 0;
-  readonly #capacity: number;
-  readonly #counters = new Map<string, { count: number; error: number }>();
+  readonly #slots = new Map<string, number>();
+  // One slot per key, dense from 0; typed, so that looking for the least allocates nothing.
+  readonly #keys: string[] = [];
+  readonly #counts: Float64Array;
+  readonly #errors: Float64Array;
 
   constructor(capacity: number) {
-    this.#capacity = capacity;
+    this.#counts = new Float64Array(capacity);
+    this.#errors = new Float64Array(capacity);
   }
 
   add(key: string, count = 1): void {
     this.total += count;
-    const found = this.#counters.get(key);
+    const found = this.#slots.get(key);
     if (found !== undefined) {
-      found.count += count;
+      this.#counts[found]! += count;
       return;
     }
-    if (this.#counters.size < this.#capacity) {
-      this.#counters.set(key, { count, error: 0 });
+    if (this.#keys.length < this.#counts.length) {
+      this.#put(this.#keys.length, key, count, 0);
       return;
     }
-    let least = "";
-    let leastCount = Infinity;
-    for (const [other, { count: n }] of this.#counters) {
-      if (n < leastCount) [least, leastCount] = [other, n];
+    const least = this.#least();
+    const error = this.#counts[least]!;
+    this.#slots.delete(this.#keys[least]!);
+    this.#put(least, key, error + count, error);
+  }
+
+  #least(): number {
+    let least = 0;
+    for (let slot = 1; slot < this.#counts.length; slot++) {
+      if (this.#counts[slot]! < this.#counts[least]!) least = slot;
     }
-    this.#counters.delete(least);
-    this.#counters.set(key, { count: leastCount + count, error: leastCount });
+    return least;
+  }
+
+  #put(slot: number, key: string, count: number, error: number): void {
+    this.#slots.set(key, slot);
+    this.#keys[slot] = key;
+    this.#counts[slot] = count;
+    this.#errors[slot] = error;
   }
 
   /** Largest first. */
   top(limit: number): readonly HeavyHitter[] {
-    return [...this.#counters]
-      .map(([key, { count, error }]) => ({ key, count, error }))
+    return this.#keys
+      .map((key, slot) => ({ key, count: this.#counts[slot]!, error: this.#errors[slot]! }))
       .sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1))
       .slice(0, limit);
   }
@@ -49,10 +65,11 @@ export class HeavyHitters {
   /** Old counts fade: half of every count is forgotten. */
   fade(): void {
     this.total = Math.floor(this.total / 2);
-    for (const [key, counter] of this.#counters) {
-      counter.count = Math.floor(counter.count / 2);
-      counter.error = Math.floor(counter.error / 2);
-      if (counter.count === 0) this.#counters.delete(key);
+    const kept = this.top(Infinity);
+    this.#slots.clear();
+    this.#keys.length = 0;
+    for (const { key, count, error } of kept) {
+      if (count >= 2) this.#put(this.#keys.length, key, Math.floor(count / 2), Math.floor(error / 2));
     }
   }
 }
