@@ -18,13 +18,8 @@ const CLIENT: Load = { pools: 4, dipsPerPool: 4, pauseMs: 35 };
 const FULL: Load = { pools: 32, dipsPerPool: 8, pauseMs: 0 };
 /** Blows come at any moment of the heartbeat. */
 const PHASE_MS_MAX = 200;
-/**
- * After everything is back in step: streams of MUXes and hosts find their second replica, and a process that has just started
- * is through with most of its compiling, which would keep two cores busy for all the others.
- */
-const SETTLE_MS = 3_000;
-/** etcd's members are compiled. */
-const ETCD_SETTLE_MS = 500;
+/** After everything is back in step: streams of MUXes and hosts find their second replica. */
+const SETTLE_MS = 500;
 
 interface Blow {
   readonly gapMs: number;
@@ -115,7 +110,7 @@ async function etcdKills(count: number, portsFrom: number): Promise<number[] | n
     const requesters = CLIENT.pools * CLIENT.dipsPerPool;
     const load = new EtcdLoad(client, { members: etcd.addresses.length, requesters, pauseMs: CLIENT.pauseMs });
     for (let at = 1; at <= count; at++) {
-      await pause(ETCD_SETTLE_MS + Math.random() * PHASE_MS_MAX);
+      await pause(SETTLE_MS + Math.random() * PHASE_MS_MAX);
       const leader = await etcd.leader();
       const atMs = performance.now();
       await etcd.kill(leader);
