@@ -13,9 +13,9 @@ import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { percentile, resultNumber } from "./measure/statistics.js";
 
 /** One client process: 16 requesters that ask about 25 times a second each. */
-const CLIENT: Load = { pools: 4, dipsPerPool: 4, pauseMs: 35 };
+const CLIENT: Load = { pools: 16, dipsPerPool: 1, pauseMs: 35 };
 /** As much as the machine takes. */
-const FULL: Load = { pools: 32, dipsPerPool: 8, pauseMs: 0 };
+const FULL: Load = { pools: 128, dipsPerPool: 2, pauseMs: 0 };
 /** Blows come at any moment of the heartbeat. */
 const PHASE_MS_MAX = 200;
 /** After everything is back in step: streams of MUXes and hosts find their second replica. */

@@ -17,7 +17,10 @@ import { freePortBlock } from "../measure/ports.js";
 import { pause } from "./gaps.js";
 import { PhaseReader } from "./phases.js";
 
-/** Requesters are DIPs; each pool of them has a VIP of its own, whose ranges rest for 120 s after each release. */
+/**
+ * Requesters are DIPs; each pool of them has a VIP of its own, whose 8,064 ranges rest for 120 s after each release: it bears 67
+ * grants/s for ever, and a benchmark that asks for more measures how a VIP without ports refuses.
+ */
 export interface Load {
   readonly pools: number;
   readonly dipsPerPool: number;
