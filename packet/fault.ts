@@ -11,7 +11,7 @@ export const PACKET_FAULTS = [
   "unsupported_protocol", // no ports that we know of
   "unsupported_family", // IP version other than 4
   "bad_extension_header", // IPv6: too many, longer than the packet, or of a kind that is refused (RFC 5095)
-  "bad_ip_address", // IPv6 with an IPv4-mapped address: never valid on a wire, and our tables' form of IPv4
+  "bad_ip_address", // never valid on a wire: of 0.0.0.0/8, or an IPv4-mapped one of IPv6, which is our tables' form of IPv4
 ] as const;
 
 export type PacketFault = (typeof PACKET_FAULTS)[number];

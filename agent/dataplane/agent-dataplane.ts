@@ -10,8 +10,7 @@
  * only then may control ask the Manager to take it. The delta that removes it ends the matter; `resumeRange` takes the stop
  * back if the Manager refuses.
  */
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
-import type { DipId, IpAddress, Ipv4 } from "../../core/brands.js";
+import type { DipId, IpAddress } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
 import type { FlowRecord, Flows, PacketProcessor, Tables, Telemetry } from "../../dataplane/contract.js";
 import { dropsByReason } from "../../dataplane/drop-reasons.js";
@@ -28,9 +27,8 @@ import type { PortProtocol } from "../../dataplane/mux-items.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import type { FiveTuple } from "../../packet/five-tuple.js";
-import { OUTER_BYTES } from "../../packet/ip-in-ip.js";
-import { createPacketHeader, IPV4_HEADER_BYTES } from "../../packet/ipv4.js";
-import { TCP_HEADER_BYTES } from "../../packet/tcp.js";
+import { createPacketHeader } from "../../packet/header.js";
+import { Addresses } from "./addresses.js";
 import { HostCounters } from "./counters.js";
 import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
 import { HeldPackets } from "./held-packets.js";
@@ -40,6 +38,7 @@ import { HostPipeline } from "./pipeline.js";
 import { portLedger, type DestinationPorts } from "./port-ledger.js";
 import { SnatPorts, type RangeRef, type SnatDemand } from "./snat-ports.js";
 import type { ProbedHost } from "./probed-host.js";
+import { ReservedAddresses } from "./reserved.js";
 import { HostTables } from "./tables.js";
 
 export interface AgentDataplaneOptions {
@@ -47,7 +46,7 @@ export interface AgentDataplaneOptions {
   readonly random: Random;
   readonly layout?: Partial<HostLayout>;
   readonly timeouts?: Partial<NatTimeouts>;
-  /** Default 1,500; the MSS is clamped to what fits with an outer header: 1,440. */
+  /** Default 1,500; the MSS is clamped to what fits with an outer header: 1,440, for IPv6 in IPv6 1,400. */
   readonly fabricMtuBytes?: number;
 }
 
@@ -76,20 +75,31 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
 
 const PROTOCOLS: readonly PortProtocol[] = [6, 17];
 
+/** Room for every IPv6 address that anything may keep, and those of the packets at hand: it never fills (A1). */
+const addressCapacity = (layout: HostLayout): number =>
+  2 * (layout.flows + layout.dips + layout.held + layout.events + layout.lastWords) +
+  layout.endpoints +
+  layout.outbounds +
+  layout.ranges +
+  layout.muxes +
+  ReservedAddresses.count;
+
 export function createAgentDataplane(options: AgentDataplaneOptions): AgentDataplane {
   const layout: HostLayout = { ...HOST_LAYOUT, ...options.layout };
   const timeouts: NatTimeouts = { ...NAT_TIMEOUTS, ...options.timeouts };
   const { random } = options;
   let lastMs = 0;
   const hashKey = Uint8Array.from({ length: 8 }, () => random.below(256));
-  const nat = new NatState(layout.flows, timeouts, hashKey);
-  const ports = new SnatPorts(layout.ranges, layout.flows, random);
+  const addresses = new Addresses(addressCapacity(layout), hashKey);
+  const nat = new NatState(layout.flows, timeouts, hashKey, addresses);
+  const ports = new SnatPorts(layout.ranges, layout.flows, random, addresses);
   const counters = new HostCounters(layout.dips, layout.vips);
-  const events = new EventRing(layout.events);
-  const lastWords = new LastWords(layout.lastWords);
-  const held = new HeldPackets(layout, timeouts.holdMs);
+  const events = new EventRing(layout.events, addresses);
+  const lastWords = new LastWords(layout.lastWords, addresses);
+  const held = new HeldPackets(layout, timeouts.holdMs, addresses);
   const tables: HostTables = new HostTables(
     layout,
+    addresses,
     ports,
     () => lastMs,
     (dipSlots, ranges) => {
@@ -105,8 +115,9 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       }
     },
   );
-  const mssMax = (options.fabricMtuBytes ?? FABRIC_MTU_BYTES) - OUTER_BYTES - IPV4_HEADER_BYTES - TCP_HEADER_BYTES;
   const pipeline = new HostPipeline({
+    addresses,
+    reserved: new ReservedAddresses(addresses),
     tables,
     nat,
     ports,
@@ -115,7 +126,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     events,
     lastWords,
     header: createPacketHeader(),
-    mssMax,
+    fabricMtuBytes: options.fabricMtuBytes ?? FABRIC_MTU_BYTES,
   });
   const parts = { tables, nat, ports, counters };
   const process = (batch: PacketBatch, link: number, nowMs: number, out: PacketBatch): void => {
@@ -188,7 +199,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     probes: () => tables.probes(),
     addressOf: (dipId) => {
       const slot = tables.findDip(dipId);
-      return slot === NOT_FOUND ? null : formatIpv4(tables.address[slot]! as Ipv4);
+      return slot === NOT_FOUND ? null : addresses.format(tables.address[slot]!);
     },
     udpTraffic: (dipId, dipPort) => nat.udpTraffic(tables.findDip(dipId), dipPort),
     processFromHost: (batch, nowMs, out) => {
@@ -212,12 +223,10 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     },
     releasableRanges: (nowMs, idleMs) => ports.releasable(nowMs, idleMs),
     stopRange: (vip, protocol, range) => {
-      const address = parseIpv4(vip);
-      return address !== null && ports.stop(address, protocol, range);
+      return ports.stop(addresses.find(vip), protocol, range);
     },
     resumeRange: (vip, protocol, range) => {
-      const address = parseIpv4(vip);
-      if (address !== null) ports.resume(address, protocol, range);
+      ports.resume(addresses.find(vip), protocol, range);
     },
     stoppedRanges: () => ports.stopped(),
     endedFlows: (limit, matches) => lastWords.list(limit, matches),

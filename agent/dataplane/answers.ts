@@ -3,12 +3,23 @@
  * a reset for TCP (RFC 9293 §3.10.7.1), "port unreachable" for the rest, both in the name of the destination. Never to the
  * outside: it could be used against somebody.
  */
-import type { Ipv4 } from "../../core/brands.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
-import { tcpPacketBytes, writeTcpPacket } from "../../packet/build.js";
-import { UNREACHABLE_PORT, unreachableBytes, writeUnreachable } from "../../packet/icmp.js";
-import { PROTOCOL_TCP, type PacketHeader } from "../../packet/ipv4.js";
+import { MAPPED_WORD } from "../../packet/header.js";
+import {
+  icmpv6ErrorBytes,
+  UNREACHABLE_PORT,
+  unreachableBytes,
+  writeIcmpv6Error,
+  writeUnreachable,
+} from "../../packet/icmp.js";
+import { IPV4_DESTINATION, IPV4_SOURCE, PROTOCOL_TCP, type PacketHeader } from "../../packet/ipv4.js";
+import { IPV6_DESTINATION, IPV6_SOURCE } from "../../packet/ipv6.js";
 import { TCP_ACK, TCP_ACKNOWLEDGEMENT, TCP_FIN, TCP_RST, TCP_SEQUENCE, TCP_SYN } from "../../packet/tcp.js";
+import { buildSegment } from "./segment.js";
+
+/** RFC 4443 §3.1. */
+const ICMPV6_UNREACHABLE = 1;
+const ICMPV6_CODE_PORT = 4;
 
 /** Answers the parsed packet at `header.offset` of `batch` to the machine on `link`. A full `out` loses the answer. */
 export function answerUnreachable(batch: PacketBatch, header: PacketHeader, link: number, out: PacketBatch): void {
@@ -23,21 +34,33 @@ function answerReset(batch: PacketBatch, header: PacketHeader, link: number, out
   const payloadBytes = header.offset + header.totalBytes - header.payloadOffset;
   const segmentBytes = payloadBytes + ((flags & TCP_SYN) !== 0 ? 1 : 0) + ((flags & TCP_FIN) !== 0 ? 1 : 0);
   const acknowledges = (flags & TCP_ACK) !== 0;
-  const fields = {
-    source: header.destination as Ipv4,
-    destination: header.source as Ipv4,
+  const packet = buildSegment({
+    source: wordsOf(batch.view, header, false),
+    destination: wordsOf(batch.view, header, true),
     sourcePort: header.destinationPort,
     destinationPort: header.sourcePort,
     flags: acknowledges ? TCP_RST : TCP_RST | TCP_ACK,
     sequence: acknowledges ? batch.view.getUint32(at + TCP_ACKNOWLEDGEMENT) : 0,
     acknowledgement: acknowledges ? 0 : (batch.view.getUint32(at + TCP_SEQUENCE) + segmentBytes) >>> 0,
     window: 0,
-  };
-  const offset = out.reserve(tcpPacketBytes(fields), link);
-  if (offset >= 0) writeTcpPacket(out.arena, offset, fields);
+  });
+  out.append(packet, link);
 }
 
 function answerPortUnreachable(batch: PacketBatch, header: PacketHeader, link: number, out: PacketBatch): void {
+  if (header.family === 6) {
+    const offset = out.reserve(icmpv6ErrorBytes(header.totalBytes), link);
+    if (offset < 0) return;
+    const fields = {
+      source: wordsOf(batch.view, header, false),
+      destination: wordsOf(batch.view, header, true),
+      type: ICMPV6_UNREACHABLE,
+      code: ICMPV6_CODE_PORT,
+      parameter: 0,
+    };
+    writeIcmpv6Error(out.arena, offset, fields, batch.arena, header.offset, header.totalBytes);
+    return;
+  }
   const offset = out.reserve(unreachableBytes(header.headerBytes, header.totalBytes), link);
   if (offset < 0) return;
   const fields = {
@@ -47,4 +70,12 @@ function answerPortUnreachable(batch: PacketBatch, header: PacketHeader, link: n
     nextHopMtu: 0,
   };
   writeUnreachable(out.arena, offset, fields, batch.arena, header.offset, header.headerBytes, header.totalBytes);
+}
+
+/** Source or destination of the parsed packet: from its bytes, since the header may have numbers in the place of words. */
+function wordsOf(view: DataView, { family, offset }: PacketHeader, isSource: boolean): Int32Array {
+  if (family === 4)
+    return Int32Array.of(0, 0, MAPPED_WORD, view.getInt32(offset + (isSource ? IPV4_SOURCE : IPV4_DESTINATION)));
+  const at = offset + (isSource ? IPV6_SOURCE : IPV6_DESTINATION);
+  return Int32Array.from({ length: 4 }, (_, word) => view.getInt32(at + word * 4));
 }

@@ -2,9 +2,9 @@
  * Endpoints of this host: (VIP, protocol, port, DIP) -> DIP port, and back: which endpoint a packet of the machine from
  * (DIP, protocol, DIP port) may belong to, when no NAT entry tells.
  */
-import { parseIpv4 } from "../../core/address.js";
 import type { VipId } from "../../core/brands.js";
 import type { HostEndpointItem } from "../../dataplane/host-items.js";
+import type { Addresses } from "./addresses.js";
 import type { NatState } from "./nat-state.js";
 import { RecordTable } from "../../dataplane/record-table.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
@@ -12,6 +12,7 @@ import { NOT_FOUND } from "../../dataplane/word-index.js";
 const NO_GROUPS: readonly string[] = [];
 
 export class EndpointTable {
+  readonly #addresses: Addresses;
   readonly #records: RecordTable;
   readonly #dipPort: Uint16Array;
   readonly #vipId: Uint32Array;
@@ -21,7 +22,8 @@ export class EndpointTable {
   /** Records by (DIP, protocol, DIP port), as one number; mostly one. */
   readonly #byDipPort = new Map<number, readonly number[]>();
 
-  constructor(capacity: number) {
+  constructor(capacity: number, addresses: Addresses) {
+    this.#addresses = addresses;
     this.#records = new RecordTable(capacity);
     this.#dipPort = new Uint16Array(capacity);
     this.#vipId = new Uint32Array(capacity);
@@ -85,29 +87,32 @@ export class EndpointTable {
   }
 
   put(item: HostEndpointItem): void {
-    const record = this.#records.upsert(parseIpv4(item.vip)!, item.dipId, (item.protocol << 16) | item.port); // IPv4
+    const vip = this.#addresses.take(item.vip); // kept until `remove`
+    const record = this.#records.upsert(vip, item.dipId, (item.protocol << 16) | item.port);
     this.#dipPort[record] = item.dipPort;
     this.#vipId[record] = item.vipId;
     this.#items[record] = item;
-    if (item.floating === true) this.#countFloating(item, 1);
+    if (item.floating === true) this.#countFloating(vip, item.dipId, 1);
     const key = reverseKey(item.dipId, item.protocol, item.dipPort);
     this.#byDipPort.set(key, [...(this.#byDipPort.get(key) ?? []), record]);
   }
 
   remove(item: HostEndpointItem): void {
-    const record = this.#records.find(parseIpv4(item.vip)!, item.dipId, (item.protocol << 16) | item.port);
+    const vip = this.#addresses.find(item.vip);
+    const record = this.#records.find(vip, item.dipId, (item.protocol << 16) | item.port);
     if (record === NOT_FOUND) return;
     this.#items[record] = undefined;
-    if (item.floating === true) this.#countFloating(item, -1);
+    if (item.floating === true) this.#countFloating(vip, item.dipId, -1);
     this.#records.remove(record);
     const key = reverseKey(item.dipId, item.protocol, item.dipPort);
     const rest = (this.#byDipPort.get(key) ?? []).filter((other) => other !== record);
     if (rest.length === 0) this.#byDipPort.delete(key);
     else this.#byDipPort.set(key, rest);
+    this.#addresses.release(vip);
   }
 
-  #countFloating(item: HostEndpointItem, by: 1 | -1): void {
-    const key = floatingKey(parseIpv4(item.vip)!, item.dipId); // IPv4, as above
+  #countFloating(vip: number, dipId: number, by: 1 | -1): void {
+    const key = floatingKey(vip, dipId);
     const count = (this.#floating.get(key) ?? 0) + by;
     if (count === 0) this.#floating.delete(key);
     else this.#floating.set(key, count);

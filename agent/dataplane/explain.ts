@@ -1,11 +1,11 @@
 /** What the agent would do with a packet of a flow, and why; changes nothing. */
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
-import type { DipId, Ipv4, VipId } from "../../core/brands.js";
+import type { DipId, VipId } from "../../core/brands.js";
 import type { FlowRecord } from "../../dataplane/contract.js";
 import type { DropReason } from "../../dataplane/drop-reasons.js";
 import { RANGE_SHIFT } from "../../dataplane/layouts.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
-import { ipv4FiveTuple, type FiveTuple } from "../../packet/five-tuple.js";
+import type { FiveTuple } from "../../packet/five-tuple.js";
+import { NO_ADDRESS } from "./addresses.js";
 import type { HostCounters } from "./counters.js";
 import { INBOUND, type NatState } from "./nat-state.js";
 import type { SnatPorts } from "./snat-ports.js";
@@ -43,8 +43,8 @@ export function natRecord({ tables, nat, counters }: Parts, entry: number, nowMs
   return {
     tuple:
       nat.direction[entry] === INBOUND
-        ? ipv4FiveTuple(protocol, remote, remotePort, vip, vipPort)
-        : ipv4FiveTuple(protocol, vip, vipPort, remote, remotePort),
+        ? tables.addresses.tuple(protocol, remote, remotePort, vip, vipPort)
+        : tables.addresses.tuple(protocol, vip, vipPort, remote, remotePort),
     vipId: counters.vipId(nat.counter[entry]!),
     dipId: tables.dipId(nat.dipSlot(entry)),
     state: nat.stateName(entry),
@@ -54,12 +54,12 @@ export function natRecord({ tables, nat, counters }: Parts, entry: number, nowMs
 
 /** Entry that a packet of this tuple would find, from whichever side, or `NOT_FOUND`. */
 export function findEntry({ tables, nat }: Parts, tuple: FiveTuple): number {
-  const source = parseIpv4(tuple.source);
-  const destination = parseIpv4(tuple.destination);
-  if (source === null || destination === null) return NOT_FOUND;
+  const source = tables.addresses.find(tuple.source);
+  const destination = tables.addresses.find(tuple.destination);
+  if (source === NO_ADDRESS || destination === NO_ADDRESS) return NOT_FOUND;
   const { protocol, sourcePort, destinationPort } = tuple;
   for (const slot of tables.dipSlots()) {
-    if (tables.address[slot] === (source | 0)) {
+    if (tables.address[slot] === source) {
       const inside = nat.findInside(source, destination, sourcePort, destinationPort, protocol, slot);
       if (inside !== NOT_FOUND) return inside;
     }
@@ -73,23 +73,28 @@ export function findEntry({ tables, nat }: Parts, tuple: FiveTuple): number {
 }
 
 export function explainHostFlow(parts: Parts, tuple: FiveTuple, nowMs: number): HostExplanation {
-  const source = parseIpv4(tuple.source);
-  const destination = parseIpv4(tuple.destination);
-  const nothing = { tuple, side: "from-wire", dipId: null, flow: null, translated: null } as const;
-  if (source === null || destination === null) {
-    return { ...nothing, drop: "unsupported_family", why: "this agent handles IPv4 only" };
+  const { tables } = parts;
+  const source = tables.addresses.take(tuple.source);
+  const destination = tables.addresses.take(tuple.destination);
+  try {
+    if (source === NO_ADDRESS || destination === NO_ADDRESS) {
+      const nothing = { tuple, side: "from-wire", dipId: null, flow: null, translated: null } as const;
+      return { ...nothing, drop: "bad_ip_address", why: "no packet may have these addresses" };
+    }
+    const slot = tables.dipSlots().find((candidate) => tables.address[candidate] === source);
+    return slot === undefined
+      ? explainFromWire(parts, tuple, source, destination, nowMs)
+      : explainFromVm(parts, tuple, slot, destination, nowMs);
+  } finally {
+    for (const number of [source, destination]) if (number !== NO_ADDRESS) tables.addresses.release(number);
   }
-  const slot = parts.tables.dipSlots().find((candidate) => parts.tables.address[candidate] === (source | 0));
-  return slot === undefined
-    ? explainFromWire(parts, tuple, source, destination, nowMs)
-    : explainFromVm(parts, tuple, slot, destination, nowMs);
 }
 
 function explainFromWire(
   parts: Parts,
   tuple: FiveTuple,
-  source: Ipv4,
-  destination: Ipv4,
+  source: number,
+  destination: number,
   nowMs: number,
 ): HostExplanation {
   const { tables, nat, ports } = parts;
@@ -97,7 +102,7 @@ function explainFromWire(
   const base = { tuple, side: "from-wire", flow: null, translated: null } as const;
   const toDip = (slot: number, port: number): FiveTuple => ({
     ...tuple,
-    destination: formatIpv4(tables.address[slot]! as Ipv4),
+    destination: tables.addresses.format(tables.address[slot]!),
     destinationPort: port,
   });
   for (const slot of tables.dipSlots()) {
@@ -137,7 +142,7 @@ function explainFromVm(
   parts: Parts,
   tuple: FiveTuple,
   slot: number,
-  destination: Ipv4,
+  destination: number,
   nowMs: number,
 ): HostExplanation {
   const { tables, nat } = parts;
@@ -147,7 +152,7 @@ function explainFromVm(
   const entry = nat.findInside(tables.address[slot]!, destination, sourcePort, destinationPort, protocol, slot);
   if (entry !== NOT_FOUND) {
     const flow = natRecord(parts, entry, nowMs);
-    const translated = { ...tuple, source: formatIpv4(nat.vip(entry) as Ipv4), sourcePort: nat.vipPort(entry) };
+    const translated = { ...tuple, source: tables.addresses.format(nat.vip(entry)), sourcePort: nat.vipPort(entry) };
     return { ...base, flow, translated, drop: null, why: `NAT state has it: ${flow.state}` };
   }
   if (tables.isInternal(destination, slot)) {

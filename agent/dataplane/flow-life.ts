@@ -122,7 +122,7 @@ export class FlowLife {
   /** The client uses one port towards two VIPs that lead to one DIP port: the machine cannot tell the flows apart. */
   conflict(slot: number, counter: number, nowMs: number): number {
     const { header, counters, tables, events } = this.#parts;
-    const { source, sourcePort, destination, destinationPort, protocol } = header;
+    const { source3: source, sourcePort, destination3: destination, destinationPort, protocol } = header;
     const [vipId, dipId] = [counters.vipId(counter), tables.dipId(slot)];
     events.push(EVENT_CONFLICT, nowMs, protocol, source, sourcePort, destination, destinationPort, vipId, dipId);
     return DROP.flow_conflict;
@@ -149,8 +149,8 @@ export class FlowLife {
     const vipId = counters.vipId(nat.counter[entry]!);
     const dipId = tables.dipId(nat.dipSlot(entry));
     const protocol = nat.protocol(entry);
-    const [remote, remotePort] = [nat.remote(entry) >>> 0, nat.remotePort(entry)];
-    const [vip, vipPort] = [nat.vip(entry) >>> 0, nat.vipPort(entry)];
+    const [remote, remotePort] = [nat.remote(entry), nat.remotePort(entry)];
+    const [vip, vipPort] = [nat.vip(entry), nat.vipPort(entry)];
     const [from, fromPort] = isOutbound ? [vip, vipPort] : [remote, remotePort];
     const [to, toPort] = isOutbound ? [remote, remotePort] : [vip, vipPort];
     events.push(EVENT_FLOW_ENDED, nowMs, protocol, from, fromPort, to, toPort, vipId, dipId);

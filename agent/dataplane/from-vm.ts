@@ -10,16 +10,11 @@ import { DROP } from "../../dataplane/drop-reasons.js";
 import { HOST_LINK, type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
-import { isIcmpError } from "../../packet/icmp.js";
-import {
-  isFragment,
-  parseIpv4Header,
-  PROTOCOL_IP_IN_IP,
-  PROTOCOL_IPV6_IN_IP,
-  PROTOCOL_TCP,
-  PROTOCOL_UDP,
-} from "../../packet/ipv4.js";
-import { isIcmp, parseUpperLayer } from "../../packet/parse.js";
+import { isEcho, isEchoReply, isIcmpError } from "../../packet/icmp.js";
+import { innerFamily } from "../../packet/ip-in-ip.js";
+import { isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
+import { isIcmp, parseIpHeader, parseUpperLayer } from "../../packet/parse.js";
+import { isIpv6Number } from "./addresses.js";
 import { answerUnreachable } from "./answers.js";
 import { NO_COUNTER } from "./counters.js";
 import type { EchoNat } from "./echo-nat.js";
@@ -28,7 +23,6 @@ import { CONFLICT, type HostParts, NEW_FLOW, startsTcpFlow } from "./host-parts.
 import type { IcmpErrors } from "./icmp-errors.js";
 import { HALF_OPEN, OUTBOUND, UDP_ACTIVE } from "./nat-state.js";
 import type { Outbound } from "./outbound.js";
-import { HAIRPIN_SOURCE, PROBE_SOURCE } from "./reserved.js";
 import { mayReuse, restartTcp } from "./tcp-track.js";
 import type { WayOut } from "./way-out.js";
 
@@ -59,16 +53,24 @@ export class FromVm {
     nowMs: number,
     out: PacketBatch,
   ): number {
-    const { header, tables, nat } = this.#parts;
+    const { header, tables, addresses } = this.#parts;
     const slot = tables.findDip(link);
     if (slot === NOT_FOUND) return DROP.unknown_link;
-    const fault = parseIpv4Header(batch.view, offset, length, header);
+    const fault = parseIpHeader(batch.view, offset, length, header);
     if (fault !== NO_FAULT) return fault;
+    if (!addresses.name(header)) return DROP.bad_ip_address;
+    const result = this.#named(batch, slot, link, mayHold, nowMs, out);
+    addresses.unname(header);
+    return result;
+  }
+
+  #named(batch: PacketBatch, slot: number, link: number, mayHold: boolean, nowMs: number, out: PacketBatch): number {
+    const { header, tables, nat, reserved } = this.#parts;
     const { source3, destination3, protocol } = header;
     const isOwnAddress = source3 === tables.address[slot];
     if (!isOwnAddress && !tables.endpoints.isFloatingVip(source3, link)) return DROP.foreign_source; // (P2)
-    if (protocol === PROTOCOL_IP_IN_IP || protocol === PROTOCOL_IPV6_IN_IP) return DROP.forbidden_protocol;
-    if (destination3 === PROBE_SOURCE) return this.#toHost(batch, link, out);
+    if (innerFamily(protocol) !== 0) return DROP.forbidden_protocol;
+    if (reserved.isProbe(destination3)) return this.#toHost(batch, link, out);
     const transportFault = parseUpperLayer(batch.view, header);
     if (transportFault !== NO_FAULT) return this.#unjudged(batch, slot, transportFault, out);
     if (isIcmp(header)) return this.#icmp(batch, slot, nowMs, out);
@@ -87,11 +89,11 @@ export class FromVm {
   }
 
   #ofEntry(batch: PacketBatch, slot: number, entry: number, nowMs: number, out: PacketBatch): number {
-    const { nat } = this.#parts;
+    const { nat, reserved } = this.#parts;
     const { life, wayOut } = this.#stages;
     life.track(entry, batch, true, nowMs);
     const counter = nat.counter[entry]!;
-    if (nat.remote(entry) === HAIRPIN_SOURCE)
+    if (reserved.isHairpin(nat.remote(entry)))
       return wayOut.hairpinOut(batch, slot, nat.vip(entry), nat.vipPort(entry), counter, out);
     return wayOut.toWire(batch, slot, nat.vip(entry), nat.vipPort(entry), counter, out);
   }
@@ -105,8 +107,8 @@ export class FromVm {
     nowMs: number,
     out: PacketBatch,
   ): number {
-    const { header, tables } = this.#parts;
-    if (header.destination3 === HAIRPIN_SOURCE) return DROP.no_flow;
+    const { header, tables, reserved } = this.#parts;
+    if (reserved.isHairpin(header.destination3)) return DROP.no_flow;
     const isInternal = tables.isInternal(header.destination3, slot);
     if (!startsTcpFlow(header) && !(isInternal && isOwnAddress)) {
       const result = this.#replyOfEndpoint(batch, slot, link, nowMs, out);
@@ -167,6 +169,7 @@ export class FromVm {
       : endpoints.findOnlyByDipPort(link, protocol, sourcePort);
     if (endpoint === NOT_FOUND) return NEW_FLOW;
     const vip = endpoints.vip(endpoint);
+    if (isIpv6Number(vip) !== isIpv6Number(source3)) return NEW_FLOW;
     const port = endpoints.portFor(endpoint, sourcePort);
     // The outside tuple may still be that of a flow to a former port of the DIP (N2).
     if (nat.findOutside(destination3, vip, destinationPort, port, protocol, slot) !== NOT_FOUND)
@@ -205,7 +208,7 @@ export class FromVm {
     if (isError) {
       const result = icmp.fromVm(batch, slot, out);
       if (result !== DROP.icmp_unmatched) return result;
-    } else if (header.icmpType === 8) {
+    } else if (isEcho(header) && !isEchoReply(header)) {
       const groups = tables.groupsOf(slot);
       if (groups.length > 0 && !this.#isAllowed(groups, 0)) return DROP.security_group;
     }

@@ -10,10 +10,11 @@ import { RANGE_SHIFT } from "../../dataplane/layouts.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
-import { isIcmpError } from "../../packet/icmp.js";
-import { decapsulatedEcn } from "../../packet/ip-in-ip.js";
-import { isFragment, parseIpv4Header, PROTOCOL_IP_IN_IP } from "../../packet/ipv4.js";
-import { isIcmp, parseUpperLayer } from "../../packet/parse.js";
+import { isEcho, isEchoReply, isIcmpError } from "../../packet/icmp.js";
+import { decapsulatedEcn, innerFamily } from "../../packet/ip-in-ip.js";
+import { isFragment } from "../../packet/ipv4.js";
+import { isIcmp, parseIpHeader, parseUpperLayer } from "../../packet/parse.js";
+import { isIpv6Number } from "./addresses.js";
 import { TCP_RST } from "../../packet/tcp.js";
 import { NO_COUNTER } from "./counters.js";
 import type { EchoNat } from "./echo-nat.js";
@@ -21,7 +22,6 @@ import type { FlowLife } from "./flow-life.js";
 import { CONFLICT, type HostParts, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
 import type { IcmpErrors } from "./icmp-errors.js";
 import { UDP_UNANSWERED } from "./nat-state.js";
-import { HAIRPIN_SOURCE, PROBE_SOURCE } from "./reserved.js";
 import type { WayOut } from "./way-out.js";
 
 export class FromWire {
@@ -41,36 +41,61 @@ export class FromWire {
 
   /** `NO_FAULT` when the packet left, else the drop reason's number. */
   process(batch: PacketBatch, offset: number, length: number, nowMs: number, out: PacketBatch): number {
+    const { header, addresses } = this.#parts;
+    const fault = parseIpHeader(batch.view, offset, length, header);
+    if (fault !== NO_FAULT) return fault;
+    if (!addresses.name(header)) return DROP.bad_ip_address;
+    const family = innerFamily(header.protocol);
+    if (family === 0) {
+      const result = this.#plain(batch, nowMs, out);
+      addresses.unname(header);
+      return result;
+    }
+    const slot = this.#locate();
+    addresses.unname(header);
+    return slot < 0 ? ~slot : this.#inside(batch, family, slot, nowMs, out);
+  }
+
+  /** Slot of the DIP that the packet with the outer header at hand is for; or the complement of a drop reason's number. */
+  #locate(): number {
     const { header, tables } = this.#parts;
-    const outerFault = parseIpv4Header(batch.view, offset, length, header);
-    if (outerFault !== NO_FAULT) return outerFault;
-    if (header.protocol !== PROTOCOL_IP_IN_IP) return this.#plain(batch, nowMs, out);
-    if (!tables.isMux(header.source3)) return DROP.unknown_encapsulator; // (P3)
-    if (isFragment(header.fragment)) return DROP.fragment;
+    if (!tables.isMux(header.source3)) return ~DROP.unknown_encapsulator; // (P3)
+    if (isFragment(header.fragment)) return ~DROP.fragment;
     const slot = tables.findLocator(header.destination3);
-    if (slot === NOT_FOUND) return DROP.not_our_dip;
+    return slot === NOT_FOUND ? ~DROP.not_our_dip : slot;
+  }
+
+  /** The packet behind the outer header at hand. */
+  #inside(batch: PacketBatch, family: number, slot: number, nowMs: number, out: PacketBatch): number {
+    const { header, addresses, reserved } = this.#parts;
     const outerTos = header.tos;
     const innerLength = header.totalBytes - header.headerBytes;
-    const headerFault = parseIpv4Header(batch.view, offset + header.headerBytes, innerLength, header);
+    const headerFault = parseIpHeader(batch.view, header.transportOffset, innerLength, header);
     if (headerFault !== NO_FAULT) return headerFault;
+    if (header.family !== family) return DROP.bad_encapsulation;
     const fault = parseUpperLayer(batch.view, header);
     if (fault !== NO_FAULT) return fault;
     if (header.ttl === 0) return DROP.ttl_expired;
-    if (isReserved(header.source3)) return DROP.reserved_address;
     const ecn = decapsulatedEcn(outerTos, header.tos);
     if (ecn < 0) return DROP.bad_encapsulation;
-    if (!isIcmp(header)) return this.#toVm(batch, slot, ecn, nowMs, out);
-    return isIcmpError(header)
-      ? this.#icmp.fromWire(batch, slot, out)
-      : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
+    if (!addresses.name(header)) return DROP.bad_ip_address;
+    const result = reserved.isReserved(header.source3)
+      ? DROP.reserved_address
+      : !isIcmp(header)
+        ? this.#toVm(batch, slot, ecn, nowMs, out)
+        : isIcmpError(header)
+          ? this.#icmp.fromWire(batch, slot, out)
+          : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
+    addresses.unname(header);
+    return result;
   }
 
   /** Not encapsulated: from machine to machine inside, untranslated. */
   #plain(batch: PacketBatch, nowMs: number, out: PacketBatch): number {
-    const { header, tables, nat } = this.#parts;
+    const { header, tables, nat, reserved } = this.#parts;
     const slot = tables.findLocator(header.destination3);
     if (slot === NOT_FOUND || !tables.isInternal(header.source3, slot)) return DROP.not_encapsulated;
-    if (isReserved(header.source3)) return DROP.reserved_address;
+    if (reserved.isReserved(header.source3)) return DROP.reserved_address;
     const groups = tables.groupsOf(slot);
     const dipId = tables.dipId(slot);
     if (groups.length === 0) return this.#wayOut.plain(batch, slot, dipId, out);
@@ -78,7 +103,7 @@ export class FromWire {
     if (fault !== NO_FAULT) return fault; // without ports it cannot be judged
     if (isIcmp(header)) {
       // Errors and answers are about what was let out.
-      const isQuestion = header.icmpType === 8;
+      const isQuestion = isEcho(header) && !isEchoReply(header);
       if (isQuestion && !this.#isAllowed(groups, header.protocol, 0, header.source3, [])) return DROP.security_group;
       return this.#wayOut.plain(batch, slot, dipId, out);
     }
@@ -106,10 +131,10 @@ export class FromWire {
 
   /** The decapsulated packet in `header`, for the DIP in `slot`. */
   #toVm(batch: PacketBatch, slot: number, ecn: number, nowMs: number, out: PacketBatch): number {
-    const { header, tables, nat, counters } = this.#parts;
+    const { header, tables, nat, counters, reserved } = this.#parts;
     const { source3, destination3: vip, sourcePort, destinationPort, protocol } = header;
     const isHairpin = source3 === tables.address[slot]!;
-    const remote = isHairpin ? HAIRPIN_SOURCE : source3;
+    const remote = isHairpin ? reserved.hairpinFor(source3) : source3;
     let entry = nat.findOutside(remote, vip, sourcePort, destinationPort, protocol, slot);
     if (entry !== NOT_FOUND) {
       const counter = nat.counter[entry]!;
@@ -122,6 +147,7 @@ export class FromWire {
     const { endpoints } = tables;
     const endpoint = endpoints.find(vip, protocol, destinationPort, dipId);
     if (endpoint === NOT_FOUND) return this.#whyNoEndpoint(dipId);
+    if (isIpv6Number(vip) !== isIpv6Number(tables.address[slot]!)) return DROP.no_endpoint; // no translation between families
     if (isHairpin && endpoints.dropsHairpin(endpoint)) return DROP.hairpin;
     const dipPort = endpoints.dipPortFor(endpoint, destinationPort);
     const vipGroups = endpoints.groups(endpoint);
@@ -183,9 +209,7 @@ export class FromWire {
     const range = ports.findRange(destination3, protocol, destinationPort >>> RANGE_SHIFT);
     if (range !== NOT_FOUND && ports.ownerOf(range) === dipId) return DROP.no_snat_flow;
     if (destinationPort <= WELL_KNOWN_PORT_MAX) return DROP.no_endpoint; // never a SNAT port
-    for (const { vip } of tables.outboundVips(dipId)) if ((vip | 0) === destination3) return DROP.not_owned_port;
+    for (const { vip } of tables.outboundVips(dipId)) if (vip === destination3) return DROP.not_owned_port;
     return DROP.no_endpoint;
   }
 }
-
-const isReserved = (address: number): boolean => address === PROBE_SOURCE || address === HAIRPIN_SOURCE;

@@ -8,6 +8,7 @@ import { mixWords } from "../../dataplane/flow-hash.js";
 import { HELD_PACKET_BYTES, type HostLayout } from "../../dataplane/layouts.js";
 import { PacketBatch } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
+import type { Addresses } from "./addresses.js";
 import type { PacketHeader } from "../../packet/ipv4.js";
 
 export class HeldPackets {
@@ -19,8 +20,10 @@ export class HeldPackets {
   readonly #flows: WordIndex;
   readonly #perDip: Uint32Array;
   readonly #perDipMax: number;
+  readonly #addresses: Addresses;
 
-  constructor(layout: HostLayout, holdMs: number) {
+  constructor(layout: HostLayout, holdMs: number, addresses: Addresses) {
+    this.#addresses = addresses;
     this.#queue = new AgedQueues(layout.held, [holdMs]);
     this.#flows = new WordIndex(layout.held);
     this.store = new PacketBatch({ packets: 1, bytes: Math.max(1, layout.held) * HELD_PACKET_BYTES });
@@ -50,8 +53,8 @@ export class HeldPackets {
   isHeld(header: PacketHeader, dipSlot: number): boolean {
     const ports = (header.sourcePort << 16) | header.destinationPort;
     const word = (header.protocol << 24) | dipSlot;
-    const hash = mixWords(header.source, header.destination, ports, word);
-    return this.#flows.find(hash, header.source, header.destination, ports, word) !== NOT_FOUND;
+    const hash = mixWords(header.source3, header.destination3, ports, word);
+    return this.#flows.find(hash, header.source3, header.destination3, ports, word) !== NOT_FOUND;
   }
 
   /** Keeps a copy of the packet, whose flow is not held yet. False: no room, or too long. */
@@ -61,8 +64,10 @@ export class HeldPackets {
     if (record === NO_RECORD) return false;
     const ports = (header.sourcePort << 16) | header.destinationPort;
     const word = (header.protocol << 24) | dipSlot;
-    const hash = mixWords(header.source, header.destination, ports, word);
-    this.#flows.insert(record, hash, header.source, header.destination, ports, word);
+    const hash = mixWords(header.source3, header.destination3, ports, word);
+    this.#flows.insert(record, hash, header.source3, header.destination3, ports, word);
+    this.#addresses.keep(header.source3);
+    this.#addresses.keep(header.destination3);
     this.store.copyIn(batch, header.offset, this.offset(record), header.totalBytes);
     this.lengths[record] = header.totalBytes;
     this.dipSlot[record] = dipSlot;
@@ -85,6 +90,9 @@ export class HeldPackets {
   }
 
   remove(record: number): void {
+    const { keys } = this.#flows;
+    this.#addresses.release(keys[record * 4]!); // of a record in use
+    this.#addresses.release(keys[record * 4 + 1]!);
     this.#flows.remove(record);
     this.#queue.free(record);
     this.#perDip[this.dipSlot[record]!]!--;

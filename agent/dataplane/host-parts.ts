@@ -2,14 +2,18 @@
 import type { EventRing } from "../../dataplane/event-ring.js";
 import { type PacketHeader, PROTOCOL_TCP } from "../../packet/ipv4.js";
 import { TCP_ACK, TCP_SYN } from "../../packet/tcp.js";
+import type { Addresses } from "./addresses.js";
 import type { HostCounters } from "./counters.js";
 import type { HeldPackets } from "./held-packets.js";
 import type { LastWords } from "./last-words.js";
 import type { NatState } from "./nat-state.js";
+import type { ReservedAddresses } from "./reserved.js";
 import type { SnatPorts } from "./snat-ports.js";
 import type { HostTables } from "./tables.js";
 
 export interface HostParts {
+  readonly addresses: Addresses;
+  readonly reserved: ReservedAddresses;
   readonly tables: HostTables;
   readonly nat: NatState;
   readonly ports: SnatPorts;
@@ -19,7 +23,7 @@ export interface HostParts {
   readonly lastWords: LastWords;
   /** The packet at hand; filled by whoever parses. */
   readonly header: PacketHeader;
-  readonly mssMax: number;
+  readonly fabricMtuBytes: number;
 }
 
 /** The packet waits for a port. */

@@ -3,12 +3,10 @@
  * expects (RFC 5961 §3: a reset counts only with exactly the next sequence number), so entries keep each side's newest
  * acknowledgement: what one side acknowledged last is what it expects next.
  */
-import type { Ipv4 } from "../../core/brands.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
-import { type TcpFields, tcpPacketBytes, writeTcpPacket } from "../../packet/build.js";
 import { TCP_ACK, TCP_RST } from "../../packet/tcp.js";
 import type { HostParts } from "./host-parts.js";
-import { HAIRPIN_SOURCE } from "./reserved.js";
+import { buildSegment } from "./segment.js";
 import { knowsSequences } from "./tcp-track.js";
 
 /** RFC 9293 §3.8.4: an acknowledged byte before the window, which a live connection answers. False: numbers are not known. */
@@ -26,16 +24,16 @@ export function sendKeepalive(parts: HostParts, entry: number, out: PacketBatch)
 
 /** To the machine in the remote's name, and to the remote in the VIP's. A full `out` loses them. */
 export function sendResets(parts: HostParts, entry: number, out: PacketBatch): void {
-  const { nat } = parts;
+  const { nat, addresses, reserved } = parts;
   if (!knowsSequences(nat, entry)) return;
   if (!nat.isDetached(entry)) {
     const sequence = nat.ackInside[entry]! >>> 0;
     put(out, parts.tables.dipId(nat.dipSlot(entry)), { ...toMachine(parts, entry), flags: TCP_RST, sequence });
   }
-  if (nat.remote(entry) === HAIRPIN_SOURCE) return;
+  if (reserved.isHairpin(nat.remote(entry))) return;
   put(out, WIRE_LINK, {
-    source: (nat.vip(entry) >>> 0) as Ipv4,
-    destination: (nat.remote(entry) >>> 0) as Ipv4,
+    source: addresses.wordsOf(nat.vip(entry)),
+    destination: addresses.wordsOf(nat.remote(entry)),
     sourcePort: nat.vipPort(entry),
     destinationPort: nat.remotePort(entry),
     flags: TCP_RST,
@@ -43,19 +41,16 @@ export function sendResets(parts: HostParts, entry: number, out: PacketBatch): v
   });
 }
 
+type Segment = Parameters<typeof buildSegment>[0];
+
 const toMachine = (
-  { nat }: HostParts,
+  { nat, addresses }: HostParts,
   entry: number,
-): Pick<TcpFields, "source" | "destination" | "sourcePort" | "destinationPort"> => ({
-  source: (nat.remote(entry) >>> 0) as Ipv4,
-  destination: (nat.dip(entry) >>> 0) as Ipv4,
+): Pick<Segment, "source" | "destination" | "sourcePort" | "destinationPort"> => ({
+  source: addresses.wordsOf(nat.remote(entry)),
+  destination: addresses.wordsOf(nat.dip(entry)),
   sourcePort: nat.remotePort(entry),
   destinationPort: nat.dipPort(entry),
 });
 
-function put(out: PacketBatch, link: number, fields: TcpFields): boolean {
-  const at = out.reserve(tcpPacketBytes(fields), link);
-  if (at < 0) return false;
-  writeTcpPacket(out.arena, at, fields);
-  return true;
-}
+const put = (out: PacketBatch, link: number, fields: Segment): boolean => out.append(buildSegment(fields), link);

@@ -3,7 +3,8 @@
  * minutes later ("why did it break?") has an answer, and a million short flows cost nothing but each other's memory.
  */
 import type { DipId, VipId } from "../../core/brands.js";
-import { ipv4FiveTuple, type FiveTuple } from "../../packet/five-tuple.js";
+import type { FiveTuple } from "../../packet/five-tuple.js";
+import { type Addresses, NO_ADDRESS } from "./addresses.js";
 
 export const FLOW_ENDS = [
   "closed by the machine first", // then its own TIME-WAIT judges
@@ -50,9 +51,11 @@ const FIELDS = 11;
 export class LastWords {
   readonly #cells: Float64Array;
   readonly #capacity: number;
+  readonly #addresses: Addresses;
   #written = 0;
 
-  constructor(capacity: number) {
+  constructor(capacity: number, addresses: Addresses) {
+    this.#addresses = addresses;
     this.#capacity = capacity;
     this.#cells = new Float64Array(capacity * FIELDS);
   }
@@ -72,17 +75,25 @@ export class LastWords {
   ): void {
     const at = (this.#written++ % this.#capacity) * FIELDS;
     const cells = this.#cells;
+    this.#keep(at + 3, source);
+    this.#keep(at + 5, destination);
     cells[at] = end;
     cells[at + 1] = endedMs;
     cells[at + 2] = protocol;
-    cells[at + 3] = source;
     cells[at + 4] = sourcePort;
-    cells[at + 5] = destination;
     cells[at + 6] = destinationPort;
     cells[at + 7] = vipId;
     cells[at + 8] = dipId;
     cells[at + 9] = packetsOut;
     cells[at + 10] = packetsIn;
+  }
+
+  /** An address takes the place of an older one. */
+  #keep(cell: number, address: number): void {
+    const before = this.#cells[cell]!; // 0 when the place was never written
+    this.#addresses.keep(address);
+    if (before !== NO_ADDRESS) this.#addresses.release(before);
+    this.#cells[cell] = address;
   }
 
   /** Newest first, up to `limit`, of those that match. Walks the ring: for people. */
@@ -99,7 +110,7 @@ export class LastWords {
   #read(at: number): EndedFlow {
     const cell = (field: number): number => this.#cells[at + field]!; // at is of a written place
     return {
-      tuple: ipv4FiveTuple(cell(2), cell(3), cell(4), cell(5), cell(6)),
+      tuple: this.#addresses.tuple(cell(2), cell(3), cell(4), cell(5), cell(6)),
       vipId: cell(7) as VipId,
       dipId: cell(8) as DipId,
       end: FLOW_ENDS[cell(0)]!, // push was given one of the constants

@@ -6,7 +6,8 @@
  *
  * Inbound entries come from a rule (VIP:port -> DIP:dipPort), outbound ones from a SNAT port. Both are translated the same
  * way; they differ in how they begin and in what their end gives back. The DIP's slot is part of both keys: tenants may have
- * the same addresses, and one flow may, over time, have been sent to two DIPs of one host.
+ * the same addresses, and one flow may, over time, have been sent to two DIPs of one host. Addresses are numbers for both
+ * families (`addresses.ts`).
  *
  * This state, not the MUX's flow table, is the truth about a flow (DATAPATH §2).
  *
@@ -19,6 +20,7 @@ import { AgedQueues, NO_RECORD } from "../../dataplane/aged-queues.js";
 import { FlowHasher } from "../../dataplane/flow-hash.js";
 import type { NatTimeouts } from "../../dataplane/layouts.js";
 import { PROTOCOL_TCP } from "../../packet/ipv4.js";
+import type { Addresses } from "./addresses.js";
 import type { UdpTraffic } from "./probed-host.js";
 import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
 
@@ -95,8 +97,10 @@ export class NatState {
   readonly #inside: WordIndex;
   readonly #outside: WordIndex;
   readonly #hasher: FlowHasher;
+  readonly #addresses: Addresses;
 
-  constructor(capacity: number, timeouts: NatTimeouts, hashKey: Uint8Array) {
+  constructor(capacity: number, timeouts: NatTimeouts, hashKey: Uint8Array, addresses: Addresses) {
+    this.#addresses = addresses;
     this.queues = new AgedQueues(capacity, [
       timeouts.halfOpenMs,
       timeouts.establishedMs,
@@ -175,6 +179,9 @@ export class NatState {
   ): number {
     const entry = this.queues.add(queue, nowMs);
     if (entry === NO_RECORD) return NOT_FOUND;
+    this.#addresses.keep(dip);
+    this.#addresses.keep(remote);
+    this.#addresses.keep(vip);
     this.direction[entry] = direction;
     this.tcpFlags[entry] = 0;
     this.timestamp[entry] = 0;
@@ -309,6 +316,9 @@ export class NatState {
   remove(entry: number): void {
     this.detach(entry);
     this.#outside.remove(entry);
+    this.#addresses.release(this.dip(entry));
+    this.#addresses.release(this.remote(entry));
+    this.#addresses.release(this.vip(entry));
     this.queues.free(entry);
   }
 

@@ -8,7 +8,8 @@ import { mixWords } from "../../dataplane/flow-hash.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { PROTOCOL_TCP } from "../../packet/ipv4.js";
-import { parsePacket } from "../../packet/parse.js";
+import { parseIpPacket } from "../../packet/parse.js";
+import { isIpv6Number } from "./addresses.js";
 import { answerUnreachable } from "./answers.js";
 import type { FlowLife } from "./flow-life.js";
 import { HELD, type HostParts } from "./host-parts.js";
@@ -38,7 +39,8 @@ export class Outbound {
     const first = (isPaired ? link : mixWords(destination3, destinationPort, 0, 0) >>> 0) % vips.length;
     for (let i = 0; i < (isPaired ? 1 : vips.length); i++) {
       const leavesBy = vips[(first + i) % vips.length]!; // below length
-      const vip = leavesBy.vip | 0;
+      const { vip } = leavesBy;
+      if (isIpv6Number(vip) !== isIpv6Number(source3)) continue;
       const port = ports.allocate(nat, link, slot, vip, protocol, destination3, destinationPort, nowMs);
       if (port < 0) continue;
       const { allocatedRange, allocatedUse } = ports;
@@ -68,14 +70,13 @@ export class Outbound {
       return this.#wayOut.toWire(batch, slot, vip, port, nat.counter[entry], out);
     }
     if (!mayHold) return HELD;
-    const { source, destination } = header; // unsigned, for people
     const { vipId } = vips[0]!;
-    events.push(EVENT_SNAT_MISS, nowMs, protocol, source, sourcePort, destination, destinationPort, vipId, link);
+    events.push(EVENT_SNAT_MISS, nowMs, protocol, source3, sourcePort, destination3, destinationPort, vipId, link);
     if (!held.hold(batch, header, slot, nowMs)) {
       answerUnreachable(batch, header, link, out);
       return DROP.snat_hold_full;
     }
-    events.push(EVENT_HOLD, nowMs, protocol, source, sourcePort, destination, destinationPort, vipId, link);
+    events.push(EVENT_HOLD, nowMs, protocol, source3, sourcePort, destination3, destinationPort, vipId, link);
     return HELD;
   }
 
@@ -84,7 +85,7 @@ export class Outbound {
     const { header, tables, held, counters } = this.#parts;
     const { store } = held;
     // It was parsed when it was held, so it has no fault.
-    parsePacket(store.view, held.offset(record), held.lengths[record]!, header);
+    parseIpPacket(store.view, held.offset(record), held.lengths[record]!, header);
     const dipId = tables.dipId(held.dipSlot[record]!);
     if (tables.outboundVips(dipId)[0]?.answersExhaustion !== false) answerUnreachable(store, header, dipId, out);
     counters.drops[DROP.snat_hold_expired]!++;

@@ -18,7 +18,8 @@ import { DROP } from "../../dataplane/drop-reasons.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
-import { parsePacket } from "../../packet/parse.js";
+import { parseIpPacket } from "../../packet/parse.js";
+import { NO_ADDRESS } from "./addresses.js";
 import { EchoNat } from "./echo-nat.js";
 import { FlowLife } from "./flow-life.js";
 import { FromVm } from "./from-vm.js";
@@ -104,10 +105,10 @@ export class HostPipeline {
     const dipId = batch.links[i]!; // i < count, as below
     const slot = tables.findDip(dipId);
     if (slot === NOT_FOUND) return DROP.unknown_link;
-    const fault = parsePacket(batch.view, batch.offsets[i]!, batch.lengths[i]!, header);
+    const fault = parseIpPacket(batch.view, batch.offsets[i]!, batch.lengths[i]!, header);
     if (fault !== NO_FAULT) return fault;
-    const { protocol, destinationPort: port, source3: peer } = header;
-    const flow = { direction: "in", protocol, port, peer, through: [], isProbe: true } as const;
+    const { protocol, destinationPort: port } = header;
+    const flow = { direction: "in", protocol, port, peer: NO_ADDRESS, through: [], isProbe: true } as const;
     if (!tables.security.allows(tables.groupsOf(slot), flow)) return DROP.security_group;
     return this.#wayOut.copy(batch, dipId, out) < 0 ? DROP.output_full : NO_FAULT;
   }

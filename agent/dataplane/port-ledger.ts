@@ -2,8 +2,7 @@
  * The ledger of SNAT ports by destination: how many of a DIP's ports are in use towards it, how many are only on hold, and when
  * the next one comes free. Exhaustion is a matter of one destination, so this is where it is seen.
  */
-import { formatIpv4 } from "../../core/address.js";
-import type { DipId, IpAddress, Ipv4 } from "../../core/brands.js";
+import type { DipId, IpAddress } from "../../core/brands.js";
 import { RANGE_PORTS } from "../../dataplane/layouts.js";
 import type { NatState } from "./nat-state.js";
 import type { SnatPorts } from "./snat-ports.js";
@@ -12,7 +11,7 @@ import type { HostTables } from "./tables.js";
 export interface DestinationPorts {
   readonly dipId: DipId;
   readonly vip: IpAddress;
-  /** 6, 17, or 1 for echo identifiers, which are ports of 17. */
+  /** 6, 17, or 1 and 58 for echo identifiers, which are ports of 17. */
   readonly protocol: number;
   readonly remote: IpAddress;
   readonly remotePort: number;
@@ -58,13 +57,13 @@ function newLine({ tables, nat, ports }: Parts, entry: number): Counted {
   const protocol = nat.protocol(entry);
   return {
     dipId,
-    vip: formatIpv4(nat.vip(entry) as Ipv4),
+    vip: tables.addresses.format(nat.vip(entry)),
     protocol,
-    remote: formatIpv4(nat.remote(entry) as Ipv4),
+    remote: tables.addresses.format(nat.remote(entry)),
     remotePort: nat.remotePort(entry),
     inUse: 0,
     onHold: 0,
-    owned: ports.rangesOf(dipId, nat.vip(entry), protocol === 1 ? 17 : protocol) * RANGE_PORTS,
+    owned: ports.rangesOf(dipId, nat.vip(entry), protocol === 6 ? 6 : 17) * RANGE_PORTS,
     nextFreeMs: null,
   };
 }

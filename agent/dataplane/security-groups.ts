@@ -9,7 +9,8 @@
  *  (G2) A named group that is not known (yet) denies: nothing passes because its rules came late.
  */
 import type { HostGroupItem, SecurityRuleItem } from "../../dataplane/host-items.js";
-import { parsePrefix } from "./prefix-list.js";
+import type { Addresses } from "./addresses.js";
+import { isInPrefix, parsePrefix } from "./prefix-list.js";
 
 export type SecurityDirection = SecurityRuleItem["direction"];
 
@@ -20,7 +21,7 @@ export interface NewFlow {
   readonly protocol: number;
   /** Of the side that is asked: the machine's port inbound, the remote's port outbound; 0 for ICMP. */
   readonly port: number;
-  /** Address of the other end; IPv4, 32 bits. */
+  /** Address of the other end, see `addresses.ts`. */
   readonly peer: number;
   /** Groups of the VIP that it came through. */
   readonly through: readonly string[];
@@ -38,14 +39,23 @@ interface Rule {
 }
 
 const PROTOCOLS = { tcp: 6, udp: 17, icmp: 1, all: 0 } as const;
+const ICMPV6 = 58;
 
 export class SecurityGroups {
+  readonly #addresses: Addresses;
   readonly #groups = new Map<string, readonly Rule[]>();
   /** Merged rules by the names they came from; emptied when a group changes. */
   readonly #merged = new Map<string, readonly Rule[] | null>();
 
+  constructor(addresses: Addresses) {
+    this.#addresses = addresses;
+  }
+
   put(item: HostGroupItem): void {
-    this.#groups.set(item.group, item.rules.map(compile));
+    this.#groups.set(
+      item.group,
+      item.rules.map((rule) => compile(rule, this.#addresses)),
+    );
     this.#merged.clear();
   }
 
@@ -85,12 +95,13 @@ export class SecurityGroups {
 }
 
 function matches(rule: Rule, flow: NewFlow): boolean {
-  if (rule.protocol !== 0 && rule.protocol !== flow.protocol) return false;
+  const protocol = flow.protocol === ICMPV6 ? PROTOCOLS.icmp : flow.protocol;
+  if (rule.protocol !== 0 && rule.protocol !== protocol) return false;
   if (rule.ports.length > 0 && !rule.ports.some(([low, high]) => flow.port >= low && flow.port <= high)) return false;
   return rule.matchesPeer(flow);
 }
 
-function compile(rule: SecurityRuleItem): Rule {
+function compile(rule: SecurityRuleItem, addresses: Addresses): Rule {
   return {
     direction: rule.direction,
     protocol: PROTOCOLS[rule.protocol],
@@ -98,19 +109,19 @@ function compile(rule: SecurityRuleItem): Rule {
       const [low = "", high = low] = text.split("-");
       return [Number(low), Number(high)] as const;
     }),
-    matchesPeer: peerMatcher(rule.peer),
+    matchesPeer: peerMatcher(rule.peer, addresses),
     allows: rule.action === "allow",
     priority: rule.priority,
   };
 }
 
-function peerMatcher(peer: string): (flow: NewFlow) => boolean {
+function peerMatcher(peer: string, addresses: Addresses): (flow: NewFlow) => boolean {
   if (peer === "probe") return ({ isProbe }) => isProbe;
   if (peer.startsWith("sg:")) {
     const group = peer.slice("sg:".length);
     return ({ through }) => through.includes(group);
   }
   const prefix = parsePrefix(peer);
-  // An address never matches a prefix of the other family. Probes come from the host, which is in nobody's network.
-  return ({ peer: address, isProbe }) => prefix !== null && !isProbe && (address & prefix.mask) === prefix.network;
+  // Probes come from the host, which is in nobody's network.
+  return ({ peer: address, isProbe }) => prefix !== null && !isProbe && isInPrefix(prefix, addresses, address);
 }

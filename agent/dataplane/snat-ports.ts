@@ -13,13 +13,13 @@
  *  (S2) A stopped range has no flow, and none starts on it until it is resumed. Only stopped ranges are given back.
  *  (S3) Ranges of a port set are in `usable` or stopped, never both.
  */
-import type { DipId, IpAddress, Ipv4, VipId } from "../../core/brands.js";
-import { formatIpv4 } from "../../core/address.js";
+import type { DipId, IpAddress, VipId } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
 import { RANGE_PORTS, RANGE_SHIFT } from "../../dataplane/layouts.js";
 import type { PortProtocol } from "../../dataplane/mux-items.js";
 import { RecordTable } from "../../dataplane/record-table.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
+import type { Addresses } from "./addresses.js";
 import type { NatState } from "./nat-state.js";
 
 /** What control asks for: enough to tell how soon ports run out. */
@@ -89,8 +89,10 @@ export class SnatPorts {
   readonly #uses: RecordTable;
   readonly #useCount: Uint32Array;
   readonly #random: Random;
+  readonly #addresses: Addresses;
 
-  constructor(rangeCapacity: number, flowCapacity: number, random: Random) {
+  constructor(rangeCapacity: number, flowCapacity: number, random: Random, addresses: Addresses) {
+    this.#addresses = addresses;
     this.#ranges = new RecordTable(rangeCapacity);
     this.flowsOf = new Uint32Array(rangeCapacity);
     this.#dipId = new Uint32Array(rangeCapacity);
@@ -289,7 +291,7 @@ export class SnatPorts {
     const set = this.#sets[this.#setOf[record]!]!;
     return {
       vipId: set.vipId,
-      vip: formatIpv4(set.vip as Ipv4),
+      vip: this.#addresses.format(set.vip),
       protocol: set.protocol,
       range: this.#ranges.keyWord(record, 1) & 0xffff,
       dipId: set.dipId,

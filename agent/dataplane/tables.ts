@@ -7,7 +7,6 @@
  * go.
  */
 import { assertNever } from "../../core/assert.js";
-import { parseIpv4 } from "../../core/address.js";
 import type { DipId, LogIndex, VipId } from "../../core/brands.js";
 import { RecordTable } from "../../dataplane/record-table.js";
 import type { ApplyResult, TableDelta, Tables } from "../../dataplane/contract.js";
@@ -23,6 +22,7 @@ import {
 import type { HostLayout } from "../../dataplane/layouts.js";
 import { ProjectionStore, type PlanStep } from "../../dataplane/projection-store.js";
 import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
+import { type Addresses, isIpv6Number, NO_ADDRESS } from "./addresses.js";
 import { EndpointTable } from "./endpoint-table.js";
 import { parsePrefix, PrefixList } from "./prefix-list.js";
 import { SecurityGroups } from "./security-groups.js";
@@ -49,8 +49,9 @@ export type OnGone = (dipSlots: ReadonlySet<number>, rangeRecords: ReadonlySet<n
 
 export class HostTables implements Tables<HostItem, HostChange> {
   readonly endpoints: EndpointTable;
-  readonly internal = new PrefixList();
-  readonly security = new SecurityGroups();
+  readonly internal: PrefixList;
+  readonly security: SecurityGroups;
+  readonly addresses: Addresses;
   /** Address of each DIP, by slot. */
   readonly address: Int32Array;
   readonly #dipItems: (HostDipItem | undefined)[] = [];
@@ -58,6 +59,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
   readonly #store = new ProjectionStore<HostItem>(hostItemKey);
   readonly #dips: RecordTable;
   readonly #byLocator: WordIndex;
+  readonly #locator: Int32Array;
   readonly #muxes: RecordTable;
   /** Items with this address: a MUX that starts again has another id and the same address. */
   readonly #muxCount: Uint32Array;
@@ -71,14 +73,18 @@ export class HostTables implements Tables<HostItem, HostChange> {
   #index = 0 as LogIndex;
   #generation = 0;
 
-  constructor(layout: HostLayout, ports: SnatPorts, nowMs: () => number, onGone: OnGone) {
+  constructor(layout: HostLayout, addresses: Addresses, ports: SnatPorts, nowMs: () => number, onGone: OnGone) {
     this.#layout = layout;
+    this.addresses = addresses;
+    this.internal = new PrefixList(addresses);
+    this.security = new SecurityGroups(addresses);
     this.#ports = ports;
     this.#nowMs = nowMs;
     this.#onGone = onGone;
-    this.endpoints = new EndpointTable(layout.endpoints);
+    this.endpoints = new EndpointTable(layout.endpoints, addresses);
     this.#dips = new RecordTable(layout.dips);
     this.#byLocator = new WordIndex(layout.dips);
+    this.#locator = new Int32Array(layout.dips);
     this.address = new Int32Array(layout.dips);
     this.#muxes = new RecordTable(layout.muxes);
     this.#muxCount = new Uint32Array(layout.muxes);
@@ -97,6 +103,11 @@ export class HostTables implements Tables<HostItem, HostChange> {
 
   findLocator(locator: number): number {
     return this.#byLocator.find(mixWords(locator, 0, 0, 0), locator, 0, 0, 0);
+  }
+
+  /** Packets to the DIP in `slot` have an outer header of IPv6. */
+  hasIpv6Locator(slot: number): boolean {
+    return isIpv6Number(this.#locator[slot]!); // a slot in use
   }
 
   isMux(address: number): boolean {
@@ -130,7 +141,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
 
   apply(delta: TableDelta<HostItem, HostChange>, index: LogIndex): ApplyResult {
     const steps = this.#store.plan(delta);
-    if (!steps.every((step) => step.after === null || isSupported(step.after))) return "unsupported";
+    if (!steps.every((step) => step.after === null || this.#isSupported(step.after))) return "unsupported";
     if (!this.#fits(steps)) return "full";
     this.#announceGone(steps);
     for (const { before, after } of steps) if (before !== null) this.#take(before, after);
@@ -161,7 +172,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
         dipSlots.add(this.findDip(before.dipId));
       }
       if (before?.kind === "range") {
-        ranges.add(this.#ports.findRange(parseIpv4(before.vip)!, before.protocol, before.range)); // was supported
+        ranges.add(this.#ports.findRange(this.addresses.find(before.vip), before.protocol, before.range));
       }
     }
     if (dipSlots.size > 0 || ranges.size > 0) this.#onGone(dipSlots, ranges);
@@ -173,6 +184,8 @@ export class HostTables implements Tables<HostItem, HostChange> {
         const slot = this.findDip(before.dipId);
         this.#byLocator.remove(slot);
         this.#dipItems[slot] = undefined;
+        this.addresses.release(this.#locator[slot]!);
+        this.addresses.release(this.address[slot]!);
         if (after === null) this.#dips.remove(slot);
         return;
       }
@@ -181,16 +194,22 @@ export class HostTables implements Tables<HostItem, HostChange> {
         return;
       case "outbound": {
         const rest = this.outboundVips(before.dipId).filter(({ vipId }) => vipId !== before.vipId);
+        this.addresses.release(this.addresses.find(before.vip));
         if (rest.length === 0) this.#outbound.delete(before.dipId);
         else this.#outbound.set(before.dipId, rest);
         return;
       }
-      case "range":
-        this.#ports.removeRange(parseIpv4(before.vip)!, before.protocol, before.range);
+      case "range": {
+        const vip = this.addresses.find(before.vip);
+        this.#ports.removeRange(vip, before.protocol, before.range);
+        this.addresses.release(vip);
         return;
+      }
       case "mux": {
-        const record = this.#muxes.find(parseIpv4(before.address)!);
+        const address = this.addresses.find(before.address);
+        const record = this.#muxes.find(address);
         if (--this.#muxCount[record]! === 0) this.#muxes.remove(record);
+        this.addresses.release(address);
         return;
       }
       case "internal":
@@ -214,8 +233,9 @@ export class HostTables implements Tables<HostItem, HostChange> {
     switch (item.kind) {
       case "dip": {
         const slot = this.#dips.upsert(item.dipId);
-        const locator = parseIpv4(item.locator)!; // supported: IPv4, as all below
-        this.address[slot] = parseIpv4(item.address)!;
+        const locator = this.addresses.take(item.locator); // an address, as all below: `#isSupported`
+        this.#locator[slot] = locator;
+        this.address[slot] = this.addresses.take(item.address);
         this.#dipItems[slot] = item;
         this.#byLocator.insert(slot, mixWords(locator, 0, 0, 0), locator, 0, 0, 0);
         return;
@@ -224,16 +244,16 @@ export class HostTables implements Tables<HostItem, HostChange> {
         this.endpoints.put(item);
         return;
       case "outbound": {
-        const added = outboundVip(item);
+        const added = outboundVip(item, this.addresses.take(item.vip));
         const vips = [...this.outboundVips(item.dipId), added].sort((a, b) => a.vipId - b.vipId);
         this.#outbound.set(item.dipId, vips);
         return;
       }
       case "range":
-        this.#ports.addRange(item, parseIpv4(item.vip)!, this.#nowMs());
+        this.#ports.addRange(item, this.addresses.take(item.vip), this.#nowMs());
         return;
       case "mux":
-        this.#muxCount[this.#muxes.upsert(parseIpv4(item.address)!)]!++;
+        this.#muxCount[this.#muxes.upsert(this.addresses.take(item.address))]!++;
         return;
       case "internal":
         this.internal.add(item.prefix, item.tenant);
@@ -275,40 +295,46 @@ export class HostTables implements Tables<HostItem, HostChange> {
   adopt(): { readonly index: LogIndex; readonly digest: string } {
     return { index: this.#index, digest: this.#store.digest() };
   }
+
+  /** Addresses of either family; VIP and DIP of one flow are of one. */
+  #isSupported(item: HostItem): boolean {
+    switch (item.kind) {
+      case "dip":
+        return this.#isAddress(item.address) && this.#isAddress(item.locator);
+      case "endpoint":
+      case "outbound":
+      case "range":
+        return this.#isAddress(item.vip);
+      case "mux":
+        return this.#isAddress(item.address);
+      case "internal":
+        return parsePrefix(item.prefix) !== null;
+      case "site":
+        return item.hashKey.length === 8;
+      case "probe":
+      case "group":
+        return true;
+      default:
+        return false; // of a newer version of the control plane
+    }
+  }
+
+  #isAddress(text: string): boolean {
+    const number = this.addresses.take(text);
+    if (number !== NO_ADDRESS) this.addresses.release(number);
+    return number !== NO_ADDRESS;
+  }
 }
 
-function outboundVip(item: HostOutboundItem): OutboundVip {
-  const { vipId, vip, selection, tcpIdleSeconds: tcp, udpIdleSeconds: udp, idleReset, onExhaustion } = item;
+function outboundVip(item: HostOutboundItem, vip: number): OutboundVip {
+  const { vipId, selection, tcpIdleSeconds: tcp, udpIdleSeconds: udp, idleReset, onExhaustion } = item;
   return {
     vipId,
-    vip: parseIpv4(vip)!, // supported
+    vip,
     isPaired: selection === "paired",
     tcpIdleMs: tcp === undefined ? undefined : tcp * 1_000,
     udpIdleMs: udp === undefined ? undefined : udp * 1_000,
     resetsWhenIdle: idleReset !== false,
     answersExhaustion: onExhaustion !== "drop",
   };
-}
-
-/** IPv4 only, so far. */
-function isSupported(item: HostItem): boolean {
-  switch (item.kind) {
-    case "dip":
-      return parseIpv4(item.address) !== null && parseIpv4(item.locator) !== null;
-    case "endpoint":
-    case "outbound":
-    case "range":
-      return parseIpv4(item.vip) !== null;
-    case "mux":
-      return parseIpv4(item.address) !== null;
-    case "internal":
-      return parsePrefix(item.prefix) !== null;
-    case "site":
-      return item.hashKey.length === 8;
-    case "probe":
-    case "group":
-      return true;
-    default:
-      return false; // of a newer version of the control plane
-  }
 }

@@ -2,13 +2,19 @@
 import { DROP } from "../../dataplane/drop-reasons.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NO_FAULT } from "../../packet/fault.js";
-import { writeEcn } from "../../packet/ip-in-ip.js";
-import { PROTOCOL_TCP } from "../../packet/ipv4.js";
-import { clampMss, TCP_SYN } from "../../packet/tcp.js";
-import { translateDestination, translateSource } from "../../packet/translate.js";
+import { OUTER_BYTES, OUTER_IPV6_BYTES, writeEcn } from "../../packet/ip-in-ip.js";
+import { IPV4_HEADER_BYTES, PROTOCOL_TCP } from "../../packet/ipv4.js";
+import { IPV6_HEADER_BYTES } from "../../packet/ipv6.js";
+import { clampMss, TCP_HEADER_BYTES, TCP_SYN } from "../../packet/tcp.js";
+import {
+  translateDestination,
+  translateDestinationIpv6,
+  translateSource,
+  translateSourceIpv6,
+} from "../../packet/translate.js";
 import type { HostParts } from "./host-parts.js";
 import { NO_COUNTER } from "./counters.js";
-import { HAIRPIN_SOURCE } from "./reserved.js";
+import { isIpv6Number } from "./addresses.js";
 
 export class WayOut {
   readonly #parts: HostParts;
@@ -49,9 +55,8 @@ export class WayOut {
     const { header, tables, counters } = this.#parts;
     const at = this.copy(batch, tables.dipId(slot), out);
     if (at < 0) return DROP.output_full;
-    const { protocol } = header;
-    translateDestination(out.view, at, at + header.headerBytes, protocol, address, port);
-    this.#clamp(out, at);
+    this.#setDestination(out.view, at, address, port);
+    this.#clamp(out, at, slot);
     writeEcn(out.view, at, ecn);
     counters.count(slot, counter, header.totalBytes);
     return NO_FAULT;
@@ -62,19 +67,20 @@ export class WayOut {
     const { header, counters } = this.#parts;
     const at = this.copy(batch, WIRE_LINK, out);
     if (at < 0) return DROP.output_full;
-    translateSource(out.view, at, at + header.headerBytes, header.protocol, vip, port);
-    this.#clamp(out, at);
+    this.#setSource(out.view, at, vip, port);
+    this.#clamp(out, at, slot);
     counters.count(slot, counter, header.totalBytes);
     return NO_FAULT;
   }
 
   /** A flow of a machine to itself, through a VIP: it must not see its own address as the other end. */
   hairpinIn(batch: PacketBatch, slot: number, dipPort: number, ecn: number, counter: number, out: PacketBatch): number {
-    const { header, tables } = this.#parts;
-    const result = this.toVm(batch, slot, tables.address[slot]!, dipPort, ecn, counter, out);
+    const { header, tables, reserved } = this.#parts;
+    const own = tables.address[slot]!;
+    const result = this.toVm(batch, slot, own, dipPort, ecn, counter, out);
     if (result !== NO_FAULT) return result;
     const at = out.offsets[out.count - 1]!; // the packet just written
-    translateSource(out.view, at, at + header.headerBytes, header.protocol, HAIRPIN_SOURCE, header.sourcePort);
+    this.#setSource(out.view, at, reserved.hairpinFor(own), header.sourcePort);
     return NO_FAULT;
   }
 
@@ -85,14 +91,43 @@ export class WayOut {
     const result = this.toVm(batch, slot, tables.address[slot]!, header.destinationPort, ecn, counter, out);
     if (result !== NO_FAULT) return result;
     const at = out.offsets[out.count - 1]!; // the packet just written
-    translateSource(out.view, at, at + header.headerBytes, header.protocol, vip, port);
+    this.#setSource(out.view, at, vip, port);
     return NO_FAULT;
   }
 
-  /** SYN and SYN-ACK, either way: no segment shall be too long for the tunnel (Ananta §6). */
-  #clamp(out: PacketBatch, at: number): void {
-    const { header, mssMax } = this.#parts;
+  /** In the copy at `at` of the packet at hand; likewise for the destination. */
+  #setSource(view: DataView, at: number, address: number, port: number): void {
+    const { header, addresses } = this.#parts;
+    const { protocol } = header;
+    const transport = at + header.headerBytes;
+    if (!isIpv6Number(address)) translateSource(view, at, transport, protocol, address, port);
+    else {
+      const wordsAt = addresses.wordsAt(address);
+      translateSourceIpv6(view, at, transport, protocol, addresses.words, wordsAt, port);
+    }
+  }
+
+  #setDestination(view: DataView, at: number, address: number, port: number): void {
+    const { header, addresses } = this.#parts;
+    const { protocol } = header;
+    const transport = at + header.headerBytes;
+    if (!isIpv6Number(address)) translateDestination(view, at, transport, protocol, address, port);
+    else {
+      const wordsAt = addresses.wordsAt(address);
+      translateDestinationIpv6(view, at, transport, protocol, addresses.words, wordsAt, port);
+    }
+  }
+
+  /**
+   * SYN and SYN-ACK, either way: no segment shall be too long for the tunnel to the DIP (Ananta §6): of 1,500 bytes, 1,440
+   * remain with IPv4 in IPv4, 1,420 mixed, 1,400 with IPv6 in IPv6.
+   */
+  #clamp(out: PacketBatch, at: number, slot: number): void {
+    const { header, tables, fabricMtuBytes } = this.#parts;
     if (header.protocol !== PROTOCOL_TCP || (header.tcpFlags & TCP_SYN) === 0) return;
+    const outerBytes = tables.hasIpv6Locator(slot) ? OUTER_IPV6_BYTES : OUTER_BYTES;
+    const innerBytes = header.family === 6 ? IPV6_HEADER_BYTES : IPV4_HEADER_BYTES;
+    const mssMax = fabricMtuBytes - outerBytes - innerBytes - TCP_HEADER_BYTES;
     clampMss(out.view, at + header.headerBytes, at + (header.payloadOffset - header.offset), mssMax);
   }
 }

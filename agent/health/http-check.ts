@@ -7,7 +7,10 @@ const STATUS_LINE = /^HTTP\/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n/;
 const STATUS_LINE_MAX = 1_024;
 
 export function httpRequest(probe: HostProbeItem, address: string): Uint8Array {
-  const host = probe.host === undefined || probe.host === "" ? `${address}:${probe.port}` : probe.host;
+  const host =
+    probe.host === undefined || probe.host === ""
+      ? `${address.includes(":") ? `[${address}]` : address}:${probe.port}`
+      : probe.host;
   const lines = [
     `GET ${probe.path ?? "/"} HTTP/1.1`,
     `Host: ${host}`,

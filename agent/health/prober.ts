@@ -2,25 +2,26 @@
  * [pure] Carries out probes by packets of the host's own, to the machine's virtual network card and back: so a probe takes
  * the way that traffic takes, needs no address in the tenant's network, and works where tenants' addresses overlap.
  *
- * Every probe comes from `PROBE_SOURCE`, which never appears on a wire; each attempt has a port of its own, so that it is a
+ * Every probe comes from the one of `PROBE_SOURCES` of its family, which never appears on a wire; each attempt has a port of its own, so that it is a
  * fresh connection (a kept one would hide a service that drains).
  *
  *     start --> packets --> machine --> packets --> receive --> outcome
  */
-import { parseIpv4 } from "../../core/address.js";
-import type { DipId, Ipv4 } from "../../core/brands.js";
+import type { DipId } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
 import type { HostProbeItem } from "../../dataplane/host-items.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
-import { buildUdpPacket } from "../../packet/build.js";
+import { addressWords, isIpv4Words } from "../../packet/address-words.js";
 import { NO_FAULT } from "../../packet/fault.js";
-import { createPacketHeader, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
-import { parseIpPacket } from "../../packet/parse.js";
+import type { PacketHeader } from "../../packet/header.js";
+import { createPacketHeader, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
+import { isIcmp, parseIpPacket } from "../../packet/parse.js";
 import { parseQuoted } from "../../packet/quoted.js";
 import { httpRequest, judgeHttp } from "./http-check.js";
 import type { ProbeOutcome } from "./monitor.js";
 import { TcpAttempt } from "./tcp-attempt.js";
-import { PROBE_SOURCE } from "../dataplane/reserved.js";
+import { PROBE_SOURCES } from "../dataplane/reserved.js";
+import { buildDatagram } from "../dataplane/segment.js";
 
 /** Bytes in and out of an encrypted connection, as `tls-session.ts` makes it. */
 export interface TlsSession {
@@ -62,7 +63,9 @@ interface Attempt {
 
 const PORT_FIRST = 1_024;
 const PORTS = 65_536 - PORT_FIRST;
-const PORT_UNREACHABLE = 3;
+
+/** Destination unreachable, of either family; the code does not matter. */
+const isPortUnreachable = ({ family, icmpType }: PacketHeader): boolean => icmpType === (family === 6 ? 1 : 3);
 
 export class Prober {
   readonly #options: ProberOptions;
@@ -82,17 +85,19 @@ export class Prober {
 
   start(probe: HostProbeItem, attempt: number, address: string, nowMs: number): void {
     const { random, transmit, openTls } = this.#options;
-    const destination = parseIpv4(address);
+    const destination = addressWords(address);
     if (destination === null || this.#attempts.size >= PORTS) {
-      this.#options.finished(probe, attempt, { ok: false, reason: "this host cannot probe IPv6 addresses yet" });
+      this.#options.finished(probe, attempt, { ok: false, reason: "this host has too many probes under way" });
       return;
     }
+    const [a, b, c] = destination as unknown as readonly [number, number, number];
+    const source = addressWords(isIpv4Words(a, b, c) ? PROBE_SOURCES.ipv4 : PROBE_SOURCES.ipv6)!; // an address
     const port = this.#freePort();
-    const path = { source: PROBE_SOURCE as Ipv4, sourcePort: port, destination, destinationPort: probe.port };
+    const path = { source, sourcePort: port, destination, destinationPort: probe.port };
     const send = (packet: Uint8Array): void => transmit(probe.dipId, packet);
     const deadlineMs = nowMs + probe.timeoutSeconds * 1_000;
     let tcp: TcpAttempt | null = null;
-    if (probe.protocol === "udp") send(buildUdpPacket({ ...path, payload: fromHex(probe.send ?? "") }));
+    if (probe.protocol === "udp") send(buildDatagram({ ...path, payload: fromHex(probe.send ?? "") }));
     else tcp = new TcpAttempt(path, random.below(0x1_0000_0000), send, nowMs);
     const tls =
       probe.protocol === "https"
@@ -128,11 +133,11 @@ export class Prober {
     this.#attempts.set(port, made);
   }
 
-  /** A packet that the machine of `dipId` sent to `PROBE_SOURCE`. */
+  /** A packet that the machine of `dipId` sent to the source of probes. */
   receive(batch: PacketBatch, index: number, dipId: number, nowMs: number): void {
     const header = this.#header;
     if (parseIpPacket(batch.view, batch.offsets[index]!, batch.lengths[index]!, header) !== NO_FAULT) return;
-    if (header.protocol === PROTOCOL_ICMP) {
+    if (isIcmp(header)) {
       this.#receiveError(batch, dipId);
       return;
     }
@@ -162,7 +167,7 @@ export class Prober {
   /** A machine without a listener on a UDP port says so by ICMP. */
   #receiveError(batch: PacketBatch, dipId: number): void {
     const header = this.#header;
-    if (header.icmpType !== PORT_UNREACHABLE || parseQuoted(batch.view, header, this.#quoted) !== NO_FAULT) return;
+    if (!isPortUnreachable(header) || parseQuoted(batch.view, header, this.#quoted) !== NO_FAULT) return;
     const made = this.#attempts.get(this.#quoted.sourcePort);
     if (made?.probe.dipId === dipId && made.probe.protocol === "udp")
       this.#end(made, { ok: false, reason: "port unreachable" });

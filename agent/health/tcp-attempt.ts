@@ -6,9 +6,8 @@
  *
  * Whatever was not acknowledged is sent again after `RETRY_MS`: a probe shall not fail for one lost packet.
  */
-import type { Ipv4 } from "../../core/brands.js";
-import { buildTcpPacket } from "../../packet/build.js";
 import type { PacketHeader } from "../../packet/header.js";
+import { buildSegment } from "../dataplane/segment.js";
 import { TCP_ACK, TCP_ACKNOWLEDGEMENT, TCP_FIN, TCP_PSH, TCP_RST, TCP_SEQUENCE, TCP_SYN } from "../../packet/tcp.js";
 
 const RETRY_MS = 1_000;
@@ -17,9 +16,10 @@ const RECEIVED_MAX = 16_384;
 const SEGMENT_BYTES = 1_200;
 
 export interface TcpPath {
-  readonly source: Ipv4;
+  /** Four words each, of one family. */
+  readonly source: Int32Array;
   readonly sourcePort: number;
-  readonly destination: Ipv4;
+  readonly destination: Int32Array;
   readonly destinationPort: number;
 }
 
@@ -131,7 +131,7 @@ export class TcpAttempt {
   #put(flags: number, sequence: number, acknowledgement: number, payload?: Uint8Array): void {
     const mss = (flags & TCP_SYN) !== 0 ? SEGMENT_BYTES : null;
     this.#transmit(
-      buildTcpPacket({ ...this.#path, flags, sequence, acknowledgement, mss, ...(payload ? { payload } : {}) }),
+      buildSegment({ ...this.#path, flags, sequence, acknowledgement, mss, ...(payload ? { payload } : {}) }),
     );
   }
 }

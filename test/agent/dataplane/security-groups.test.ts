@@ -1,6 +1,6 @@
 // Security groups at the host: stateful, by CIDR, by the group of the VIP that a packet came through, and for probes.
 import { describe, expect, it } from "vitest";
-import { PROBE_SOURCE } from "../../../agent/dataplane/reserved.js";
+import { PROBE_SOURCES } from "../../../agent/dataplane/reserved.js";
 import type { HostItem, SecurityRuleItem } from "../../../dataplane/host-items.js";
 import { PacketBatch } from "../../../dataplane/packet-batch.js";
 import { buildTcpPacket } from "../../../packet/build.js";
@@ -114,7 +114,7 @@ describe("security groups", () => {
   it("have a rule of their own for probes: without it the probe fails, while clients are served", () => {
     const bench = new AgentBench();
     const probe = buildTcpPacket({
-      source: (PROBE_SOURCE >>> 0) as never,
+      source: address(PROBE_SOURCES.ipv4),
       destination: address(DIP),
       sourcePort: 1_024,
       destinationPort: 8_080,

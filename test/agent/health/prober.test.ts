@@ -2,7 +2,7 @@
 import { createServer } from "node:tls";
 import { Duplex } from "node:stream";
 import { describe, expect, it } from "vitest";
-import { HAIRPIN_SOURCE, PROBE_SOURCE } from "../../../agent/dataplane/reserved.js";
+import { PROBE_SOURCES } from "../../../agent/dataplane/reserved.js";
 import { Health } from "../../../agent/health/health.js";
 import type { MemberHealth } from "../../../agent/health/monitor.js";
 import { openTls } from "../../../agent/health/tls-session.js";
@@ -288,5 +288,5 @@ describe("reports", () => {
 });
 
 it("the reserved addresses are what the documentation says", () => {
-  expect([PROBE_SOURCE >>> 0, HAIRPIN_SOURCE >>> 0]).toEqual([address("169.254.100.1"), address("169.254.100.2")]);
+  expect(PROBE_SOURCES).toEqual({ ipv4: "169.254.100.1", ipv6: "fe80::a9fe:6401" });
 });
