@@ -6,6 +6,7 @@ import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
 import { OpsServer } from "../runtime/ops-http.js";
 import { hostPort, ipPort, readSettings } from "../runtime/settings.js";
+import { settingsHelp } from "../runtime/settings-help.js";
 import { createAgent } from "./agent.js";
 import { AGENT_TIMINGS, agentConfig } from "./config.js";
 import { agentMetrics } from "./metrics.js";
@@ -52,46 +53,49 @@ const settingsSchema = z.object({
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
-await runProcess(async () => {
-  const {
-    logLevel,
-    insecure,
-    timings: given,
-    dips,
-    ...settings
-  } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
-  const env = createNodeEnv({ name: settings.name, logLevel, insecure });
-  const config = agentConfig({
-    ...settings,
-    dips: dips.map(({ tenant, address: dip, locator, nic }) => ({
-      tenant,
-      address: dip,
-      locator: locator ?? dip,
-      nic,
-    })),
-    timings: { ...AGENT_TIMINGS, ...defined(given) },
-  });
-  const agent = createAgent(env, config, { failed: fail });
-  const metrics = new Metrics(agentMetrics(agent));
-  const ops = new OpsServer({
-    metrics: () => metrics.text(),
-    ready: () => {
-      const { activeReplica, inForce } = agent.status();
-      return [
-        { name: "follows a replica", ok: activeReplica !== null },
-        { name: "tables in force", ok: inForce.index > 0 },
-      ];
-    },
-  });
-  await agent.start();
-  if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
-  return {
-    stop: async () => {
-      await ops.stop();
-      await agent.stop();
-    },
-  };
-});
+await runProcess(
+  async () => {
+    const {
+      logLevel,
+      insecure,
+      timings: given,
+      dips,
+      ...settings
+    } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
+    const env = createNodeEnv({ name: settings.name, logLevel, insecure });
+    const config = agentConfig({
+      ...settings,
+      dips: dips.map(({ tenant, address: dip, locator, nic }) => ({
+        tenant,
+        address: dip,
+        locator: locator ?? dip,
+        nic,
+      })),
+      timings: { ...AGENT_TIMINGS, ...defined(given) },
+    });
+    const agent = createAgent(env, config, { failed: fail });
+    const metrics = new Metrics(agentMetrics(agent));
+    const ops = new OpsServer({
+      metrics: () => metrics.text(),
+      ready: () => {
+        const { activeReplica, inForce } = agent.status();
+        return [
+          { name: "follows a replica", ok: activeReplica !== null },
+          { name: "tables in force", ok: inForce.index > 0 },
+        ];
+      },
+    });
+    await agent.start();
+    if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
+    return {
+      stop: async () => {
+        await ops.stop();
+        await agent.stop();
+      },
+    };
+  },
+  () => settingsHelp("agent/main.js", "The Host Agent of one host.", settingsSchema),
+);
 
 /** Without the keys that were not given. */
 function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {

@@ -71,6 +71,11 @@ export function tellNotInForce(
   return EXIT.unhealthy;
 }
 
+/** Nothing was refused, but the operator should know. */
+export function tellWarnings(context: Context, warnings: readonly string[]): void {
+  for (const warning of warnings) context.tell(`warning: ${warning}`);
+}
+
 export const shortName = ({ kind, name }: Pick<ObjectRef, "kind" | "name">): string => `${kind.toLowerCase()}/${name}`;
 
 /** For options that may be repeated. */

@@ -130,13 +130,16 @@ function muxListing(mux: Mux): Listing {
         address: mux.address ?? "",
         index: mux.index ?? 0,
         renewedMsAgo: renewed,
-        counters: {
-          packets: counters.packets ?? 0,
-          bytes: counters.bytes ?? 0,
-          flows: counters.flows ?? 0,
-          vipsAnnounced: counters.vipsAnnounced ?? 0,
-          drops: counters.drops ?? {},
-        },
+        // Null: nobody who answered has a stream of it.
+        counters: mux.counters
+          ? {
+              packets: counters.packets ?? 0,
+              bytes: counters.bytes ?? 0,
+              flows: counters.flows ?? 0,
+              vipsAnnounced: counters.vipsAnnounced ?? 0,
+              drops: counters.drops ?? {},
+            }
+          : null,
       },
     },
   };

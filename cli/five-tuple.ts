@@ -1,5 +1,5 @@
 /** Flows as people write them: "tcp 198.51.100.10:40000 203.0.113.10:80" or "tcp:198.51.100.10:40000->203.0.113.10:80". */
-import { parseIpv4 } from "../core/address.js";
+import { parseIpAddress } from "../core/address.js";
 import { ananta } from "../proto/gen/wire.js";
 import { UsageError } from "./exit-codes.js";
 import { protocolText } from "./object-columns.js";
@@ -46,15 +46,20 @@ function protocolOf(text: string): ananta.v1.Protocol {
 }
 
 function endpoint(text: string, what: string): { readonly address: string; readonly port: number } {
-  const match = /^([^:]+):([0-9]{1,5})$/.exec(text);
-  const address = match?.[1] ?? "";
-  const port = Number(match?.[2] ?? 0);
-  if (parseIpv4(address) === null || port < 1 || port > 65_535) {
-    throw new UsageError(`${what} "${text}" is not ADDRESS:PORT (IPv4, port 1 to 65535); write for example ${EXAMPLE}`);
+  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:]+)):([0-9]{1,5})$/.exec(text);
+  const address = parseIpAddress(match?.[1] ?? match?.[2] ?? "");
+  const port = Number(match?.[3] ?? 0);
+  if (address === null || port < 1 || port > 65_535) {
+    throw new UsageError(
+      `${what} "${text}" is not ADDRESS:PORT (port 1 to 65535, IPv6 as in [2001:db8::1]:80); write for example ${EXAMPLE}`,
+    );
   }
   return { address, port };
 }
 
+const endpointText = (address: string, port: number): string =>
+  address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+
 export function formatFlow({ protocol, source, sourcePort, destination, destinationPort }: Flow): string {
-  return `${protocolText(protocol)}:${source}:${sourcePort}->${destination}:${destinationPort}`;
+  return `${protocolText(protocol)}:${endpointText(source, sourcePort)}->${endpointText(destination, destinationPort)}`;
 }

@@ -2,7 +2,6 @@
  * Manifests: YAML or JSON files with any number of documents, and the way back from a path in a document to the line and
  * column where a person wrote it.
  */
-import { basename } from "node:path";
 import {
   LineCounter,
   isAlias,
@@ -224,6 +223,6 @@ export function countProblems(problems: readonly ProblemLine[], paths: readonly 
   const many = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
   const [path] = paths;
   return fileCount === 1 && path !== undefined
-    ? `${many} in ${path === "-" ? "<stdin>" : basename(path)}`
+    ? `${many} in ${path === "-" ? "<stdin>" : path}`
     : `${many} in ${fileCount} files`;
 }

@@ -10,6 +10,7 @@ export interface GetOptions {
   readonly output: Format;
   readonly stale?: boolean;
   readonly watch?: boolean;
+  readonly fromIndex?: string;
   readonly tenant: string;
   readonly allTenants?: boolean;
 }

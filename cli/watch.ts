@@ -10,7 +10,7 @@ import type { ananta } from "../proto/gen/wire.js";
 import type { GetOptions } from "./reading.js";
 import { sleep, type ApiClient } from "./api-client.js";
 import type { Context } from "./context.js";
-import { EXIT, type ExitCode } from "./exit-codes.js";
+import { EXIT, UsageError, type ExitCode } from "./exit-codes.js";
 import { WATCH } from "./methods.js";
 import { objectHeader, objectRow } from "./object-columns.js";
 import { isStructured, serialize } from "./output.js";
@@ -30,13 +30,15 @@ type Event = ananta.v1.WatchEvent.$Properties;
 
 export async function watch(context: Context, command: Command, request: WatchRequest): Promise<ExitCode> {
   const client = context.client(command);
-  const show = presenter(context, request);
+  const presenter = createPresenter(context, request);
   const tenant = request.options.allTenants === true ? "" : request.options.tenant;
   const { interrupted } = context.shell;
-  let fromIndex = 0;
+  const given = request.options.fromIndex === undefined ? 0 : parseIndex(request.options.fromIndex);
+  let fromIndex = given;
   let failedSinceMs: number | null = null;
   for (let at = 0; !interrupted.aborted; at++) {
     const endpoint = client.endpoints[at % client.endpoints.length] ?? "";
+    presenter.begin(fromIndex);
     const error = await follow(
       client,
       { endpoint, kind: request.type.kind, tenant, fromIndex, interrupted },
@@ -45,11 +47,13 @@ export async function watch(context: Context, command: Command, request: WatchRe
         const index = event.index ?? 0;
         if (event.type === "progress") fromIndex = Math.max(fromIndex, index);
         else if (fromIndex > 0) fromIndex = Math.max(fromIndex, index - 1);
-        show(event);
+        presenter.show(event);
       },
     );
     if (interrupted.aborted) break;
     if (error?.code === "FAILED_PRECONDITION") {
+      // Who asked for an index wants no present state instead; whose own index is gone has one to compare with.
+      if (fromIndex === given && given > 0) throw error;
       context.tell(`watch: ${error.message}; starting over`);
       fromIndex = 0;
     } else if (error !== null && error.code !== "UNAVAILABLE" && error.code !== "CANCELLED") throw error;
@@ -59,6 +63,12 @@ export async function watch(context: Context, command: Command, request: WatchRe
     await sleep(client.clock, RETRY_MS);
   }
   return EXIT.ok;
+}
+
+function parseIndex(text: string): number {
+  const index = Number(text);
+  if (/^[0-9]+$/.test(text) && index >= 1 && Number.isSafeInteger(index)) return index;
+  throw new UsageError(`--from-index: "${text}" is not a log index; use the one that \`ananta get -o json\` shows`);
 }
 
 interface Following {
@@ -99,27 +109,44 @@ function follow(
   });
 }
 
+interface Presenter {
+  /** A stream begins: with the present state when `fromIndex` is 0. */
+  begin(fromIndex: number): void;
+  show(event: Event): void;
+}
+
 /** Holds the present state back until it is whole, so that the first table lines up; then shows each change at once. */
-function presenter(context: Context, { type, names, options }: WatchRequest): (event: Event) => void {
+function createPresenter(context: Context, { type, names, options }: WatchRequest): Presenter {
   const { output } = options;
   const choice = { wide: output === "wide", tenant: options.allTenants === true };
   const table = createTable(objectHeader(type.kind, choice), context.paint);
+  const isTable = !isStructured(output) && output !== "name";
+  /** Null: the present state was shown. */
   let first: (readonly Cell[])[] | null = [];
-  return ({ type: change, object }) => {
-    if (change === "progress" || !object) {
-      if (first === null || isStructured(output) || output === "name") return;
-      context.print(table.render(first));
-      first = null;
-      return;
-    }
-    const name = object.metadata?.name ?? "";
-    if (names.length > 0 && !names.includes(name)) return;
-    const shown = change === "deleted" ? { ...object, status: { ...object.status, phase: "Deleted" } } : object;
-    if (isStructured(output)) {
-      const text = serialize(documentFromWire(shown), output);
-      context.print(output === "yaml" ? `---\n${text}` : text);
-    } else if (output === "name") context.print(`${type.name}/${name}\n`);
-    else if (first !== null) first.push(objectRow(shown, choice));
-    else context.print(table.render([objectRow(shown, choice)], { header: false }));
+  const showFirst = (): void => {
+    if (first === null || !isTable) return;
+    context.print(table.render(first));
+    first = null;
+  };
+  return {
+    begin: (fromIndex) => {
+      if (fromIndex > 0) showFirst();
+      else if (first !== null) first = []; // the last stream broke off before all of it was told
+    },
+    show: ({ type: change, object }) => {
+      if (change === "progress" || !object) {
+        showFirst();
+        return;
+      }
+      const name = object.metadata?.name ?? "";
+      if (names.length > 0 && !names.includes(name)) return;
+      const shown = change === "deleted" ? { ...object, status: { ...object.status, phase: "Deleted" } } : object;
+      if (isStructured(output)) {
+        const text = serialize(documentFromWire(shown), output);
+        context.print(output === "yaml" ? `---\n${text}` : text);
+      } else if (output === "name") context.print(`${type.name}/${name}\n`);
+      else if (first !== null) first.push(objectRow(shown, choice));
+      else context.print(table.render([objectRow(shown, choice)], { header: false }));
+    },
   };
 }

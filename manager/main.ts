@@ -5,6 +5,7 @@ import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
 import { OpsServer } from "../runtime/ops-http.js";
 import { readSettings } from "../runtime/settings.js";
+import { settingsHelp } from "../runtime/settings-help.js";
 import { createManager } from "./manager.js";
 import { managerMetrics } from "./metrics.js";
 import { configOf, managerSettings } from "./settings.js";
@@ -20,30 +21,33 @@ function version(): string {
   return "unknown";
 }
 
-await runProcess(async () => {
-  const settings = readSettings(managerSettings, { argv: process.argv.slice(2), env: process.env });
-  const { dataFolder, logLevel, insecure } = settings;
-  const env = createNodeEnv({ name: `manager-${settings.nodeId}`, dataFolder, logLevel, insecure });
-  const config = configOf(settings);
-  const manager = createManager(env, config, { version: version(), pid: process.pid, failed: fail });
-  const metrics = new Metrics(managerMetrics(manager));
-  const ops = new OpsServer({
-    metrics: () => metrics.text(),
-    ready: () => {
-      const { leader, notVoting } = manager.raftStatus();
-      return [
-        { name: "leader known", ok: leader !== null },
-        { name: "votes", ok: notVoting === null },
-        { name: "bootstrapped", ok: manager.state.site !== null },
-      ];
-    },
-  });
-  await manager.start();
-  if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
-  return {
-    stop: async () => {
-      await ops.stop();
-      await manager.stop();
-    },
-  };
-});
+await runProcess(
+  async () => {
+    const settings = readSettings(managerSettings, { argv: process.argv.slice(2), env: process.env });
+    const { dataFolder, logLevel, insecure } = settings;
+    const env = createNodeEnv({ name: `manager-${settings.nodeId}`, dataFolder, logLevel, insecure });
+    const config = configOf(settings);
+    const manager = createManager(env, config, { version: version(), pid: process.pid, failed: fail });
+    const metrics = new Metrics(managerMetrics(manager));
+    const ops = new OpsServer({
+      metrics: () => metrics.text(),
+      ready: () => {
+        const { leader, notVoting } = manager.raftStatus();
+        return [
+          { name: "leader known", ok: leader !== null },
+          { name: "votes", ok: notVoting === null },
+          { name: "bootstrapped", ok: manager.state.site !== null },
+        ];
+      },
+    });
+    await manager.start();
+    if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
+    return {
+      stop: async () => {
+        await ops.stop();
+        await manager.stop();
+      },
+    };
+  },
+  () => settingsHelp("manager/main.js", "One Manager replica.", managerSettings),
+);

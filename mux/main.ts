@@ -6,6 +6,7 @@ import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
 import { OpsServer } from "../runtime/ops-http.js";
 import { hostPort, ipPort, readSettings } from "../runtime/settings.js";
+import { settingsHelp } from "../runtime/settings-help.js";
 import { MUX_TIMINGS, muxConfig } from "./config.js";
 import { muxMetrics } from "./metrics.js";
 import { createMux } from "./mux.js";
@@ -51,42 +52,45 @@ const settingsSchema = z.object({
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
-await runProcess(async () => {
-  const {
-    logLevel,
-    insecure,
-    capacity,
-    timings: given,
-    ...settings
-  } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
-  const env = createNodeEnv({ name: settings.name, logLevel, insecure });
-  const config = muxConfig({
-    ...settings,
-    timings: { ...MUX_TIMINGS, ...defined(given) },
-    ...(capacity === undefined ? {} : { capacity }),
-  });
-  const mux = createMux(env, config);
-  const metrics = new Metrics(muxMetrics(mux));
-  const ops = new OpsServer({
-    metrics: () => metrics.text(),
-    ready: () => {
-      const { activeReplica, inForce, membership } = mux.status();
-      return [
-        { name: "follows a replica", ok: activeReplica !== null },
-        { name: "tables in force", ok: inForce.index > 0 },
-        { name: "live member", ok: membership === "announcing" },
-      ];
-    },
-  });
-  await mux.start();
-  if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
-  return {
-    stop: async () => {
-      await ops.stop();
-      await mux.stop().catch(fail);
-    },
-  };
-});
+await runProcess(
+  async () => {
+    const {
+      logLevel,
+      insecure,
+      capacity,
+      timings: given,
+      ...settings
+    } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
+    const env = createNodeEnv({ name: settings.name, logLevel, insecure });
+    const config = muxConfig({
+      ...settings,
+      timings: { ...MUX_TIMINGS, ...defined(given) },
+      ...(capacity === undefined ? {} : { capacity }),
+    });
+    const mux = createMux(env, config);
+    const metrics = new Metrics(muxMetrics(mux));
+    const ops = new OpsServer({
+      metrics: () => metrics.text(),
+      ready: () => {
+        const { activeReplica, inForce, membership } = mux.status();
+        return [
+          { name: "follows a replica", ok: activeReplica !== null },
+          { name: "tables in force", ok: inForce.index > 0 },
+          { name: "live member", ok: membership === "announcing" },
+        ];
+      },
+    });
+    await mux.start();
+    if (config.opsAddress !== null) await ops.listen(config.opsAddress, { insecure });
+    return {
+      stop: async () => {
+        await ops.stop();
+        await mux.stop().catch(fail);
+      },
+    };
+  },
+  () => settingsHelp("mux/main.js", "One MUX.", settingsSchema),
+);
 
 /** Without the keys that were not given. */
 function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {

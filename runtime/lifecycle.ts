@@ -23,8 +23,12 @@ export function fail(error: unknown): never {
   process.exit(EXIT_FAILED);
 }
 
-/** Runs what `start` builds until a signal asks for its end. Resolves when it has stopped. */
-export async function runProcess(start: () => Promise<Running>): Promise<void> {
+/** Runs what `start` builds until a signal asks for its end. Resolves when it has stopped. `--help` prints `help` instead. */
+export async function runProcess(start: () => Promise<Running>, help: () => string): Promise<void> {
+  if (process.argv.slice(2).some((word) => word === "--help" || word === "-h")) {
+    process.stdout.write(help());
+    return;
+  }
   mapStacksOnDemand();
   process.on("uncaughtException", fail);
   process.on("unhandledRejection", fail);

@@ -48,7 +48,7 @@ export function readSettings<Schema extends z.ZodObject>(
   };
   if (file !== undefined) for (const [key, value] of Object.entries(readJson(file))) put(key, value, file);
   for (const key of Object.keys(schema.shape)) {
-    const name = `ANANTA_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+    const name = environmentName(key);
     const text = env[name];
     if (text !== undefined) put(key, fromText(text, shape[key]), name);
   }
@@ -70,6 +70,10 @@ export function readSettings<Schema extends z.ZodObject>(
   });
   throw new AnantaError("INVALID_ARGUMENT", problems.join("\n"));
 }
+
+/** "ANANTA_DATA_FOLDER" for dataFolder. */
+export const environmentName = (key: string): string =>
+  `ANANTA_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
 
 function parseFlags(argv: readonly string[]): Map<string, string> {
   const flags = new Map<string, string>();

@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { wireApplyObject } from "../../manager/api/wire-objects.js";
 import type { Context } from "../context.js";
 import { EXIT } from "../exit-codes.js";
-import { collect, printOutcomes, shortName, tellNotInForce, waitInForce } from "../changing.js";
+import { collect, printOutcomes, shortName, tellNotInForce, tellWarnings, waitInForce } from "../changing.js";
 import { readCheckedFiles } from "../checked-files.js";
 import { APPLY, type WireObject } from "../methods.js";
 
@@ -35,6 +35,7 @@ async function apply(context: Context, command: Command) {
     dryRun: options.dryRun === true,
   };
   const { response } = await client.change(APPLY, request).catch((caught: unknown) => files.refuse(caught));
+  tellWarnings(context, response.warnings);
 
   if (options.dryRun === true) {
     for (const { ref } of objects) context.print(`${shortName(ref)} would be accepted (dry run)\n`);

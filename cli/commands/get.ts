@@ -29,6 +29,7 @@ export function getCommand(context: Context): Command {
     .option("-A, --all-tenants", "objects of all tenants")
     .option("--stale", "answer from what one replica has, however old: works without a majority")
     .option("-w, --watch", "after the present state, show changes as they come")
+    .option("--from-index <index>", "with --watch: only changes after this log index, as get -o json shows it")
     .action(
       context.action((words: readonly string[], _options: unknown, command: Command) => get(context, words, command)),
     );
@@ -38,6 +39,7 @@ async function get(context: Context, words: readonly string[], command: Command)
   const options = command.opts<GetOptions>();
   const targets = parseTargets(words);
   const kinds = new Set(targets.map(({ type }) => type.kind));
+  if (options.fromIndex !== undefined && options.watch !== true) throw new UsageError("--from-index goes with --watch");
   if (options.watch === true) {
     const [target] = targets;
     if (target === undefined || kinds.size > 1) throw new UsageError("--watch takes one type");

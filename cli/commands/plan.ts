@@ -11,7 +11,7 @@ import { documentFromWire, wireApplyObject } from "../../manager/api/wire-object
 import type { ApplyObject } from "../../manager/state/commands.js";
 import { objectKey, type ObjectKind } from "../../manager/state/objects.js";
 import type { ApiClient } from "../api-client.js";
-import { collect, shortName } from "../changing.js";
+import { collect, shortName, tellWarnings } from "../changing.js";
 import { readCheckedFiles } from "../checked-files.js";
 import type { Context } from "../context.js";
 import { EXIT } from "../exit-codes.js";
@@ -82,7 +82,8 @@ async function changesOf(context: Context, command: Command) {
   const changes = files.objects.map((wanted) => objectChange(byKey.get(objectKey(wanted.ref)) ?? null, wanted));
   const check = async (): Promise<void> => {
     const request = { objects: files.objects.map(wireApplyObject), dryRun: true };
-    await client.change(APPLY, request).catch((caught: unknown) => files.refuse(caught));
+    const { response } = await client.change(APPLY, request).catch((caught: unknown) => files.refuse(caught));
+    tellWarnings(context, response.warnings);
   };
   return { changes, stored, check };
 }

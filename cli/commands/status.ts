@@ -15,8 +15,19 @@ export function statusCommand(context: Context): Command {
   return new Command("status")
     .description("health of replicas, MUXes and hosts; exits 3 when something is not as it should be")
     .addOption(formatOption(["table", "wide", "json", "yaml"]))
+    .addHelpText("after", COLUMNS_HELP)
     .action(context.action((_options: unknown, command: Command) => status(context, command)));
 }
+
+const COLUMNS_HELP = `
+Columns of replicas:
+  COMMIT    last log entry that a majority holds, as this replica knows
+  APPLIED   last log entry that is in its state
+  IN-STEP   when it last had proof that a majority works: what it answers with --stale is at most so old
+Columns of MUXes:
+  INDEX     last log entry that the MUX has in force; "-": no replica that answers knows
+  RENEWED   when its lease was last renewed; known to the leader alone
+`;
 
 async function status(context: Context, command: Command) {
   const { output } = command.opts<{ readonly output: Format }>();

@@ -1,41 +1,22 @@
 /**
- * `ananta flow explain`: which rule and DIP a packet of a flow meets, and why. Rule and DIP are computed here, from the
- * replicated state, with the same hash and table as every MUX uses; the MUXes add whether the flow is in their table, which
- * may override the hash while a pool changes. A MUX has streams to two replicas only, so those without one here are asked
- * through the other replicas.
+ * `ananta flow explain`: which rule and DIP a packet of a flow meets, and why. The decision is computed here
+ * (`flow-decision`); the MUXes add whether the flow is in their table, which may override the hash while a pool changes. A
+ * MUX has streams to two replicas only, so those without one here are asked through the other replicas.
  */
-import { parseIpv4 } from "../../core/address.js";
+import { parseIpAddress } from "../../core/address.js";
+import type { IpAddress } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
-import { DISTRIBUTION_FIVE_TUPLE, FlowHasher } from "../../dataplane/flow-hash.js";
-import { buildMaglevTable, maglevMember, maglevSize } from "../../dataplane/maglev.js";
-import type { MuxItem, MuxPoolItem } from "../../dataplane/mux-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MuxStreams } from "../projection/mux-streams.js";
 import { checkProtocol } from "../projection/range-wire.js";
-import { OPERATOR_EXPLAIN_FLOW } from "./methods.js";
 import type { ReplicaView } from "../replica-view.js";
-import type { Dip } from "../state/objects.js";
-import type { DipId } from "../../core/brands.js";
+import { type FlowTuple, decideFlow } from "./flow-decision.js";
+import { OPERATOR_EXPLAIN_FLOW } from "./methods.js";
 
-type Step = ananta.v1.ExplainStep.$Properties;
 type MuxView = ananta.v1.MuxFlowView.$Properties;
 
 /** A MUX answers a replica within 500 ms or not at all. */
 const OTHERS_DEADLINE_MS = 1_000;
-
-interface Flow {
-  readonly protocol: 6 | 17;
-  readonly source: number;
-  readonly sourcePort: number;
-  readonly destination: number;
-  readonly destinationText: string;
-  readonly destinationPort: number;
-}
-
-interface Decision {
-  readonly steps: readonly Step[];
-  readonly dipId: DipId | null;
-}
 
 export class ExplainFlow {
   readonly #replica: ReplicaView;
@@ -49,13 +30,20 @@ export class ExplainFlow {
   async explain(request: ananta.v1.ExplainFlowRequest.$Properties): Promise<ananta.v1.ExplainFlowResponse.$Properties> {
     const flow = checkFlow(request.flow ?? {});
     const { state } = this.#replica;
-    const { steps, dipId } = decide([...state.muxItems()], flow, (id) => state.dip(id));
+    const { steps, dipId } = decideFlow(state, flow);
     const dip = dipId === null ? null : state.dip(dipId);
-    const host = dipId === null ? undefined : state.hosts().find((candidate) => candidate.dips.includes(dipId));
+    const place = dip === null ? null : state.dipAt(dip.tenant, dip.address);
+    const hostId = place?.hostId ?? null;
+    const host = hostId === null ? null : state.host(hostId);
     const hop =
-      host === undefined
+      host === null
         ? []
-        : [{ what: "host", found: `${host.name} takes the outer header off and hands it to ${dip?.address ?? ""}` }];
+        : [
+            {
+              what: "host",
+              found: `${host.name} (${place?.locator ?? ""}) takes the outer header off and hands it over`,
+            },
+          ];
     const live = state.muxes().filter((mux) => mux.state === "live");
     const views = await this.#askMuxes(
       request,
@@ -66,8 +54,14 @@ export class ExplainFlow {
       steps: [...steps, ...hop],
       dip: dip?.address ?? "",
       host: host?.name ?? "",
-      muxes: live.map(({ name }) => views.get(name) ?? silent(name)),
+      muxes: live.map(({ name }) => this.#named(views.get(name) ?? silent(name))),
     };
+  }
+
+  /** A MUX knows DIPs by their outer addresses. */
+  #named(view: MuxView): MuxView {
+    const locator = parseIpAddress(view.dip ?? "");
+    return locator === null ? view : { ...view, dip: this.#replica.state.dipAtLocator(locator)?.address ?? locator };
   }
 
   async #askMuxes(
@@ -99,72 +93,10 @@ export class ExplainFlow {
   }
 }
 
-/** [pure] The decision of a MUX that has not seen the flow: exact rule, then SNAT range (DATAPATH: order of look-up). */
-function decide(items: readonly MuxItem[], flow: Flow, dipOf: (id: DipId) => Dip | null): Decision {
-  const steps: Step[] = [];
-  const step = (what: string, found: string): void => void steps.push({ what, found });
-  const end = (dipId: DipId | null): Decision => ({ steps, dipId });
-
-  const vip = items.find((item) => item.kind === "vip" && item.address === flow.destinationText);
-  if (vip?.kind !== "vip") {
-    step("vip", `${flow.destinationText} is not a VIP in force; the packet would be dropped or never reach a MUX`);
-    return end(null);
-  }
-  step("vip", `${vip.address} (id ${vip.vipId}), ${vip.announced ? "announced by every live MUX" : "not announced"}`);
-
-  const rule = items.find(
-    (item) =>
-      item.kind === "rule" &&
-      item.vipId === vip.vipId &&
-      item.protocol === flow.protocol &&
-      item.port === flow.destinationPort,
-  );
-  if (rule?.kind === "rule") {
-    const pool = items.find((item): item is MuxPoolItem => item.kind === "pool" && item.poolId === rule.poolId);
-    step(
-      "rule",
-      `${protocolText(flow.protocol)}/${rule.port} -> pool id ${rule.poolId}, ${pool?.members.length ?? 0} members with a host`,
-    );
-    const site = items.find((item) => item.kind === "site");
-    if (pool === undefined || site?.kind !== "site") return end(null);
-    const ports = flow.sourcePort * 65_536 + flow.destinationPort;
-    const { source, destination } = flow;
-    const hasher = new FlowHasher(site.hashKey);
-    const hash = hasher.ipv4(source, destination, ports, flow.protocol, DISTRIBUTION_FIVE_TUPLE) >>> 0;
-    const size = maglevSize(pool.maxMembers);
-    const dipId = maglevMember(buildMaglevTable(size, pool.members), hash) as DipId;
-    step("hash", `five-tuple hash 0x${hash.toString(16).padStart(8, "0")} -> slot ${hash % size} of ${size}`);
-    if (dipId === 0) {
-      step("dip", "no member takes new flows (weight 0, or none has a host)");
-      return end(null);
-    }
-    step("dip", `${dipOf(dipId)?.address ?? `id ${dipId}`} owns the slot`);
-    return end(dipId);
-  }
-  step("rule", `none for ${protocolText(flow.protocol)}/${flow.destinationPort}`);
-
-  const range = flow.destinationPort >> 3;
-  const snat = items.find(
-    (item) =>
-      item.kind === "snat" && item.vipId === vip.vipId && item.protocol === flow.protocol && item.range === range,
-  );
-  if (snat?.kind === "snat") {
-    step(
-      "snat-range",
-      `ports ${range * 8}-${range * 8 + 7} belong to ${dipOf(snat.dipId)?.address ?? `id ${snat.dipId}`}: return traffic of a flow it opened`,
-    );
-    return end(snat.dipId);
-  }
-  step("snat-range", `ports ${range * 8}-${range * 8 + 7} belong to nobody; the packet would be dropped`);
-  return end(null);
-}
-
-const protocolText = (protocol: 6 | 17): string => (protocol === 6 ? "tcp" : "udp");
-
-function checkFlow(flow: ananta.v1.FiveTuple.$Properties): Flow {
-  const address = (text: string | null | undefined, where: string): number => {
-    const value = parseIpv4(text ?? "");
-    if (value === null) throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is not an IPv4 address`);
+function checkFlow(flow: ananta.v1.FiveTuple.$Properties): FlowTuple {
+  const address = (text: string | null | undefined, where: string): IpAddress => {
+    const value = parseIpAddress(text ?? "");
+    if (value === null) throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is not an IP address`);
     return value;
   };
   const port = (value: number | null | undefined, where: string): number => {
@@ -173,12 +105,15 @@ function checkFlow(flow: ananta.v1.FiveTuple.$Properties): Flow {
       throw new AnantaError("INVALID_ARGUMENT", `${where}: ${number} is not a port; use 1 to 65535`);
     return number;
   };
+  const source = address(flow.source, "flow.source");
+  const destination = address(flow.destination, "flow.destination");
+  if (source.includes(":") !== destination.includes(":"))
+    throw new AnantaError("INVALID_ARGUMENT", `flow: ${source} and ${destination} are of two address families`);
   return {
     protocol: checkProtocol(flow.protocol, "flow.protocol"),
-    source: address(flow.source, "flow.source"),
+    source,
     sourcePort: port(flow.sourcePort, "flow.source_port"),
-    destination: address(flow.destination, "flow.destination"),
-    destinationText: flow.destination ?? "",
+    destination,
     destinationPort: port(flow.destinationPort, "flow.destination_port"),
   };
 }

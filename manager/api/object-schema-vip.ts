@@ -23,6 +23,7 @@ import {
 
 export const GROUPS_MAX = 5;
 const RULES_MAX = 1_500;
+const OUTBOUND_POOLS_MAX = 64;
 const MAX_PORTS_MAX = 64_512;
 const MAX_PORTS_DEFAULT = 1_024;
 
@@ -150,6 +151,9 @@ const outbound = z.strictObject(
     pools: z
       .array(name("name a BackendPool"), list("pool names"))
       .min(1, { error: () => "empty; name at least one BackendPool, or leave outbound out" })
+      .max(OUTBOUND_POOLS_MAX, {
+        error: ({ input }) => `${Array.isArray(input) ? input.length : 0} pools; use at most ${OUTBOUND_POOLS_MAX}`,
+      })
       .superRefine((value: unknown, context) => {
         findTwins(
           value,
@@ -163,7 +167,7 @@ const outbound = z.strictObject(
           },
         );
       }, always())
-      .describe("BackendPools of the same tenant whose members reach the outside through this Vip; at least one."),
+      .describe("BackendPools of the same tenant whose members reach the outside through this Vip; 1 to 64."),
     maxPorts: z
       .int(maxPortsOption)
       .min(8, maxPortsOption)

@@ -2,7 +2,9 @@
  * How objects stand, apart from what the operator wants: phase, conditions with reasons, members, ports. Computed at
  * reading from the state and from what the MUXes are known to have in force; stored nowhere.
  */
+import { servingMembers } from "../../dataplane/serving-members.js";
 import type { ananta } from "../../proto/gen/wire.js";
+import type { ApplyObject } from "../state/commands.js";
 import type { AnyStoredObject, ObjectSpec } from "../state/objects.js";
 import type { SnatUsage, StateMachine } from "../state/state-machine.js";
 import {
@@ -18,40 +20,51 @@ import { type WireObject, wireSpec } from "./wire-objects.js";
 type Condition = ananta.v1.Condition.$Properties;
 type Member = ananta.v1.MemberStatus.$Properties;
 
-/** A stored object with its status. Of many objects, use `wireObjects`: it looks through the state once. */
+/** A stored object with its status. O(its members, or the pools that its rules name). */
 export function wireObject(object: AnyStoredObject, state: StateMachine, muxSafeIndex: number): WireObject {
-  return wireObjects([object], state, muxSafeIndex)[0] ?? {};
+  const { tenant, name } = object.ref;
+  const members = isPool(object) ? memberStatus(object, state) : [];
+  return {
+    metadata: { tenant, name, labels: { ...object.labels }, generation: object.generation },
+    ...wireSpec(specOf(object)),
+    status: {
+      phase: phaseOf(object, muxSafeIndex),
+      updatedIndex: object.updatedIndex,
+      conditions: conditionsOf(object, state, muxSafeIndex, members),
+      ...(isVip(object)
+        ? {
+            snat: object.spec.outbound === null ? [] : state.snatUsageOf(object.spec.address).map(wireUsage),
+            natPorts: object.natPorts.map((assigned) => ({ ...assigned })),
+          }
+        : {}),
+      ...(isPool(object) ? { members } : {}),
+    },
+  };
 }
 
-/** O(objects + VIPs + hosts' DIPs). */
-export function wireObjects(
-  objects: readonly AnyStoredObject[],
-  state: StateMachine,
-  muxSafeIndex: number,
-): readonly WireObject[] {
-  const usages = objects.some(isVip) ? usageByVip(state) : new Map<string, readonly SnatUsage[]>();
-  const hosts = objects.some(isPool) ? hostByDip(state) : new Map<string, HostedDip>();
-  return objects.map((object) => {
-    const { tenant, name } = object.ref;
-    const members = isPool(object) ? memberStatus(object, state, hosts) : [];
-    return {
-      metadata: { tenant, name, labels: { ...object.labels }, generation: object.generation },
-      ...wireSpec(specOf(object)),
-      status: {
-        phase: phaseOf(object, muxSafeIndex),
-        updatedIndex: object.updatedIndex,
-        conditions: conditionsOf(object, state, muxSafeIndex, members),
-        ...(isVip(object)
-          ? {
-              snat: object.spec.outbound === null ? [] : (usages.get(object.spec.address) ?? []).map(wireUsage),
-              natPorts: object.natPorts.map((assigned) => ({ ...assigned })),
-            }
-          : {}),
-        ...(isPool(object) ? { members } : {}),
-      },
-    };
+/** What an operator should know of objects that may be stored all the same: sentences, at most `WARNINGS_MAX`. */
+export function warningsOf(objects: readonly ApplyObject[], state: StateMachine): readonly string[] {
+  const warnings = objects.flatMap(({ ref, object }) => {
+    if (object.kind !== "BackendPool") return [];
+    const homeless = object.spec.members.filter(({ dip }) => (state.dipAt(ref.tenant, dip)?.hostId ?? null) === null);
+    if (homeless.length === 0) return [];
+    const dips = listed(homeless.map(({ dip }) => dip));
+    return [`BackendPool ${ref.tenant}/${ref.name}: no host runs ${dips}: no traffic until one registers with it`];
   });
+  if (!state.muxes().some((mux) => mux.state === "live"))
+    warnings.push("no MUX is live: nothing is in force until one joins");
+  const more = warnings.length - WARNINGS_MAX;
+  return more > 0 ? [...warnings.slice(0, WARNINGS_MAX), `and ${more} more warnings`] : warnings;
 }
+
+/** Answers stay small. */
+const WARNINGS_MAX = 20;
+const LISTED_MAX = 5;
+
+const listed = (names: readonly string[]): string =>
+  names.length <= LISTED_MAX
+    ? names.join(", ")
+    : `${names.slice(0, LISTED_MAX).join(", ")} and ${names.length - LISTED_MAX} more`;
 
 function specOf(object: AnyStoredObject): ObjectSpec {
   const { kind } = object.ref;
@@ -68,7 +81,7 @@ function specOf(object: AnyStoredObject): ObjectSpec {
 }
 
 /** "Ready": every live MUX uses the newest spec. */
-function phaseOf(object: AnyStoredObject, muxSafeIndex: number): "Ready" | "Pending" | "Deleting" {
+export function phaseOf(object: AnyStoredObject, muxSafeIndex: number): "Ready" | "Pending" | "Deleting" {
   if (object.deleting) return "Deleting";
   const isActive = object.active !== null && object.activeIndex >= object.updatedIndex;
   return isActive && muxSafeIndex >= object.activeIndex ? "Ready" : "Pending";
@@ -84,7 +97,7 @@ function conditionsOf(
   members: readonly Member[],
 ): Condition[] {
   const conditions = [readiness(object, state, muxSafeIndex)];
-  if (isVip(object)) conditions.push(announcement(object, state));
+  if (isVip(object)) conditions.push(announcement(object, state), ...vipService(object, state));
   if (isPool(object)) conditions.push(service(members));
   return conditions;
 }
@@ -116,8 +129,7 @@ function service(members: readonly Member[]): Condition {
   const homeless = members.filter(({ health }) => health === "no-host").map(({ dip }) => dip ?? "");
   if (members.length === 0) return fails("Serving", "NoMembers", "the pool has no members");
   if (homeless.length > 0) {
-    const listed = `${homeless.slice(0, 5).join(", ")}${homeless.length > 5 ? ` and ${homeless.length - 5} more` : ""}`;
-    return fails("Serving", "MembersWithoutHost", `no host runs ${listed}: they get no traffic`);
+    return fails("Serving", "MembersWithoutHost", `no host runs ${listed(homeless)}: they get no traffic`);
   }
   if (up === 0) return fails("Serving", "AllDown", "no member is up");
   if (up < members.length)
@@ -125,44 +137,33 @@ function service(members: readonly Member[]): Condition {
   return holds("Serving");
 }
 
-interface HostedDip {
-  readonly host: string;
-  readonly isExpired: boolean;
-  readonly dipId: Parameters<StateMachine["dip"]>[0];
+/** Of a VIP with rules: whether new flows find a member. As MUXes see it, hence nothing before it is activated. */
+function vipService(vip: VipObject, state: StateMachine): readonly Condition[] {
+  const { tenant } = vip.ref;
+  const rules = vip.active?.rules ?? [];
+  if (rules.length === 0) return [];
+  const takesFlows = (name: string): boolean =>
+    state
+      .muxItemsOf({ kind: "BackendPool", tenant, name })
+      .some((item) => item.kind === "pool" && servingMembers(item).length > 0);
+  const idle = [...new Set(rules.map(({ pool }) => pool))].filter((name) => !takesFlows(name));
+  if (idle.length === 0) return [holds("Serving")];
+  return [fails("Serving", "NoMemberTakesFlows", `no member of ${listed(idle)} takes new flows`)];
 }
 
-function memberStatus(pool: PoolObject, state: StateMachine, hosts: ReadonlyMap<string, HostedDip>): Member[] {
+function memberStatus(pool: PoolObject, state: StateMachine): Member[] {
   return pool.spec.members.map(({ dip, adminState }) => {
-    const hosted = hosts.get(`${pool.ref.tenant}/${dip}`);
-    if (hosted === undefined) return { dip, host: "", health: "no-host", reason: "no host has registered it" };
-    const down = state.memberHealth(pool.poolId, hosted.dipId);
-    const is = (health: string, reason: string): Member => ({ dip, host: hosted.host, health, reason });
+    const place = state.dipAt(pool.ref.tenant, dip);
+    const host = place === null || place.hostId === null ? null : state.host(place.hostId);
+    if (place === null || host === null)
+      return { dip, host: "", health: "no-host", reason: "no host has registered it" };
+    const down = state.memberHealth(pool.poolId, place.dipId);
+    const is = (health: string, reason: string): Member => ({ dip, host: host.name, health, reason });
     if (adminState === "down") return is("down", "adminState is down");
-    if (hosted.isExpired) return is("draining", `host ${hosted.host} is silent`);
+    if (host.isExpired) return is("draining", `host ${host.name} is silent`);
     if (adminState === "none" && pool.spec.probe !== null && down !== null) return is("down", down.reason);
     return is("up", "");
   });
-}
-
-function usageByVip(state: StateMachine): ReadonlyMap<string, readonly SnatUsage[]> {
-  const usages = new Map<string, SnatUsage[]>();
-  for (const usage of state.snatUsage()) {
-    const known = usages.get(usage.vip);
-    if (known === undefined) usages.set(usage.vip, [usage]);
-    else known.push(usage);
-  }
-  return usages;
-}
-
-function hostByDip(state: StateMachine): ReadonlyMap<string, HostedDip> {
-  const hosts = new Map<string, HostedDip>();
-  for (const { name, isExpired, dips } of state.hosts()) {
-    for (const dipId of dips) {
-      const dip = state.dip(dipId);
-      if (dip !== null) hosts.set(`${dip.tenant}/${dip.address}`, { host: name, isExpired, dipId });
-    }
-  }
-  return hosts;
 }
 
 const wireUsage = (usage: SnatUsage): ananta.v1.SnatUsage.$Properties => ({

@@ -10,7 +10,7 @@ import type { ObjectKind, ObjectRef } from "../state/objects.js";
 import type { CommandResult, ObjectOutcome } from "../state/results.js";
 import { whenInForce } from "./in-force.js";
 import { KIND_WORDS, isKind } from "./object-schema.js";
-import { wireObject, wireObjects } from "./object-status.js";
+import { warningsOf, wireObject } from "./object-status.js";
 import { objectsFromWire } from "./wire-objects.js";
 import { readPoint } from "./read-state.js";
 
@@ -32,13 +32,15 @@ export class OperatorService {
     call: CallContext,
   ): Promise<ananta.v1.ApplyResponse.$Properties> {
     const objects = checkCount(request.objects ?? [], "objects");
-    const command: Command = { kind: "apply-objects", objects: unique(objectsFromWire(objects)) };
+    const wanted = unique(objectsFromWire(objects));
+    const command: Command = { kind: "apply-objects", objects: wanted };
     if (request.dryRun === true) {
       const { index } = await readPoint(this.#replica, false, budget(call));
       throwIfRefused(this.#replica.state.check(command));
-      return { outcomes: [], index, inForce: false };
+      return { outcomes: [], index, inForce: false, warnings: [...warningsOf(wanted, this.#replica.state)] };
     }
-    return this.#change({ origin: request.origin, command, call });
+    const answer = await this.#change({ origin: request.origin, command, call });
+    return { ...answer, warnings: [...warningsOf(wanted, this.#replica.state)] };
   }
 
   async delete(
@@ -69,7 +71,8 @@ export class OperatorService {
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
     const tenant = (request.tenant ?? "") === "" ? null : (request.tenant ?? null);
     const objects = this.#replica.state.objects(kind, tenant);
-    return { objects: [...wireObjects(objects, this.#replica.state, this.#replica.muxSafeIndex.value)], index, ageMs };
+    const { state, muxSafeIndex } = this.#replica;
+    return { objects: objects.map((object) => wireObject(object, state, muxSafeIndex.value)), index, ageMs };
   }
 
   async fenceHost(
@@ -83,8 +86,7 @@ export class OperatorService {
     const command: Command = { kind: "fence-host", name: checkName(request.host, "host"), reason };
     const result = await this.#replica.submit({ origin: checkOrigin(request.origin), command }, budget(call));
     throwIfRefused(result);
-    if (!result.ok || result.value.kind !== "host-fenced")
-      throw new AnantaError("INTERNAL", "the command was answered with another kind of value");
+    if (!result.ok || result.value.kind !== "host-fenced") throw otherRequest();
     return { ranges: result.value.ranges, index: result.index };
   }
 

@@ -1,33 +1,37 @@
 /**
- * Watch: changes of objects in log order, resumable from an index (proto/ananta/v1/operator.proto).
+ * Watch: changes of objects and of how they stand, in log order, resumable from an index (proto/ananta/v1/operator.proto).
  *
- * A bounded journal of object changes is kept in memory; who comes back from before its start lists again. Only what is
- * applied here is told, so a watch may trail a write answered elsewhere, but it never skips or reorders.
+ * A bounded journal of changes is kept in memory; who comes back from before its start lists again. Only what is applied here
+ * is told, so a watch may trail a write answered elsewhere, but it never skips or reorders. The object in an event is as it
+ * stands when it is told.
  *
  * (W1) An index in an event means "everything up to here has been told": of the changes of one entry only the last carries
  *      the entry's index, the others one less; the present state carries 0 until the progress event after it. Who resumes
  *      from the last index it saw may hear a change again, and misses none.
  * (W2) Nothing is told twice on one stream, also when this replica is behind the index the watcher came with.
+ * (W3) An object is *settled* when every live MUX uses its newest spec, which is no log entry: replicas notice it at moments of
+ *      their own. No index told is beyond a change that is not settled, so who resumes elsewhere still hears of it.
  */
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
+import { muxItemKey } from "../../dataplane/mux-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
-import type { AnyStoredObject, ObjectKind, ObjectRef } from "../state/objects.js";
+import { type AnyStoredObject, type ObjectKind, type ObjectRef, objectKey } from "../state/objects.js";
 import type { AppliedBatch } from "../state/results.js";
 import { kindOf } from "./operator-service.js";
-import { wireObject } from "./object-status.js";
+import { KINDS } from "./object-schema.js";
+import { phaseOf, wireObject } from "./object-status.js";
 
 type Event = ananta.v1.WatchEvent.$Properties;
 export type WatchStream = MessageStream<Event, never>;
 
 interface Change {
-  /** The entry that made the change; for all but the last change of an entry one less, see `Watches`. */
+  /** What a watcher may resume from once it was told (W1); before (W3). */
   readonly index: LogIndex;
   readonly type: "added" | "modified" | "deleted";
   readonly ref: ObjectRef;
-  readonly object: ananta.v1.Object.$Properties;
 }
 
 /** Changes kept: hundreds per minute at the busiest (Ananta §2.3), so this covers more than ten minutes. */
@@ -41,38 +45,57 @@ export class Watches {
   #journal: { readonly change: Change; readonly entry: LogIndex }[] = [];
   /** Changes after this index are in the journal. */
   #after: LogIndex;
+  /** The last entry whose changes were told; the state may be one ahead while it is being applied. */
+  #applied: LogIndex;
   readonly #watchers = new Set<Watcher>();
+  /** (W3) By key: the object, and the entry that changed it. */
+  readonly #unsettled = new Map<string, { readonly ref: ObjectRef; readonly changed: LogIndex }>();
 
   constructor(replica: ReplicaView) {
     this.#replica = replica;
     this.#after = replica.state.appliedIndex;
+    this.#applied = this.#after;
+    replica.muxSafeIndex.onAdvance(() => this.#settle());
   }
 
   /** State was replaced by a snapshot: what happened in between is unknown. */
   restored(): void {
+    const { state } = this.#replica;
     this.#journal = [];
-    this.#after = this.#replica.state.appliedIndex;
+    this.#after = state.appliedIndex;
+    this.#applied = this.#after;
+    this.#unsettled.clear();
+    for (const kind of KINDS) for (const { ref } of state.objects(kind, null)) this.#changed(ref, state.appliedIndex);
     for (const watcher of [...this.#watchers]) watcher.end(gone(this.#after));
   }
 
   applied(batch: AppliedBatch): void {
     const changes: Omit<Change, "index">[] = [];
+    const told = new Set<string>();
+    const add = (type: Change["type"], ref: ObjectRef): void => {
+      told.add(objectKey(ref));
+      changes.push({ type, ref });
+    };
     for (const result of batch.results) {
       if (!result.ok || result.index !== batch.index) continue; // a remembered answer changed nothing now
       if (result.value.kind !== "objects-applied" && result.value.kind !== "objects-deleted") continue;
       for (const { ref, change } of result.value.objects) {
         if (change === "unchanged") continue;
-        const stored = this.#replica.state.object(ref);
-        const object =
-          stored === null ? bare(ref) : wireObject(stored, this.#replica.state, this.#replica.muxSafeIndex.value);
-        const type = change === "created" ? "added" : change === "deleted" ? "deleted" : "modified";
-        changes.push({ type, ref, object });
+        add(change === "created" ? "added" : change === "deleted" ? "deleted" : "modified", ref);
+        this.#changed(ref, batch.index);
       }
+    }
+    // Activation, health, hosts that come and go, withdrawals: what MUXes see of an object changes with how it stands.
+    if (batch.muxChanges.length > 0) {
+      const keys = batch.muxChanges.map((change) => (change.op === "upsert" ? muxItemKey(change.item) : change.key));
+      for (const ref of this.#replica.state.objectsOfMuxKeys(keys)) if (!told.has(objectKey(ref))) add("modified", ref);
     }
     changes.forEach((change, position) => {
       const isLast = position === changes.length - 1;
       this.#record({ ...change, index: (isLast ? batch.index : batch.index - 1) as LogIndex }, batch.index); // (W1)
     });
+    this.#applied = batch.index;
+    this.#settle();
   }
 
   open(request: ananta.v1.WatchRequest.$Properties, stream: WatchStream): void {
@@ -89,17 +112,56 @@ export class Watches {
       told: from,
       stream,
       replica: this.#replica,
+      settledIndex: () => this.#settledIndex(),
       closed: () => this.#watchers.delete(watcher),
     });
     this.#watchers.add(watcher);
     if (from === 0) watcher.tellAll(this.#replica.state.objects(kind, tenant));
-    else for (const { change, entry } of this.#journal) watcher.offer(change, entry);
+    else for (const { change, entry } of this.#journal) watcher.offer(change, entry, () => this.#objectOf(change));
+  }
+
+  #changed(ref: ObjectRef, index: LogIndex): void {
+    const key = objectKey(ref);
+    const known = this.#unsettled.get(key);
+    if (known === undefined && !this.#isSettled(ref)) this.#unsettled.set(key, { ref, changed: index });
+  }
+
+  #isSettled(ref: ObjectRef): boolean {
+    const { state, muxSafeIndex } = this.#replica;
+    const object = state.object(ref);
+    return object === null || phaseOf(object, muxSafeIndex.value) === "Ready";
+  }
+
+  /** (W3) Tells of objects that every live MUX uses by now. */
+  #settle(): void {
+    for (const [key, { ref }] of [...this.#unsettled]) {
+      if (!this.#isSettled(ref)) continue;
+      this.#unsettled.delete(key);
+      this.#record({ type: "modified", ref, index: this.#applied }, this.#applied);
+    }
+  }
+
+  /** (W3) The highest index that may be told. */
+  #settledIndex(): LogIndex {
+    let index: number = this.#replica.state.appliedIndex;
+    for (const { changed } of this.#unsettled.values()) index = Math.min(index, changed - 1);
+    return index as LogIndex;
+  }
+
+  /** Null: it is gone; its deletion is told on its own. */
+  #objectOf({ type, ref }: Change): ananta.v1.Object.$Properties | null {
+    const { state, muxSafeIndex } = this.#replica;
+    const stored = state.object(ref);
+    if (stored !== null) return wireObject(stored, state, muxSafeIndex.value);
+    return type === "deleted" ? bare(ref) : null;
   }
 
   #record(change: Change, entry: LogIndex): void {
     this.#journal.push({ change, entry });
     if (this.#journal.length > JOURNAL_MAX) this.#after = this.#journal.shift()?.entry ?? this.#after;
-    for (const watcher of this.#watchers) watcher.offer(change, entry);
+    // Computed once, and only when somebody wants it.
+    let object: ananta.v1.Object.$Properties | null | undefined;
+    for (const watcher of this.#watchers) watcher.offer(change, entry, () => (object ??= this.#objectOf(change)));
   }
 }
 
@@ -108,6 +170,7 @@ class Watcher {
   readonly #tenant: string | null;
   readonly #stream: WatchStream;
   readonly #replica: ReplicaView;
+  readonly #settledIndex: () => LogIndex;
   readonly #closed: () => void;
   /** (W2) Changes of entries up to here are known to the watcher, or will be by its view. */
   #told: LogIndex;
@@ -123,6 +186,7 @@ class Watcher {
     readonly told: LogIndex;
     readonly stream: WatchStream;
     readonly replica: ReplicaView;
+    readonly settledIndex: () => LogIndex;
     readonly closed: () => void;
   }) {
     this.#kind = options.kind;
@@ -130,6 +194,7 @@ class Watcher {
     this.#told = options.told;
     this.#stream = options.stream;
     this.#replica = options.replica;
+    this.#settledIndex = options.settledIndex;
     this.#closed = options.closed;
     this.#stream.listen({
       message: () => undefined,
@@ -146,10 +211,16 @@ class Watcher {
     this.#pullView();
   }
 
-  offer(change: Change, entry: LogIndex): void {
+  offer(change: Change, entry: LogIndex, objectOf: () => ananta.v1.Object.$Properties | null): void {
     if (entry <= this.#told) return; // (W2)
     if (change.ref.kind !== this.#kind || (this.#tenant !== null && change.ref.tenant !== this.#tenant)) return;
-    this.#send({ type: change.type, object: change.object, index: change.index });
+    const object = objectOf();
+    if (object !== null) this.#send({ type: change.type, object, index: this.#upTo(change.index) });
+  }
+
+  /** (W3) */
+  #upTo(index: LogIndex): LogIndex {
+    return Math.min(index, this.#settledIndex()) as LogIndex;
   }
 
   end(error: AnantaError): void {
@@ -175,7 +246,7 @@ class Watcher {
       const next = this.#view.next();
       if (next.done === true) {
         this.#view = null;
-        this.#blocked = !this.#stream.send({ type: "progress", index: this.#told });
+        this.#blocked = !this.#stream.send({ type: "progress", index: this.#upTo(this.#told) });
       } else {
         const object = wireObject(next.value, state, muxSafeIndex.value);
         this.#blocked = !this.#stream.send({ type: "added", object, index: 0 }); // (W1)
@@ -186,7 +257,8 @@ class Watcher {
   #beat(): void {
     this.#timer = this.#replica.env.clock.setTimer(PROGRESS_MS, () => this.#beat());
     const index = this.#replica.state.appliedIndex;
-    if (!this.#blocked && this.#view === null && index >= this.#told) this.#send({ type: "progress", index });
+    if (!this.#blocked && this.#view === null && index >= this.#told)
+      this.#send({ type: "progress", index: this.#upTo(index) });
   }
 
   #drain(): void {

@@ -3,22 +3,25 @@
  * over end; then the commands, in order. Nothing else ever changes the state.
  */
 import { assert } from "../../core/assert.js";
-import type { LogIndex } from "../../core/brands.js";
+import type { LogIndex, PoolId, VipId } from "../../core/brands.js";
 import { type ApplyContext } from "./apply/outcome.js";
 import { applySubmitted } from "./apply/index.js";
 import { checkObjectCommand } from "./apply/objects.js";
 import { endWithdrawals } from "./apply/withdrawals.js";
 import { COMMAND_FORMAT_VERSION, type CommandBatch } from "./commands.js";
 import { hostsOf } from "./configuration.js";
+import type { ObjectRef } from "./objects.js";
+import { poolItems, vipItems } from "./item-sources.js";
 import { byNumber } from "./order.js";
 import { QUARANTINE_MS } from "./quarantine.js";
 import type { AppliedBatch } from "./results.js";
 import { readSnapshot } from "./snapshot-reader.js";
 import { writeSnapshot } from "./snapshot-writer.js";
-import { listBlocks, listUsage } from "./snat-listing.js";
+import { listBlocks, listUsage, usageOf } from "./snat-listing.js";
 import { digestOfBytes } from "./state-digest.js";
 import type { StateMachine } from "./state-machine.js";
 import { type State, createState } from "./state.js";
+import { isPool, isVip } from "./vip-map.js";
 
 /** The state machine, and its parts for the invariant checker. */
 export interface InspectableStateMachine extends StateMachine {
@@ -63,6 +66,14 @@ export function createStateMachine(): InspectableStateMachine {
     host: (id) => state.hosts.get(id),
     hostByName: (name) => state.hosts.named(name),
     dip: (id) => state.dips.get(id),
+    dipAt: (tenant, address) => state.dips.find(tenant, address),
+    dipAtLocator: (locator) => state.dips.atLocator(locator),
+    muxItemsOf: (ref) => {
+      const object = state.objects.get(ref);
+      if (object === null) return [];
+      return isVip(object) ? vipItems(state, object) : isPool(object) ? poolItems(state, object) : [];
+    },
+    objectsOfMuxKeys: (keys) => objectsOfMuxKeys(state, keys),
     memberHealth: (pool, dip) => state.health.get(pool, dip),
     withdrawal: (vip) => state.withdrawals.get(vip),
     muxes: () => state.muxes.all(),
@@ -71,6 +82,7 @@ export function createStateMachine(): InspectableStateMachine {
     fence: (host) => state.fences.get(host) ?? null,
     snatBlocks: (filter) => listBlocks(state, filter),
     snatUsage: () => listUsage(state),
+    snatUsageOf: (vip) => usageOf(state, vip),
     pendingActivation: () => pendingActivation(state),
     nextTickDueMs: (muxSafeIndex) => nextTickDueMs(state, muxSafeIndex),
     hasSession: (session) => state.sessions.has(session),
@@ -93,6 +105,21 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
   state.appliedIndex = index;
   return { index, results, ...state.projection.takeChanges() };
+}
+
+/** "vip/3", "rule/3/6/80", "nat/3/6/50001" and "pool/2"; see `muxItemKey`. */
+function objectsOfMuxKeys({ objects }: State, keys: Iterable<string>): readonly ObjectRef[] {
+  const vips = new Set<VipId>();
+  const pools = new Set<PoolId>();
+  for (const key of keys) {
+    const [kind = "", id = ""] = key.split("/", 2);
+    if (kind === "pool") pools.add(Number(id) as PoolId);
+    else if (kind === "vip" || kind === "rule" || kind === "nat") vips.add(Number(id) as VipId);
+  }
+  return [
+    ...[...vips].flatMap((id) => objects.vipById(id)?.ref ?? []),
+    ...[...pools].flatMap((id) => objects.poolById(id)?.ref ?? []),
+  ];
 }
 
 function pendingActivation(state: State): ReturnType<StateMachine["pendingActivation"]> {

@@ -14,7 +14,7 @@ import { type PortSpace, RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTI
 import { Projection } from "./projection.js";
 import { SESSION_WINDOW } from "./sessions.js";
 import type { State } from "./state.js";
-import { type VipObject, isPending, poolNames, ruleRows, versionsOf } from "./vip-map.js";
+import { membersToHold, type VipObject, isPending, poolNames, ruleRows, versionsOf } from "./vip-map.js";
 
 /** `assert` whose message is made only when it is needed: most of these run once per port range. */
 function holds(condition: boolean, message: () => string): void {
@@ -147,6 +147,8 @@ export function assertObjects(state: State): void {
     }
   }
   assert(rules === objects.ruleCount, "the count of rules is exact");
+  const members = [...objects.allPools()].reduce((sum, pool) => sum + membersToHold(pool), 0);
+  assert(members === objects.memberCount, "the count of members is exact");
   assert(rules <= state.muxes.smallestCapacity.rules, "the rules fit the smallest live MUX");
   for (const dip of dips.all()) {
     for (const id of dip.pools) {

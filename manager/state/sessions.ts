@@ -77,11 +77,14 @@ export class Sessions {
     let session = this.sessions.get(origin.session);
     if (session === undefined) {
       if (this.tombstones.has(origin.session))
-        return { kind: "expired", reason: "the session has expired after 10 minutes without use" };
+        return {
+          kind: "expired",
+          reason: "the session has ended: 10 minutes passed without use, or the cluster was restored from a snapshot",
+        };
       if (origin.sequence > SESSION_WINDOW) {
         return {
           kind: "expired",
-          reason: `the session is not known, and sequence ${origin.sequence} cannot be among its first ${SESSION_WINDOW}`,
+          reason: `the session is not known (it ended, or the cluster was restored), and sequence ${origin.sequence} cannot be among its first ${SESSION_WINDOW}`,
         };
       }
       session = { id: origin.session, lastUsedMs: nowMs, newestSequence: 0, answers: [], older: null, newer: null };

@@ -1,6 +1,6 @@
 /** Readings of the SNAT stock for people: blocks and sums. Not for the hot path. */
 import { assert } from "../../core/assert.js";
-import type { DipId, LogIndex } from "../../core/brands.js";
+import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
 import { byAddress } from "./order.js";
 import { RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
@@ -61,6 +61,10 @@ function describeBlock(state: State, space: PortSpace, run: Run): SnatBlock {
 
 /** Of every VIP with `outbound`, and of every address with ranges owned or resting; ordered by (vip, protocol). */
 export function listUsage(state: State): readonly SnatUsage[] {
+  return addressesWithSnat(state).flatMap((vip) => usageOf(state, vip));
+}
+
+function addressesWithSnat(state: State): readonly IpAddress[] {
   const addresses = new Set(
     state.snat
       .spaces()
@@ -68,15 +72,18 @@ export function listUsage(state: State): readonly SnatUsage[] {
       .map((space) => space.vip),
   );
   for (const vip of state.objects.allVips()) if (vip.spec.outbound !== null) addresses.add(vip.spec.address);
-  return [...addresses].sort(byAddress).flatMap((vip) =>
-    SNAT_PROTOCOLS.map((protocol): SnatUsage => {
-      const space = state.snat.space(vip, protocol);
-      const owned = space?.ownedCount ?? 0;
-      const quarantined = space?.quarantinedCount ?? 0;
-      const excluded = state.objects.ruleRanges(vip, protocol).size;
-      const free = RANGES_PER_SPACE - owned - quarantined - excluded;
-      assert(space === null || space.freeCount === free, "the four states of a space's ranges add up");
-      return { vip, protocol, owned, quarantined, excluded, free };
-    }),
-  );
+  return [...addresses].sort(byAddress);
+}
+
+/** Of one address, whatever stands there. */
+export function usageOf(state: State, vip: IpAddress): readonly SnatUsage[] {
+  return SNAT_PROTOCOLS.map((protocol): SnatUsage => {
+    const space = state.snat.space(vip, protocol);
+    const owned = space?.ownedCount ?? 0;
+    const quarantined = space?.quarantinedCount ?? 0;
+    const excluded = state.objects.ruleRanges(vip, protocol).size;
+    const free = RANGES_PER_SPACE - owned - quarantined - excluded;
+    assert(space === null || space.freeCount === free, "the four states of a space's ranges add up");
+    return { vip, protocol, owned, quarantined, excluded, free };
+  });
 }

@@ -50,6 +50,13 @@ export interface StateMachine {
   host(id: HostId): Host | null;
   hostByName(name: string): Host | null;
   dip(id: DipId): Dip | null;
+  /** The DIP that a pool or a host has named, and where it runs; null: nobody ever has. */
+  dipAt(tenant: string, address: IpAddress): PlacedDip | null;
+  dipAtLocator(locator: IpAddress): PlacedDip | null;
+  /** Of a Vip or a BackendPool: its rows in the MUX view, without port ranges. Empty before it was activated. */
+  muxItemsOf(ref: ObjectRef): readonly MuxItem[];
+  /** The Vips and BackendPools that rows of the MUX view, given by key, come from; each once, those that are still stored. */
+  objectsOfMuxKeys(keys: Iterable<string>): readonly ObjectRef[];
   /** Why nothing is granted after a restore; null: nothing is in the way. */
   unsettledEpoch(): UnsettledEpoch | null;
   /** Null: the host is not fenced. */
@@ -64,6 +71,8 @@ export interface StateMachine {
   snatBlocks(filter: SnatFilter): readonly SnatBlock[];
   /** Per VIP and protocol: how the 8,064 ranges stand. */
   snatUsage(): readonly SnatUsage[];
+  /** Of one address. */
+  snatUsageOf(vip: IpAddress): readonly SnatUsage[];
 
   /** What is prepared and not yet activated: the newest such entry, and the hosts that should know it first. */
   pendingActivation(): { readonly upToIndex: LogIndex; readonly hosts: readonly HostId[] } | null;
@@ -74,6 +83,12 @@ export interface StateMachine {
   nextTickDueMs(muxSafeIndex?: LogIndex): number | null;
   /** True when the session is remembered. */
   hasSession(session: string): boolean;
+}
+
+export interface PlacedDip extends Dip {
+  /** Both null: no host runs it. */
+  readonly hostId: HostId | null;
+  readonly locator: IpAddress | null;
 }
 
 export interface Host {

@@ -68,6 +68,7 @@ export class VipMap {
   private readonly users = new Map<PoolId, Set<VipId>>();
   private readonly pending = new Set<string>();
   private rules = 0;
+  private members = 0;
 
   get(ref: ObjectRef): AnyStoredObject | null {
     return this.byKey.get(objectKey(ref)) ?? null;
@@ -158,6 +159,11 @@ export class VipMap {
     return this.rules;
   }
 
+  /** Pool members that MUX tables may have to hold: of each pool, the more of its two versions. */
+  get memberCount(): number {
+    return this.members;
+  }
+
   /** Inserts the object or replaces the version that is stored. */
   put(object: AnyStoredObject): void {
     const key = objectKey(object.ref);
@@ -166,6 +172,8 @@ export class VipMap {
     if (isPending(object)) this.pending.add(key);
     else this.pending.delete(key);
     if (isPool(object)) {
+      if (before !== undefined && isPool(before)) this.members -= membersToHold(before);
+      this.members += membersToHold(object);
       this.pools.set(object.poolId, object);
       return;
     }
@@ -200,6 +208,7 @@ export class VipMap {
     if (isTenant(object)) this.tenants.delete(object.ref.name);
     else if (isGroup(object)) this.groups.delete(`${object.ref.tenant}/${object.ref.name}`);
     else if (isPool(object)) {
+      this.members -= membersToHold(object);
       assert((this.users.get(object.poolId)?.size ?? 0) === 0, "a pool that is removed has no users");
       this.pools.delete(object.poolId);
       this.users.delete(object.poolId);
@@ -268,6 +277,9 @@ export function ruleRows(spec: VipSpec): number {
   const nat = spec.inboundNat.reduce((sum, { ports }) => sum + portsIn(ports).count, 0);
   return spec.rules.reduce((sum, rule) => sum + protocolsOf(rule.protocol).length, nat);
 }
+
+export const membersToHold = (pool: PoolObject): number =>
+  Math.max(pool.spec.members.length, pool.active?.members.length ?? 0);
 
 const rulesToHold = (vip: VipObject): number =>
   Math.max(vip.deleting ? 0 : ruleRows(vip.spec), vip.active === null ? 0 : ruleRows(vip.active));

@@ -112,10 +112,15 @@ export function explainFlow(
   const isExact = rule !== NOT_FOUND;
   if (!isExact) {
     const nat = tables.nats.find(vipId, protocol, destinationPort);
-    if (nat !== 0) return to(nat, {}, `inbound NAT of port ${destinationPort} leads to DIP ${nat}`);
+    if (nat !== 0) return to(nat, {}, `inbound NAT of port ${destinationPort}`);
     const owner = tables.snat.find(vipId, protocol, destinationPort);
     const snatRange = destinationPort >>> RANGE_SHIFT;
-    if (owner !== 0) return to(owner, { snatRange }, `DIP ${owner} owns SNAT range ${snatRange}`);
+    if (owner !== 0)
+      return to(
+        owner,
+        { snatRange },
+        `the DIP owns SNAT ports ${snatRange << RANGE_SHIFT} to ${((snatRange + 1) << RANGE_SHIFT) - 1}`,
+      );
     rule = tables.rules.findAllPorts(vipId, protocol);
   }
   if (rule === NOT_FOUND) {
@@ -133,11 +138,11 @@ export function explainFlow(
   const hash = hasher.header(header, ports, ofProtocol, mode);
   const member = pool.select(hash);
   if (member === NOT_FOUND) {
-    const why = `pool ${pool.poolId} has no member that takes new flows`;
+    const why = "the pool has no member that takes new flows";
     return { ...nothing, ...base, vipId, drop: "no_dip", why };
   }
   const dipId = tables.members.dipId(member);
   const because = options.syn === true ? "a SYN goes to the map" : "the flow table does not have it";
   const by = isExact ? "" : " by an all-port rule";
-  return to(dipId, base, `${because}: hash ${hash >>> 0} of pool ${pool.poolId} is DIP ${dipId}${by}`);
+  return to(dipId, base, `${because}: hash 0x${(hash >>> 0).toString(16).padStart(8, "0")}${by}`);
 }

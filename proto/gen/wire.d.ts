@@ -10064,7 +10064,7 @@ export namespace ananta {
             /** Condition status. */
             status: boolean;
 
-            /** One word: "NoLiveMux", "WaitingForMuxes", "MembersWithoutHost". */
+            /** One word: "NoLiveMux", "WaitingForMuxes", "MembersWithoutHost", "NoMemberTakesFlows". */
             reason: string;
 
             /** A sentence. */
@@ -10136,7 +10136,7 @@ export namespace ananta {
                 /** Condition status */
                 status?: (boolean|null);
 
-                /** One word: "NoLiveMux", "WaitingForMuxes", "MembersWithoutHost". */
+                /** One word: "NoLiveMux", "WaitingForMuxes", "MembersWithoutHost", "NoMemberTakesFlows". */
                 reason?: (string|null);
 
                 /** A sentence. */
@@ -10621,6 +10621,9 @@ export namespace ananta {
             /** Every live MUX has it in force; false when that took longer than the deadline, or there is no live MUX. */
             inForce: boolean;
 
+            /** What an operator should know although nothing was refused, one sentence each: a member that no host runs. At most 21. */
+            warnings: string[];
+
             /**
              * Creates a new ApplyResponse instance using the specified properties.
              * @param [properties] Properties to set
@@ -10689,6 +10692,9 @@ export namespace ananta {
 
                 /** Every live MUX has it in force; false when that took longer than the deadline, or there is no live MUX. */
                 inForce?: (boolean|null);
+
+                /** What an operator should know although nothing was refused, one sentence each: a member that no host runs. At most 21. */
+                warnings?: (string[]|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -13408,7 +13414,7 @@ export namespace ananta {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
-            /** "vip", "rule", "snat-range", "hash", "dip", "host". */
+            /** "vip", "router", "rule", "inbound-nat", "snat-range", "pool", "hash", "dip", "host", "drop". */
             what: string;
 
             /** ExplainStep found. */
@@ -13474,7 +13480,7 @@ export namespace ananta {
             /** Properties of an ExplainStep. */
             interface $Properties {
 
-                /** "vip", "rule", "snat-range", "hash", "dip", "host". */
+                /** "vip", "router", "rule", "inbound-nat", "snat-range", "pool", "hash", "dip", "host", "drop". */
                 what?: (string|null);
 
                 /** ExplainStep found */

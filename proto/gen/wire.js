@@ -20422,6 +20422,7 @@ export const ananta = $root.ananta = (() => {
 
             const ApplyResponse = function (properties) {
                 this.outcomes = [];
+                this.warnings = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -20433,6 +20434,8 @@ export const ananta = $root.ananta = (() => {
             ApplyResponse.prototype.index = 0;
 
             ApplyResponse.prototype.inForce = false;
+
+            ApplyResponse.prototype.warnings = $util.emptyArray;
 
             ApplyResponse.create = function(properties) {
                 return new ApplyResponse(properties);
@@ -20452,6 +20455,9 @@ export const ananta = $root.ananta = (() => {
                     $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
                 if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce") && message.inForce !== false)
                     writer.uint32(/* id 3, wireType 0 =*/24).bool(message.inForce);
+                if (message.warnings != null && message.warnings.length)
+                    for (let i = 0; i < message.warnings.length; ++i)
+                        writer.uint32(/* id 4, wireType 2 =*/34).string(message.warnings[i]);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -20511,6 +20517,14 @@ export const ananta = $root.ananta = (() => {
                                 delete message.inForce;
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.warnings && message.warnings.length))
+                                message.warnings = [];
+                            message.warnings.push(reader.stringVerify());
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -20550,6 +20564,13 @@ export const ananta = $root.ananta = (() => {
                 if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce"))
                     if (typeof message.inForce !== "boolean")
                         return "inForce: boolean expected";
+                if (message.warnings != null && $Object.hasOwnProperty.call(message, "warnings")) {
+                    if (!$Array.isArray(message.warnings))
+                        return "warnings: array expected";
+                    for (let i = 0; i < message.warnings.length; ++i)
+                        if (!$util.isString(message.warnings[i]))
+                            return "warnings: string[] expected";
+                }
                 return null;
             };
 
@@ -20586,6 +20607,13 @@ export const ananta = $root.ananta = (() => {
                 if (object.inForce != null)
                     if (object.inForce)
                         message.inForce = $Boolean(object.inForce);
+                if (object.warnings) {
+                    if (!$Array.isArray(object.warnings))
+                        throw $TypeError(".ananta.v1.ApplyResponse.warnings: array expected");
+                    message.warnings = $Array(object.warnings.length);
+                    for (let i = 0; i < object.warnings.length; ++i)
+                        message.warnings[i] = $String(object.warnings[i]);
+                }
                 return message;
             };
 
@@ -20597,8 +20625,10 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
-                if (options.arrays || options.defaults)
+                if (options.arrays || options.defaults) {
                     object.outcomes = [];
+                    object.warnings = [];
+                }
                 if (options.defaults) {
                     if ($Long) {
                         let long = new $Long(0, 0, true);
@@ -20621,6 +20651,11 @@ export const ananta = $root.ananta = (() => {
                         object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
                 if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce"))
                     object.inForce = message.inForce;
+                if (message.warnings && message.warnings.length) {
+                    object.warnings = $Array(message.warnings.length);
+                    for (let j = 0; j < message.warnings.length; ++j)
+                        object.warnings[j] = message.warnings[j];
+                }
                 return object;
             };
 

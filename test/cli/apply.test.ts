@@ -99,6 +99,19 @@ describe("apply", () => {
     );
   });
 
+  it("tells what the server warns of, and is done all the same", async () => {
+    const site = await new FakeSite("apply warned").start();
+    site.warnings = ["BackendPool default/web: no host runs 10.1.0.4: no traffic until one registers with it"];
+    const run = await site.run("apply -f web.yaml", { files: { "web.yaml": WEB } });
+    expect(run).toEqual({
+      code: 0,
+      out: "backendpool/web created\nvip/web created\n",
+      err: "warning: BackendPool default/web: no host runs 10.1.0.4: no traffic until one registers with it\n",
+    });
+    const plan = await site.run("plan -f web.yaml", { files: { "web.yaml": WEB } });
+    expect(plan.err).toBe(run.err);
+  });
+
   it("changes nothing in a dry run", async () => {
     const site = await new FakeSite("apply dry").start();
     const run = await site.run("apply --dry-run -f web.yaml", { files: { "web.yaml": WEB } });

@@ -60,6 +60,8 @@ export class FakeSite {
   leader = 1;
   muxState = "live";
   blocks: ananta.v1.SnatOwnership.$Properties[] = [];
+  /** What Apply warns of. */
+  warnings: string[] = [];
   /** "why for SECONDS" by key of the VIP. */
   readonly withdrawn = new Map<string, string>();
   explanation: ananta.v1.ExplainFlowResponse.$Properties = {};
@@ -187,11 +189,11 @@ export class FakeSite {
     return [
       handle(APPLY, (request) => {
         const objects = objectsFromWire(request.objects ?? []);
-        if (request.dryRun === true) return { index: this.index };
+        if (request.dryRun === true) return { index: this.index, warnings: this.warnings };
         return change(request.origin, () => {
           this.index++;
           const outcomes = objects.map((object) => ({ ...object.ref, change: this.#store(object), generation: 1 }));
-          return { outcomes, index: this.index, inForce: this.inForce };
+          return { outcomes, index: this.index, inForce: this.inForce, warnings: this.warnings };
         });
       }),
       handle(DELETE, (request) => {

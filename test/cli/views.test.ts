@@ -182,6 +182,24 @@ describe("a watch that breaks off", () => {
     expect(site.watchedFrom).toEqual([0, 11, 12]);
   });
 
+  it("from an index shows only what comes after it, and says so when that is no longer held", async () => {
+    const site = await siteWithWeb("watch from");
+    const running = site.run("get vips -w --from-index 9", { interruptAfterMs: 2_000 });
+    site.world.env("elsewhere").clock.setTimer(1_000, () => {
+      site.emit({ type: "modified", object: site.wire("Vip/default/web"), index: 11 });
+    });
+    const { out } = await running;
+    expect(out.split("\n").map((line) => line.slice(0, 3))).toEqual(["NAM", "web", ""]);
+    expect(site.watchedFrom).toEqual([9]);
+    site.watchRefusal = new AnantaError("FAILED_PRECONDITION", "changes up to index 10 are no longer held");
+    expect(await site.run("get vips -w --from-index 9")).toMatchObject({
+      code: 1,
+      err: "error: changes up to index 10 are no longer held (FAILED_PRECONDITION)\n",
+    });
+    expect((await site.run("get vips --from-index 9")).code).toBe(2);
+    expect((await site.run("get vips -w --from-index x")).code).toBe(2);
+  });
+
   it("starts over with pauses when its index is gone, and gives up in time when nothing helps", async () => {
     const site = await siteWithWeb("watch over");
     site.watchRefusal = new AnantaError("FAILED_PRECONDITION", "index 0 is compacted");

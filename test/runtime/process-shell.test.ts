@@ -8,6 +8,7 @@ import { z } from "zod";
 import { AnantaError } from "../../core/errors.js";
 import { Metrics } from "../../runtime/metrics.js";
 import { type Check, OpsServer } from "../../runtime/ops-http.js";
+import { settingsHelp } from "../../runtime/settings-help.js";
 import { hostPort, ipPort, readSettings } from "../../runtime/settings.js";
 
 const schema = z.object({
@@ -16,6 +17,19 @@ const schema = z.object({
   retryMaxMs: z.number().int().min(1).default(1_000),
   insecure: z.boolean().default(false),
   capacity: z.strictObject({ rules: z.number(), ranges: z.number() }).optional(),
+});
+
+describe("--help", () => {
+  it("lists every setting with its flag, variable, type and default", () => {
+    expect(settingsHelp("mux/main.js", "One MUX.", schema).split("\n").slice(5, -3)).toEqual([
+      "  FLAG           ENVIRONMENT           TYPE      DEFAULT",
+      "  --name         ANANTA_NAME           string    required",
+      "  --opsAddress   ANANTA_OPS_ADDRESS    string    null",
+      "  --retryMaxMs   ANANTA_RETRY_MAX_MS   number    1000",
+      "  --insecure     ANANTA_INSECURE       boolean   false",
+      "  --capacity     ANANTA_CAPACITY       object    none",
+    ]);
+  });
 });
 
 describe("settings", () => {

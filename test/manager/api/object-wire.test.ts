@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import type { DipId, HostId, IpAddress, LogIndex, PoolId, Port, VipId } from "../../../core/brands.js";
+import type { IpAddress, LogIndex, PoolId, Port, VipId } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
 import { validateDocument } from "../../../manager/api/object-schema.js";
-import { wireObject, wireObjects } from "../../../manager/api/object-status.js";
+import { wireObject } from "../../../manager/api/object-status.js";
 import { documentFromWire, objectsFromWire, wireApplyObject } from "../../../manager/api/wire-objects.js";
 import type { AnyStoredObject } from "../../../manager/state/objects.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
@@ -134,15 +134,14 @@ describe("objects on the wire", () => {
 
 describe("the status of a stored object", () => {
   const state = {
-    snatUsage: () => [
-      { vip: "203.0.113.10" as IpAddress, protocol: 6, owned: 3, quarantined: 2, excluded: 1, free: 8058 },
-      { vip: "203.0.113.99" as IpAddress, protocol: 6, owned: 9, quarantined: 0, excluded: 0, free: 8055 },
-    ],
+    snatUsageOf: (vip: string) =>
+      vip === "203.0.113.10" ? [{ vip, protocol: 6, owned: 3, quarantined: 2, excluded: 1, free: 8058 }] : [],
     muxes: () => [{ state: "live" }],
     withdrawal: () => null,
     memberHealth: () => null,
-    hosts: () => [{ name: "host-1", dips: [1 as DipId], hostId: 1 as HostId, isExpired: false }],
-    dip: () => ({ dipId: 1 as DipId, tenant: "shop", address: "10.1.0.4" as IpAddress }),
+    dipAt: (_tenant: string, dip: string) => (dip === "10.1.0.4" ? { dipId: 1, hostId: 1 } : null),
+    host: () => ({ name: "host-1", isExpired: false }),
+    muxItemsOf: () => [{ kind: "pool", poolId: 1, maxMembers: 9, members: [{ dipId: 1, weight: 100 }] }],
   } as unknown as StateMachine;
 
   const stored = (document: unknown, change: Partial<AnyStoredObject> = {}): AnyStoredObject => {
@@ -173,8 +172,8 @@ describe("the status of a stored object", () => {
   });
 
   it("shows a VIP's SNAT ranges and a pool's hosts, and can be applied again", () => {
-    const [vip, pool] = wireObjects([stored(VIP), stored(POOL)], state, 11).map((object) =>
-      documentFromWire(travel(object)),
+    const [vip, pool] = [stored(VIP), stored(POOL)].map((object) =>
+      documentFromWire(travel(wireObject(object, state, 11))),
     );
     expect(vip).toMatchObject({
       ...VIP,
@@ -204,6 +203,7 @@ describe("the status of a stored object", () => {
       conditions: [
         { type: "Ready", status: true },
         { type: "Announced", status: true },
+        { type: "Serving", status: true },
       ],
     });
   });

@@ -1,19 +1,34 @@
 import { describe, expect, test } from "vitest";
 import type { LogIndex } from "../../../core/brands.js";
+import { AnantaError } from "../../../core/errors.js";
 import { Watches } from "../../../manager/api/watch.js";
 import type { ananta } from "../../../proto/gen/wire.js";
+import type { Command } from "../../../manager/state/commands.js";
 import { edge, FakeStream } from "../edge.js";
 import { pool } from "../state/fixture.js";
 
 type Event = ananta.v1.WatchEvent.$Properties;
 
-function scene() {
+/** `settled`: MUXes use a change at once, as far as this replica knows. */
+function scene({ settled = true } = {}) {
   const { site, replica } = edge();
   const watches = new Watches(replica);
-  const apply = (...names: readonly string[]): LogIndex => {
-    site.applyObjects(...names.map((name) => pool(name, [])));
+  const told = (): LogIndex => {
     if (site.last !== null) watches.applied(site.last);
     return replica.state.appliedIndex;
+  };
+  const inForce = (): void => replica.muxSafeIndex.advance(replica.state.appliedIndex);
+  const apply = (...names: readonly string[]): LogIndex => {
+    const objects = names.map((name) => pool(name, []));
+    const index = (replica.state.appliedIndex + 1) as LogIndex;
+    // One entry: the change, and its activation.
+    const commands: Command[] = [{ kind: "apply-objects", objects }];
+    if (settled) {
+      commands.push({ kind: "activate", upToIndex: index });
+      replica.muxSafeIndex.advance(index);
+    }
+    site.applyAll(commands);
+    return told();
   };
   const watch = (fromIndex: number, reading = true) => {
     const stream = new FakeStream<Event, never>();
@@ -23,7 +38,11 @@ function scene() {
   };
   const story = (stream: FakeStream<Event, never>): string[] =>
     stream.take().map(({ type, object, index }) => `${type} ${object?.metadata?.name ?? "-"} @${index}`);
-  return { apply, watch, story };
+  const activate = (): LogIndex => {
+    site.activate();
+    return told();
+  };
+  return { apply, watch, story, activate, inForce, told, site };
 }
 
 describe("a watch", () => {
@@ -66,5 +85,56 @@ describe("a watch", () => {
     const told = story(stream);
     expect(told).toHaveLength(3_001);
     expect(told.slice(-2)).toEqual([`progress - @${index}`, `added z @${later}`]);
+  });
+
+  // A person who watches sees "Pending" turn to "Ready", and what becomes of the members.
+  test("tells how an object stands: active, in force, and when its members' host comes", () => {
+    const { site, watch, activate, inForce, told } = scene({ settled: false });
+    site.join("mux-1", "192.0.2.1");
+    told();
+    const stream = watch(site.index);
+    const stands = (): string[] =>
+      stream.take().map(({ type, object }) => {
+        const { phase, members = [] } = object?.status ?? {};
+        return `${type} ${phase ?? ""} ${(members ?? []).map(({ health }) => health ?? "").join()}`.trim();
+      });
+    site.applyObjects(pool("a", ["10.0.0.1"]));
+    told();
+    expect(stands()).toEqual(["added Pending no-host"]);
+    activate();
+    expect(stands()).toEqual(["modified Pending no-host"]);
+    inForce();
+    expect(stands()).toEqual(["modified Ready no-host"]);
+    site.register("host-1", ["10.0.0.1"]);
+    told();
+    expect(stands()).toEqual(["modified Ready up"]);
+  });
+
+  // (W3) Replica A tells of a change and dies before the MUXes use it. B notices that at another index.
+  test("no index is told beyond a change that is not in force, so that a resumed watch still hears of it", () => {
+    const { apply, watch, story, activate, inForce } = scene({ settled: false });
+    const before = apply("a");
+    activate();
+    inForce();
+    const stream = watch(before + 1);
+    apply("b");
+    expect(story(stream)).toEqual([`added b @${before + 1}`]);
+    const active = activate();
+    expect(story(stream)).toEqual([`modified b @${before + 1}`]);
+    const elsewhere = watch(before + 1);
+    expect(story(elsewhere)).toEqual([`added b @${before + 1}`, `modified b @${before + 1}`]);
+    inForce();
+    expect(story(elsewhere)).toEqual([`modified b @${active}`]);
+    expect(story(watch(active))).toEqual([]);
+  });
+
+  test("an index that is no longer held ends the watch with what to do", () => {
+    const { apply, watch } = scene();
+    const before = apply("a");
+    for (let at = 0; at < 9; at++) apply(...Array.from({ length: 1_000 }, (_, one) => `p${at}-${one}`));
+    const { code, message } = AnantaError.from(watch(before).ended);
+    expect(code).toBe("FAILED_PRECONDITION");
+    expect(message).toMatch(/^changes up to index \d+ are no longer held; list again and watch from that index$/);
+    expect(watch(before + 8).ended).toBeUndefined();
   });
 });
