@@ -203,6 +203,7 @@ export class RaftCore {
     const s = this.#s;
     const { target } = s.catchUp;
     if (s.voting.kind !== "until-caught-up" || target === null) return;
+    if (isInstalling(s)) return; // the log's marks are ahead of the disk until the snapshot is on it
     if (s.log.stableIndex < target || s.log.commitIndex < target) return;
     s.voting = { kind: "full" };
     s.catchUp = { read: null, target: null };
