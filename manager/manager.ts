@@ -6,6 +6,7 @@
  * This file is the wiring and nothing else; docs/ARCHITECTURE.md follows a request through it.
  */
 import type { NodeId, Term } from "../core/brands.js";
+import { CLUSTER_EPOCH_MAX, isClusterEpoch } from "../core/cluster-epoch.js";
 import { AnantaError } from "../core/errors.js";
 import type { Env, Server, Timer } from "../runtime/env.js";
 import { ClusterService } from "./api/cluster-service.js";
@@ -71,6 +72,11 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   if (addresses === undefined)
     throw new AnantaError("INVALID_ARGUMENT", `replicas: node ${config.nodeId} itself is not among them`);
 
+  if (!isClusterEpoch(config.clusterEpoch))
+    throw new AnantaError(
+      "INVALID_ARGUMENT",
+      `clusterEpoch: is an integer from 1 to ${CLUSTER_EPOCH_MAX}, not ${config.clusterEpoch}`,
+    );
   if (config.join && config.bootstrap)
     throw new AnantaError("INVALID_ARGUMENT", "a replica is told to bootstrap a cluster or to join one, not both");
   const founders = config.join ? config.replicas.filter(({ nodeId }) => nodeId !== config.nodeId) : config.replicas;

@@ -1,6 +1,7 @@
 /** The settings of a Manager process as operators write them: file, environment, flags (docs/operations.md). */
 import { z } from "zod";
 import { nodeId } from "../core/brands.js";
+import { CLUSTER_EPOCH_MAX } from "../core/cluster-epoch.js";
 import { hostPort } from "../runtime/settings.js";
 import { managerConfig, type ManagerConfig } from "./config.js";
 
@@ -11,7 +12,7 @@ const REPLICAS_MAX = 18;
 export const managerSettings = z.object({
   nodeId: id,
   clusterId: z.string().regex(/^[0-9a-f]{32}$/, "is not 32 hex digits"),
-  clusterEpoch: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).default(1),
+  clusterEpoch: z.number().int().min(1).max(CLUSTER_EPOCH_MAX).default(1),
   dataFolder: z.string().min(1),
   bootstrap: z.boolean().default(false),
   join: z.boolean().default(false),

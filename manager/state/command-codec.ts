@@ -4,6 +4,8 @@
  * Decoding builds plain objects with all fields present and of the right type and range, in a fixed order.
  */
 import type { DipId, HostId, LogIndex, MuxId, NodeId, PoolId } from "../../core/brands.js";
+import { assert } from "../../core/assert.js";
+import { CLUSTER_EPOCH_MAX, isClusterEpoch } from "../../core/cluster-epoch.js";
 import { AnantaError } from "../../core/errors.js";
 import { address, count, integer, label, list, malformed, protocol, text, tuple } from "./command-fields.js";
 import {
@@ -83,9 +85,9 @@ function encodeCommand(command: Command): Fields {
   const { kind } = command;
   switch (kind) {
     case "bootstrap":
-      return [kind, command.clusterId, command.clusterEpoch, command.hashKey];
+      return [kind, command.clusterId, encodeEpoch(command.clusterEpoch), command.hashKey];
     case "begin-epoch":
-      return [kind, command.clusterEpoch];
+      return [kind, encodeEpoch(command.clusterEpoch)];
     case "fence-host":
       return [kind, command.name, command.reason];
     case "start-replica":
@@ -166,12 +168,12 @@ function decodeCommand(fields: Fields, at: number): Command {
       return {
         kind,
         clusterId: text(a, "clusterId"),
-        clusterEpoch: count(b, "clusterEpoch"),
+        clusterEpoch: decodeEpoch(b),
         hashKey: text(c, "hashKey"),
       };
     case "begin-epoch":
       expect(1);
-      return { kind, clusterEpoch: integer(a, 1, 0xffffffff, "clusterEpoch") };
+      return { kind, clusterEpoch: decodeEpoch(a) };
     case "fence-host":
       expect(2);
       return { kind, name: label(a, "name"), reason: text(b, "reason") };
@@ -241,6 +243,14 @@ function decodeCommand(fields: Fields, at: number): Command {
 
 /** Takes `never`, so that a kind without a case above is a type error. */
 const unknownKind = (kind: never): never => malformed(`unknown kind ${JSON.stringify(kind)}`);
+
+/** No submitter's word goes into it, only our own configuration: one that cannot be read back must not be written. */
+function encodeEpoch(clusterEpoch: number): number {
+  assert(isClusterEpoch(clusterEpoch), `a cluster epoch is an integer from 1 to ${CLUSTER_EPOCH_MAX}`);
+  return clusterEpoch;
+}
+
+const decodeEpoch = (value: unknown): number => integer(value, 1, CLUSTER_EPOCH_MAX, "clusterEpoch");
 
 function requester(
   hostId: unknown,

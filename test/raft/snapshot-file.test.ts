@@ -142,6 +142,21 @@ describe("a snapshot file", () => {
 describe("a data folder restored from it", () => {
   const owner = { clusterId: "test", clusterEpoch: 2, nodeId: 1 };
 
+  test("is refused for an epoch beyond what a replicated command can carry, and the message says so", async () => {
+    for (const clusterEpoch of [2 ** 32, Number.MAX_SAFE_INTEGER, 1.5, Number.NaN]) {
+      const world = await saved(`epoch ${clusterEpoch}`);
+      const { disk } = world.env("m1");
+      const file = await world.run(readSnapshotFile(disk, PATH));
+      const voters = [1, 2, 3].map(member);
+      const restoring = restoreDataFolder({ disk, folder: "/raft", owner: { ...owner, clusterEpoch }, voters, file });
+      await expect(world.run(restoring)).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: `Nothing was restored: a cluster epoch is an integer from 1 to 4294967295, not ${clusterEpoch}.`,
+      });
+      expect(await world.run(disk.list("/raft"))).toEqual([]);
+    }
+  });
+
   test.each<[string, Partial<typeof owner>, readonly number[], string]>([
     ["an epoch that is not greater", { clusterEpoch: 1 }, [1, 2, 3], "INVALID_ARGUMENT"],
     ["another cluster", { clusterId: "other" }, [1, 2, 3], "WRONG_CLUSTER"],

@@ -11,6 +11,7 @@
  * (F3) Interrupted before step 3 it is a folder with term and vote and a log that lost its first record: no votes from it.
  */
 import type { NodeId } from "../../../core/brands.js";
+import { CLUSTER_EPOCH_MAX, isClusterEpoch } from "../../../core/cluster-epoch.js";
 import { AnantaError } from "../../../core/errors.js";
 import type { Disk } from "../../../runtime/env.js";
 import { membersOf, simpleMembership, VOTERS_MAX } from "../core/membership.js";
@@ -95,7 +96,9 @@ function restoredMembership(
       `The snapshot file is of cluster ${facts.clusterId}, not of ${owner.clusterId}; nothing was restored.`,
     );
   }
-  if (!Number.isSafeInteger(owner.clusterEpoch) || owner.clusterEpoch <= facts.clusterEpoch)
+  if (!isClusterEpoch(owner.clusterEpoch))
+    throw wrong(`a cluster epoch is an integer from 1 to ${CLUSTER_EPOCH_MAX}, not ${owner.clusterEpoch}`);
+  if (owner.clusterEpoch <= facts.clusterEpoch)
     throw wrong(`the new cluster epoch must be greater than ${facts.clusterEpoch}, the snapshot's`);
   const ids: readonly NodeId[] = voters.map(({ id }) => id);
   if (ids.length === 0 || ids.length > VOTERS_MAX) throw wrong(`a cluster has 1 to ${VOTERS_MAX} voters`);

@@ -1,6 +1,7 @@
 /** Command batches as bytes of the log. */
 import { expect, test } from "vitest";
 import type { DipId, HostId, LogIndex, MuxId, NodeId, PoolId } from "../../../core/brands.js";
+import { CLUSTER_EPOCH_MAX } from "../../../core/cluster-epoch.js";
 import {
   COMMAND_FORMAT_VERSION,
   beginEpoch,
@@ -117,6 +118,19 @@ test.each([
 ])("%s is refused as malformed", (_, json) => {
   const bytes = new TextEncoder().encode(json === "" ? "" : String.fromCharCode(COMMAND_FORMAT_VERSION) + json);
   expect(() => decodeBatch(bytes)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
+});
+
+test("an epoch that could not be read back is never written, by either command that carries one", () => {
+  const commands = (clusterEpoch: number): readonly Command[] => [
+    beginEpoch(clusterEpoch),
+    { ...EVERY_KIND.bootstrap, clusterEpoch },
+  ];
+  for (const clusterEpoch of [1, CLUSTER_EPOCH_MAX])
+    for (const command of commands(clusterEpoch))
+      expect(decodeBatch(encodeBatch(batchOf(command))).commands[0]?.command).toEqual(command);
+  for (const clusterEpoch of [0, CLUSTER_EPOCH_MAX + 1, Number.MAX_SAFE_INTEGER, 1.5])
+    for (const command of commands(clusterEpoch))
+      expect(() => encodeBatch(batchOf(command))).toThrow("a cluster epoch is an integer from 1 to 4294967295");
 });
 
 test("a grant takes less than 80 bytes of the log, its session included", () => {
