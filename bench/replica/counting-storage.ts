@@ -26,7 +26,7 @@ export class CountingStorage implements RaftStorage {
     return this.#below.writeSnapshotChunk(meta, number, data);
   }
 
-  completeSnapshot(snapshot: StoredSnapshot): Promise<void> {
+  completeSnapshot(snapshot: StoredSnapshot): Promise<boolean> {
     return this.#below.completeSnapshot(snapshot);
   }
 
@@ -38,8 +38,8 @@ export class CountingStorage implements RaftStorage {
     return this.#below.verifyReceived();
   }
 
-  readSnapshotChunk(number: number): Promise<Uint8Array> {
-    return this.#below.readSnapshotChunk(number);
+  readSnapshotChunk(digest: string, number: number): Promise<Uint8Array | null> {
+    return this.#below.readSnapshotChunk(digest, number);
   }
 
   compactTo(index: Parameters<RaftStorage["compactTo"]>[0]): Promise<void> {

@@ -92,9 +92,13 @@ export class SnapshotSender {
     if (this.#over || !this.#offered || this.#reading || !room) return;
     const number = this.#next;
     this.#reading = true;
-    storage.readSnapshotChunk(number).then((data) => {
+    storage.readSnapshotChunk(snapshot.digest, number).then((data) => {
       this.#reading = false;
       if (this.#over) return;
+      if (data === null) {
+        this.#end(false); // a newer snapshot took its place: never a mixture of the two
+        return;
+      }
       if (number === this.#next) {
         this.#next++;
         const { from, term } = message;

@@ -4,9 +4,10 @@
  *
  * (Z1) A snapshot is taken between two applies, and only of what the own disk holds as log: it never runs ahead of it.
  * (Z2) While one is being sent, and for a while after such a transfer broke off, no new one is taken: the transfer ends, or
- *      goes on where it stopped, before the log moves on, however fast that is.
+ *      goes on where it stopped, before the log moves on. Beyond APPLIED_BYTES_MAX the log matters more: transfers are
+ *      broken off and a new one is taken. One that begins while a snapshot is being taken begins anew with that one.
  * (Z3) What is kept in memory as log is bounded: SNAPSHOT_EVERY_BYTES (or `snapshotEveryEntries`) since the newest snapshot
- *      and TRAILING_BYTES_MAX (or `trailingEntries`) before it; plus, under (Z2), what is written during a transfer.
+ *      and TRAILING_BYTES_MAX (or `trailingEntries`) before it; during transfers APPLIED_BYTES_MAX since the newest.
  */
 import { assert } from "../../core/assert.js";
 import { AnantaError } from "../../core/errors.js";
@@ -29,10 +30,12 @@ import type { RaftTransport, SnapshotChunkAck, SnapshotChunk, SnapshotOffer } fr
 
 export const SNAPSHOT_EVERY_BYTES = 64 * 1024 * 1024;
 export const TRAILING_BYTES_MAX = 32 * 1024 * 1024;
+/** (Z2) Four times what is usual: a follower that breaks off again and again does not hold the log of all others up. */
+export const APPLIED_BYTES_MAX = 4 * SNAPSHOT_EVERY_BYTES;
 /** (Z2) Reconnecting takes an election timeout, restarting a replica a few seconds. */
 const HOLD_AFTER_BROKEN_TRANSFER_MS = 10_000;
-/** Until the disk is looked at again when there was no room for a snapshot. */
-const NO_ROOM_PAUSE_MS = 10_000;
+/** Until it is tried again when the disk had no room for a snapshot, or did not give it back. */
+const PAUSE_MS = 10_000;
 
 export interface SnapshotsOptions {
   readonly env: Env;
@@ -54,8 +57,10 @@ export class Snapshots {
   #present: StoredSnapshot | null = null;
   /** One of our own being written. */
   #taking: Promise<void> | null = null;
-  /** (Z2) and after a disk without room. */
-  #notBeforeMs = Number.NEGATIVE_INFINITY;
+  /** (Z2) A transfer broke off and may go on until then. */
+  #heldUntilMs = Number.NEGATIVE_INFINITY;
+  /** The disk could not hold one. */
+  #retryAtMs = Number.NEGATIVE_INFINITY;
   /** Applied entries and their bytes since the newest snapshot. */
   readonly #applied = { index: 0, bytes: 0 };
   #stopped = false;
@@ -83,7 +88,8 @@ export class Snapshots {
     const digest = new SnapshotDigest();
     const chunks: Uint8Array[] = [];
     for (let number = 0; number < snapshot.chunkCount; number++) {
-      const chunk = await storage.readSnapshotChunk(number);
+      const chunk = await storage.readSnapshotChunk(snapshot.digest, number);
+      assert(chunk !== null, "what is restored is the present snapshot");
       digest.add(chunk);
       chunks.push(chunk);
     }
@@ -109,8 +115,11 @@ export class Snapshots {
     }
     const entries = index - (snapshot?.index ?? 0);
     const due = entries >= config.snapshotEveryEntries || (entries > 0 && this.#applied.bytes >= SNAPSHOT_EVERY_BYTES);
-    if (this.#stopped || !due || this.#taking !== null || this.#senders.size > 0) return; // (Z2)
-    if (index > log.stableIndex || env.clock.nowMs() < this.#notBeforeMs) return; // (Z1)
+    if (this.#stopped || !due || this.#taking !== null || index > log.stableIndex) return; // (Z1)
+    if (env.clock.nowMs() < this.#retryAtMs) return;
+    const held = this.#senders.size > 0 || env.clock.nowMs() < this.#heldUntilMs;
+    if (held && this.#applied.bytes < APPLIED_BYTES_MAX) return; // (Z2)
+    this.abortSending();
     const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership: memberships.at(index) };
     const chunks = captured(stateMachine.snapshot());
     this.#taking = this.#store(core, meta, chunks)
@@ -131,7 +140,7 @@ export class Snapshots {
     const free = await storage.freeBytes();
     if (free < SPACE_KEPT_BYTES + (this.#present?.byteCount ?? 0)) {
       log.warn("no room to take a snapshot; the log is kept", { index: meta.index, free });
-      this.#notBeforeMs = env.clock.nowMs() + NO_ROOM_PAUSE_MS;
+      this.#retryAtMs = env.clock.nowMs() + PAUSE_MS;
       return;
     }
     const digest = new SnapshotDigest();
@@ -149,7 +158,12 @@ export class Snapshots {
     if (overtaken()) return;
     const { chunkCount, byteCount } = digest;
     const stored: StoredSnapshot = { meta, chunkCount, byteCount, digest: digest.finish() };
-    await storage.completeSnapshot(stored);
+    this.abortSending(); // what they carry is about to go; they begin anew with this one
+    if (!(await storage.completeSnapshot(stored))) {
+      log.warn("a snapshot does not read back as it was written; the log is kept", { index: meta.index });
+      this.#retryAtMs = env.clock.nowMs() + PAUSE_MS;
+      return;
+    }
     if (overtaken()) return;
     this.#present = stored;
     core.snapshotTaken(meta, this.#compactionIndex(core, meta.index));
@@ -202,7 +216,7 @@ export class Snapshots {
     const finished = (delivered: boolean): void => {
       if (this.#senders.get(to) !== sender) return;
       this.#senders.delete(to);
-      if (!delivered && sender.acked > 0) this.#notBeforeMs = env.clock.nowMs() + HOLD_AFTER_BROKEN_TRANSFER_MS; // (Z2)
+      if (!delivered && sender.acked > 0) this.#heldUntilMs = env.clock.nowMs() + HOLD_AFTER_BROKEN_TRANSFER_MS; // (Z2)
       sent(to, delivered);
     };
     const { clock } = env;

@@ -1,6 +1,6 @@
 /**
  * Raft nodes on simulated machines: real storage over the fake disk, real transport over the fake network. The replicated
- * state is a list of texts; every node's list must be a prefix of the longest (checked by `assertAgreement`).
+ * state is a list of texts, which "clear" empties; every node's list must be a prefix of the longest (checked by `assertAgreement`).
  */
 import { nodeId, type LogIndex, type NodeId, type Term } from "../../core/brands.js";
 import {
@@ -19,7 +19,11 @@ export class TextList implements ReplicatedStateMachine {
 
   apply(entries: readonly CommittedEntry[]): void {
     this.applyCalls++;
-    for (const entry of entries) this.texts.push(new TextDecoder().decode(entry.payload));
+    for (const entry of entries) {
+      const text = new TextDecoder().decode(entry.payload);
+      if (text === "clear") this.texts = [];
+      else this.texts.push(text);
+    }
   }
 
   *snapshot(): Iterable<Uint8Array> {

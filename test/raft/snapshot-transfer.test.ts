@@ -14,7 +14,7 @@ import { silentLog } from "../kit/silent-log.js";
 import { finishesCleanly } from "../kit/finishes-cleanly.js";
 import { testSeed } from "../kit/virtual-world.js";
 import { HandClock, quiet } from "./image-disk.js";
-import { RaftCluster } from "./raft-cluster.js";
+import { RaftCluster, type TextList } from "./raft-cluster.js";
 import { meta, stored } from "./storage-contract.js";
 
 const TEXTS = Array.from({ length: 12 }, (_, at) => `chunk ${at}`);
@@ -383,25 +383,67 @@ describe("between replicas", () => {
   });
 });
 
+/** The replica's state machine writes itself down piece by piece, and waits for the gate before the first. */
+function slice(state: TextList, gate: () => Promise<void>): void {
+  const sliced = state as unknown as { snapshot(): AsyncIterable<Uint8Array> };
+  const whole = state.snapshot.bind(state);
+  sliced.snapshot = () => {
+    const captured = [...whole()].map((chunk) => chunk.slice()); // the state of the call
+    return (async function* () {
+      await gate();
+      for (const chunk of captured) {
+        await Promise.resolve();
+        yield chunk;
+      }
+    })();
+  };
+}
+
+test("a snapshot finished while its predecessor is being sent ends that transfer; nothing is mixed and nobody fails", async () => {
+  const config = { snapshotEveryEntries: 50, trailingEntries: 10 };
+  const cluster = await new RaftCluster({ seed: testSeed("taken while sent") }, { config }).start();
+  const leader = await cluster.awaitLeader();
+  const away = cluster.live.find((replica) => replica !== leader)!.id;
+  cluster.crash(away);
+  for (let at = 0; at < 101; at++) await cluster.write(`entry ${at} ${"x".repeat(2_000)}`);
+  await cluster.world.advance(200);
+  const before = leader.node.status().snapshotIndex;
+  let open = (): void => undefined;
+  const gate = new Promise<void>((resolve) => (open = resolve));
+  let asked = 0;
+  slice(leader.state, () => {
+    asked++;
+    return gate;
+  });
+  await cluster.write("clear"); // the next snapshot has one chunk where this one has fifty
+  while (asked === 0) await cluster.write("more");
+  await cluster.restart(away);
+  const received = (): number =>
+    cluster.world
+      .disk(`m${away}`)
+      .storeEntries("/raft/log")
+      .filter(({ key }) => key[0] === "C".charCodeAt(0) && key[9] === 1).length;
+  await cluster.world.runUntil(() => received() > 5, 5_000, "a transfer under way");
+  expect(received()).toBeLessThan(40);
+  expect(leader.node.status().snapshotIndex).toBe(before);
+  open();
+  await cluster.converge(20_000);
+  expect(cluster.leader).toBe(leader);
+  for (const { failures } of cluster.live) expect(failures).toEqual([]);
+  expect(leader.node.status().snapshotIndex).toBeGreaterThan(before);
+  expect(cluster.replica(away).state.restoredAt).toBe(leader.node.status().snapshotIndex);
+  expect(cluster.replica(away).state.texts).toEqual(leader.state.texts);
+  await cluster.stop();
+  await finishesCleanly(cluster.world);
+});
+
 test("a state machine that writes itself down in slices is asked for nothing else", async () => {
   const cluster = new RaftCluster(
     { seed: testSeed("async") },
     { config: { snapshotEveryEntries: 20, trailingEntries: 5 } },
   );
   await cluster.start();
-  for (const { state } of cluster.live) {
-    const sliced = state as unknown as { snapshot(): AsyncIterable<Uint8Array>; texts: string[] };
-    const whole = state.snapshot.bind(state);
-    sliced.snapshot = () => {
-      const captured = [...whole()].map((chunk) => chunk.slice()); // the state of the call
-      return (async function* () {
-        for (const chunk of captured) {
-          await Promise.resolve();
-          yield chunk;
-        }
-      })();
-    };
-  }
+  for (const { state } of cluster.live) slice(state, () => Promise.resolve());
   for (let at = 0; at < 100; at++) await cluster.write(`w${at}`);
   const last = cluster.live.at(-1)!;
   expect(last.node.status().snapshotIndex).toBeGreaterThan(20);

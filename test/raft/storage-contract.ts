@@ -49,6 +49,20 @@ const bound = (under: StorageUnderTest): StorageUnderTest => ({
   run: (promise) => under.run(promise),
 });
 
+/** Its chunks as texts; null in place of each that is not there. */
+async function chunksOf(
+  storage: RaftStorage,
+  run: StorageUnderTest["run"],
+  of: StoredSnapshot | null,
+): Promise<readonly (string | null)[]> {
+  const chunks: (string | null)[] = [];
+  for (let number = 0; number < (of?.chunkCount ?? 0); number++) {
+    const chunk = await run(storage.readSnapshotChunk(of!.digest, number)); // chunkCount > 0: there is one
+    chunks.push(chunk === null ? null : Buffer.from(chunk).toString());
+  }
+  return chunks;
+}
+
 export function storageContract(name: string, make: () => StorageUnderTest): void {
   test(`${name}: a new storage is empty and has every right`, async () => {
     const { create, run } = bound(make());
@@ -110,9 +124,7 @@ export function storageContract(name: string, make: () => StorageUnderTest): voi
     const again = create();
     const opened = await run(again.open());
     expect(opened.snapshot).toEqual(stored(meta(8, 1), ["first ", "second"]));
-    expect(
-      Buffer.concat([await run(again.readSnapshotChunk(0)), await run(again.readSnapshotChunk(1))]).toString(),
-    ).toBe("first second");
+    expect(await chunksOf(again, run, opened.snapshot)).toEqual(["first ", "second"]);
     expect(texts(opened.entries)).toEqual(texts([...entries(6, 10, 1), entry(11, 2)]));
     expect(opened.voting.kind).toBe("full");
   });
@@ -137,7 +149,7 @@ export function storageContract(name: string, make: () => StorageUnderTest): voi
     const again = create();
     const opened = await run(again.open());
     expect(opened).toMatchObject({ snapshot, receiving: null, findings: [] });
-    expect(Buffer.from(await run(again.readSnapshotChunk(0))).toString()).toBe("state");
+    expect(await chunksOf(again, run, snapshot)).toEqual(["state"]);
     expect(texts(opened.entries)).toEqual(texts(entries(21, 22, 3)));
     expect(opened.hardState.term).toBe(3);
   });
@@ -188,9 +200,64 @@ export function storageContract(name: string, make: () => StorageUnderTest): voi
     const theirs = stored(meta(9, 1), ["theirs"]);
     await run(storage.writeSnapshotChunk(meta(9, 1), 0, Buffer.from("ours")));
     await run(storage.receiveSnapshotChunk(theirs, 0, Buffer.from("theirs")));
-    await run(storage.completeSnapshot(stored(meta(9, 1), ["ours"])));
-    expect(Buffer.from(await run(storage.readSnapshotChunk(0))).toString()).toBe("ours");
+    const ours = stored(meta(9, 1), ["ours"]);
+    expect(await run(storage.completeSnapshot(ours))).toBe(true);
+    expect(await chunksOf(storage, run, ours)).toEqual(["ours"]);
     expect((await run(create().open())).snapshot).toEqual(stored(meta(9, 1), ["ours"]));
+  });
+
+  test(`${name}: chunks are given out only of the snapshot that is asked for, also when its successor has fewer`, async () => {
+    const { create, run } = bound(make());
+    const storage = create();
+    await run(storage.open());
+    await run(storage.persist(batch({ entries: entries(1, 9, 1) })));
+    const old = stored(meta(5, 1), ["a", "b", "c"]);
+    for (const [number, text] of ["a", "b", "c"].entries())
+      await run(storage.writeSnapshotChunk(old.meta, number, Buffer.from(text)));
+    await run(storage.completeSnapshot(old));
+    expect(await chunksOf(storage, run, old)).toEqual(["a", "b", "c"]);
+    const next = stored(meta(9, 1), ["A"]);
+    await run(storage.writeSnapshotChunk(next.meta, 0, Buffer.from("A")));
+    // One is asked for before the switch and answered behind it: the old chunk or none, never the new one.
+    const late = storage.readSnapshotChunk(old.digest, 2);
+    expect(await run(storage.completeSnapshot(next))).toBe(true);
+    expect([null, "c"]).toContain(await run(late.then((chunk) => chunk && Buffer.from(chunk).toString())));
+    expect(await chunksOf(storage, run, old)).toEqual([null, null, null]);
+    expect(await chunksOf(storage, run, next)).toEqual(["A"]);
+  });
+
+  test(`${name}: an own snapshot that does not read back changes nothing, and another one can be taken`, async () => {
+    const { create, run } = bound(make());
+    const storage = create();
+    await run(storage.open());
+    await run(storage.persist(batch({ entries: entries(1, 9, 1) })));
+    await run(storage.writeSnapshotChunk(meta(9, 1), 0, Buffer.from("other")));
+    expect(await run(storage.completeSnapshot(stored(meta(9, 1), ["whole"])))).toBe(false);
+    await run(storage.writeSnapshotChunk(meta(9, 1), 0, Buffer.from("whole")));
+    expect(await run(storage.completeSnapshot(stored(meta(9, 1), ["whole"])))).toBe(true);
+    expect((await run(create().open())).snapshot).toEqual(stored(meta(9, 1), ["whole"]));
+  });
+
+  test(`${name}: an own snapshot begun while another's first chunk comes in is not cleared away with the rest`, async () => {
+    const { create, run } = bound(make());
+    const storage = create();
+    await run(storage.open());
+    await run(storage.persist(batch({ entries: entries(1, 9, 1) })));
+    const theirs = stored(meta(20, 1), ["theirs"]);
+    for (let round = 0; round < 3; round++) {
+      const index = 7 + round;
+      const ours = stored(meta(index, 1), ["our", "s"]);
+      await run(
+        Promise.all([
+          storage.receiveSnapshotChunk(theirs, 0, Buffer.from("theirs")),
+          storage.writeSnapshotChunk(ours.meta, 0, Buffer.from("our")),
+        ]),
+      );
+      await run(storage.writeSnapshotChunk(ours.meta, 1, Buffer.from("s")));
+      expect(await run(storage.completeSnapshot(ours))).toBe(true);
+      expect(await chunksOf(storage, run, ours)).toEqual(["our", "s"]);
+    }
+    expect((await run(create().open())).receiving).toEqual({ snapshot: theirs, next: 1 });
   });
 
   test(`${name}: after a compaction of everything, and a restart, entries go on`, async () => {

@@ -9,6 +9,8 @@
  *
  * (D1) Every write that matters is synced. Snapshot chunks too: a later sync does not cover an older log file of LevelDB.
  * (D2) Batches that change log or snapshot go one after another, so that the tail's sequence is their order on disk.
+ *      So do those that change which sets of chunks are kept, and the clearing away of all others: otherwise a set begun
+ *      meanwhile would be cleared with them.
  * (D3) The log mark follows a batch within MARK_DELAY_MS. A store that loses a synced batch later than that is found out;
  *      one that loses it within that time, together with the process, is not. Writing the mark with every batch would close
  *      the gap at the price of a second fsync on the way of every commit.
@@ -127,16 +129,19 @@ export class LevelStorage implements RaftStorage {
   async writeSnapshotChunk(meta: SnapshotMeta, number: number, data: Uint8Array): Promise<void> {
     const { snapshot } = this.#present();
     assert(meta.index !== snapshot?.meta.index, "the present snapshot is never written to");
-    await this.#orFail((opened) => {
-      opened.taking = { index: meta.index, origin: "own" };
-      return writeChunk(opened.store, opened.taking, number, data);
-    });
+    const set: ChunkSet = { index: meta.index, origin: "own" };
+    if (number === 0)
+      await this.#inTurn((opened) => {
+        opened.taking = set; // (D2)
+        return writeChunk(opened.store, set, number, data);
+      });
+    else await this.#orFail((opened) => writeChunk(opened.store, set, number, data));
   }
 
-  async completeSnapshot(snapshot: StoredSnapshot): Promise<void> {
+  async completeSnapshot(snapshot: StoredSnapshot): Promise<boolean> {
     const record: SnapshotRecord = { ...snapshot, origin: "own" };
     // Pair of the check in `readSnapshotChunk`: what becomes the state was readable when it did.
-    await this.#orFail((opened) => verifySnapshot(opened.store, record));
+    if (!(await isWhole(this.#present().store, record))) return false;
     await this.#inTurn(async (opened) => {
       assert(snapshot.meta.index > (opened.snapshot?.meta.index ?? 0), "snapshots advance");
       const tail = { ...opened.tail, sequence: opened.tail.sequence + 1, snapshotIndex: snapshot.meta.index };
@@ -148,17 +153,20 @@ export class LevelStorage implements RaftStorage {
       ];
       await opened.store.batch(operations, SYNCED);
       this.#durable(opened, tail);
+      await clearOtherChunks(opened.store, keptSets(opened));
     });
-    await this.#orFail((opened) => clearOtherChunks(opened.store, keptSets(opened)));
+    return true;
   }
 
   async receiveSnapshotChunk(snapshot: StoredSnapshot, number: number, data: Uint8Array): Promise<void> {
-    await this.#orFail(async (opened) => {
-      if (number > 0) {
+    if (number > 0) {
+      await this.#orFail(async (opened) => {
         assert(opened.receiving?.digest === snapshot.digest, "chunks of one snapshot follow one another");
         await writeChunk(opened.store, chunkSetOf(opened.receiving), number, data);
-        return;
-      }
+      });
+      return;
+    }
+    await this.#inTurn(async (opened) => {
       const record: SnapshotRecord = { ...storedSnapshotOf(snapshot), origin: "received" };
       opened.receiving = null;
       await clearOtherChunks(opened.store, keptSets(opened));
@@ -174,13 +182,8 @@ export class LevelStorage implements RaftStorage {
   async verifyReceived(): Promise<boolean> {
     const { store, receiving } = this.#present();
     assert(receiving !== null, "a snapshot was received");
-    try {
-      await verifySnapshot(store, receiving);
-      return true;
-    } catch (error) {
-      if (!(error instanceof AnantaError) || error.code !== "STORAGE_DAMAGED") throw error;
-    }
-    await this.#orFail(async (opened) => {
+    if (await isWhole(store, receiving)) return true;
+    await this.#inTurn(async (opened) => {
       opened.receiving = null;
       await opened.store.del(RECEIVING_KEY, SYNCED);
       await clearOtherChunks(opened.store, keptSets(opened));
@@ -188,10 +191,16 @@ export class LevelStorage implements RaftStorage {
     return false;
   }
 
-  async readSnapshotChunk(number: number): Promise<Uint8Array> {
+  async readSnapshotChunk(digest: string, number: number): Promise<Uint8Array | null> {
     const { store, snapshot } = this.#present();
-    assert(snapshot !== null && number < snapshot.chunkCount, "the chunk exists");
-    return readChunk(store, chunkSetOf(snapshot), number);
+    if (snapshot?.digest !== digest) return null;
+    assert(number < snapshot.chunkCount, "the chunk exists");
+    try {
+      return await readChunk(store, chunkSetOf(snapshot), number);
+    } catch (error) {
+      if (this.#opened?.snapshot?.digest !== digest) return null; // another one took its place meanwhile
+      throw error;
+    }
   }
 
   async compactTo(index: LogIndex): Promise<void> {
@@ -273,6 +282,17 @@ export class LevelStorage implements RaftStorage {
   async #writeMark(opened: Opened): Promise<void> {
     const { sequence, lastIndex } = opened.tail;
     if (sequence > (opened.file.mark?.sequence ?? 0)) await opened.file.writeMark({ sequence, lastIndex }); // (D3)
+  }
+}
+
+/** Do its chunks read back with its digest? */
+async function isWhole(store: Store, snapshot: SnapshotRecord): Promise<boolean> {
+  try {
+    await verifySnapshot(store, snapshot);
+    return true;
+  } catch (error) {
+    if (error instanceof AnantaError && error.code === "STORAGE_DAMAGED") return false;
+    throw error;
   }
 }
 

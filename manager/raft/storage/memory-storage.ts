@@ -72,12 +72,13 @@ export class MemoryStorage implements RaftStorage {
     this.#staged.set(meta.index, chunks);
   }
 
-  async completeSnapshot(snapshot: StoredSnapshot): Promise<void> {
+  async completeSnapshot(snapshot: StoredSnapshot): Promise<boolean> {
     await this.#afterEachWrite();
     const chunks = this.#staged.get(snapshot.meta.index) ?? [];
-    assert(isWhole({ snapshot, chunks }), "every chunk of the snapshot was written");
+    if (!isWhole({ snapshot, chunks })) return false;
     this.#present = { snapshot, chunks };
     this.#staged.clear();
+    return true;
   }
 
   async receiveSnapshotChunk(snapshot: StoredSnapshot, number: number, data: Uint8Array): Promise<void> {
@@ -97,8 +98,9 @@ export class MemoryStorage implements RaftStorage {
     return false;
   }
 
-  readSnapshotChunk(number: number): Promise<Uint8Array> {
-    const chunk = this.#present?.chunks[number];
+  readSnapshotChunk(digest: string, number: number): Promise<Uint8Array | null> {
+    if (this.#present?.snapshot.digest !== digest) return Promise.resolve(null);
+    const chunk = this.#present.chunks[number];
     assert(chunk !== undefined, "the chunk exists");
     return Promise.resolve(chunk);
   }

@@ -68,8 +68,11 @@ export interface RaftStorage {
 
   /** Stores one chunk (numbers from 0, in order) of a snapshot of this node's own applied state. */
   writeSnapshotChunk(meta: SnapshotMeta, number: number, data: Uint8Array): Promise<void>;
-  /** All those chunks are written: they become the present snapshot; the log stays. */
-  completeSnapshot(snapshot: StoredSnapshot): Promise<void>;
+  /**
+   * All those chunks are written: they become the present snapshot; the log stays. False when they do not read back as they
+   * were written: then nothing changed.
+   */
+  completeSnapshot(snapshot: StoredSnapshot): Promise<boolean>;
 
   /** Stores one chunk (in order) of a snapshot that another replica sends. Number 0 begins anew and drops any other. */
   receiveSnapshotChunk(snapshot: StoredSnapshot, number: number, data: Uint8Array): Promise<void>;
@@ -79,8 +82,11 @@ export interface RaftStorage {
    */
   verifyReceived(): Promise<boolean>;
 
-  /** A chunk of the present snapshot. Rejects with STORAGE_DAMAGED when it does not read back as written. */
-  readSnapshotChunk(number: number): Promise<Uint8Array>;
+  /**
+   * A chunk of the present snapshot; null when that is not, or no longer, the one with this digest. Rejects with
+   * STORAGE_DAMAGED when it does not read back as written.
+   */
+  readSnapshotChunk(digest: string, number: number): Promise<Uint8Array | null>;
   /** Forgets entries up to `index`, as far as whole blocks allow. */
   compactTo(index: LogIndex): Promise<void>;
   /** The damage reported by `open` is made good: this replica holds all that a quorum confirms. */
