@@ -2,8 +2,8 @@
  * The one error type for everything that is expected to go wrong. A `code` is stable and part of the contract; `facts`
  * are typed details for programs, `message` is for people: what was wrong, where, and what would be right.
  *
- * Outcome unknown is not failure: codes in `OUTCOME_UNKNOWN_CODES` mean "it may have happened". All others mean that
- * nothing was done.
+ * Outcome unknown is not failure: codes in `OUTCOME_UNKNOWN_CODES` mean "it may have happened", unless
+ * `facts.nothingDone` is true. All others mean that nothing was done.
  */
 export type ErrorCode =
   /** The input itself is wrong, whatever the state of the system. */
@@ -40,7 +40,7 @@ export type ErrorCode =
   | "STORAGE_DAMAGED"
   | "STORAGE_LOCKED"
   | "CANCELLED"
-  /** Outcome unknown: time ran out while a commit was under way. */
+  /** Outcome unknown: time ran out while a commit was under way; unless `facts.nothingDone` says that it had not begun. */
   | "DEADLINE_EXCEEDED"
   /** Outcome unknown: leadership changed while a commit was under way. */
   | "LEADERSHIP_LOST"
@@ -72,6 +72,7 @@ export class AnantaError extends Error {
 
   /** True when the request may have taken effect: retry with the same session and sequence, or read the state. */
   get outcomeUnknown(): boolean {
+    if (this.facts["nothingDone"] === true) return false;
     return OUTCOME_UNKNOWN_CODES.has(this.code) || this.facts["lost"] === true;
   }
 

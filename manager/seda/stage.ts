@@ -7,7 +7,8 @@
  * 2. A drain takes up to `batchMax` events, most urgent kind first, so that the cost per event stays small.
  * 3. While `hasRoom()` is false (two proposal batches are in flight) nothing is drained, so priority is not lost inside
  *    Raft; `poke()` tells the stage that there is room again.
- * 4. An event that waited past its deadline is refused without being handled. Overload is answered, never silent.
+ * 4. An event that waited too long is refused without being handled: with DEADLINE_EXCEEDED when its caller's deadline
+ *    passed, with STAGE_OVERLOADED when ours did. Overload is answered, never silent.
  */
 import { AnantaError } from "../../core/errors.js";
 import type { Clock } from "../../runtime/env.js";
@@ -127,7 +128,12 @@ export class Stage<Kind extends string, Event extends StageEvent> {
         if (waiting === undefined) break;
         if (waiting.expiresAtMs < nowMs) {
           this.#refused++;
-          waiting.event.refused(this.#overloaded(policy, `it waited ${Math.round(nowMs - waiting.sinceMs)} ms`));
+          const waitedMs = Math.round(nowMs - waiting.sinceMs);
+          waiting.event.refused(
+            waiting.event.deadlineAtMs < waiting.sinceMs + policy.waitMaxMs
+              ? tooLate(waitedMs)
+              : this.#overloaded(policy, `it waited ${waitedMs} ms`),
+          );
           continue;
         }
         this.#handled++;
@@ -165,3 +171,11 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     return policy;
   }
 }
+
+/** (4) The caller gave too little time, which says nothing about the load. */
+const tooLate = (waitedMs: number): AnantaError =>
+  new AnantaError(
+    "DEADLINE_EXCEEDED",
+    `nothing was done: the caller's deadline passed while it waited ${waitedMs} ms`,
+    { nothingDone: true },
+  );

@@ -117,6 +117,25 @@ describe("a SEDA stage", () => {
     expect(stage.counters).toMatchObject({ queued: 0, handled: 1, refused: 1 });
   });
 
+  test("whoever gave too little time hears that, and only a wait beyond the stage's own limit is overload", async () => {
+    const { time, offer, setRoom, refusals } = scene();
+    setRoom(false);
+    offer("usual", "impatient", { deadlineAtMs: 30 });
+    offer("usual", "patient", { deadlineAtMs: 1_000 });
+    await time.advance(150);
+    setRoom(true);
+    await time.advance(1);
+    expect(refusals.map(({ name, error }) => [name, error.code, error.outcomeUnknown, error.message])).toEqual([
+      [
+        "impatient",
+        "DEADLINE_EXCEEDED",
+        false,
+        "nothing was done: the caller's deadline passed while it waited 150 ms",
+      ],
+      ["patient", "STAGE_OVERLOADED", false, "stage snat refused a usual event: it waited 150 ms; retry after 20 ms"],
+    ]);
+  });
+
   test("tenants take turns: a flood of one does not keep another waiting", async () => {
     const { time, offer, setRoom, batches } = scene();
     setRoom(false);
