@@ -5,6 +5,7 @@
  * (A1) A change carries one origin (session, sequence) through all its tries: however many replicas get it, it is done once.
  * (A2) Once a try of a change ended without a known outcome, the whole call did: a later "nothing was done" speaks only
  *      for its own try. Only a final answer settles it.
+ *      "Not yet" (`facts.retry`) is none: its cause may be this very change, half done by a try before.
  * (A3) The call ends at its overall deadline, whatever the endpoints do.
  */
 import { AnantaError } from "../core/errors.js";
@@ -183,6 +184,7 @@ export type Survey =
 
 /** Another replica, or the same one a little later, may give a better answer. */
 function isWorthAnotherTry(error: AnantaError): boolean {
+  if (isNotYet(error)) return true;
   switch (error.code) {
     case "UNAVAILABLE":
     case "NOT_LEADER":
@@ -197,7 +199,11 @@ function isWorthAnotherTry(error: AnantaError): boolean {
   }
 }
 
+/** Refused only for now: a learner that is behind, another change of the members under way. */
+const isNotYet = (error: AnantaError): boolean => error.facts["retry"] === true;
+
 function pauseAfter(error: AnantaError, roundIsOver: boolean): number {
+  if (isNotYet(error)) return ROUND_PAUSE_MS; // the leader said so, whoever was asked
   if (error.code === "STAGE_OVERLOADED") {
     const hint = error.facts["retryAfterMs"];
     return typeof hint === "number" ? Math.max(1, hint) : ROUND_PAUSE_MS;
@@ -208,9 +214,10 @@ function pauseAfter(error: AnantaError, roundIsOver: boolean): number {
 function timeUp(last: AnantaError | null, timeoutMs: number): AnantaError {
   const seconds = timeoutMs / 1_000;
   if (last === null) return new AnantaError("UNAVAILABLE", `no time to ask: the timeout is ${seconds} s`);
-  return new AnantaError(last.code, `no answer within ${seconds} s; the last one was: ${last.message}`, last.facts, {
-    cause: last,
-  });
+  const said = isNotYet(last)
+    ? `not done within ${seconds} s; the last answer was`
+    : `no answer within ${seconds} s; the last one was`;
+  return new AnantaError(last.code, `${said}: ${last.message}`, last.facts, { cause: last });
 }
 
 /** What to say after a survey that nobody answered. */

@@ -1,9 +1,7 @@
 /** `ananta cluster`: the replicas of the Manager themselves, who takes part, who leads. */
 import { Command } from "commander";
-import { AnantaError } from "../../core/errors.js";
 import { API_VERSION } from "../../manager/api/object-schema.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import { sleep } from "../api-client.js";
 import type { ClusterView, ReplicaRow } from "../cluster-view.js";
 import type { Context } from "../context.js";
 import { formatDuration } from "../durations.js";
@@ -16,9 +14,6 @@ import { snapshotCommand } from "./snapshot.js";
 import { createTable, type Cell } from "../table.js";
 
 type Members = ananta.v1.MembersResponse.$Properties;
-
-/** Between two tries of a promotion that is not possible yet. */
-const RETRY_MS = 200;
 
 export function clusterCommand(context: Context): Command {
   const cluster = new Command("cluster").description("the Manager's replicas: who takes part, who leads, snapshots");
@@ -127,22 +122,10 @@ async function add(context: Context, idText: string, command: Command) {
 async function promote(context: Context, idText: string, command: Command) {
   const nodeId = parseNodeId(idText);
   const { replacing } = command.opts<{ readonly replacing?: string }>();
-  const client = context.client(command);
-  const untilMs = client.clock.nowMs() + client.timeoutMs;
   const request = { nodeId, replacing: replacing === undefined ? 0 : parseNodeId(replacing) };
-  for (;;) {
-    try {
-      const timeoutMs = Math.max(1, untilMs - client.clock.nowMs());
-      const { response } = await client.changeAgain(PROMOTE_REPLICA, request, { timeoutMs });
-      printMembers(context, response);
-      return EXIT.ok;
-    } catch (caught) {
-      const error = AnantaError.from(caught);
-      if (error.facts["retry"] !== true || client.clock.nowMs() + RETRY_MS >= untilMs) throw error;
-      context.progress.show(error.message);
-      await sleep(client.clock, RETRY_MS);
-    }
-  }
+  const { response } = await context.client(command).changeAgain(PROMOTE_REPLICA, request);
+  printMembers(context, response);
+  return EXIT.ok;
 }
 
 async function remove(context: Context, idText: string, command: Command) {

@@ -10,6 +10,9 @@ import {
   GET,
   LIST,
   LIST_SNAT,
+  ADD_REPLICA,
+  PROMOTE_REPLICA,
+  REMOVE_REPLICA,
   RESTORE_VIP,
   WATCH,
   WITHDRAW_VIP,
@@ -50,6 +53,8 @@ export class FakeSite {
   readonly origins: string[] = [];
   /** Changes by origin that were made: a retry gets the same answer. */
   readonly #answers = new Map<string, Response<"ApplyResponse">>();
+  /** Node ids of the changes of members that were made. */
+  readonly memberChanges: number[] = [];
   readonly watchers: ((event: ananta.v1.WatchEvent.$Properties) => void)[] = [];
   /** Where each watch began. */
   readonly watchedFrom: number[] = [];
@@ -243,6 +248,12 @@ export class FakeSite {
       }),
       handle(LIST_SNAT, () => ({ blocks: this.blocks, ...read })),
       handle(EXPLAIN_FLOW, () => this.explanation),
+      ...[ADD_REPLICA, PROMOTE_REPLICA, REMOVE_REPLICA].map((method) =>
+        handle(method as Method<{ nodeId?: number | null }, unknown>, ({ nodeId }) => {
+          this.memberChanges.push(nodeId ?? 0);
+          return { members: [{ nodeId: 1, role: "voter" }], leader: this.leader };
+        }),
+      ),
       handle(CLUSTER_STATUS, () => this.#status(node)),
       serverStream(
         WATCH as Method<ananta.v1.WatchRequest.$Properties, ananta.v1.WatchEvent.$Properties>,
