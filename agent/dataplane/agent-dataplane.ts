@@ -30,6 +30,7 @@ import type { FiveTuple } from "../../packet/five-tuple.js";
 import { createPacketHeader } from "../../packet/header.js";
 import { Addresses } from "./addresses.js";
 import { HostCounters } from "./counters.js";
+import { EndpointMappings } from "./endpoint-mappings.js";
 import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
 import { HeldPackets } from "./held-packets.js";
 import { END_DIP_GONE, END_OPERATOR, END_RANGE_GONE, LastWords, type EndedFlow } from "./last-words.js";
@@ -121,6 +122,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     tables,
     nat,
     ports,
+    mappings: new EndpointMappings(layout.flows, ports),
     held,
     counters,
     events,

@@ -143,9 +143,10 @@ export class FlowLife {
 
   /** Removes a NAT entry, and gives back its port. `end`: of `FLOW_ENDS`. */
   end(entry: number, end: number, nowMs: number): void {
-    const { nat, ports, counters, tables, events, lastWords } = this.#parts;
+    const { nat, ports, mappings, counters, tables, events, lastWords } = this.#parts;
     const isOutbound = nat.direction[entry] === OUTBOUND;
-    if (isOutbound && nat.hasPort(entry)) ports.release(nat.range[entry]!, nat.use[entry]!, nowMs);
+    if (nat.sharesPort(entry)) mappings.release(nat.use[entry]!, nowMs);
+    else if (isOutbound && nat.hasPort(entry)) ports.release(nat.range[entry]!, nat.use[entry]!, nowMs);
     const vipId = counters.vipId(nat.counter[entry]!);
     const dipId = tables.dipId(nat.dipSlot(entry));
     const protocol = nat.protocol(entry);

@@ -1,5 +1,5 @@
 /**
- * First packets of flows that wait for a SNAT port: bounded in number, per DIP and in time (3 s). When ports come they are
+ * First packets of flows that wait for a SNAT port: bounded in number, per DIP and in time (3 s, or 0..10 s as the VIP says). When ports come they are
  * sent in the order of their arrival; when none comes, the machine is told (`answers.ts`), so that it does not wait longer
  * than we do. One packet per flow: what the machine sends again meanwhile is the same SYN.
  */
@@ -10,6 +10,10 @@ import { PacketBatch } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND, WordIndex } from "../../dataplane/word-index.js";
 import type { Addresses } from "./addresses.js";
 import type { PacketHeader } from "../../packet/ipv4.js";
+
+/** Whole seconds that a VIP may set; the queue behind them is the data plane's own time. */
+const SECONDS_MAX = 10;
+const OWN_TIME = SECONDS_MAX + 1;
 
 export class HeldPackets {
   /** Packet of record r at `offset(r)`, `lengths[r]` bytes: in the shape the pipeline reads. */
@@ -24,7 +28,8 @@ export class HeldPackets {
 
   constructor(layout: HostLayout, holdMs: number, addresses: Addresses) {
     this.#addresses = addresses;
-    this.#queue = new AgedQueues(layout.held, [holdMs]);
+    const seconds = Array.from({ length: SECONDS_MAX + 1 }, (_, at) => at * 1_000);
+    this.#queue = new AgedQueues(layout.held, [...seconds, holdMs]);
     this.#flows = new WordIndex(layout.held);
     this.store = new PacketBatch({ packets: 1, bytes: Math.max(1, layout.held) * HELD_PACKET_BYTES });
     this.lengths = new Uint32Array(layout.held);
@@ -58,9 +63,10 @@ export class HeldPackets {
   }
 
   /** Keeps a copy of the packet, whose flow is not held yet. False: no room, or too long. */
-  hold(batch: PacketBatch, header: PacketHeader, dipSlot: number, nowMs: number): boolean {
+  hold(batch: PacketBatch, header: PacketHeader, dipSlot: number, seconds: number | undefined, nowMs: number): boolean {
     if (header.totalBytes > HELD_PACKET_BYTES || this.#perDip[dipSlot]! >= this.#perDipMax) return false;
-    const record = this.#queue.add(0, nowMs);
+    const queue = seconds === undefined ? OWN_TIME : Math.min(SECONDS_MAX, Math.ceil(seconds));
+    const record = this.#queue.add(queue, nowMs);
     if (record === NO_RECORD) return false;
     const ports = (header.sourcePort << 16) | header.destinationPort;
     const word = (header.protocol << 24) | dipSlot;
@@ -75,18 +81,31 @@ export class HeldPackets {
     return true;
   }
 
-  /** The one that has waited longest, or `NOT_FOUND`; then the next newer. */
+  /** The one that has waited longest of those that wait equally long, or `NOT_FOUND`; then the next newer, then the next time's. */
   oldest(): number {
-    return this.#queue.oldest(0);
+    return this.#oldestFrom(0);
   }
 
   newer(record: number): number {
-    return this.#queue.newer(record);
+    const next = this.#queue.newer(record);
+    return next !== NOT_FOUND ? next : this.#oldestFrom(this.#queue.queueOf[record]! + 1);
   }
 
-  /** The oldest if it has waited its time, or `NOT_FOUND`. */
+  /** One that has waited its time, or `NOT_FOUND`. */
   expired(nowMs: number): number {
-    return this.#queue.expired(0, nowMs);
+    for (let queue = 0; queue <= OWN_TIME; queue++) {
+      const record = this.#queue.expired(queue, nowMs);
+      if (record !== NOT_FOUND) return record;
+    }
+    return NOT_FOUND;
+  }
+
+  #oldestFrom(first: number): number {
+    for (let queue = first; queue <= OWN_TIME; queue++) {
+      const record = this.#queue.oldest(queue);
+      if (record !== NOT_FOUND) return record;
+    }
+    return NOT_FOUND;
   }
 
   remove(record: number): void {

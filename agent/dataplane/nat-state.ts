@@ -58,6 +58,9 @@ export const NAT_STATE_NAMES = [
 export const INBOUND = 0;
 export const OUTBOUND = 1;
 
+/** Of `#hasPort`: by a mapping. */
+const SHARED_PORT = 2;
+
 /** Ports that rules lead to; few on a host. */
 const UDP_COUNTERS_MAX = 4_096;
 
@@ -83,7 +86,7 @@ export class NatState {
   readonly packetsOut: Uint32Array;
   /** Newest timestamp of the machine that was looked at, for RFC 6191. */
   readonly timestamp: Uint32Array;
-  /** Outbound: record of the port's range and of the destination's use, see `snat-ports.ts`. */
+  /** Outbound: record of the port's range and of the destination's use, see `snat-ports.ts`; or the mapping. */
   readonly range: Uint32Array;
   readonly use: Uint32Array;
   /** Place of the VIP's traffic counter, or `NO_COUNTER`. */
@@ -163,6 +166,11 @@ export class NatState {
     return this.#outside.find(hash, remote, vip, ports, (protocol << 24) | slot);
   }
 
+  /** For `SnatPorts.allocate`: a flow with this destination has the port. */
+  isTaken(remote: number, vip: number, remotePort: number, port: number, protocol: number, slot: number): boolean {
+    return this.findOutside(remote, vip, remotePort, port, protocol, slot) !== NOT_FOUND;
+  }
+
   /** A new entry, or `NOT_FOUND` when the table is full. Neither tuple is in yet. */
   create(
     direction: number,
@@ -221,8 +229,19 @@ export class NatState {
     this.#hasPort[entry] = 1;
   }
 
+  /** The entry shares a port with others: one of `endpoint-mappings.ts`. */
+  takeMapping(entry: number, range: number, mapping: number): void {
+    this.range[entry] = range;
+    this.use[entry] = mapping;
+    this.#hasPort[entry] = SHARED_PORT;
+  }
+
+  sharesPort(entry: number): boolean {
+    return this.#hasPort[entry] === SHARED_PORT;
+  }
+
   hasPort(entry: number): boolean {
-    return this.#hasPort[entry] === 1;
+    return this.#hasPort[entry] !== 0;
   }
 
   /** Lifetime without a packet, once both sides have talked; undefined: the table's own. Before the entry's first `track`. */

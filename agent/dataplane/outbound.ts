@@ -7,13 +7,14 @@ import { EVENT_HOLD, EVENT_SNAT_MISS } from "../../dataplane/event-ring.js";
 import { mixWords } from "../../dataplane/flow-hash.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
-import { PROTOCOL_TCP } from "../../packet/ipv4.js";
+import { PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
 import { parseIpPacket } from "../../packet/parse.js";
 import { isIpv6Number } from "./addresses.js";
 import { answerUnreachable } from "./answers.js";
 import type { FlowLife } from "./flow-life.js";
 import { HELD, type HostParts } from "./host-parts.js";
 import { HALF_OPEN, OUTBOUND, UDP_ACTIVE } from "./nat-state.js";
+import type { OutboundVip } from "./tables.js";
 import type { WayOut } from "./way-out.js";
 
 export class Outbound {
@@ -41,6 +42,11 @@ export class Outbound {
       const leavesBy = vips[(first + i) % vips.length]!; // below length
       const { vip } = leavesBy;
       if (isIpv6Number(vip) !== isIpv6Number(source3)) continue;
+      if (leavesBy.mapsEndpointIndependently && protocol === PROTOCOL_UDP) {
+        const result = this.#startMapped(batch, slot, link, leavesBy, nowMs, out);
+        if (result !== HELD) return result;
+        continue;
+      }
       const port = ports.allocate(nat, link, slot, vip, protocol, destination3, destinationPort, nowMs);
       if (port < 0) continue;
       const { allocatedRange, allocatedUse } = ports;
@@ -72,12 +78,59 @@ export class Outbound {
     if (!mayHold) return HELD;
     const { vipId } = vips[0]!;
     events.push(EVENT_SNAT_MISS, nowMs, protocol, source3, sourcePort, destination3, destinationPort, vipId, link);
-    if (!held.hold(batch, header, slot, nowMs)) {
+    const { holdSeconds, answersExhaustion } = vips[0]!; // not empty
+    if (holdSeconds === 0) {
+      if (answersExhaustion) answerUnreachable(batch, header, link, out);
+      return DROP.snat_hold_expired;
+    }
+    if (!held.hold(batch, header, slot, holdSeconds, nowMs)) {
       answerUnreachable(batch, header, link, out);
       return DROP.snat_hold_full;
     }
     events.push(EVENT_HOLD, nowMs, protocol, source3, sourcePort, destination3, destinationPort, vipId, link);
     return HELD;
+  }
+
+  /** By the port that the VIP has for this port of the machine. `HELD`: there is none. */
+  #startMapped(
+    batch: PacketBatch,
+    slot: number,
+    link: number,
+    { vip, vipId, udpIdleMs, resetsWhenIdle }: OutboundVip,
+    nowMs: number,
+    out: PacketBatch,
+  ): number {
+    const { header, nat, mappings, counters } = this.#parts;
+    const { source3, destination3, sourcePort, destinationPort, protocol } = header;
+    const mapping = mappings.take(link, slot, sourcePort, vip, nowMs);
+    if (mapping === NOT_FOUND) return HELD;
+    const port = mappings.port(mapping);
+    // A flow from before the VIP was set so may have the port towards this destination.
+    const isTaken = nat.isTaken(destination3, vip, destinationPort, port, protocol, slot);
+    const entry = isTaken
+      ? NOT_FOUND
+      : nat.create(
+          OUTBOUND,
+          UDP_ACTIVE,
+          protocol,
+          slot,
+          source3,
+          sourcePort,
+          destination3,
+          destinationPort,
+          vip,
+          port,
+          nowMs,
+        );
+    if (entry === NOT_FOUND) {
+      mappings.release(mapping, nowMs);
+      return isTaken ? DROP.flow_conflict : DROP.nat_table_full;
+    }
+    nat.takeMapping(entry, mappings.range(mapping), mapping);
+    nat.counter[entry] = counters.vipPlace(vipId);
+    nat.setIdle(entry, udpIdleMs, resetsWhenIdle);
+    this.#life.track(entry, batch, true, nowMs);
+    return this.#wayOut.toWire(batch, slot, vip, port, nat.counter[entry], out);
   }
 
   /** The held packet has waited its time: its sender is told, unless the rule says silence. */

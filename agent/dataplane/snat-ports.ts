@@ -20,7 +20,6 @@ import type { PortProtocol } from "../../dataplane/mux-items.js";
 import { RecordTable } from "../../dataplane/record-table.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import type { Addresses } from "./addresses.js";
-import type { NatState } from "./nat-state.js";
 
 /** What control asks for: enough to tell how soon ports run out. */
 export interface SnatDemand {
@@ -50,6 +49,11 @@ export interface RangeRef {
   readonly protocol: PortProtocol;
   readonly range: number;
   readonly dipId: DipId;
+}
+
+/** Who knows which ports of a VIP are taken towards a destination. */
+export interface TakenPorts {
+  isTaken(remote: number, vip: number, remotePort: number, port: number, protocol: number, slot: number): boolean;
 }
 
 interface PortSet {
@@ -154,7 +158,7 @@ export class SnatPorts {
    * those of another one (ICMP echo).
    */
   allocate(
-    nat: NatState,
+    taken: TakenPorts,
     dipId: number,
     slot: number,
     vip: number,
@@ -175,16 +179,16 @@ export class SnatPorts {
       place = tries < RANDOM_TRIES ? this.#random.below(ports) : (place + 1) % ports;
       const record = set.usable[place >>> RANGE_SHIFT]!; // place < ports
       const port = ((this.#ranges.keyWord(record, 1) & 0xffff) << RANGE_SHIFT) | (place & (RANGE_PORTS - 1));
-      if (nat.findOutside(remote, vip, remotePort, port, flowProtocol, slot) !== NOT_FOUND) continue;
-      const taken = this.#uses.upsert(setRecord, remote, remotePort);
-      if (taken === NOT_FOUND) return -1;
-      if (use === NOT_FOUND) this.#useCount[taken] = 0;
-      this.#useCount[taken]!++;
+      if (taken.isTaken(remote, vip, remotePort, port, flowProtocol, slot)) continue;
+      const used = this.#uses.upsert(setRecord, remote, remotePort);
+      if (used === NOT_FOUND) return -1;
+      if (use === NOT_FOUND) this.#useCount[used] = 0;
+      this.#useCount[used]!++;
       this.flowsOf[record]!++;
       this.#lastUsedMs[record] = nowMs;
       set.newFlows++;
       this.allocatedRange = record;
-      this.allocatedUse = taken;
+      this.allocatedUse = used;
       return port;
     }
     return -1;

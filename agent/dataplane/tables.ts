@@ -37,6 +37,10 @@ export interface OutboundVip {
   readonly tcpIdleMs: number | undefined;
   readonly udpIdleMs: number | undefined;
   readonly resetsWhenIdle: boolean;
+  /** UDP of one port of the machine leaves by one port of the VIP, whatever its destination. */
+  readonly mapsEndpointIndependently: boolean;
+  /** How long a first packet waits for a port; undefined: the data plane's own time. */
+  readonly holdSeconds: number | undefined;
   /** A first packet that got no port in time is answered, not just dropped. */
   readonly answersExhaustion: boolean;
 }
@@ -327,7 +331,16 @@ export class HostTables implements Tables<HostItem, HostChange> {
 }
 
 function outboundVip(item: HostOutboundItem, vip: number): OutboundVip {
-  const { vipId, selection, tcpIdleSeconds: tcp, udpIdleSeconds: udp, idleReset, onExhaustion } = item;
+  const {
+    vipId,
+    selection,
+    tcpIdleSeconds: tcp,
+    udpIdleSeconds: udp,
+    idleReset,
+    onExhaustion,
+    udpMapping,
+    queueSeconds,
+  } = item;
   return {
     vipId,
     vip,
@@ -335,6 +348,8 @@ function outboundVip(item: HostOutboundItem, vip: number): OutboundVip {
     tcpIdleMs: tcp === undefined ? undefined : tcp * 1_000,
     udpIdleMs: udp === undefined ? undefined : udp * 1_000,
     resetsWhenIdle: idleReset !== false,
+    mapsEndpointIndependently: udpMapping === "endpointIndependent",
+    holdSeconds: queueSeconds,
     answersExhaustion: onExhaustion !== "drop",
   };
 }
