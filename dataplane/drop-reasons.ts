@@ -48,6 +48,9 @@ export const DROP_REASONS = [
   "security_group", // a new flow that no rule of its security groups lets through
   "reserved_address", // of a host and its machines alone, where it cannot be
   "flow_conflict", // two VIPs, one client port, one DIP port: the VM could not tell them apart
+  "fastpath_forged", // a FastPath message that is none, or not signed for this host
+  "fastpath_replayed", // one that was taken before
+  "fastpath_stale", // one of a MUX's earlier start, or about a flow or DIP that is not here any more
 ] as const;
 
 export type DropReason = (typeof DROP_REASONS)[number];
