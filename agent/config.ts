@@ -60,7 +60,7 @@ export const AGENT_TIMINGS: AgentTimings = {
   openMs: 12_000,
   retryMinMs: 100,
   retryMaxMs: 3_000,
-  reserveMs: 250,
+  reserveMs: 100,
   reserveAheadMs: 4_000,
   idleReleaseMs: 120_000,
 };

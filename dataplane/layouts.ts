@@ -92,8 +92,8 @@ export const HOST_LAYOUT: HostLayout = {
   muxes: 256,
   internalPrefixes: 256,
   flows: 131_072,
-  held: 512,
-  heldPerDip: 64,
+  held: 2_048,
+  heldPerDip: 512,
   events: 4_096,
   lastWords: 16_384,
 };

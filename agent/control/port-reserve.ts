@@ -2,7 +2,7 @@
  * [pure] When a host asks for SNAT ports and when it gives some back (DESIGN §6), so that a connection finds a port waiting
  * and the stock is not hoarded. Per DIP and protocol:
  *
- *     need     = max(16 ports, what 4 s of the present rate use)
+ *     need     = max(16 ports, what 4 s of the present rate use, half of what is in use but at most 128)
  *     ask      when the ports free for the busiest destination are fewer than `need`, for as many as make it 2 x need
  *     release  ranges idle for 2 minutes, longest idle first, while 2 x need ports stay free
  *
@@ -48,11 +48,21 @@ export interface ReservePolicy {
   /** Smallest need; also what the first connections of a quiet DIP find. */
   readonly basePorts: number;
   readonly portsPerRange: number;
+  /**
+   * A DIP at work may have a burst, and its first second is over before an answer comes: half as many ports as it uses are
+   * kept free, up to so many. An idle DIP keeps `basePorts` only.
+   */
+  readonly burstPortsMax: number;
   /** One request never asks for more: a burst of one DIP shall not empty a VIP. */
   readonly askMax: number;
 }
 
-export const RESERVE_POLICY: Omit<ReservePolicy, "aheadMs"> = { basePorts: 16, portsPerRange: 8, askMax: 4_096 };
+export const RESERVE_POLICY: Omit<ReservePolicy, "aheadMs"> = {
+  basePorts: 16,
+  portsPerRange: 8,
+  burstPortsMax: 128,
+  askMax: 4_096,
+};
 
 /** First pause after a refusal without a hint, and the longest. */
 const BACKOFF_MIN_MS = 200;
@@ -84,7 +94,10 @@ export class PortReserve {
 
   /** Ports that the DIP should find free. */
   need(demand: PortDemand): number {
-    return Math.max(this.policy.basePorts, Math.ceil((demand.newFlowsPerSecond * this.policy.aheadMs) / 1_000));
+    const { basePorts, aheadMs, burstPortsMax } = this.policy;
+    const ahead = Math.ceil((demand.newFlowsPerSecond * aheadMs) / 1_000);
+    const burst = Math.min(burstPortsMax, Math.ceil((demand.portsOwned - demand.portsFree) / 2));
+    return Math.max(basePorts, ahead, burst);
   }
 
   /** `demands`: one per outbound DIP and protocol. `idle`: ranges that may be given back, longest idle first. */

@@ -29,7 +29,7 @@ export interface SnatDemand {
   readonly portsOwned: number;
   /** Ports free for the destination that has the fewest left. */
   readonly portsFree: number;
-  /** New flows, smoothed over about a second. */
+  /** New flows: smoothed over about a second, a burst at once. */
   readonly newFlowsPerSecond: number;
   /** Flows whose first packet waits for a port now. */
   readonly waiting: number;
@@ -303,13 +303,19 @@ export class SnatPorts {
   }
 }
 
-/** Exponentially smoothed rate, brought up to `nowMs`. */
+/**
+ * New flows per second, brought up to `nowMs`: smoothed, but a burst is believed at once, as far as chance does not explain it.
+ * Of n flows since the last look, n - 2 sqrt(n) are a rate that is almost surely there (Poisson, two deviations): ports for
+ * all of a burst are then asked for in its first tenth of a second, not step by step as the average follows.
+ */
 function sampleRate(set: PortSet, nowMs: number): number {
   const elapsedMs = nowMs - set.sampledAtMs;
   if (elapsedMs <= 0) return set.newFlowsPerSecond;
-  const rate = ((set.newFlows - set.newFlowsSampled) * 1_000) / elapsedMs;
+  const flows = set.newFlows - set.newFlowsSampled;
+  const surely = ((flows - 2 * Math.sqrt(flows)) * 1_000) / elapsedMs;
   const keep = Math.exp(-elapsedMs / RATE_TIME_MS);
-  set.newFlowsPerSecond = set.newFlowsPerSecond * keep + rate * (1 - keep);
+  const smoothed = set.newFlowsPerSecond * keep + ((flows * 1_000) / elapsedMs) * (1 - keep);
+  set.newFlowsPerSecond = Math.max(smoothed, surely);
   set.newFlowsSampled = set.newFlows;
   set.sampledAtMs = nowMs;
   return set.newFlowsPerSecond;

@@ -6,10 +6,10 @@ import { createRandom } from "../../../core/random.js";
 
 const dip = 1 as DipId;
 const reserve = () => new PortReserve({ ...RESERVE_POLICY, aheadMs: 4_000 }, createRandom(1));
-const demand = (portsFree: number, newFlowsPerSecond = 0, waiting = 0): PortDemand => ({
+const demand = (portsFree: number, newFlowsPerSecond = 0, waiting = 0, used = 0): PortDemand => ({
   dipId: dip,
   protocol: 6,
-  portsOwned: 100,
+  portsOwned: portsFree + used,
   portsFree,
   newFlowsPerSecond,
   waiting,
@@ -24,6 +24,9 @@ describe("the reserve of one DIP", () => {
     { given: demand(16), asks: null, why: "the base is met" },
     { given: demand(399, 100), asks: 408, why: "100 flows/s use 400 ports in 4 s: below that it asks" },
     { given: demand(400, 100), asks: null, why: "what 4 s use is there" },
+    { given: demand(49, 0, 0, 100), asks: 56, why: "half of the 100 in use are kept free for a burst" },
+    { given: demand(50, 0, 0, 100), asks: null, why: "they are" },
+    { given: demand(128, 0, 0, 5_000), asks: null, why: "128 are kept for a burst at most" },
     { given: demand(0, 0, 10), asks: 56, why: "flows that wait count on top" },
     { given: demand(0, 10_000), asks: 4_096, why: "one request is bounded" },
   ])("asks for $asks ports: $why", ({ given, asks }) => {
