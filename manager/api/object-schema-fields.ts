@@ -34,7 +34,7 @@ function unwrap(schema: z.core.$ZodType): Wrapped {
     if (description === "") description = (current as z.ZodType).description ?? "";
     const { def } = (current as z.core.$ZodTypes)._zod;
     if (def.type === "optional") isRequired = false;
-    else if (def.type === "default") {
+    else if (def.type === "default" || def.type === "prefault") {
       isRequired = false;
       defaultValue = JSON.stringify(def.defaultValue);
     } else return { schema: current, description, isRequired, defaultValue };

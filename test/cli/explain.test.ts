@@ -25,6 +25,10 @@ describe("explain", () => {
     expect((await run("explain vip.rules")).out).toBe(out);
   });
 
+  test("goes into objects that have a default of their own", async () => {
+    expect((await run("explain vip.overload")).out).toContain("restoreAfterSeconds");
+  });
+
   test("every field of every kind says what it means", () => {
     const silent: string[] = [];
     const visit = (path: string, { fields, description }: Field): void => {
