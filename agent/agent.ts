@@ -7,13 +7,14 @@
  *                                          | deltas   | demand for ports
  *     Managers --projection, answers--> manager client --requests--> Managers
  */
-import type { DipId } from "../core/brands.js";
+import type { DipId, LogIndex } from "../core/brands.js";
 import { AnantaError } from "../core/errors.js";
 import type { CounterSnapshot, GaugeSnapshot } from "../dataplane/contract.js";
 import { HOST_LINK, PacketBatch } from "../dataplane/packet-batch.js";
 import type { Env, Timer } from "../runtime/env.js";
 import type { AgentConfig } from "./config.js";
 import { HeldRanges } from "./control/held-ranges.js";
+import { KeptRules } from "./control/kept-rules.js";
 import { hex, ManagerClient, type ManagerClientStatus } from "./control/manager-client.js";
 import { createAgentDataplane, type AgentDataplane } from "./dataplane/agent-dataplane.js";
 import { Health } from "./health/health.js";
@@ -65,6 +66,7 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
   const nics = new Map(config.dips.map((dip) => [`${dip.tenant}/${dip.address}`, dip.nic]));
   let client: ManagerClient | null = null;
   let held: HeldRanges | null = null;
+  let rules: KeptRules | null = null;
   let tick: Timer | null = null;
   let snatWaited = 0;
   const health = new Health({
@@ -130,6 +132,15 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
     }
   }
 
+  /** What was in force before the restart serves until a Manager shows what is now. */
+  async function restoreRules(kept: KeptRules): Promise<void> {
+    const items = await kept.read(config.dips);
+    if (items.length === 0) return;
+    const result = dataplane.tables.apply({ kind: "snapshot", items }, 0 as LogIndex);
+    if (result === "in-force") dipsKnown(items.filter((item) => item.kind === "dip"));
+    log.info("rules of before the restart", { result, items: items.length });
+  }
+
   return {
     dataplane,
 
@@ -137,8 +148,11 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
       held = await HeldRanges.open(env.disk, config.dataFolder, log);
       log.info("held ranges read", { agent: config.name, ranges: held.size });
       try {
+        rules = await KeptRules.open(env, config.dataFolder, config.clusterId);
+        await restoreRules(rules);
         await io.start(forward);
       } catch (caught) {
+        await rules?.close();
         await held.close();
         throw caught;
       }
@@ -150,6 +164,7 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
         held,
         dipsKnown,
         tablesChanged: () => {
+          rules?.writeSoon(() => dataplane.tables.items());
           if ((dataplane.telemetry.gauges().entries["held-packets"] ?? 0) > 0) runTick();
         },
         failed: outside.failed,
@@ -165,6 +180,7 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
       health.stop();
       await client?.stop();
       io.stop();
+      await rules?.close();
       await held?.close();
       log.info("agent stopped", { agent: config.name });
     },

@@ -67,7 +67,7 @@ export class EndpointMappings {
   /** A flow of it has ended; with the last one the port is free. */
   release(mapping: number, nowMs: number): void {
     if (--this.#flows[mapping]! > 0) return;
-    this.#taken.remove(this.#taken.find(this.#records.keyWord(mapping, 2), this.#port[mapping]!));
+    this.#taken.remove(this.#taken.find(this.#records.keyWord(mapping, 2), this.#port[mapping]));
     this.#ports.release(this.#range[mapping]!, this.#use[mapping]!, nowMs);
     this.#records.remove(mapping);
   }

@@ -5,8 +5,7 @@ import type { HostItem, HostOutboundItem } from "../../../dataplane/host-items.j
 import { read, SEED, tcp, udp } from "../../packet/packet-kit.js";
 import { AgentBench, DIP, dipItem, HOST, outboundItem, rangeItem, remove, upsert, VIP } from "./agent-kit.js";
 
-const leaving = (more: Partial<HostOutboundItem>): HostItem =>
-  ({ ...(outboundItem() as HostOutboundItem), ...more }) as HostItem;
+const leaving = (more: Partial<HostOutboundItem>): HostItem => ({ ...(outboundItem() as HostOutboundItem), ...more });
 const hostWith = (more: Partial<HostOutboundItem>, ...items: readonly HostItem[]): AgentBench =>
   new AgentBench([...HOST.filter(({ kind }) => kind !== "outbound"), leaving(more), ...items]);
 const mapped = (...items: readonly HostItem[]): AgentBench => hostWith({ udpMapping: "endpointIndependent" }, ...items);
