@@ -26,6 +26,8 @@ export interface HostDipItem {
   readonly tenant: string;
   /** Keys of the security groups of its pools, "tenant/name". Absent: everything is let through. */
   readonly groups?: readonly string[];
+  /** Key of its host, 16 bytes: FastPath messages about its flows are signed with it. Absent: none is believed. */
+  readonly fastpathKey?: Uint8Array;
 }
 
 /**

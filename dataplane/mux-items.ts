@@ -8,7 +8,7 @@
  * An optional field is absent when it has its usual meaning; nobody writes the usual value down (two forms of one item would
  * differ in their digests).
  */
-import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../core/brands.js";
+import type { DipId, HostId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../core/brands.js";
 import { assertNever } from "../core/assert.js";
 import type { Distribution } from "./flow-hash.js";
 
@@ -45,6 +45,8 @@ export interface MuxRuleItem {
   readonly distribution?: Exclude<Distribution, 0>;
   /** Idle time after which a trusted flow is forgotten; absent: the MUX's own default. */
   readonly idleTimeoutMs?: number;
+  /** False: flows between VIPs stay on the MUXes. */
+  readonly fastpath?: false;
 }
 
 /** Inbound NAT: VIP:port leads to one DIP, whatever its probes say. No flow entry, no second chance. */
@@ -95,6 +97,8 @@ export interface MuxDipItem {
   readonly dipId: DipId;
   /** Outer destination of what is encapsulated for it: where the DIP's host is found. */
   readonly locator: IpAddress;
+  /** Host that runs it, by which FastPath messages are signed; absent: it gets none. */
+  readonly hostId?: HostId;
 }
 
 /** Return traffic of source NAT: ports [range * 8, range * 8 + 8) of the VIP belong to the DIP. */

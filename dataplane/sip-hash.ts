@@ -31,9 +31,9 @@ export function sipHash128(key: Uint8Array, bytes: Uint8Array, out: Uint8Array, 
   for (let place = 0; place < whole; place += 8) compress(littleEndian(bytes, place), littleEndian(bytes, place + 4));
   // The last word: what is left of the message, and its length in the top byte.
   compress(littleEndian(bytes, whole), (littleEndian(bytes, whole + 4) & 0xff_ffff) | (bytes.length << 24));
-  state[4]! ^= 0xee;
+  state[4] ^= 0xee;
   finish(out, at);
-  state[2]! ^= 0xdd;
+  state[2] ^= 0xdd;
   finish(out, at + 8);
 }
 

@@ -149,6 +149,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       clusterId: config.clusterId,
       clusterEpoch: config.clusterEpoch,
       hashKey: hex(env.entropy(8)),
+      muxKey: hex(env.entropy(16)),
     }),
     configuredEpoch: config.clusterEpoch,
     failed: (error) => outside.failed(AnantaError.from(error)),

@@ -42,7 +42,11 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
       address: address(dip.address),
       locator: address(dip.locator),
       tenant: dip.tenant ?? "",
-      ...given({ groups: listed(dip.groups) }),
+      // The wire's bytes are a view on a buffer that is used again.
+      ...given({
+        groups: listed(dip.groups),
+        fastpathKey: dip.fastpathKey?.length ? Uint8Array.from(dip.fastpathKey) : undefined,
+      }),
     };
   }
   if (endpoint) {

@@ -25,6 +25,7 @@ export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
           poolId: item.poolId,
           distribution: item.distribution ?? 0,
           idleTimeoutMs: item.idleTimeoutMs ?? 0,
+          noFastpath: item.fastpath === false,
         },
       };
     case "nat":
@@ -43,7 +44,7 @@ export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
         },
       };
     case "dip":
-      return { dip: { dipId: item.dipId, locator: item.locator } };
+      return { dip: { dipId: item.dipId, locator: item.locator, hostId: item.hostId ?? 0 } };
     case "snat":
       return { snat: { vipId: item.vipId, protocol: item.protocol, range: item.range, dipId: item.dipId } };
     case "mux":

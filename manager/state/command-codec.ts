@@ -85,7 +85,13 @@ function encodeCommand(command: Command): Fields {
   const { kind } = command;
   switch (kind) {
     case "bootstrap":
-      return [kind, command.clusterId, encodeEpoch(command.clusterEpoch), command.hashKey];
+      return [
+        kind,
+        command.clusterId,
+        encodeEpoch(command.clusterEpoch),
+        command.hashKey,
+        ...(command.muxKey === undefined ? [] : [command.muxKey]),
+      ];
     case "begin-epoch":
       return [kind, encodeEpoch(command.clusterEpoch)];
     case "fence-host":
@@ -164,12 +170,13 @@ function decodeCommand(fields: Fields, at: number): Command {
       expect(0);
       return { kind };
     case "bootstrap":
-      expect(3);
+      expect(length === 3 ? 3 : 4); // logs from before there was a key of the MUXes
       return {
         kind,
         clusterId: text(a, "clusterId"),
         clusterEpoch: decodeEpoch(b),
         hashKey: text(c, "hashKey"),
+        ...(length === 3 ? {} : { muxKey: text(d, "muxKey") }),
       };
     case "begin-epoch":
       expect(1);

@@ -63,6 +63,8 @@ export interface BootstrapCommand {
   readonly clusterEpoch: number;
   /** The site's flow-hash key, 16 hex digits, the same on every MUX and agent for ever. */
   readonly hashKey: string;
+  /** Master key of what MUXes tell each other and hosts, 32 hex digits; absent in logs that began without one: no FastPath. */
+  readonly muxKey?: string;
 }
 
 /**

@@ -6,14 +6,13 @@
 import type { DipId, IpAddress, VipId } from "../../core/brands.js";
 import { hostPrefix } from "../../core/prefix.js";
 import { DISTRIBUTION_CLIENT, DISTRIBUTION_CLIENT_PROTOCOL } from "../../dataplane/flow-hash.js";
-import type { HostItem, HostSiteItem } from "../../dataplane/host-items.js";
+import type { HostItem } from "../../dataplane/host-items.js";
 import {
   MEMBER_DOWN,
   MEMBER_DRAINING,
   MEMBER_UP,
   type MuxItem,
   type MuxPoolMember,
-  type MuxSiteItem,
 } from "../../dataplane/mux-items.js";
 import type { DipRecord, DipTable } from "./dip-table.js";
 import type { HealthTable } from "./health-table.js";
@@ -37,11 +36,14 @@ export interface ItemSources {
 /** The agent's own when an item says nothing (DATAPATH §5). */
 const QUEUE_SECONDS_DEFAULT = 3;
 
-/** The same for MUXes and hosts. `hashKey` is 16 hex digits. */
-export function siteItem(hashKey: string): HostSiteItem & MuxSiteItem {
-  const bytes = Uint8Array.from({ length: 8 }, (_, at) => parseInt(hashKey.slice(at * 2, at * 2 + 2), 16));
-  return { kind: "site", hashKey: bytes };
+/** Keys of the site as hex digits. */
+export interface SiteKeys {
+  readonly hashKey: string;
+  readonly muxKey?: string;
 }
+
+export const keyBytes = (digits: string): Uint8Array =>
+  Uint8Array.from({ length: digits.length / 2 }, (_, at) => parseInt(digits.slice(at * 2, at * 2 + 2), 16));
 
 /** A VIP, its rules and inbound NAT as MUXes use them; nothing before it was first activated. */
 export function vipItems({ objects, dips, withdrawals }: ItemSources, vip: VipObject): readonly MuxItem[] {
@@ -64,6 +66,7 @@ export function vipItems({ objects, dips, withdrawals }: ItemSources, vip: VipOb
         poolId: pool.poolId,
         ...(rule.distribution === "fiveTuple" ? {} : { distribution: DISTRIBUTIONS[rule.distribution] }),
         ...(rule.idleSeconds === 0 ? {} : { idleTimeoutMs: rule.idleSeconds * 1_000 }),
+        ...(rule.fastpath ? {} : { fastpath: false as const }),
       });
     }
   }
@@ -119,7 +122,8 @@ export function poolItems({ dips, hosts, health }: ItemSources, pool: PoolObject
 }
 
 export function dipItems(dip: DipRecord): readonly MuxItem[] {
-  return dip.locator === null ? [] : [{ kind: "dip", dipId: dip.dipId, locator: dip.locator }];
+  const { dipId, hostId, locator } = dip;
+  return hostId === null || locator === null ? [] : [{ kind: "dip", dipId, locator, hostId }];
 }
 
 export function muxItems(muxes: readonly Mux[]): readonly MuxItem[] {
@@ -145,7 +149,11 @@ export function internalVipItems(objects: VipMap): readonly HostItem[] {
 }
 
 /** What concerns one DIP of a host: itself, its endpoints, the VIPs that it may leave as. Port ranges are not among these. */
-export function hostDipItems({ objects }: ItemSources, dip: DipRecord): readonly HostItem[] {
+export function hostDipItems(
+  { objects }: ItemSources,
+  dip: DipRecord,
+  fastpathKey: Uint8Array | null,
+): readonly HostItem[] {
   if (dip.locator === null) return [];
   const { dipId, address, locator, tenant } = dip;
   const items: HostItem[] = [];
@@ -174,7 +182,15 @@ export function hostDipItems({ objects }: ItemSources, dip: DipRecord): readonly
   }
   const groups = [...guards].sort().map((group) => `${tenant}/${group}`);
   return [
-    { kind: "dip", dipId, address, locator, tenant, ...(groups.length === 0 ? {} : { groups }) },
+    {
+      kind: "dip",
+      dipId,
+      address,
+      locator,
+      tenant,
+      ...(groups.length === 0 ? {} : { groups }),
+      ...(fastpathKey === null ? {} : { fastpathKey }),
+    },
     ...items,
     ...objects.tenantSpec(tenant).addressSpaces.map((prefix): HostItem => ({ kind: "internal", prefix, tenant })),
     ...[...new Set([...guards, ...named])].sort().flatMap((group) => groupItem(objects, tenant, group)),

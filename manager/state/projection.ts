@@ -7,6 +7,7 @@
  * activated. It is in a host's view when it is in the MUX view and the host runs the DIP. Ownership does not depend on
  * either: a VIP that comes back under the same address brings its ranges back into the views.
  */
+import { fastpathHostKey } from "../../dataplane/fastpath-message.js";
 import { assert } from "../../core/assert.js";
 import type { DipId, HostId, IpAddress, PoolId, VipId } from "../../core/brands.js";
 import { EMPTY_DIGEST, formatDigest, xorDigests } from "../../dataplane/digest.js";
@@ -18,11 +19,12 @@ import {
   dipItems,
   hostDipItems,
   hostMuxItems,
+  keyBytes,
   internalVipItems,
   type ItemSources,
   muxItems,
+  type SiteKeys,
   poolItems,
-  siteItem,
   vipItems,
 } from "./item-sources.js";
 import type { MuxPool } from "./mux-pool.js";
@@ -57,14 +59,17 @@ export class Projection {
   private readonly dirtyDips = new Set<DipId>();
   private readonly dirtyHosts = new Set<HostId>();
   private muxesAreDirty = false;
+  /** Master key of FastPath; null: the site has none. */
+  private muxKey: Uint8Array | null = null;
 
   constructor(sources: ProjectionSources) {
     this.sources = sources;
   }
 
-  setHashKey(hashKey: string): void {
-    const site = siteItem(hashKey);
-    this.mux.replaceGroup("site", [site]);
+  setSite({ hashKey, muxKey }: SiteKeys): void {
+    const site = { kind: "site" as const, hashKey: keyBytes(hashKey) };
+    this.muxKey = muxKey === undefined ? null : keyBytes(muxKey);
+    this.mux.replaceGroup("site", [this.muxKey === null ? site : { ...site, muxKey: this.muxKey }]);
     this.common.replaceGroup("site", [site]);
   }
 
@@ -167,8 +172,8 @@ export class Projection {
   }
 
   /** Computes all views from scratch: after the sources were read from a snapshot. Nothing counts as a change. */
-  rebuild(hashKey: string | null): void {
-    if (hashKey !== null) this.setHashKey(hashKey);
+  rebuild(site: SiteKeys | null): void {
+    if (site !== null) this.setSite(site);
     this.muxesAreDirty = true;
     for (const vip of this.sources.objects.allVips()) this.dirtyVips.add(vip.vipId);
     for (const pool of this.sources.objects.allPools()) this.dirtyPools.add(pool.poolId);
@@ -219,7 +224,8 @@ export class Projection {
 
   private flushHost(id: HostId): void {
     const { dips, hosts } = this.sources;
-    const items = hosts.must(id).dips.flatMap((dip) => hostDipItems(this.sources, dips.must(dip)));
+    const key = this.muxKey === null ? null : fastpathHostKey(this.muxKey, id);
+    const items = hosts.must(id).dips.flatMap((dip) => hostDipItems(this.sources, dips.must(dip), key));
     this.view(id).replaceGroup("configuration", items);
   }
 

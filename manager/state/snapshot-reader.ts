@@ -38,7 +38,7 @@ export function readSnapshot(chunks: Iterable<Uint8Array>): State {
     }
   }
   assert(complete, "a snapshot is complete");
-  state.projection.rebuild(state.site?.hashKey ?? null);
+  state.projection.rebuild(state.site);
   return state;
 }
 

@@ -40,9 +40,7 @@ export function writeSnapshot(state: State): readonly Uint8Array[] {
 
 function* snapshotLines(state: State): Iterable<Line> {
   const { objects, site } = state;
-  const namedSite =
-    site === null ? null : { clusterId: site.clusterId, clusterEpoch: site.clusterEpoch, hashKey: site.hashKey };
-  yield ["head", state.appliedIndex, state.time.nowMs, namedSite, objects.nextPoolId, objects.nextVipId];
+  yield ["head", state.appliedIndex, state.time.nowMs, site, objects.nextPoolId, objects.nextVipId];
   const epoch = state.epoch.record();
   if (epoch !== null) yield ["epoch", epoch.atMs, epoch.index, epoch.missing];
   for (const [hostId, { index, reason }] of [...state.fences].sort(([a], [b]) => a - b))

@@ -17,6 +17,8 @@ export interface Site {
   readonly clusterId: string;
   readonly clusterEpoch: number;
   readonly hashKey: string;
+  /** Never leaves the Managers and MUXes. */
+  readonly muxKey?: string;
 }
 
 export interface Replica {

@@ -1,6 +1,6 @@
 /** Projection updates of the MUX scope, from the wire's form to ours. Every field is checked: a bad one ends the stream. */
 import { parseIpAddress } from "../../core/address.js";
-import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../../core/brands.js";
+import type { DipId, HostId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../../core/brands.js";
 import { given } from "../../core/present.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Distribution } from "../../dataplane/flow-hash.js";
@@ -53,7 +53,11 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
       protocol: ruleProtocol(rule.protocol, rule.port ?? 0),
       port: port(rule.port),
       poolId: id(rule.poolId),
-      ...given({ distribution: distribution(rule.distribution), idleTimeoutMs: rule.idleTimeoutMs || undefined }),
+      ...given({
+        distribution: distribution(rule.distribution),
+        idleTimeoutMs: rule.idleTimeoutMs || undefined,
+        fastpath: rule.noFastpath === true ? (false as const) : undefined,
+      }),
     };
   }
   if (nat) {
@@ -83,7 +87,10 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
       }),
     };
   }
-  if (dip) return { kind: "dip", dipId: id(dip.dipId), locator: address(dip.locator) };
+  if (dip) {
+    const hostId = (dip.hostId || undefined) as HostId | undefined;
+    return { kind: "dip", dipId: id(dip.dipId), locator: address(dip.locator), ...given({ hostId }) };
+  }
   if (mux) {
     return {
       kind: "mux",

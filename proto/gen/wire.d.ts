@@ -3013,6 +3013,9 @@ export namespace ananta {
             /** Idle time after which a trusted flow is forgotten; 0: the default of the MUX. */
             idleTimeoutMs: number;
 
+            /** True: flows between VIPs stay on the MUXes. */
+            noFastpath: boolean;
+
             /**
              * Creates a new MuxRule instance using the specified properties.
              * @param [properties] Properties to set
@@ -3090,6 +3093,9 @@ export namespace ananta {
 
                 /** Idle time after which a trusted flow is forgotten; 0: the default of the MUX. */
                 idleTimeoutMs?: (number|null);
+
+                /** True: flows between VIPs stay on the MUXes. */
+                noFastpath?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -3469,6 +3475,9 @@ export namespace ananta {
             /** Outer destination of what is encapsulated for it. */
             locator: string;
 
+            /** Host that runs it; 0: not known. */
+            hostId: number;
+
             /**
              * Creates a new MuxDip instance using the specified properties.
              * @param [properties] Properties to set
@@ -3534,6 +3543,9 @@ export namespace ananta {
 
                 /** Outer destination of what is encapsulated for it. */
                 locator?: (string|null);
+
+                /** Host that runs it; 0: not known. */
+                hostId?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -4070,6 +4082,9 @@ export namespace ananta {
             /** Security groups of its pools, "tenant/name". */
             groups: string[];
 
+            /** Of the host, 16 bytes: FastPath messages are signed with it; empty: none is believed. */
+            fastpathKey: Uint8Array;
+
             /**
              * Creates a new LocalDip instance using the specified properties.
              * @param [properties] Properties to set
@@ -4144,6 +4159,9 @@ export namespace ananta {
 
                 /** Security groups of its pools, "tenant/name". */
                 groups?: (string[]|null);
+
+                /** Of the host, 16 bytes: FastPath messages are signed with it; empty: none is believed. */
+                fastpathKey?: (Uint8Array|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -5824,6 +5824,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxRule.prototype.idleTimeoutMs = 0;
 
+            MuxRule.prototype.noFastpath = false;
+
             MuxRule.create = function(properties) {
                 return new MuxRule(properties);
             };
@@ -5847,6 +5849,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.distribution);
                 if (message.idleTimeoutMs != null && $Object.hasOwnProperty.call(message, "idleTimeoutMs") && message.idleTimeoutMs !== 0)
                     writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.idleTimeoutMs);
+                if (message.noFastpath != null && $Object.hasOwnProperty.call(message, "noFastpath") && message.noFastpath !== false)
+                    writer.uint32(/* id 7, wireType 0 =*/56).bool(message.noFastpath);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -5934,6 +5938,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.idleTimeoutMs;
                             continue;
                         }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.noFastpath = value;
+                            else
+                                delete message.noFastpath;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -5976,6 +5989,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.idleTimeoutMs != null && $Object.hasOwnProperty.call(message, "idleTimeoutMs"))
                     if (!$util.isInteger(message.idleTimeoutMs))
                         return "idleTimeoutMs: integer expected";
+                if (message.noFastpath != null && $Object.hasOwnProperty.call(message, "noFastpath"))
+                    if (typeof message.noFastpath !== "boolean")
+                        return "noFastpath: boolean expected";
                 return null;
             };
 
@@ -6022,6 +6038,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.idleTimeoutMs != null)
                     if ($Number(object.idleTimeoutMs) !== 0)
                         message.idleTimeoutMs = object.idleTimeoutMs >>> 0;
+                if (object.noFastpath != null)
+                    if (object.noFastpath)
+                        message.noFastpath = $Boolean(object.noFastpath);
                 return message;
             };
 
@@ -6040,6 +6059,7 @@ export const ananta = $root.ananta = (() => {
                     object.poolId = 0;
                     object.distribution = 0;
                     object.idleTimeoutMs = 0;
+                    object.noFastpath = false;
                 }
                 if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
                     object.vipId = message.vipId;
@@ -6053,6 +6073,8 @@ export const ananta = $root.ananta = (() => {
                     object.distribution = message.distribution;
                 if (message.idleTimeoutMs != null && $Object.hasOwnProperty.call(message, "idleTimeoutMs"))
                     object.idleTimeoutMs = message.idleTimeoutMs;
+                if (message.noFastpath != null && $Object.hasOwnProperty.call(message, "noFastpath"))
+                    object.noFastpath = message.noFastpath;
                 return object;
             };
 
@@ -6756,6 +6778,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxDip.prototype.locator = "";
 
+            MuxDip.prototype.hostId = 0;
+
             MuxDip.create = function(properties) {
                 return new MuxDip(properties);
             };
@@ -6771,6 +6795,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.dipId);
                 if (message.locator != null && $Object.hasOwnProperty.call(message, "locator") && message.locator !== "")
                     writer.uint32(/* id 2, wireType 2 =*/18).string(message.locator);
+                if (message.hostId != null && $Object.hasOwnProperty.call(message, "hostId") && message.hostId !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.hostId);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -6822,6 +6848,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.locator;
                             continue;
                         }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.hostId = value;
+                            else
+                                delete message.hostId;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -6852,6 +6887,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.locator != null && $Object.hasOwnProperty.call(message, "locator"))
                     if (!$util.isString(message.locator))
                         return "locator: string expected";
+                if (message.hostId != null && $Object.hasOwnProperty.call(message, "hostId"))
+                    if (!$util.isInteger(message.hostId))
+                        return "hostId: integer expected";
                 return null;
             };
 
@@ -6871,6 +6909,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.locator != null)
                     if (typeof object.locator !== "string" || object.locator.length)
                         message.locator = $String(object.locator);
+                if (object.hostId != null)
+                    if ($Number(object.hostId) !== 0)
+                        message.hostId = object.hostId >>> 0;
                 return message;
             };
 
@@ -6885,11 +6926,14 @@ export const ananta = $root.ananta = (() => {
                 if (options.defaults) {
                     object.dipId = 0;
                     object.locator = "";
+                    object.hostId = 0;
                 }
                 if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
                     object.dipId = message.dipId;
                 if (message.locator != null && $Object.hasOwnProperty.call(message, "locator"))
                     object.locator = message.locator;
+                if (message.hostId != null && $Object.hasOwnProperty.call(message, "hostId"))
+                    object.hostId = message.hostId;
                 return object;
             };
 
@@ -7985,6 +8029,8 @@ export const ananta = $root.ananta = (() => {
 
             LocalDip.prototype.groups = $util.emptyArray;
 
+            LocalDip.prototype.fastpathKey = $util.newBuffer([]);
+
             LocalDip.create = function(properties) {
                 return new LocalDip(properties);
             };
@@ -8007,6 +8053,8 @@ export const ananta = $root.ananta = (() => {
                 if (message.groups != null && message.groups.length)
                     for (let i = 0; i < message.groups.length; ++i)
                         writer.uint32(/* id 5, wireType 2 =*/42).string(message.groups[i]);
+                if (message.fastpathKey != null && $Object.hasOwnProperty.call(message, "fastpathKey") && message.fastpathKey.length)
+                    writer.uint32(/* id 6, wireType 2 =*/50).bytes(message.fastpathKey);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -8084,6 +8132,15 @@ export const ananta = $root.ananta = (() => {
                             message.groups.push(reader.stringVerify());
                             continue;
                         }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.fastpathKey = value;
+                            else
+                                delete message.fastpathKey;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -8127,6 +8184,9 @@ export const ananta = $root.ananta = (() => {
                         if (!$util.isString(message.groups[i]))
                             return "groups: string[] expected";
                 }
+                if (message.fastpathKey != null && $Object.hasOwnProperty.call(message, "fastpathKey"))
+                    if (!(message.fastpathKey && typeof message.fastpathKey.length === "number" || $util.isString(message.fastpathKey)))
+                        return "fastpathKey: buffer expected";
                 return null;
             };
 
@@ -8159,6 +8219,12 @@ export const ananta = $root.ananta = (() => {
                     for (let i = 0; i < object.groups.length; ++i)
                         message.groups[i] = $String(object.groups[i]);
                 }
+                if (object.fastpathKey != null)
+                    if (object.fastpathKey.length)
+                        if (typeof object.fastpathKey === "string")
+                            $util.base64.decode(object.fastpathKey, message.fastpathKey = $util.newBuffer($util.base64.length(object.fastpathKey)), 0);
+                        else if (object.fastpathKey.length >= 0)
+                            message.fastpathKey = object.fastpathKey;
                 return message;
             };
 
@@ -8177,6 +8243,13 @@ export const ananta = $root.ananta = (() => {
                     object.address = "";
                     object.locator = "";
                     object.tenant = "";
+                    if (options.bytes === $String)
+                        object.fastpathKey = "";
+                    else {
+                        object.fastpathKey = [];
+                        if (options.bytes !== $Array)
+                            object.fastpathKey = $util.newBuffer(object.fastpathKey);
+                    }
                 }
                 if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
                     object.dipId = message.dipId;
@@ -8191,6 +8264,8 @@ export const ananta = $root.ananta = (() => {
                     for (let j = 0; j < message.groups.length; ++j)
                         object.groups[j] = message.groups[j];
                 }
+                if (message.fastpathKey != null && $Object.hasOwnProperty.call(message, "fastpathKey"))
+                    object.fastpathKey = options.bytes === $String ? $util.base64.encode(message.fastpathKey, 0, message.fastpathKey.length) : options.bytes === $Array ? $Array.prototype.slice.call(message.fastpathKey) : message.fastpathKey;
                 return object;
             };
 

@@ -1,4 +1,5 @@
 /** Commands about the cluster itself: its birth, and the starts of its replicas. */
+import { given } from "../../../core/present.js";
 import type { BootstrapCommand, StartReplicaCommand } from "../commands.js";
 import type { CommandResult } from "../results.js";
 import { type ApplyContext, nothing, refuse, succeed } from "./outcome.js";
@@ -10,8 +11,11 @@ export function bootstrap(context: ApplyContext, command: BootstrapCommand): Com
   if (!/^[0-9a-f]{16}$/.test(command.hashKey)) {
     return refuse(context, "INVALID_ARGUMENT", `the flow-hash key is 16 hex digits, not "${command.hashKey}"`);
   }
-  state.site = { clusterId: command.clusterId, clusterEpoch: command.clusterEpoch, hashKey: command.hashKey };
-  state.projection.setHashKey(command.hashKey);
+  const { clusterId, clusterEpoch, hashKey, muxKey } = command;
+  if (muxKey !== undefined && !/^[0-9a-f]{32}$/.test(muxKey))
+    return refuse(context, "INVALID_ARGUMENT", "the key of the MUXes is 32 hex digits");
+  state.site = { clusterId, clusterEpoch, hashKey, ...given({ muxKey }) };
+  state.projection.setSite(state.site);
   return nothing(context);
 }
 

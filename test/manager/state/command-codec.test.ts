@@ -25,7 +25,7 @@ const batchOf = (...commands: readonly Command[]): CommandBatch => ({
 const requester = { hostId: 3 as HostId, incarnation: 4, dipId: 5 as DipId };
 
 const EVERY_KIND: { readonly [Kind in Command["kind"]]: Command & { readonly kind: Kind } } = {
-  bootstrap: { kind: "bootstrap", clusterId: "c", clusterEpoch: 1, hashKey: "0".repeat(16) },
+  bootstrap: { kind: "bootstrap", clusterId: "c", clusterEpoch: 1, hashKey: "0".repeat(16), muxKey: "f".repeat(32) },
   "start-replica": { kind: "start-replica", nodeId: 3 as NodeId, bootId: "b" },
   "begin-epoch": beginEpoch(2),
   "fence-host": { kind: "fence-host", name: "h", reason: "its power is off" },
