@@ -1,6 +1,6 @@
 // A Host Agent restarts under live flows: what goes on, what ends at once, and what waits for a Manager.
 import { describe, expect, it } from "vitest";
-import type { DipId, IpAddress, VipId } from "../../../core/brands.js";
+import type { DipId, VipId } from "../../../core/brands.js";
 import { decodeFrame, PacketFramer } from "../../../dataplane/fabric-frame.js";
 import { encapsulate, read, tcp } from "../../packet/packet-kit.js";
 import type { VirtualWorld } from "../../kit/virtual-world.js";
@@ -40,7 +40,7 @@ async function servingHost(title: string): Promise<{ setup: AgentWorld; lines: A
   const { world, cluster, agent } = setup;
   const lines = await outside(world);
   await hasReserve(setup);
-  const item = { kind: "endpoint", vipId: 1 as VipId, vip: VIP as IpAddress, protocol: 6, port: 80 } as const;
+  const item = { kind: "endpoint", vipId: 1 as VipId, vip: VIP, protocol: 6, port: 80 } as const;
   const host = cluster.hosts.get("host-1")!;
   cluster.commit(host, { op: "upsert", item: { ...item, dipId: 1 as DipId, dipPort: 8_080 } });
   await world.runUntil(() => agent.dataplane.telemetry.gauges().entries["endpoints"] === 1, 5_000, "the rule in force");
