@@ -28,10 +28,15 @@ export const WITHDRAW_VIP = operator<ananta.v1.WithdrawVipRequest.$Properties, D
 export const RESTORE_VIP = operator<ananta.v1.RestoreVipRequest.$Properties, Decoded<"RestoreVipResponse">>(
   "restoreVip",
 );
-export const LIST_SNAT = methodOf<ananta.v1.ListSnatRequest.$Properties, Decoded<"ListSnatResponse">>(
-  ananta.v1.SnatService,
-  "list",
-  ananta.v1,
+function snat<Request, Response>(name: string): Method<Request, Response> {
+  return methodOf<Request, Response>(ananta.v1.SnatService, name, ananta.v1);
+}
+
+export const LIST_SNAT = snat<ananta.v1.ListSnatRequest.$Properties, Decoded<"ListSnatResponse">>("list");
+export const SNAT_WHO = snat<ananta.v1.SnatWhoRequest.$Properties, Decoded<"SnatWhoResponse">>("who");
+export const SNAT_USAGE = snat<ananta.v1.SnatSharesRequest.$Properties, Decoded<"SnatSharesResponse">>("usage");
+export const SNAT_FORECAST = snat<ananta.v1.SnatForecastRequest.$Properties, Decoded<"SnatForecastResponse">>(
+  "forecast",
 );
 
 function cluster<Request, Response>(name: string): Method<Request, Response> {

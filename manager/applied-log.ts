@@ -12,12 +12,14 @@ import type { AppliedBatch } from "./state/results.js";
 import type { StateMachine } from "./state/state-machine.js";
 
 export interface AppliedLogListener {
-  /** One entry has been applied. */
-  applied(term: Term, batch: AppliedBatch): void;
+  /** One entry has been applied. `wallMs`: its proposer's wall clock. */
+  applied(term: Term, batch: AppliedBatch, wallMs: number): void;
   /** Everything newly committed has been applied. */
   caughtUp(): void;
   /** The state was replaced by a snapshot's. */
   restored(): void;
+  /** A snapshot of the state is being made. */
+  saved(): void;
 }
 
 interface Waiter {
@@ -57,16 +59,18 @@ export class AppliedLog implements ReplicatedStateMachine {
 
   apply(entries: readonly CommittedEntry[]): void {
     for (const entry of entries) {
-      const batch = this.#state.apply(decodeBatch(entry.payload), entry.index);
+      const decoded = decodeBatch(entry.payload);
+      const batch = this.#state.apply(decoded, entry.index);
       this.#timeSetAtMs = this.#clock.nowMs();
       this.#effects.append(batch);
-      this.#listener.applied(entry.term, batch);
+      this.#listener.applied(entry.term, batch, decoded.wallMs);
     }
     this.#wake();
     this.#listener.caughtUp();
   }
 
   snapshot(): Iterable<Uint8Array> {
+    this.#listener.saved();
     return this.#state.snapshot();
   }
 

@@ -1,5 +1,6 @@
 /** Every setting of a Manager replica, with unit and default. */
 import type { NodeId } from "../core/brands.js";
+import { HISTORY_SETTINGS, type HistorySettings } from "./history/ownership-history.js";
 import { MUX_TIMINGS, type MuxTimings } from "./stages/mux-pool-management.js";
 
 export interface ManagerConfig {
@@ -23,6 +24,7 @@ export interface ManagerConfig {
   readonly opsAddress: string | null;
   readonly raft: RaftTimings;
   readonly mux: MuxTimings;
+  readonly history: HistorySettings;
 }
 
 export interface ReplicaAddresses {
@@ -65,7 +67,7 @@ export const RAFT_TIMINGS: RaftTimings = {
 
 export type ManagerOptions = Omit<
   ManagerConfig,
-  "raft" | "mux" | "opsAddress" | "bootstrap" | "join" | "clusterEpoch"
+  "raft" | "mux" | "history" | "opsAddress" | "bootstrap" | "join" | "clusterEpoch"
 > & {
   readonly opsAddress?: string | null;
   readonly bootstrap?: boolean;
@@ -73,6 +75,7 @@ export type ManagerOptions = Omit<
   readonly clusterEpoch?: number;
   readonly raft?: Partial<RaftTimings>;
   readonly mux?: Partial<MuxTimings>;
+  readonly history?: Partial<HistorySettings>;
 };
 
 /** Fills in the defaults. */
@@ -85,5 +88,6 @@ export function managerConfig(options: ManagerOptions): ManagerConfig {
     clusterEpoch: options.clusterEpoch ?? 1,
     raft: { ...RAFT_TIMINGS, ...options.raft },
     mux: { ...MUX_TIMINGS, ...options.mux },
+    history: { ...HISTORY_SETTINGS, ...options.history },
   };
 }

@@ -17,10 +17,13 @@ import { OperatorService } from "./api/operator-service.js";
 import { ReplicaLink } from "./api/replica-link.js";
 import { ReplicaService } from "./api/replica-service.js";
 import { handlers } from "./api/services.js";
+import { SnatReports } from "./api/snat-reports.js";
 import { SnatService } from "./api/snat-service.js";
 import { Watches } from "./api/watch.js";
 import { AppliedLog } from "./applied-log.js";
 import type { ManagerConfig } from "./config.js";
+import { OwnershipHistory } from "./history/ownership-history.js";
+import { stockSample } from "./history/stock-trend.js";
 import { Acknowledgements } from "./projection/acknowledgements.js";
 import { AgentStreams } from "./projection/agent-streams.js";
 import { EffectLog } from "./projection/effect-log.js";
@@ -43,6 +46,8 @@ const PUBLIC_SERVICES = [
 const STOP_GRACE_MS = 500;
 const ANNOUNCE_DEADLINE_MS = 5_000;
 const ANNOUNCE_PAUSE_MS = 500;
+/** How often the stock of SNAT ports is written down for the forecast. */
+const STOCK_SAMPLE_MS = 60_000;
 const INT32_MAX = 2 ** 31 - 1;
 
 export interface Manager {
@@ -89,22 +94,29 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   let server: Server | null = null;
   let stopped = false;
   let announcePause: Timer | null = null;
+  let history: OwnershipHistory | null = null;
+  let stockTimer: Timer | null = null;
 
   const appliedLog = new AppliedLog({
     clock: env.clock,
     state,
     effects,
     listener: {
-      applied: (term, batch) => {
+      applied: (term, batch, wallMs) => {
         pipeline.applied(term, batch);
         watches.applied(batch);
+        history?.applied(batch, wallMs, (id) => state.dip(id));
       },
       caughtUp: () => {
         pipeline.caughtUp();
         muxStreams.advanced();
         agentStreams.advanced();
       },
-      restored: () => watches.restored(),
+      restored: () => {
+        watches.restored();
+        history?.restored(state.appliedIndex);
+      },
+      saved: () => history?.saved(),
     },
   });
 
@@ -118,6 +130,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     state,
     effects,
     muxSafeIndex,
+    history: () => history,
     raft: () => {
       if (raft === null) throw new AnantaError("UNAVAILABLE", "this replica is starting");
       return raft;
@@ -227,6 +240,26 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     }
   }
 
+  /** Null: it cannot be opened, and the replica works without it; what is asked of it is answered with the reason. */
+  async function openHistory(): Promise<OwnershipHistory | null> {
+    try {
+      const folder = `${config.dataFolder}/history`;
+      return await OwnershipHistory.open({ disk: env.disk, clock: env.clock, log, folder, settings: config.history });
+    } catch (caught) {
+      log.error("ownership history cannot be opened: this replica works without it", {
+        reason: AnantaError.from(caught).message,
+      });
+      return null;
+    }
+  }
+
+  function sampleStock(): void {
+    stockTimer = env.clock.setTimer(STOCK_SAMPLE_MS, () => {
+      sampleStock();
+      history?.recordStock(env.clock.wallMs(), stockSample(state.snatUsage()));
+    });
+  }
+
   /** A leader that stops hands over first: its clients miss some ms, not an election. */
   async function drain(): Promise<void> {
     if (raft?.status().role !== "leader") return;
@@ -243,6 +276,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     raftStatus: () => replica.raft().status(),
 
     async start() {
+      history = await openHistory();
       raft = createRaftNode({
         env,
         config: {
@@ -270,6 +304,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           operator: new OperatorService(replica),
           watches,
           snat: new SnatService(replica),
+          snatReports: new SnatReports(replica),
           muxStreams,
           agentStreams,
           replicas,
@@ -294,12 +329,14 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       server.setServing(false);
       await raft.start();
       log.info("manager started", { node: config.nodeId, api: addresses.apiAddress, applied: state.appliedIndex });
+      sampleStock();
       void announceStart();
     },
 
     async stop() {
       stopped = true;
       announcePause?.cancel();
+      stockTimer?.cancel();
       server?.setServing(false);
       await drain();
       if (pipeline.inOffice) leaveOffice();
@@ -308,6 +345,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       pipeline.stop();
       await raft?.stop();
       await server?.stop(STOP_GRACE_MS);
+      await history?.stop();
       log.info("manager stopped", { node: config.nodeId });
     },
   };

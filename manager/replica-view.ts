@@ -2,6 +2,7 @@
 import type { LogIndex } from "../core/brands.js";
 import type { Env } from "../runtime/env.js";
 import type { ManagerConfig, ReplicaAddresses } from "./config.js";
+import type { OwnershipHistory } from "./history/ownership-history.js";
 import type { EffectLog } from "./projection/effect-log.js";
 import type { MuxSafeIndex } from "./projection/mux-safe-index.js";
 import type { RaftMember, RaftNode } from "./raft/index.js";
@@ -23,6 +24,8 @@ export interface ReplicaView {
   readonly state: StateMachine;
   readonly effects: EffectLog;
   readonly muxSafeIndex: MuxSafeIndex;
+  /** Who owned which SNAT ports; null: it could not be opened. */
+  history(): OwnershipHistory | null;
   raft(): RaftNode;
   /** The members as this replica's log has them, with where they are reached. */
   members(): readonly ReplicaMember[];

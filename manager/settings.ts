@@ -8,6 +8,7 @@ import { managerConfig, type ManagerConfig } from "./config.js";
 const id = z.number().int().min(1).max(65_535);
 /** Founders, and a replica that joins knows itself besides: more than are ever needed. */
 const REPLICAS_MAX = 18;
+const DAY_MS = 86_400_000;
 
 export const managerSettings = z.object({
   nodeId: id,
@@ -22,6 +23,8 @@ export const managerSettings = z.object({
     .min(1)
     .max(REPLICAS_MAX),
   opsAddress: hostPort.nullable().default(null),
+  historyDays: z.number().int().min(1).max(3_650).default(30),
+  historyRecordsMax: z.number().int().min(1_000).max(1_000_000_000).default(2_000_000),
   insecure: z.boolean().default(false),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
@@ -40,5 +43,6 @@ export function configOf(settings: ManagerSettings): ManagerConfig {
     raft: { leaseReads },
     replicas: replicas.map((replica) => ({ ...replica, nodeId: nodeId(replica.nodeId) })),
     opsAddress,
+    history: { retentionMs: settings.historyDays * DAY_MS, recordsMax: settings.historyRecordsMax },
   });
 }

@@ -16,7 +16,6 @@ import type { DipId, LogIndex } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
 import type { HostChange } from "../../dataplane/host-items.js";
 import { PacketBatch } from "../../dataplane/packet-batch.js";
-import type { PortProtocol } from "../../dataplane/mux-items.js";
 import type { Agenda } from "./agenda.js";
 import type { PortPolicy } from "./policies.js";
 import type { Answer, RegisteredHost, VirtualManager } from "./virtual-manager.js";
@@ -149,7 +148,7 @@ export class VirtualHost {
       return;
     }
     this.#put(changes, answer.index);
-    this.#policy.granted(dipId, protocol as PortProtocol, kind);
+    this.#policy.granted(dipId, protocol, kind);
     this.#tick(); // first packets that wait leave now
     this.#look();
   }

@@ -1,4 +1,4 @@
-/** `ananta snat list`: who owns which source-NAT ports. */
+/** `ananta snat`; and `snat list`: who owns which source-NAT ports. */
 import { Command } from "commander";
 import { API_VERSION } from "../../manager/api/object-schema.js";
 import { parseIpAddress } from "../../core/address.js";
@@ -8,6 +8,7 @@ import { EXIT, UsageError } from "../exit-codes.js";
 import { GET, LIST_SNAT } from "../methods.js";
 import { protocolText } from "../object-columns.js";
 import { formatOption, isStructured, listDocument, serialize, type Document, type Format } from "../output.js";
+import { snatReportCommands } from "./snat-reports.js";
 import { createTable, type Cell } from "../table.js";
 import { tellStale } from "../reading.js";
 
@@ -32,6 +33,7 @@ export function snatCommand(context: Context): Command {
     .option("-t, --tenant <tenant>", "tenant of the DIP or of the VIP's name")
     .option("--stale", "answer from what one replica has, however old: works without a majority")
     .action(context.action((_options: unknown, command: Command) => list(context, command)));
+  for (const report of snatReportCommands(context)) snat.addCommand(report);
   return snat;
 }
 

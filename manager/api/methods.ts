@@ -73,6 +73,15 @@ export const SNAT_RELEASE = snat<ananta.v1.ReleaseRequest.$Properties, ananta.v1
 );
 export const SNAT_LIST = snat<ananta.v1.ListSnatRequest.$Properties, ananta.v1.ListSnatResponse.$Properties>("list");
 
+export const SNAT_WHO = snat<ananta.v1.SnatWhoRequest.$Properties, ananta.v1.SnatWhoResponse.$Properties>("who");
+export const SNAT_USAGE = snat<ananta.v1.SnatSharesRequest.$Properties, ananta.v1.SnatSharesResponse.$Properties>(
+  "usage",
+);
+export const SNAT_FORECAST = snat<
+  ananta.v1.SnatForecastRequest.$Properties,
+  ananta.v1.SnatForecastResponse.$Properties
+>("forecast");
+
 export const MUX_FOLLOW: Method<ananta.v1.MuxToManager.$Properties, ananta.v1.ManagerToMux.$Properties> = methodOf(
   v1.MuxService,
   "follow",

@@ -8,6 +8,7 @@ import type { ClusterService } from "./cluster-service.js";
 import * as methods from "./methods.js";
 import type { OperatorService } from "./operator-service.js";
 import type { ReplicaService } from "./replica-service.js";
+import type { SnatReports } from "./snat-reports.js";
 import type { SnatService } from "./snat-service.js";
 import type { Watches } from "./watch.js";
 
@@ -15,6 +16,7 @@ export interface Services {
   readonly operator: OperatorService;
   readonly watches: Watches;
   readonly snat: SnatService;
+  readonly snatReports: SnatReports;
   readonly muxStreams: MuxStreams;
   readonly agentStreams: AgentStreams;
   readonly replicas: ReplicaService;
@@ -26,7 +28,18 @@ export interface Services {
 }
 
 export function handlers(services: Services): readonly Handler[] {
-  const { operator, watches, snat, muxStreams, agentStreams, replicas, explainFlow, cluster, clusterStatus } = services;
+  const {
+    operator,
+    watches,
+    snat,
+    snatReports,
+    muxStreams,
+    agentStreams,
+    replicas,
+    explainFlow,
+    cluster,
+    clusterStatus,
+  } = services;
   return [
     unary(methods.OPERATOR_APPLY, (request, call) => operator.apply(request, call)),
     unary(methods.OPERATOR_GET, (request, call) => operator.get(request, call)),
@@ -48,6 +61,9 @@ export function handlers(services: Services): readonly Handler[] {
     unary(methods.SNAT_ALLOCATE, (request, call) => snat.allocate(request, call)),
     unary(methods.SNAT_RELEASE, (request, call) => snat.release(request, call)),
     unary(methods.SNAT_LIST, (request, call) => snat.list(request, call)),
+    unary(methods.SNAT_WHO, (request, call) => snatReports.who(request, call)),
+    unary(methods.SNAT_USAGE, (request, call) => snatReports.usage(request, call)),
+    unary(methods.SNAT_FORECAST, (request, call) => snatReports.forecast(request, call)),
     bidi(methods.MUX_FOLLOW, (stream) => muxStreams.open(stream)),
     bidi(methods.AGENT_FOLLOW, (stream) => agentStreams.open(stream)),
     bidi(methods.REPLICA_FORWARD, (stream) => replicas.open(stream)),

@@ -17,7 +17,7 @@ import { QUARANTINE_MS } from "./quarantine.js";
 import type { AppliedBatch } from "./results.js";
 import { readSnapshot } from "./snapshot-reader.js";
 import { writeSnapshot } from "./snapshot-writer.js";
-import { listBlocks, listUsage, usageOf } from "./snat-listing.js";
+import { listBlocks, listShares, listUsage, usageOf } from "./snat-listing.js";
 import { digestOfBytes } from "./state-digest.js";
 import type { StateMachine } from "./state-machine.js";
 import { type State, createState } from "./state.js";
@@ -81,6 +81,7 @@ export function createStateMachine(): InspectableStateMachine {
     unsettledEpoch: () => state.epoch.unsettled(state.site?.clusterEpoch ?? 0),
     fence: (host) => state.fences.get(host) ?? null,
     snatBlocks: (filter) => listBlocks(state, filter),
+    snatShares: () => listShares(state),
     snatUsage: () => listUsage(state),
     snatUsageOf: (vip) => usageOf(state, vip),
     pendingActivation: () => pendingActivation(state),
@@ -104,7 +105,7 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   const context: ApplyContext = { state, index, nowMs };
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
   state.appliedIndex = index;
-  return { index, results, ...state.projection.takeChanges() };
+  return { index, results, ...state.projection.takeChanges(), ended: state.snat.takeEnded() };
 }
 
 /** "vip/3", "rule/3/6/80", "nat/3/6/50001" and "pool/2"; see `muxItemKey`. */

@@ -5,6 +5,7 @@ import type { HostChange } from "../../dataplane/host-items.js";
 import type { MuxChange } from "../../dataplane/mux-items.js";
 import type { RangeBlock } from "./commands.js";
 import type { ObjectRef } from "./objects.js";
+import type { EndedOwnership } from "./snat-allocator.js";
 
 export type CommandResult =
   | {
@@ -54,4 +55,6 @@ export interface AppliedBatch {
   readonly results: readonly CommandResult[];
   readonly muxChanges: readonly MuxChange[];
   readonly hostChanges: ReadonlyMap<HostId, readonly HostChange[]>;
+  /** Ownership of SNAT ranges that ended, in order. */
+  readonly ended: readonly EndedOwnership[];
 }

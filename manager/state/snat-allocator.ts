@@ -27,6 +27,15 @@ export interface ReleaseMoment {
   readonly index: LogIndex;
 }
 
+/** Neighbouring ranges of one grant whose ownership has ended. */
+export interface EndedOwnership extends RangeBlock {
+  readonly dip: DipId;
+  /** Entry that granted them. */
+  readonly grantedIndex: LogIndex;
+}
+
+const NOTHING_ENDED: readonly EndedOwnership[] = [];
+
 export class SnatAllocator {
   /** Ranges owned in all spaces: what MUX tables must hold. */
   ownedTotal = 0;
@@ -34,6 +43,8 @@ export class SnatAllocator {
   private readonly pairs = new Map<IpAddress, SpacePair>();
   private readonly spacesOfDip = new Map<DipId, Set<PortSpace>>();
   private readonly excludedRanges: ExcludedRanges;
+  /** Since the last `takeEnded`: for the history, no part of the state. */
+  private ended: EndedOwnership[] = [];
 
   constructor(excludedRanges: ExcludedRanges) {
     this.excludedRanges = excludedRanges;
@@ -145,7 +156,19 @@ export class SnatAllocator {
     space.cursor = cursor;
   }
 
+  /** What has ended since the last call, in order. */
+  takeEnded(): readonly EndedOwnership[] {
+    if (this.ended.length === 0) return NOTHING_ENDED;
+    const ended = this.ended;
+    this.ended = [];
+    return ended;
+  }
+
   private disown(space: PortSpace, first: number, count: number, dip: DipId): void {
+    for (const run of space.grantRuns(first, count)) {
+      const { vip, protocol } = space;
+      this.ended.push({ vip, protocol, range: run.first, count: run.count, dip, grantedIndex: run.grantedIndex });
+    }
     space.quarantine(first, count, dip);
     this.ownedTotal -= count;
     if (space.ownedBy(dip) > 0) return;

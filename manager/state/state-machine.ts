@@ -69,6 +69,8 @@ export interface StateMachine {
   replicas(): readonly { readonly nodeId: NodeId; readonly incarnation: number; readonly bootId: string }[];
   /** Owned and quarantined ranges, merged into blocks, ordered by (vip, protocol, range). */
   snatBlocks(filter: SnatFilter): readonly SnatBlock[];
+  /** What each DIP owns at each VIP, is to have at least, and may own; those that may and own nothing, too. */
+  snatShares(): readonly SnatShare[];
   /** Per VIP and protocol: how the 8,064 ranges stand. */
   snatUsage(): readonly SnatUsage[];
   /** Of one address. */
@@ -138,6 +140,18 @@ export interface SnatBlock {
   readonly grantedIndex: LogIndex;
   /** Cluster time at which a quarantine may end; null while owned. */
   readonly freeAtMs: number | null;
+}
+
+/** Of one DIP at one VIP and protocol, in ranges. */
+export interface SnatShare {
+  readonly vip: IpAddress;
+  readonly protocol: 6 | 17;
+  readonly dip: Dip;
+  readonly host: string | null;
+  readonly owned: number;
+  readonly guaranteed: number;
+  /** 0: the VIP's outbound does not name it any more. */
+  readonly limit: number;
 }
 
 export interface SnatUsage {

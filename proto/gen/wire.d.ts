@@ -15049,6 +15049,15 @@ export namespace ananta {
 
             /** Who owns what, merged into blocks. */
             list: ananta.v1.SnatService.List;
+
+            /** Who owned a port of a VIP, now or at a time. From the state, and from the history that the answering replica keeps. */
+            who: ananta.v1.SnatService.Who;
+
+            /** What each DIP owns, is to have at least, and may own at most. */
+            usage: ananta.v1.SnatService.Usage;
+
+            /** When the ports of each VIP run out, if things go on as they did. */
+            forecast: ananta.v1.SnatService.Forecast;
         }
 
         namespace SnatService {
@@ -15125,6 +15134,63 @@ export namespace ananta {
               readonly path: "/ananta.v1.SnatService/List";
               readonly requestType: "ListSnatRequest";
               readonly responseType: "ListSnatResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.SnatService#who}.
+             * @param error Error, if any
+             * @param [response] SnatWhoResponse
+             */
+            type WhoCallback = (error: (Error|null), response?: ananta.v1.SnatWhoResponse) => void;
+
+            /** Who owned a port of a VIP, now or at a time. From the state, and from the history that the answering replica keeps. */
+            type Who = {
+              (request: ananta.v1.ISnatWhoRequest, callback: ananta.v1.SnatService.WhoCallback): void;
+              (request: ananta.v1.ISnatWhoRequest): Promise<ananta.v1.SnatWhoResponse>;
+              readonly name: "Who";
+              readonly path: "/ananta.v1.SnatService/Who";
+              readonly requestType: "SnatWhoRequest";
+              readonly responseType: "SnatWhoResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.SnatService#usage}.
+             * @param error Error, if any
+             * @param [response] SnatSharesResponse
+             */
+            type UsageCallback = (error: (Error|null), response?: ananta.v1.SnatSharesResponse) => void;
+
+            /** What each DIP owns, is to have at least, and may own at most. */
+            type Usage = {
+              (request: ananta.v1.ISnatSharesRequest, callback: ananta.v1.SnatService.UsageCallback): void;
+              (request: ananta.v1.ISnatSharesRequest): Promise<ananta.v1.SnatSharesResponse>;
+              readonly name: "Usage";
+              readonly path: "/ananta.v1.SnatService/Usage";
+              readonly requestType: "SnatSharesRequest";
+              readonly responseType: "SnatSharesResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.SnatService#forecast}.
+             * @param error Error, if any
+             * @param [response] SnatForecastResponse
+             */
+            type ForecastCallback = (error: (Error|null), response?: ananta.v1.SnatForecastResponse) => void;
+
+            /** When the ports of each VIP run out, if things go on as they did. */
+            type Forecast = {
+              (request: ananta.v1.ISnatForecastRequest, callback: ananta.v1.SnatService.ForecastCallback): void;
+              (request: ananta.v1.ISnatForecastRequest): Promise<ananta.v1.SnatForecastResponse>;
+              readonly name: "Forecast";
+              readonly path: "/ananta.v1.SnatService/Forecast";
+              readonly requestType: "SnatForecastRequest";
+              readonly responseType: "SnatForecastResponse";
               readonly requestStream: undefined;
               readonly responseStream: undefined;
             };
@@ -16145,6 +16211,1200 @@ export namespace ananta {
 
             /** Shape of a SnatOwnership. */
             type $Shape = ananta.v1.SnatOwnership.$Properties;
+        }
+
+        /**
+         * Properties of a SnatWhoRequest.
+         * @deprecated Use ananta.v1.SnatWhoRequest.$Properties instead.
+         */
+        interface ISnatWhoRequest extends ananta.v1.SnatWhoRequest.$Properties {
+        }
+
+        /** Represents a SnatWhoRequest. */
+        class SnatWhoRequest {
+
+            /**
+             * Constructs a new SnatWhoRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatWhoRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Address of the VIP. */
+            vip: string;
+
+            /** 1024 to 65535. */
+            port: number;
+
+            /** Unspecified: both. */
+            protocol: ananta.v1.Protocol;
+
+            /** Wall clock, ms since 1970; 0: now. */
+            atMs: number;
+
+            /** SnatWhoRequest stale. */
+            stale: boolean;
+
+            /**
+             * Creates a new SnatWhoRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatWhoRequest instance
+             */
+            static create(properties: ananta.v1.SnatWhoRequest.$Shape): ananta.v1.SnatWhoRequest & ananta.v1.SnatWhoRequest.$Shape;
+            static create(properties?: ananta.v1.SnatWhoRequest.$Properties): ananta.v1.SnatWhoRequest;
+
+            /**
+             * Encodes the specified SnatWhoRequest message. Does not implicitly {@link ananta.v1.SnatWhoRequest.verify|verify} messages.
+             * @param message SnatWhoRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatWhoRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatWhoRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatWhoRequest & ananta.v1.SnatWhoRequest.$Shape} SnatWhoRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatWhoRequest & ananta.v1.SnatWhoRequest.$Shape;
+
+            /**
+             * Verifies a SnatWhoRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatWhoRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatWhoRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatWhoRequest;
+
+            /**
+             * Creates a plain object from a SnatWhoRequest message. Also converts values to other types if specified.
+             * @param message SnatWhoRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatWhoRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatWhoRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatWhoRequest {
+
+            /** Properties of a SnatWhoRequest. */
+            interface $Properties {
+
+                /** Address of the VIP. */
+                vip?: (string|null);
+
+                /** 1024 to 65535. */
+                port?: (number|null);
+
+                /** Unspecified: both. */
+                protocol?: (ananta.v1.Protocol|null);
+
+                /** Wall clock, ms since 1970; 0: now. */
+                atMs?: (number|null);
+
+                /** SnatWhoRequest stale */
+                stale?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatWhoRequest. */
+            type $Shape = ananta.v1.SnatWhoRequest.$Properties;
+        }
+
+        /**
+         * Properties of a SnatWhoResponse.
+         * @deprecated Use ananta.v1.SnatWhoResponse.$Properties instead.
+         */
+        interface ISnatWhoResponse extends ananta.v1.SnatWhoResponse.$Properties {
+        }
+
+        /** Represents a SnatWhoResponse. */
+        class SnatWhoResponse {
+
+            /**
+             * Constructs a new SnatWhoResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatWhoResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Newest first. Now: who owns it, or last did while it rests. At a time: who owned it then. */
+            intervals: ananta.v1.SnatInterval.$Properties[];
+
+            /** What this replica never saw and may hide an answer; only those that concern the time asked for. */
+            gaps: ananta.v1.HistoryGap.$Properties[];
+
+            /** This replica remembers intervals that ended since then; 0: none ended since it began. */
+            sinceMs: number;
+
+            /** SnatWhoResponse index. */
+            index: number;
+
+            /** SnatWhoResponse ageMs. */
+            ageMs: number;
+
+            /**
+             * Creates a new SnatWhoResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatWhoResponse instance
+             */
+            static create(properties: ananta.v1.SnatWhoResponse.$Shape): ananta.v1.SnatWhoResponse & ananta.v1.SnatWhoResponse.$Shape;
+            static create(properties?: ananta.v1.SnatWhoResponse.$Properties): ananta.v1.SnatWhoResponse;
+
+            /**
+             * Encodes the specified SnatWhoResponse message. Does not implicitly {@link ananta.v1.SnatWhoResponse.verify|verify} messages.
+             * @param message SnatWhoResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatWhoResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatWhoResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatWhoResponse & ananta.v1.SnatWhoResponse.$Shape} SnatWhoResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatWhoResponse & ananta.v1.SnatWhoResponse.$Shape;
+
+            /**
+             * Verifies a SnatWhoResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatWhoResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatWhoResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatWhoResponse;
+
+            /**
+             * Creates a plain object from a SnatWhoResponse message. Also converts values to other types if specified.
+             * @param message SnatWhoResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatWhoResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatWhoResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatWhoResponse {
+
+            /** Properties of a SnatWhoResponse. */
+            interface $Properties {
+
+                /** Newest first. Now: who owns it, or last did while it rests. At a time: who owned it then. */
+                intervals?: (ananta.v1.SnatInterval.$Properties[]|null);
+
+                /** What this replica never saw and may hide an answer; only those that concern the time asked for. */
+                gaps?: (ananta.v1.HistoryGap.$Properties[]|null);
+
+                /** This replica remembers intervals that ended since then; 0: none ended since it began. */
+                sinceMs?: (number|null);
+
+                /** SnatWhoResponse index */
+                index?: (number|null);
+
+                /** SnatWhoResponse ageMs */
+                ageMs?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatWhoResponse. */
+            type $Shape = ananta.v1.SnatWhoResponse.$Properties;
+        }
+
+        /**
+         * Properties of a SnatInterval.
+         * @deprecated Use ananta.v1.SnatInterval.$Properties instead.
+         */
+        interface ISnatInterval extends ananta.v1.SnatInterval.$Properties {
+        }
+
+        /** An unbroken ownership of ports. Times are wall clocks of the leaders that proposed the entries. */
+        class SnatInterval {
+
+            /**
+             * Constructs a new SnatInterval.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatInterval.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** SnatInterval block. */
+            block?: (ananta.v1.RangeBlock.$Properties|null);
+
+            /** SnatInterval tenant. */
+            tenant: string;
+
+            /** SnatInterval dip. */
+            dip: string;
+
+            /** ms since 1970, up to a second early; 0: before what this replica knows. */
+            fromMs: number;
+
+            /** 0: still owned. */
+            untilMs: number;
+
+            /** SnatInterval fromIndex. */
+            fromIndex: number;
+
+            /** 0: still owned. */
+            untilIndex: number;
+
+            /** Now: "owned", or "quarantined" (nobody owns it, and this is who did). Past: "ended". */
+            state: string;
+
+            /**
+             * Creates a new SnatInterval instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatInterval instance
+             */
+            static create(properties: ananta.v1.SnatInterval.$Shape): ananta.v1.SnatInterval & ananta.v1.SnatInterval.$Shape;
+            static create(properties?: ananta.v1.SnatInterval.$Properties): ananta.v1.SnatInterval;
+
+            /**
+             * Encodes the specified SnatInterval message. Does not implicitly {@link ananta.v1.SnatInterval.verify|verify} messages.
+             * @param message SnatInterval message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatInterval.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatInterval message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatInterval & ananta.v1.SnatInterval.$Shape} SnatInterval
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatInterval & ananta.v1.SnatInterval.$Shape;
+
+            /**
+             * Verifies a SnatInterval message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatInterval message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatInterval
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatInterval;
+
+            /**
+             * Creates a plain object from a SnatInterval message. Also converts values to other types if specified.
+             * @param message SnatInterval
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatInterval, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatInterval to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatInterval {
+
+            /** Properties of a SnatInterval. */
+            interface $Properties {
+
+                /** SnatInterval block */
+                block?: (ananta.v1.RangeBlock.$Properties|null);
+
+                /** SnatInterval tenant */
+                tenant?: (string|null);
+
+                /** SnatInterval dip */
+                dip?: (string|null);
+
+                /** ms since 1970, up to a second early; 0: before what this replica knows. */
+                fromMs?: (number|null);
+
+                /** 0: still owned. */
+                untilMs?: (number|null);
+
+                /** SnatInterval fromIndex */
+                fromIndex?: (number|null);
+
+                /** 0: still owned. */
+                untilIndex?: (number|null);
+
+                /** Now: "owned", or "quarantined" (nobody owns it, and this is who did). Past: "ended". */
+                state?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatInterval. */
+            type $Shape = ananta.v1.SnatInterval.$Properties;
+        }
+
+        /**
+         * Properties of a HistoryGap.
+         * @deprecated Use ananta.v1.HistoryGap.$Properties instead.
+         */
+        interface IHistoryGap extends ananta.v1.HistoryGap.$Properties {
+        }
+
+        /** Represents a HistoryGap. */
+        class HistoryGap {
+
+            /**
+             * Constructs a new HistoryGap.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.HistoryGap.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** 0: not known. */
+            fromMs: number;
+
+            /** HistoryGap untilMs. */
+            untilMs: number;
+
+            /** HistoryGap fromIndex. */
+            fromIndex: number;
+
+            /** HistoryGap untilIndex. */
+            untilIndex: number;
+
+            /**
+             * Creates a new HistoryGap instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns HistoryGap instance
+             */
+            static create(properties: ananta.v1.HistoryGap.$Shape): ananta.v1.HistoryGap & ananta.v1.HistoryGap.$Shape;
+            static create(properties?: ananta.v1.HistoryGap.$Properties): ananta.v1.HistoryGap;
+
+            /**
+             * Encodes the specified HistoryGap message. Does not implicitly {@link ananta.v1.HistoryGap.verify|verify} messages.
+             * @param message HistoryGap message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.HistoryGap.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HistoryGap message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.HistoryGap & ananta.v1.HistoryGap.$Shape} HistoryGap
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HistoryGap & ananta.v1.HistoryGap.$Shape;
+
+            /**
+             * Verifies a HistoryGap message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a HistoryGap message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns HistoryGap
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.HistoryGap;
+
+            /**
+             * Creates a plain object from a HistoryGap message. Also converts values to other types if specified.
+             * @param message HistoryGap
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.HistoryGap, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this HistoryGap to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace HistoryGap {
+
+            /** Properties of a HistoryGap. */
+            interface $Properties {
+
+                /** 0: not known. */
+                fromMs?: (number|null);
+
+                /** HistoryGap untilMs */
+                untilMs?: (number|null);
+
+                /** HistoryGap fromIndex */
+                fromIndex?: (number|null);
+
+                /** HistoryGap untilIndex */
+                untilIndex?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HistoryGap. */
+            type $Shape = ananta.v1.HistoryGap.$Properties;
+        }
+
+        /**
+         * Properties of a SnatSharesRequest.
+         * @deprecated Use ananta.v1.SnatSharesRequest.$Properties instead.
+         */
+        interface ISnatSharesRequest extends ananta.v1.SnatSharesRequest.$Properties {
+        }
+
+        /** Represents a SnatSharesRequest. */
+        class SnatSharesRequest {
+
+            /**
+             * Constructs a new SnatSharesRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatSharesRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Filters; empty: all. */
+            vip: string;
+
+            /** SnatSharesRequest tenant. */
+            tenant: string;
+
+            /** SnatSharesRequest dip. */
+            dip: string;
+
+            /** SnatSharesRequest stale. */
+            stale: boolean;
+
+            /**
+             * Creates a new SnatSharesRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatSharesRequest instance
+             */
+            static create(properties: ananta.v1.SnatSharesRequest.$Shape): ananta.v1.SnatSharesRequest & ananta.v1.SnatSharesRequest.$Shape;
+            static create(properties?: ananta.v1.SnatSharesRequest.$Properties): ananta.v1.SnatSharesRequest;
+
+            /**
+             * Encodes the specified SnatSharesRequest message. Does not implicitly {@link ananta.v1.SnatSharesRequest.verify|verify} messages.
+             * @param message SnatSharesRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatSharesRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatSharesRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatSharesRequest & ananta.v1.SnatSharesRequest.$Shape} SnatSharesRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatSharesRequest & ananta.v1.SnatSharesRequest.$Shape;
+
+            /**
+             * Verifies a SnatSharesRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatSharesRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatSharesRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatSharesRequest;
+
+            /**
+             * Creates a plain object from a SnatSharesRequest message. Also converts values to other types if specified.
+             * @param message SnatSharesRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatSharesRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatSharesRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatSharesRequest {
+
+            /** Properties of a SnatSharesRequest. */
+            interface $Properties {
+
+                /** Filters; empty: all. */
+                vip?: (string|null);
+
+                /** SnatSharesRequest tenant */
+                tenant?: (string|null);
+
+                /** SnatSharesRequest dip */
+                dip?: (string|null);
+
+                /** SnatSharesRequest stale */
+                stale?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatSharesRequest. */
+            type $Shape = ananta.v1.SnatSharesRequest.$Properties;
+        }
+
+        /**
+         * Properties of a SnatSharesResponse.
+         * @deprecated Use ananta.v1.SnatSharesResponse.$Properties instead.
+         */
+        interface ISnatSharesResponse extends ananta.v1.SnatSharesResponse.$Properties {
+        }
+
+        /** Represents a SnatSharesResponse. */
+        class SnatSharesResponse {
+
+            /**
+             * Constructs a new SnatSharesResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatSharesResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** In order of VIP, protocol, and ports owned, most first. */
+            shares: ananta.v1.SnatShare.$Properties[];
+
+            /** SnatSharesResponse index. */
+            index: number;
+
+            /** SnatSharesResponse ageMs. */
+            ageMs: number;
+
+            /**
+             * Creates a new SnatSharesResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatSharesResponse instance
+             */
+            static create(properties: ananta.v1.SnatSharesResponse.$Shape): ananta.v1.SnatSharesResponse & ananta.v1.SnatSharesResponse.$Shape;
+            static create(properties?: ananta.v1.SnatSharesResponse.$Properties): ananta.v1.SnatSharesResponse;
+
+            /**
+             * Encodes the specified SnatSharesResponse message. Does not implicitly {@link ananta.v1.SnatSharesResponse.verify|verify} messages.
+             * @param message SnatSharesResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatSharesResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatSharesResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatSharesResponse & ananta.v1.SnatSharesResponse.$Shape} SnatSharesResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatSharesResponse & ananta.v1.SnatSharesResponse.$Shape;
+
+            /**
+             * Verifies a SnatSharesResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatSharesResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatSharesResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatSharesResponse;
+
+            /**
+             * Creates a plain object from a SnatSharesResponse message. Also converts values to other types if specified.
+             * @param message SnatSharesResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatSharesResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatSharesResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatSharesResponse {
+
+            /** Properties of a SnatSharesResponse. */
+            interface $Properties {
+
+                /** In order of VIP, protocol, and ports owned, most first. */
+                shares?: (ananta.v1.SnatShare.$Properties[]|null);
+
+                /** SnatSharesResponse index */
+                index?: (number|null);
+
+                /** SnatSharesResponse ageMs */
+                ageMs?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatSharesResponse. */
+            type $Shape = ananta.v1.SnatSharesResponse.$Properties;
+        }
+
+        /**
+         * Properties of a SnatShare.
+         * @deprecated Use ananta.v1.SnatShare.$Properties instead.
+         */
+        interface ISnatShare extends ananta.v1.SnatShare.$Properties {
+        }
+
+        /** One DIP at one VIP and protocol, in ports. */
+        class SnatShare {
+
+            /**
+             * Constructs a new SnatShare.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatShare.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** SnatShare vip. */
+            vip: string;
+
+            /** SnatShare protocol. */
+            protocol: ananta.v1.Protocol;
+
+            /** SnatShare tenant. */
+            tenant: string;
+
+            /** SnatShare dip. */
+            dip: string;
+
+            /** SnatShare host. */
+            host: string;
+
+            /** SnatShare owned. */
+            owned: number;
+
+            /** Kept for it in any case; of these `owned` counts. */
+            guaranteed: number;
+
+            /** 0: it may get none any more, since the VIP's outbound does not name it. */
+            limit: number;
+
+            /**
+             * Creates a new SnatShare instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatShare instance
+             */
+            static create(properties: ananta.v1.SnatShare.$Shape): ananta.v1.SnatShare & ananta.v1.SnatShare.$Shape;
+            static create(properties?: ananta.v1.SnatShare.$Properties): ananta.v1.SnatShare;
+
+            /**
+             * Encodes the specified SnatShare message. Does not implicitly {@link ananta.v1.SnatShare.verify|verify} messages.
+             * @param message SnatShare message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatShare.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatShare message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatShare & ananta.v1.SnatShare.$Shape} SnatShare
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatShare & ananta.v1.SnatShare.$Shape;
+
+            /**
+             * Verifies a SnatShare message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatShare message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatShare
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatShare;
+
+            /**
+             * Creates a plain object from a SnatShare message. Also converts values to other types if specified.
+             * @param message SnatShare
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatShare, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatShare to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatShare {
+
+            /** Properties of a SnatShare. */
+            interface $Properties {
+
+                /** SnatShare vip */
+                vip?: (string|null);
+
+                /** SnatShare protocol */
+                protocol?: (ananta.v1.Protocol|null);
+
+                /** SnatShare tenant */
+                tenant?: (string|null);
+
+                /** SnatShare dip */
+                dip?: (string|null);
+
+                /** SnatShare host */
+                host?: (string|null);
+
+                /** SnatShare owned */
+                owned?: (number|null);
+
+                /** Kept for it in any case; of these `owned` counts. */
+                guaranteed?: (number|null);
+
+                /** 0: it may get none any more, since the VIP's outbound does not name it. */
+                limit?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatShare. */
+            type $Shape = ananta.v1.SnatShare.$Properties;
+        }
+
+        /**
+         * Properties of a SnatForecastRequest.
+         * @deprecated Use ananta.v1.SnatForecastRequest.$Properties instead.
+         */
+        interface ISnatForecastRequest extends ananta.v1.SnatForecastRequest.$Properties {
+        }
+
+        /** Represents a SnatForecastRequest. */
+        class SnatForecastRequest {
+
+            /**
+             * Constructs a new SnatForecastRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatForecastRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Empty: all. */
+            vip: string;
+
+            /** The trend is drawn through so much of the past, in s: 60 to 2,592,000; 0: 86,400. */
+            windowSeconds: number;
+
+            /** VIPs needed are those at this time from now, in s: 60 to 31,536,000; 0: 604,800. */
+            horizonSeconds: number;
+
+            /** SnatForecastRequest stale. */
+            stale: boolean;
+
+            /**
+             * Creates a new SnatForecastRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatForecastRequest instance
+             */
+            static create(properties: ananta.v1.SnatForecastRequest.$Shape): ananta.v1.SnatForecastRequest & ananta.v1.SnatForecastRequest.$Shape;
+            static create(properties?: ananta.v1.SnatForecastRequest.$Properties): ananta.v1.SnatForecastRequest;
+
+            /**
+             * Encodes the specified SnatForecastRequest message. Does not implicitly {@link ananta.v1.SnatForecastRequest.verify|verify} messages.
+             * @param message SnatForecastRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatForecastRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatForecastRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatForecastRequest & ananta.v1.SnatForecastRequest.$Shape} SnatForecastRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatForecastRequest & ananta.v1.SnatForecastRequest.$Shape;
+
+            /**
+             * Verifies a SnatForecastRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatForecastRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatForecastRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatForecastRequest;
+
+            /**
+             * Creates a plain object from a SnatForecastRequest message. Also converts values to other types if specified.
+             * @param message SnatForecastRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatForecastRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatForecastRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatForecastRequest {
+
+            /** Properties of a SnatForecastRequest. */
+            interface $Properties {
+
+                /** Empty: all. */
+                vip?: (string|null);
+
+                /** The trend is drawn through so much of the past, in s: 60 to 2,592,000; 0: 86,400. */
+                windowSeconds?: (number|null);
+
+                /** VIPs needed are those at this time from now, in s: 60 to 31,536,000; 0: 604,800. */
+                horizonSeconds?: (number|null);
+
+                /** SnatForecastRequest stale */
+                stale?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatForecastRequest. */
+            type $Shape = ananta.v1.SnatForecastRequest.$Properties;
+        }
+
+        /**
+         * Properties of a SnatForecastResponse.
+         * @deprecated Use ananta.v1.SnatForecastResponse.$Properties instead.
+         */
+        interface ISnatForecastResponse extends ananta.v1.SnatForecastResponse.$Properties {
+        }
+
+        /** Represents a SnatForecastResponse. */
+        class SnatForecastResponse {
+
+            /**
+             * Constructs a new SnatForecastResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatForecastResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** SnatForecastResponse forecasts. */
+            forecasts: ananta.v1.SnatForecast.$Properties[];
+
+            /** SnatForecastResponse index. */
+            index: number;
+
+            /** SnatForecastResponse ageMs. */
+            ageMs: number;
+
+            /**
+             * Creates a new SnatForecastResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatForecastResponse instance
+             */
+            static create(properties: ananta.v1.SnatForecastResponse.$Shape): ananta.v1.SnatForecastResponse & ananta.v1.SnatForecastResponse.$Shape;
+            static create(properties?: ananta.v1.SnatForecastResponse.$Properties): ananta.v1.SnatForecastResponse;
+
+            /**
+             * Encodes the specified SnatForecastResponse message. Does not implicitly {@link ananta.v1.SnatForecastResponse.verify|verify} messages.
+             * @param message SnatForecastResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatForecastResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatForecastResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatForecastResponse & ananta.v1.SnatForecastResponse.$Shape} SnatForecastResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatForecastResponse & ananta.v1.SnatForecastResponse.$Shape;
+
+            /**
+             * Verifies a SnatForecastResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatForecastResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatForecastResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatForecastResponse;
+
+            /**
+             * Creates a plain object from a SnatForecastResponse message. Also converts values to other types if specified.
+             * @param message SnatForecastResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatForecastResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatForecastResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatForecastResponse {
+
+            /** Properties of a SnatForecastResponse. */
+            interface $Properties {
+
+                /** SnatForecastResponse forecasts */
+                forecasts?: (ananta.v1.SnatForecast.$Properties[]|null);
+
+                /** SnatForecastResponse index */
+                index?: (number|null);
+
+                /** SnatForecastResponse ageMs */
+                ageMs?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatForecastResponse. */
+            type $Shape = ananta.v1.SnatForecastResponse.$Properties;
+        }
+
+        /**
+         * Properties of a SnatForecast.
+         * @deprecated Use ananta.v1.SnatForecast.$Properties instead.
+         */
+        interface ISnatForecast extends ananta.v1.SnatForecast.$Properties {
+        }
+
+        /** One VIP and protocol, in ports. */
+        class SnatForecast {
+
+            /**
+             * Constructs a new SnatForecast.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SnatForecast.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** SnatForecast vip. */
+            vip: string;
+
+            /** SnatForecast protocol. */
+            protocol: ananta.v1.Protocol;
+
+            /** No rule holds them. */
+            stock: number;
+
+            /** SnatForecast owned. */
+            owned: number;
+
+            /** SnatForecast quarantined. */
+            quarantined: number;
+
+            /** SnatForecast free. */
+            free: number;
+
+            /** Of owned and quarantined together, by a straight line. */
+            perHour: number;
+
+            /** 0: exhausted now. Absent: not at this rate. */
+            exhaustedInSeconds?: (number|null);
+
+            /** VIPs like this one that are needed at the horizon, a quarter of their ports left free. */
+            vipsNeeded: number;
+
+            /** Of the past that the line was drawn through, in s; 0: too little is known for a line. */
+            windowSeconds: number;
+
+            /**
+             * Creates a new SnatForecast instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SnatForecast instance
+             */
+            static create(properties: ananta.v1.SnatForecast.$Shape): ananta.v1.SnatForecast & ananta.v1.SnatForecast.$Shape;
+            static create(properties?: ananta.v1.SnatForecast.$Properties): ananta.v1.SnatForecast;
+
+            /**
+             * Encodes the specified SnatForecast message. Does not implicitly {@link ananta.v1.SnatForecast.verify|verify} messages.
+             * @param message SnatForecast message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SnatForecast.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SnatForecast message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SnatForecast & ananta.v1.SnatForecast.$Shape} SnatForecast
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatForecast & ananta.v1.SnatForecast.$Shape;
+
+            /**
+             * Verifies a SnatForecast message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SnatForecast message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SnatForecast
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SnatForecast;
+
+            /**
+             * Creates a plain object from a SnatForecast message. Also converts values to other types if specified.
+             * @param message SnatForecast
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SnatForecast, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SnatForecast to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SnatForecast {
+
+            /** Properties of a SnatForecast. */
+            interface $Properties {
+
+                /** SnatForecast vip */
+                vip?: (string|null);
+
+                /** SnatForecast protocol */
+                protocol?: (ananta.v1.Protocol|null);
+
+                /** No rule holds them. */
+                stock?: (number|null);
+
+                /** SnatForecast owned */
+                owned?: (number|null);
+
+                /** SnatForecast quarantined */
+                quarantined?: (number|null);
+
+                /** SnatForecast free */
+                free?: (number|null);
+
+                /** Of owned and quarantined together, by a straight line. */
+                perHour?: (number|null);
+
+                /** 0: exhausted now. Absent: not at this rate. */
+                exhaustedInSeconds?: (number|null);
+
+                /** VIPs like this one that are needed at the horizon, a quarter of their ports left free. */
+                vipsNeeded?: (number|null);
+
+                /** Of the past that the line was drawn through, in s; 0: too little is known for a line. */
+                windowSeconds?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SnatForecast. */
+            type $Shape = ananta.v1.SnatForecast.$Properties;
         }
     }
 

@@ -4,7 +4,7 @@ import $protobuf from "protobufjs/minimal.js";
 
 // Common aliases
 const $Reader = $protobuf.Reader, $Writer = $protobuf.Writer, $util = $protobuf.util;
-const $Object = $util.global.Object, $undefined = $util.global.undefined, $Error = $util.global.Error, $RangeError = $util.global.RangeError, $TypeError = $util.global.TypeError, $Array = $util.global.Array, $Number = $util.global.Number, $parseInt = $util.global.parseInt, $String = $util.global.String, $BigInt = $util.global.BigInt, $Boolean = $util.global.Boolean;
+const $Object = $util.global.Object, $undefined = $util.global.undefined, $Error = $util.global.Error, $RangeError = $util.global.RangeError, $TypeError = $util.global.TypeError, $Array = $util.global.Array, $Number = $util.global.Number, $parseInt = $util.global.parseInt, $String = $util.global.String, $BigInt = $util.global.BigInt, $Boolean = $util.global.Boolean, $isFinite = $util.global.isFinite;
 
 // 64-bit fields are plain numbers; anything outside the safe integers throws.
 const $Long = null;
@@ -29005,6 +29005,39 @@ export const ananta = $root.ananta = (() => {
                 responseStream: { value: $undefined }
             });
 
+            $Object.defineProperties(SnatService.prototype.who = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, SnatService.prototype.who, $root.ananta.v1.SnatWhoRequest, $root.ananta.v1.SnatWhoResponse, request, callback);
+            }, {
+                name: { value: "Who" },
+                path: { value: "/ananta.v1.SnatService/Who" },
+                requestType: { value: "SnatWhoRequest" },
+                responseType: { value: "SnatWhoResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(SnatService.prototype.usage = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, SnatService.prototype.usage, $root.ananta.v1.SnatSharesRequest, $root.ananta.v1.SnatSharesResponse, request, callback);
+            }, {
+                name: { value: "Usage" },
+                path: { value: "/ananta.v1.SnatService/Usage" },
+                requestType: { value: "SnatSharesRequest" },
+                responseType: { value: "SnatSharesResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(SnatService.prototype.forecast = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, SnatService.prototype.forecast, $root.ananta.v1.SnatForecastRequest, $root.ananta.v1.SnatForecastResponse, request, callback);
+            }, {
+                name: { value: "Forecast" },
+                path: { value: "/ananta.v1.SnatService/Forecast" },
+                requestType: { value: "SnatForecastRequest" },
+                responseType: { value: "SnatForecastResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
             return SnatService;
         })();
 
@@ -31119,6 +31152,2670 @@ export const ananta = $root.ananta = (() => {
             };
 
             return SnatOwnership;
+        })();
+
+        v1.SnatWhoRequest = (function() {
+
+            const SnatWhoRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatWhoRequest.prototype.vip = "";
+
+            SnatWhoRequest.prototype.port = 0;
+
+            SnatWhoRequest.prototype.protocol = 0;
+
+            SnatWhoRequest.prototype.atMs = 0;
+
+            SnatWhoRequest.prototype.stale = false;
+
+            SnatWhoRequest.create = function(properties) {
+                return new SnatWhoRequest(properties);
+            };
+
+            SnatWhoRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.vip);
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port") && message.port !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.port);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).int32(message.protocol);
+                if (message.atMs != null && $Object.hasOwnProperty.call(message, "atMs") && (typeof message.atMs === "object" ? message.atMs.low || message.atMs.high : message.atMs !== 0))
+                    $write.uint64(writer.uint32(/* id 4, wireType 0 =*/32), message.atMs);
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale") && message.stale !== false)
+                    writer.uint32(/* id 5, wireType 0 =*/40).bool(message.stale);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatWhoRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatWhoRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.port = value;
+                            else
+                                delete message.port;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.atMs = value;
+                            else
+                                delete message.atMs;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.stale = value;
+                            else
+                                delete message.stale;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatWhoRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    if (!$util.isString(message.vip))
+                        return "vip: string expected";
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    if (!$util.isInteger(message.port))
+                        return "port: integer expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (typeof message.protocol !== "number" || (message.protocol | 0) !== message.protocol)
+                        return "protocol: enum value expected";
+                if (message.atMs != null && $Object.hasOwnProperty.call(message, "atMs"))
+                    if (!$util.isInteger(message.atMs) && !(message.atMs && $util.isInteger(message.atMs.low) && $util.isInteger(message.atMs.high)))
+                        return "atMs: integer|Long expected";
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
+                    if (typeof message.stale !== "boolean")
+                        return "stale: boolean expected";
+                return null;
+            };
+
+            SnatWhoRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatWhoRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatWhoRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatWhoRequest();
+                if (object.vip != null)
+                    if (typeof object.vip !== "string" || object.vip.length)
+                        message.vip = $String(object.vip);
+                if (object.port != null)
+                    if ($Number(object.port) !== 0)
+                        message.port = object.port >>> 0;
+                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.Protocol[object.protocol] !== 0))
+                    switch (object.protocol) {
+                    case "PROTOCOL_UNSPECIFIED":
+                    case 0:
+                        message.protocol = 0;
+                        break;
+                    case "PROTOCOL_TCP":
+                    case 6:
+                        message.protocol = 6;
+                        break;
+                    case "PROTOCOL_UDP":
+                    case 17:
+                        message.protocol = 17;
+                        break;
+                    default:
+                        if (typeof object.protocol === "number" && (object.protocol | 0) === object.protocol)
+                            message.protocol = object.protocol;
+                    }
+                if (object.atMs != null)
+                    if (typeof object.atMs === "object" ? object.atMs.low || object.atMs.high : $Number(object.atMs) !== 0)
+                        if ($Long)
+                            message.atMs = $Long.fromValue(object.atMs, true);
+                        else if (typeof object.atMs === "string")
+                            message.atMs = $parseInt(object.atMs, 10);
+                        else if (typeof object.atMs === "number")
+                            message.atMs = object.atMs;
+                        else if (typeof object.atMs === "object")
+                            message.atMs = new $util.LongBits(object.atMs.low >>> 0, object.atMs.high >>> 0).toNumber(true);
+                if (object.stale != null)
+                    if (object.stale)
+                        message.stale = $Boolean(object.stale);
+                return message;
+            };
+
+            SnatWhoRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.vip = "";
+                    object.port = 0;
+                    object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.atMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.atMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.stale = false;
+                }
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    object.vip = message.vip;
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    object.port = message.port;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = options.enums === $String ? $root.ananta.v1.Protocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.Protocol[message.protocol] : message.protocol;
+                if (message.atMs != null && $Object.hasOwnProperty.call(message, "atMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.atMs = typeof message.atMs === "number" ? $BigInt(message.atMs) : $Long.fromBits(message.atMs.low >>> 0, message.atMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.atMs === "number")
+                        object.atMs = options.longs === $String ? $String(message.atMs) : message.atMs;
+                    else
+                        object.atMs = options.longs === $String ? $Long.prototype.toString.call(message.atMs) : options.longs === $Number ? new $util.LongBits(message.atMs.low >>> 0, message.atMs.high >>> 0).toNumber(true) : message.atMs;
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
+                    object.stale = message.stale;
+                return object;
+            };
+
+            SnatWhoRequest.prototype.toJSON = function() {
+                return SnatWhoRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatWhoRequest;
+        })();
+
+        v1.SnatWhoResponse = (function() {
+
+            const SnatWhoResponse = function (properties) {
+                this.intervals = [];
+                this.gaps = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatWhoResponse.prototype.intervals = $util.emptyArray;
+
+            SnatWhoResponse.prototype.gaps = $util.emptyArray;
+
+            SnatWhoResponse.prototype.sinceMs = 0;
+
+            SnatWhoResponse.prototype.index = 0;
+
+            SnatWhoResponse.prototype.ageMs = 0;
+
+            SnatWhoResponse.create = function(properties) {
+                return new SnatWhoResponse(properties);
+            };
+
+            SnatWhoResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.intervals != null && message.intervals.length)
+                    for (let i = 0; i < message.intervals.length; ++i)
+                        $root.ananta.v1.SnatInterval.encode(message.intervals[i], writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.gaps != null && message.gaps.length)
+                    for (let i = 0; i < message.gaps.length; ++i)
+                        $root.ananta.v1.HistoryGap.encode(message.gaps[i], writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
+                if (message.sinceMs != null && $Object.hasOwnProperty.call(message, "sinceMs") && (typeof message.sinceMs === "object" ? message.sinceMs.low || message.sinceMs.high : message.sinceMs !== 0))
+                    $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.sinceMs);
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 4, wireType 0 =*/32), message.index);
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs") && message.ageMs !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.ageMs);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatWhoResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatWhoResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.intervals && message.intervals.length))
+                                message.intervals = [];
+                            message.intervals.push($root.ananta.v1.SnatInterval.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.gaps && message.gaps.length))
+                                message.gaps = [];
+                            message.gaps.push($root.ananta.v1.HistoryGap.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.sinceMs = value;
+                            else
+                                delete message.sinceMs;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.ageMs = value;
+                            else
+                                delete message.ageMs;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatWhoResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.intervals != null && $Object.hasOwnProperty.call(message, "intervals")) {
+                    if (!$Array.isArray(message.intervals))
+                        return "intervals: array expected";
+                    for (let i = 0; i < message.intervals.length; ++i) {
+                        let error = $root.ananta.v1.SnatInterval.verify(message.intervals[i], _depth + 1);
+                        if (error)
+                            return "intervals." + error;
+                    }
+                }
+                if (message.gaps != null && $Object.hasOwnProperty.call(message, "gaps")) {
+                    if (!$Array.isArray(message.gaps))
+                        return "gaps: array expected";
+                    for (let i = 0; i < message.gaps.length; ++i) {
+                        let error = $root.ananta.v1.HistoryGap.verify(message.gaps[i], _depth + 1);
+                        if (error)
+                            return "gaps." + error;
+                    }
+                }
+                if (message.sinceMs != null && $Object.hasOwnProperty.call(message, "sinceMs"))
+                    if (!$util.isInteger(message.sinceMs) && !(message.sinceMs && $util.isInteger(message.sinceMs.low) && $util.isInteger(message.sinceMs.high)))
+                        return "sinceMs: integer|Long expected";
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
+                    if (!$util.isInteger(message.ageMs))
+                        return "ageMs: integer expected";
+                return null;
+            };
+
+            SnatWhoResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatWhoResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatWhoResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatWhoResponse();
+                if (object.intervals) {
+                    if (!$Array.isArray(object.intervals))
+                        throw $TypeError(".ananta.v1.SnatWhoResponse.intervals: array expected");
+                    message.intervals = $Array(object.intervals.length);
+                    for (let i = 0; i < object.intervals.length; ++i) {
+                        if (!$util.isObject(object.intervals[i]))
+                            throw $TypeError(".ananta.v1.SnatWhoResponse.intervals: object expected");
+                        message.intervals[i] = $root.ananta.v1.SnatInterval.fromObject(object.intervals[i], _depth + 1);
+                    }
+                }
+                if (object.gaps) {
+                    if (!$Array.isArray(object.gaps))
+                        throw $TypeError(".ananta.v1.SnatWhoResponse.gaps: array expected");
+                    message.gaps = $Array(object.gaps.length);
+                    for (let i = 0; i < object.gaps.length; ++i) {
+                        if (!$util.isObject(object.gaps[i]))
+                            throw $TypeError(".ananta.v1.SnatWhoResponse.gaps: object expected");
+                        message.gaps[i] = $root.ananta.v1.HistoryGap.fromObject(object.gaps[i], _depth + 1);
+                    }
+                }
+                if (object.sinceMs != null)
+                    if (typeof object.sinceMs === "object" ? object.sinceMs.low || object.sinceMs.high : $Number(object.sinceMs) !== 0)
+                        if ($Long)
+                            message.sinceMs = $Long.fromValue(object.sinceMs, true);
+                        else if (typeof object.sinceMs === "string")
+                            message.sinceMs = $parseInt(object.sinceMs, 10);
+                        else if (typeof object.sinceMs === "number")
+                            message.sinceMs = object.sinceMs;
+                        else if (typeof object.sinceMs === "object")
+                            message.sinceMs = new $util.LongBits(object.sinceMs.low >>> 0, object.sinceMs.high >>> 0).toNumber(true);
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                if (object.ageMs != null)
+                    if ($Number(object.ageMs) !== 0)
+                        message.ageMs = object.ageMs >>> 0;
+                return message;
+            };
+
+            SnatWhoResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults) {
+                    object.intervals = [];
+                    object.gaps = [];
+                }
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.sinceMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.sinceMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.ageMs = 0;
+                }
+                if (message.intervals && message.intervals.length) {
+                    object.intervals = $Array(message.intervals.length);
+                    for (let j = 0; j < message.intervals.length; ++j)
+                        object.intervals[j] = $root.ananta.v1.SnatInterval.toObject(message.intervals[j], options, _depth + 1);
+                }
+                if (message.gaps && message.gaps.length) {
+                    object.gaps = $Array(message.gaps.length);
+                    for (let j = 0; j < message.gaps.length; ++j)
+                        object.gaps[j] = $root.ananta.v1.HistoryGap.toObject(message.gaps[j], options, _depth + 1);
+                }
+                if (message.sinceMs != null && $Object.hasOwnProperty.call(message, "sinceMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.sinceMs = typeof message.sinceMs === "number" ? $BigInt(message.sinceMs) : $Long.fromBits(message.sinceMs.low >>> 0, message.sinceMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.sinceMs === "number")
+                        object.sinceMs = options.longs === $String ? $String(message.sinceMs) : message.sinceMs;
+                    else
+                        object.sinceMs = options.longs === $String ? $Long.prototype.toString.call(message.sinceMs) : options.longs === $Number ? new $util.LongBits(message.sinceMs.low >>> 0, message.sinceMs.high >>> 0).toNumber(true) : message.sinceMs;
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
+                    object.ageMs = message.ageMs;
+                return object;
+            };
+
+            SnatWhoResponse.prototype.toJSON = function() {
+                return SnatWhoResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatWhoResponse;
+        })();
+
+        v1.SnatInterval = (function() {
+
+            const SnatInterval = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatInterval.prototype.block = null;
+
+            SnatInterval.prototype.tenant = "";
+
+            SnatInterval.prototype.dip = "";
+
+            SnatInterval.prototype.fromMs = 0;
+
+            SnatInterval.prototype.untilMs = 0;
+
+            SnatInterval.prototype.fromIndex = 0;
+
+            SnatInterval.prototype.untilIndex = 0;
+
+            SnatInterval.prototype.state = "";
+
+            SnatInterval.create = function(properties) {
+                return new SnatInterval(properties);
+            };
+
+            SnatInterval.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.block != null && $Object.hasOwnProperty.call(message, "block"))
+                    $root.ananta.v1.RangeBlock.encode(message.block, writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant") && message.tenant !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.tenant);
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip") && message.dip !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.dip);
+                if (message.fromMs != null && $Object.hasOwnProperty.call(message, "fromMs") && (typeof message.fromMs === "object" ? message.fromMs.low || message.fromMs.high : message.fromMs !== 0))
+                    $write.uint64(writer.uint32(/* id 4, wireType 0 =*/32), message.fromMs);
+                if (message.untilMs != null && $Object.hasOwnProperty.call(message, "untilMs") && (typeof message.untilMs === "object" ? message.untilMs.low || message.untilMs.high : message.untilMs !== 0))
+                    $write.uint64(writer.uint32(/* id 5, wireType 0 =*/40), message.untilMs);
+                if (message.fromIndex != null && $Object.hasOwnProperty.call(message, "fromIndex") && (typeof message.fromIndex === "object" ? message.fromIndex.low || message.fromIndex.high : message.fromIndex !== 0))
+                    $write.uint64(writer.uint32(/* id 6, wireType 0 =*/48), message.fromIndex);
+                if (message.untilIndex != null && $Object.hasOwnProperty.call(message, "untilIndex") && (typeof message.untilIndex === "object" ? message.untilIndex.low || message.untilIndex.high : message.untilIndex !== 0))
+                    $write.uint64(writer.uint32(/* id 7, wireType 0 =*/56), message.untilIndex);
+                if (message.state != null && $Object.hasOwnProperty.call(message, "state") && message.state !== "")
+                    writer.uint32(/* id 8, wireType 2 =*/66).string(message.state);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatInterval.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatInterval();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            message.block = $root.ananta.v1.RangeBlock.decode(reader, reader.size(), $undefined, _depth + 1, message.block);
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.tenant = value;
+                            else
+                                delete message.tenant;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.dip = value;
+                            else
+                                delete message.dip;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.fromMs = value;
+                            else
+                                delete message.fromMs;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.untilMs = value;
+                            else
+                                delete message.untilMs;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.fromIndex = value;
+                            else
+                                delete message.fromIndex;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.untilIndex = value;
+                            else
+                                delete message.untilIndex;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.state = value;
+                            else
+                                delete message.state;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatInterval.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.block != null && $Object.hasOwnProperty.call(message, "block")) {
+                    let error = $root.ananta.v1.RangeBlock.verify(message.block, _depth + 1);
+                    if (error)
+                        return "block." + error;
+                }
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    if (!$util.isString(message.tenant))
+                        return "tenant: string expected";
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    if (!$util.isString(message.dip))
+                        return "dip: string expected";
+                if (message.fromMs != null && $Object.hasOwnProperty.call(message, "fromMs"))
+                    if (!$util.isInteger(message.fromMs) && !(message.fromMs && $util.isInteger(message.fromMs.low) && $util.isInteger(message.fromMs.high)))
+                        return "fromMs: integer|Long expected";
+                if (message.untilMs != null && $Object.hasOwnProperty.call(message, "untilMs"))
+                    if (!$util.isInteger(message.untilMs) && !(message.untilMs && $util.isInteger(message.untilMs.low) && $util.isInteger(message.untilMs.high)))
+                        return "untilMs: integer|Long expected";
+                if (message.fromIndex != null && $Object.hasOwnProperty.call(message, "fromIndex"))
+                    if (!$util.isInteger(message.fromIndex) && !(message.fromIndex && $util.isInteger(message.fromIndex.low) && $util.isInteger(message.fromIndex.high)))
+                        return "fromIndex: integer|Long expected";
+                if (message.untilIndex != null && $Object.hasOwnProperty.call(message, "untilIndex"))
+                    if (!$util.isInteger(message.untilIndex) && !(message.untilIndex && $util.isInteger(message.untilIndex.low) && $util.isInteger(message.untilIndex.high)))
+                        return "untilIndex: integer|Long expected";
+                if (message.state != null && $Object.hasOwnProperty.call(message, "state"))
+                    if (!$util.isString(message.state))
+                        return "state: string expected";
+                return null;
+            };
+
+            SnatInterval.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatInterval)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatInterval: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatInterval();
+                if (object.block != null) {
+                    if (!$util.isObject(object.block))
+                        throw $TypeError(".ananta.v1.SnatInterval.block: object expected");
+                    message.block = $root.ananta.v1.RangeBlock.fromObject(object.block, _depth + 1);
+                }
+                if (object.tenant != null)
+                    if (typeof object.tenant !== "string" || object.tenant.length)
+                        message.tenant = $String(object.tenant);
+                if (object.dip != null)
+                    if (typeof object.dip !== "string" || object.dip.length)
+                        message.dip = $String(object.dip);
+                if (object.fromMs != null)
+                    if (typeof object.fromMs === "object" ? object.fromMs.low || object.fromMs.high : $Number(object.fromMs) !== 0)
+                        if ($Long)
+                            message.fromMs = $Long.fromValue(object.fromMs, true);
+                        else if (typeof object.fromMs === "string")
+                            message.fromMs = $parseInt(object.fromMs, 10);
+                        else if (typeof object.fromMs === "number")
+                            message.fromMs = object.fromMs;
+                        else if (typeof object.fromMs === "object")
+                            message.fromMs = new $util.LongBits(object.fromMs.low >>> 0, object.fromMs.high >>> 0).toNumber(true);
+                if (object.untilMs != null)
+                    if (typeof object.untilMs === "object" ? object.untilMs.low || object.untilMs.high : $Number(object.untilMs) !== 0)
+                        if ($Long)
+                            message.untilMs = $Long.fromValue(object.untilMs, true);
+                        else if (typeof object.untilMs === "string")
+                            message.untilMs = $parseInt(object.untilMs, 10);
+                        else if (typeof object.untilMs === "number")
+                            message.untilMs = object.untilMs;
+                        else if (typeof object.untilMs === "object")
+                            message.untilMs = new $util.LongBits(object.untilMs.low >>> 0, object.untilMs.high >>> 0).toNumber(true);
+                if (object.fromIndex != null)
+                    if (typeof object.fromIndex === "object" ? object.fromIndex.low || object.fromIndex.high : $Number(object.fromIndex) !== 0)
+                        if ($Long)
+                            message.fromIndex = $Long.fromValue(object.fromIndex, true);
+                        else if (typeof object.fromIndex === "string")
+                            message.fromIndex = $parseInt(object.fromIndex, 10);
+                        else if (typeof object.fromIndex === "number")
+                            message.fromIndex = object.fromIndex;
+                        else if (typeof object.fromIndex === "object")
+                            message.fromIndex = new $util.LongBits(object.fromIndex.low >>> 0, object.fromIndex.high >>> 0).toNumber(true);
+                if (object.untilIndex != null)
+                    if (typeof object.untilIndex === "object" ? object.untilIndex.low || object.untilIndex.high : $Number(object.untilIndex) !== 0)
+                        if ($Long)
+                            message.untilIndex = $Long.fromValue(object.untilIndex, true);
+                        else if (typeof object.untilIndex === "string")
+                            message.untilIndex = $parseInt(object.untilIndex, 10);
+                        else if (typeof object.untilIndex === "number")
+                            message.untilIndex = object.untilIndex;
+                        else if (typeof object.untilIndex === "object")
+                            message.untilIndex = new $util.LongBits(object.untilIndex.low >>> 0, object.untilIndex.high >>> 0).toNumber(true);
+                if (object.state != null)
+                    if (typeof object.state !== "string" || object.state.length)
+                        message.state = $String(object.state);
+                return message;
+            };
+
+            SnatInterval.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.block = null;
+                    object.tenant = "";
+                    object.dip = "";
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.fromMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.fromMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.untilMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.untilMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.fromIndex = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.fromIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.untilIndex = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.untilIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.state = "";
+                }
+                if (message.block != null && $Object.hasOwnProperty.call(message, "block"))
+                    object.block = $root.ananta.v1.RangeBlock.toObject(message.block, options, _depth + 1);
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    object.tenant = message.tenant;
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    object.dip = message.dip;
+                if (message.fromMs != null && $Object.hasOwnProperty.call(message, "fromMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.fromMs = typeof message.fromMs === "number" ? $BigInt(message.fromMs) : $Long.fromBits(message.fromMs.low >>> 0, message.fromMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.fromMs === "number")
+                        object.fromMs = options.longs === $String ? $String(message.fromMs) : message.fromMs;
+                    else
+                        object.fromMs = options.longs === $String ? $Long.prototype.toString.call(message.fromMs) : options.longs === $Number ? new $util.LongBits(message.fromMs.low >>> 0, message.fromMs.high >>> 0).toNumber(true) : message.fromMs;
+                if (message.untilMs != null && $Object.hasOwnProperty.call(message, "untilMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.untilMs = typeof message.untilMs === "number" ? $BigInt(message.untilMs) : $Long.fromBits(message.untilMs.low >>> 0, message.untilMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.untilMs === "number")
+                        object.untilMs = options.longs === $String ? $String(message.untilMs) : message.untilMs;
+                    else
+                        object.untilMs = options.longs === $String ? $Long.prototype.toString.call(message.untilMs) : options.longs === $Number ? new $util.LongBits(message.untilMs.low >>> 0, message.untilMs.high >>> 0).toNumber(true) : message.untilMs;
+                if (message.fromIndex != null && $Object.hasOwnProperty.call(message, "fromIndex"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.fromIndex = typeof message.fromIndex === "number" ? $BigInt(message.fromIndex) : $Long.fromBits(message.fromIndex.low >>> 0, message.fromIndex.high >>> 0, true).toBigInt();
+                    else if (typeof message.fromIndex === "number")
+                        object.fromIndex = options.longs === $String ? $String(message.fromIndex) : message.fromIndex;
+                    else
+                        object.fromIndex = options.longs === $String ? $Long.prototype.toString.call(message.fromIndex) : options.longs === $Number ? new $util.LongBits(message.fromIndex.low >>> 0, message.fromIndex.high >>> 0).toNumber(true) : message.fromIndex;
+                if (message.untilIndex != null && $Object.hasOwnProperty.call(message, "untilIndex"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.untilIndex = typeof message.untilIndex === "number" ? $BigInt(message.untilIndex) : $Long.fromBits(message.untilIndex.low >>> 0, message.untilIndex.high >>> 0, true).toBigInt();
+                    else if (typeof message.untilIndex === "number")
+                        object.untilIndex = options.longs === $String ? $String(message.untilIndex) : message.untilIndex;
+                    else
+                        object.untilIndex = options.longs === $String ? $Long.prototype.toString.call(message.untilIndex) : options.longs === $Number ? new $util.LongBits(message.untilIndex.low >>> 0, message.untilIndex.high >>> 0).toNumber(true) : message.untilIndex;
+                if (message.state != null && $Object.hasOwnProperty.call(message, "state"))
+                    object.state = message.state;
+                return object;
+            };
+
+            SnatInterval.prototype.toJSON = function() {
+                return SnatInterval.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatInterval;
+        })();
+
+        v1.HistoryGap = (function() {
+
+            const HistoryGap = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            HistoryGap.prototype.fromMs = 0;
+
+            HistoryGap.prototype.untilMs = 0;
+
+            HistoryGap.prototype.fromIndex = 0;
+
+            HistoryGap.prototype.untilIndex = 0;
+
+            HistoryGap.create = function(properties) {
+                return new HistoryGap(properties);
+            };
+
+            HistoryGap.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.fromMs != null && $Object.hasOwnProperty.call(message, "fromMs") && (typeof message.fromMs === "object" ? message.fromMs.low || message.fromMs.high : message.fromMs !== 0))
+                    $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.fromMs);
+                if (message.untilMs != null && $Object.hasOwnProperty.call(message, "untilMs") && (typeof message.untilMs === "object" ? message.untilMs.low || message.untilMs.high : message.untilMs !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.untilMs);
+                if (message.fromIndex != null && $Object.hasOwnProperty.call(message, "fromIndex") && (typeof message.fromIndex === "object" ? message.fromIndex.low || message.fromIndex.high : message.fromIndex !== 0))
+                    $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.fromIndex);
+                if (message.untilIndex != null && $Object.hasOwnProperty.call(message, "untilIndex") && (typeof message.untilIndex === "object" ? message.untilIndex.low || message.untilIndex.high : message.untilIndex !== 0))
+                    $write.uint64(writer.uint32(/* id 4, wireType 0 =*/32), message.untilIndex);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            HistoryGap.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.HistoryGap();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.fromMs = value;
+                            else
+                                delete message.fromMs;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.untilMs = value;
+                            else
+                                delete message.untilMs;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.fromIndex = value;
+                            else
+                                delete message.fromIndex;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.untilIndex = value;
+                            else
+                                delete message.untilIndex;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            HistoryGap.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.fromMs != null && $Object.hasOwnProperty.call(message, "fromMs"))
+                    if (!$util.isInteger(message.fromMs) && !(message.fromMs && $util.isInteger(message.fromMs.low) && $util.isInteger(message.fromMs.high)))
+                        return "fromMs: integer|Long expected";
+                if (message.untilMs != null && $Object.hasOwnProperty.call(message, "untilMs"))
+                    if (!$util.isInteger(message.untilMs) && !(message.untilMs && $util.isInteger(message.untilMs.low) && $util.isInteger(message.untilMs.high)))
+                        return "untilMs: integer|Long expected";
+                if (message.fromIndex != null && $Object.hasOwnProperty.call(message, "fromIndex"))
+                    if (!$util.isInteger(message.fromIndex) && !(message.fromIndex && $util.isInteger(message.fromIndex.low) && $util.isInteger(message.fromIndex.high)))
+                        return "fromIndex: integer|Long expected";
+                if (message.untilIndex != null && $Object.hasOwnProperty.call(message, "untilIndex"))
+                    if (!$util.isInteger(message.untilIndex) && !(message.untilIndex && $util.isInteger(message.untilIndex.low) && $util.isInteger(message.untilIndex.high)))
+                        return "untilIndex: integer|Long expected";
+                return null;
+            };
+
+            HistoryGap.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.HistoryGap)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.HistoryGap: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.HistoryGap();
+                if (object.fromMs != null)
+                    if (typeof object.fromMs === "object" ? object.fromMs.low || object.fromMs.high : $Number(object.fromMs) !== 0)
+                        if ($Long)
+                            message.fromMs = $Long.fromValue(object.fromMs, true);
+                        else if (typeof object.fromMs === "string")
+                            message.fromMs = $parseInt(object.fromMs, 10);
+                        else if (typeof object.fromMs === "number")
+                            message.fromMs = object.fromMs;
+                        else if (typeof object.fromMs === "object")
+                            message.fromMs = new $util.LongBits(object.fromMs.low >>> 0, object.fromMs.high >>> 0).toNumber(true);
+                if (object.untilMs != null)
+                    if (typeof object.untilMs === "object" ? object.untilMs.low || object.untilMs.high : $Number(object.untilMs) !== 0)
+                        if ($Long)
+                            message.untilMs = $Long.fromValue(object.untilMs, true);
+                        else if (typeof object.untilMs === "string")
+                            message.untilMs = $parseInt(object.untilMs, 10);
+                        else if (typeof object.untilMs === "number")
+                            message.untilMs = object.untilMs;
+                        else if (typeof object.untilMs === "object")
+                            message.untilMs = new $util.LongBits(object.untilMs.low >>> 0, object.untilMs.high >>> 0).toNumber(true);
+                if (object.fromIndex != null)
+                    if (typeof object.fromIndex === "object" ? object.fromIndex.low || object.fromIndex.high : $Number(object.fromIndex) !== 0)
+                        if ($Long)
+                            message.fromIndex = $Long.fromValue(object.fromIndex, true);
+                        else if (typeof object.fromIndex === "string")
+                            message.fromIndex = $parseInt(object.fromIndex, 10);
+                        else if (typeof object.fromIndex === "number")
+                            message.fromIndex = object.fromIndex;
+                        else if (typeof object.fromIndex === "object")
+                            message.fromIndex = new $util.LongBits(object.fromIndex.low >>> 0, object.fromIndex.high >>> 0).toNumber(true);
+                if (object.untilIndex != null)
+                    if (typeof object.untilIndex === "object" ? object.untilIndex.low || object.untilIndex.high : $Number(object.untilIndex) !== 0)
+                        if ($Long)
+                            message.untilIndex = $Long.fromValue(object.untilIndex, true);
+                        else if (typeof object.untilIndex === "string")
+                            message.untilIndex = $parseInt(object.untilIndex, 10);
+                        else if (typeof object.untilIndex === "number")
+                            message.untilIndex = object.untilIndex;
+                        else if (typeof object.untilIndex === "object")
+                            message.untilIndex = new $util.LongBits(object.untilIndex.low >>> 0, object.untilIndex.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            HistoryGap.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.fromMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.fromMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.untilMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.untilMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.fromIndex = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.fromIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.untilIndex = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.untilIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.fromMs != null && $Object.hasOwnProperty.call(message, "fromMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.fromMs = typeof message.fromMs === "number" ? $BigInt(message.fromMs) : $Long.fromBits(message.fromMs.low >>> 0, message.fromMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.fromMs === "number")
+                        object.fromMs = options.longs === $String ? $String(message.fromMs) : message.fromMs;
+                    else
+                        object.fromMs = options.longs === $String ? $Long.prototype.toString.call(message.fromMs) : options.longs === $Number ? new $util.LongBits(message.fromMs.low >>> 0, message.fromMs.high >>> 0).toNumber(true) : message.fromMs;
+                if (message.untilMs != null && $Object.hasOwnProperty.call(message, "untilMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.untilMs = typeof message.untilMs === "number" ? $BigInt(message.untilMs) : $Long.fromBits(message.untilMs.low >>> 0, message.untilMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.untilMs === "number")
+                        object.untilMs = options.longs === $String ? $String(message.untilMs) : message.untilMs;
+                    else
+                        object.untilMs = options.longs === $String ? $Long.prototype.toString.call(message.untilMs) : options.longs === $Number ? new $util.LongBits(message.untilMs.low >>> 0, message.untilMs.high >>> 0).toNumber(true) : message.untilMs;
+                if (message.fromIndex != null && $Object.hasOwnProperty.call(message, "fromIndex"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.fromIndex = typeof message.fromIndex === "number" ? $BigInt(message.fromIndex) : $Long.fromBits(message.fromIndex.low >>> 0, message.fromIndex.high >>> 0, true).toBigInt();
+                    else if (typeof message.fromIndex === "number")
+                        object.fromIndex = options.longs === $String ? $String(message.fromIndex) : message.fromIndex;
+                    else
+                        object.fromIndex = options.longs === $String ? $Long.prototype.toString.call(message.fromIndex) : options.longs === $Number ? new $util.LongBits(message.fromIndex.low >>> 0, message.fromIndex.high >>> 0).toNumber(true) : message.fromIndex;
+                if (message.untilIndex != null && $Object.hasOwnProperty.call(message, "untilIndex"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.untilIndex = typeof message.untilIndex === "number" ? $BigInt(message.untilIndex) : $Long.fromBits(message.untilIndex.low >>> 0, message.untilIndex.high >>> 0, true).toBigInt();
+                    else if (typeof message.untilIndex === "number")
+                        object.untilIndex = options.longs === $String ? $String(message.untilIndex) : message.untilIndex;
+                    else
+                        object.untilIndex = options.longs === $String ? $Long.prototype.toString.call(message.untilIndex) : options.longs === $Number ? new $util.LongBits(message.untilIndex.low >>> 0, message.untilIndex.high >>> 0).toNumber(true) : message.untilIndex;
+                return object;
+            };
+
+            HistoryGap.prototype.toJSON = function() {
+                return HistoryGap.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return HistoryGap;
+        })();
+
+        v1.SnatSharesRequest = (function() {
+
+            const SnatSharesRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatSharesRequest.prototype.vip = "";
+
+            SnatSharesRequest.prototype.tenant = "";
+
+            SnatSharesRequest.prototype.dip = "";
+
+            SnatSharesRequest.prototype.stale = false;
+
+            SnatSharesRequest.create = function(properties) {
+                return new SnatSharesRequest(properties);
+            };
+
+            SnatSharesRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.vip);
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant") && message.tenant !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.tenant);
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip") && message.dip !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.dip);
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale") && message.stale !== false)
+                    writer.uint32(/* id 4, wireType 0 =*/32).bool(message.stale);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatSharesRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatSharesRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.tenant = value;
+                            else
+                                delete message.tenant;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.dip = value;
+                            else
+                                delete message.dip;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.stale = value;
+                            else
+                                delete message.stale;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatSharesRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    if (!$util.isString(message.vip))
+                        return "vip: string expected";
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    if (!$util.isString(message.tenant))
+                        return "tenant: string expected";
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    if (!$util.isString(message.dip))
+                        return "dip: string expected";
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
+                    if (typeof message.stale !== "boolean")
+                        return "stale: boolean expected";
+                return null;
+            };
+
+            SnatSharesRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatSharesRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatSharesRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatSharesRequest();
+                if (object.vip != null)
+                    if (typeof object.vip !== "string" || object.vip.length)
+                        message.vip = $String(object.vip);
+                if (object.tenant != null)
+                    if (typeof object.tenant !== "string" || object.tenant.length)
+                        message.tenant = $String(object.tenant);
+                if (object.dip != null)
+                    if (typeof object.dip !== "string" || object.dip.length)
+                        message.dip = $String(object.dip);
+                if (object.stale != null)
+                    if (object.stale)
+                        message.stale = $Boolean(object.stale);
+                return message;
+            };
+
+            SnatSharesRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.vip = "";
+                    object.tenant = "";
+                    object.dip = "";
+                    object.stale = false;
+                }
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    object.vip = message.vip;
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    object.tenant = message.tenant;
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    object.dip = message.dip;
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
+                    object.stale = message.stale;
+                return object;
+            };
+
+            SnatSharesRequest.prototype.toJSON = function() {
+                return SnatSharesRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatSharesRequest;
+        })();
+
+        v1.SnatSharesResponse = (function() {
+
+            const SnatSharesResponse = function (properties) {
+                this.shares = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatSharesResponse.prototype.shares = $util.emptyArray;
+
+            SnatSharesResponse.prototype.index = 0;
+
+            SnatSharesResponse.prototype.ageMs = 0;
+
+            SnatSharesResponse.create = function(properties) {
+                return new SnatSharesResponse(properties);
+            };
+
+            SnatSharesResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.shares != null && message.shares.length)
+                    for (let i = 0; i < message.shares.length; ++i)
+                        $root.ananta.v1.SnatShare.encode(message.shares[i], writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs") && message.ageMs !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.ageMs);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatSharesResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatSharesResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.shares && message.shares.length))
+                                message.shares = [];
+                            message.shares.push($root.ananta.v1.SnatShare.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.ageMs = value;
+                            else
+                                delete message.ageMs;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatSharesResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.shares != null && $Object.hasOwnProperty.call(message, "shares")) {
+                    if (!$Array.isArray(message.shares))
+                        return "shares: array expected";
+                    for (let i = 0; i < message.shares.length; ++i) {
+                        let error = $root.ananta.v1.SnatShare.verify(message.shares[i], _depth + 1);
+                        if (error)
+                            return "shares." + error;
+                    }
+                }
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
+                    if (!$util.isInteger(message.ageMs))
+                        return "ageMs: integer expected";
+                return null;
+            };
+
+            SnatSharesResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatSharesResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatSharesResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatSharesResponse();
+                if (object.shares) {
+                    if (!$Array.isArray(object.shares))
+                        throw $TypeError(".ananta.v1.SnatSharesResponse.shares: array expected");
+                    message.shares = $Array(object.shares.length);
+                    for (let i = 0; i < object.shares.length; ++i) {
+                        if (!$util.isObject(object.shares[i]))
+                            throw $TypeError(".ananta.v1.SnatSharesResponse.shares: object expected");
+                        message.shares[i] = $root.ananta.v1.SnatShare.fromObject(object.shares[i], _depth + 1);
+                    }
+                }
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                if (object.ageMs != null)
+                    if ($Number(object.ageMs) !== 0)
+                        message.ageMs = object.ageMs >>> 0;
+                return message;
+            };
+
+            SnatSharesResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.shares = [];
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.ageMs = 0;
+                }
+                if (message.shares && message.shares.length) {
+                    object.shares = $Array(message.shares.length);
+                    for (let j = 0; j < message.shares.length; ++j)
+                        object.shares[j] = $root.ananta.v1.SnatShare.toObject(message.shares[j], options, _depth + 1);
+                }
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
+                    object.ageMs = message.ageMs;
+                return object;
+            };
+
+            SnatSharesResponse.prototype.toJSON = function() {
+                return SnatSharesResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatSharesResponse;
+        })();
+
+        v1.SnatShare = (function() {
+
+            const SnatShare = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatShare.prototype.vip = "";
+
+            SnatShare.prototype.protocol = 0;
+
+            SnatShare.prototype.tenant = "";
+
+            SnatShare.prototype.dip = "";
+
+            SnatShare.prototype.host = "";
+
+            SnatShare.prototype.owned = 0;
+
+            SnatShare.prototype.guaranteed = 0;
+
+            SnatShare.prototype.limit = 0;
+
+            SnatShare.create = function(properties) {
+                return new SnatShare(properties);
+            };
+
+            SnatShare.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.vip);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).int32(message.protocol);
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant") && message.tenant !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.tenant);
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip") && message.dip !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.dip);
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host") && message.host !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.host);
+                if (message.owned != null && $Object.hasOwnProperty.call(message, "owned") && message.owned !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.owned);
+                if (message.guaranteed != null && $Object.hasOwnProperty.call(message, "guaranteed") && message.guaranteed !== 0)
+                    writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.guaranteed);
+                if (message.limit != null && $Object.hasOwnProperty.call(message, "limit") && message.limit !== 0)
+                    writer.uint32(/* id 8, wireType 0 =*/64).uint32(message.limit);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatShare.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatShare();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.tenant = value;
+                            else
+                                delete message.tenant;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.dip = value;
+                            else
+                                delete message.dip;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.host = value;
+                            else
+                                delete message.host;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.owned = value;
+                            else
+                                delete message.owned;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.guaranteed = value;
+                            else
+                                delete message.guaranteed;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.limit = value;
+                            else
+                                delete message.limit;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatShare.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    if (!$util.isString(message.vip))
+                        return "vip: string expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (typeof message.protocol !== "number" || (message.protocol | 0) !== message.protocol)
+                        return "protocol: enum value expected";
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    if (!$util.isString(message.tenant))
+                        return "tenant: string expected";
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    if (!$util.isString(message.dip))
+                        return "dip: string expected";
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
+                    if (!$util.isString(message.host))
+                        return "host: string expected";
+                if (message.owned != null && $Object.hasOwnProperty.call(message, "owned"))
+                    if (!$util.isInteger(message.owned))
+                        return "owned: integer expected";
+                if (message.guaranteed != null && $Object.hasOwnProperty.call(message, "guaranteed"))
+                    if (!$util.isInteger(message.guaranteed))
+                        return "guaranteed: integer expected";
+                if (message.limit != null && $Object.hasOwnProperty.call(message, "limit"))
+                    if (!$util.isInteger(message.limit))
+                        return "limit: integer expected";
+                return null;
+            };
+
+            SnatShare.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatShare)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatShare: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatShare();
+                if (object.vip != null)
+                    if (typeof object.vip !== "string" || object.vip.length)
+                        message.vip = $String(object.vip);
+                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.Protocol[object.protocol] !== 0))
+                    switch (object.protocol) {
+                    case "PROTOCOL_UNSPECIFIED":
+                    case 0:
+                        message.protocol = 0;
+                        break;
+                    case "PROTOCOL_TCP":
+                    case 6:
+                        message.protocol = 6;
+                        break;
+                    case "PROTOCOL_UDP":
+                    case 17:
+                        message.protocol = 17;
+                        break;
+                    default:
+                        if (typeof object.protocol === "number" && (object.protocol | 0) === object.protocol)
+                            message.protocol = object.protocol;
+                    }
+                if (object.tenant != null)
+                    if (typeof object.tenant !== "string" || object.tenant.length)
+                        message.tenant = $String(object.tenant);
+                if (object.dip != null)
+                    if (typeof object.dip !== "string" || object.dip.length)
+                        message.dip = $String(object.dip);
+                if (object.host != null)
+                    if (typeof object.host !== "string" || object.host.length)
+                        message.host = $String(object.host);
+                if (object.owned != null)
+                    if ($Number(object.owned) !== 0)
+                        message.owned = object.owned >>> 0;
+                if (object.guaranteed != null)
+                    if ($Number(object.guaranteed) !== 0)
+                        message.guaranteed = object.guaranteed >>> 0;
+                if (object.limit != null)
+                    if ($Number(object.limit) !== 0)
+                        message.limit = object.limit >>> 0;
+                return message;
+            };
+
+            SnatShare.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.vip = "";
+                    object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
+                    object.tenant = "";
+                    object.dip = "";
+                    object.host = "";
+                    object.owned = 0;
+                    object.guaranteed = 0;
+                    object.limit = 0;
+                }
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    object.vip = message.vip;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = options.enums === $String ? $root.ananta.v1.Protocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.Protocol[message.protocol] : message.protocol;
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    object.tenant = message.tenant;
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    object.dip = message.dip;
+                if (message.host != null && $Object.hasOwnProperty.call(message, "host"))
+                    object.host = message.host;
+                if (message.owned != null && $Object.hasOwnProperty.call(message, "owned"))
+                    object.owned = message.owned;
+                if (message.guaranteed != null && $Object.hasOwnProperty.call(message, "guaranteed"))
+                    object.guaranteed = message.guaranteed;
+                if (message.limit != null && $Object.hasOwnProperty.call(message, "limit"))
+                    object.limit = message.limit;
+                return object;
+            };
+
+            SnatShare.prototype.toJSON = function() {
+                return SnatShare.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatShare;
+        })();
+
+        v1.SnatForecastRequest = (function() {
+
+            const SnatForecastRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatForecastRequest.prototype.vip = "";
+
+            SnatForecastRequest.prototype.windowSeconds = 0;
+
+            SnatForecastRequest.prototype.horizonSeconds = 0;
+
+            SnatForecastRequest.prototype.stale = false;
+
+            SnatForecastRequest.create = function(properties) {
+                return new SnatForecastRequest(properties);
+            };
+
+            SnatForecastRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.vip);
+                if (message.windowSeconds != null && $Object.hasOwnProperty.call(message, "windowSeconds") && message.windowSeconds !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.windowSeconds);
+                if (message.horizonSeconds != null && $Object.hasOwnProperty.call(message, "horizonSeconds") && message.horizonSeconds !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.horizonSeconds);
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale") && message.stale !== false)
+                    writer.uint32(/* id 4, wireType 0 =*/32).bool(message.stale);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatForecastRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatForecastRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.windowSeconds = value;
+                            else
+                                delete message.windowSeconds;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.horizonSeconds = value;
+                            else
+                                delete message.horizonSeconds;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.stale = value;
+                            else
+                                delete message.stale;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatForecastRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    if (!$util.isString(message.vip))
+                        return "vip: string expected";
+                if (message.windowSeconds != null && $Object.hasOwnProperty.call(message, "windowSeconds"))
+                    if (!$util.isInteger(message.windowSeconds))
+                        return "windowSeconds: integer expected";
+                if (message.horizonSeconds != null && $Object.hasOwnProperty.call(message, "horizonSeconds"))
+                    if (!$util.isInteger(message.horizonSeconds))
+                        return "horizonSeconds: integer expected";
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
+                    if (typeof message.stale !== "boolean")
+                        return "stale: boolean expected";
+                return null;
+            };
+
+            SnatForecastRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatForecastRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatForecastRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatForecastRequest();
+                if (object.vip != null)
+                    if (typeof object.vip !== "string" || object.vip.length)
+                        message.vip = $String(object.vip);
+                if (object.windowSeconds != null)
+                    if ($Number(object.windowSeconds) !== 0)
+                        message.windowSeconds = object.windowSeconds >>> 0;
+                if (object.horizonSeconds != null)
+                    if ($Number(object.horizonSeconds) !== 0)
+                        message.horizonSeconds = object.horizonSeconds >>> 0;
+                if (object.stale != null)
+                    if (object.stale)
+                        message.stale = $Boolean(object.stale);
+                return message;
+            };
+
+            SnatForecastRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.vip = "";
+                    object.windowSeconds = 0;
+                    object.horizonSeconds = 0;
+                    object.stale = false;
+                }
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    object.vip = message.vip;
+                if (message.windowSeconds != null && $Object.hasOwnProperty.call(message, "windowSeconds"))
+                    object.windowSeconds = message.windowSeconds;
+                if (message.horizonSeconds != null && $Object.hasOwnProperty.call(message, "horizonSeconds"))
+                    object.horizonSeconds = message.horizonSeconds;
+                if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
+                    object.stale = message.stale;
+                return object;
+            };
+
+            SnatForecastRequest.prototype.toJSON = function() {
+                return SnatForecastRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatForecastRequest;
+        })();
+
+        v1.SnatForecastResponse = (function() {
+
+            const SnatForecastResponse = function (properties) {
+                this.forecasts = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatForecastResponse.prototype.forecasts = $util.emptyArray;
+
+            SnatForecastResponse.prototype.index = 0;
+
+            SnatForecastResponse.prototype.ageMs = 0;
+
+            SnatForecastResponse.create = function(properties) {
+                return new SnatForecastResponse(properties);
+            };
+
+            SnatForecastResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.forecasts != null && message.forecasts.length)
+                    for (let i = 0; i < message.forecasts.length; ++i)
+                        $root.ananta.v1.SnatForecast.encode(message.forecasts[i], writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs") && message.ageMs !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.ageMs);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatForecastResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatForecastResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.forecasts && message.forecasts.length))
+                                message.forecasts = [];
+                            message.forecasts.push($root.ananta.v1.SnatForecast.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.ageMs = value;
+                            else
+                                delete message.ageMs;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatForecastResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.forecasts != null && $Object.hasOwnProperty.call(message, "forecasts")) {
+                    if (!$Array.isArray(message.forecasts))
+                        return "forecasts: array expected";
+                    for (let i = 0; i < message.forecasts.length; ++i) {
+                        let error = $root.ananta.v1.SnatForecast.verify(message.forecasts[i], _depth + 1);
+                        if (error)
+                            return "forecasts." + error;
+                    }
+                }
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
+                    if (!$util.isInteger(message.ageMs))
+                        return "ageMs: integer expected";
+                return null;
+            };
+
+            SnatForecastResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatForecastResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatForecastResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatForecastResponse();
+                if (object.forecasts) {
+                    if (!$Array.isArray(object.forecasts))
+                        throw $TypeError(".ananta.v1.SnatForecastResponse.forecasts: array expected");
+                    message.forecasts = $Array(object.forecasts.length);
+                    for (let i = 0; i < object.forecasts.length; ++i) {
+                        if (!$util.isObject(object.forecasts[i]))
+                            throw $TypeError(".ananta.v1.SnatForecastResponse.forecasts: object expected");
+                        message.forecasts[i] = $root.ananta.v1.SnatForecast.fromObject(object.forecasts[i], _depth + 1);
+                    }
+                }
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                if (object.ageMs != null)
+                    if ($Number(object.ageMs) !== 0)
+                        message.ageMs = object.ageMs >>> 0;
+                return message;
+            };
+
+            SnatForecastResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.forecasts = [];
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.ageMs = 0;
+                }
+                if (message.forecasts && message.forecasts.length) {
+                    object.forecasts = $Array(message.forecasts.length);
+                    for (let j = 0; j < message.forecasts.length; ++j)
+                        object.forecasts[j] = $root.ananta.v1.SnatForecast.toObject(message.forecasts[j], options, _depth + 1);
+                }
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
+                    object.ageMs = message.ageMs;
+                return object;
+            };
+
+            SnatForecastResponse.prototype.toJSON = function() {
+                return SnatForecastResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatForecastResponse;
+        })();
+
+        v1.SnatForecast = (function() {
+
+            const SnatForecast = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SnatForecast.prototype.vip = "";
+
+            SnatForecast.prototype.protocol = 0;
+
+            SnatForecast.prototype.stock = 0;
+
+            SnatForecast.prototype.owned = 0;
+
+            SnatForecast.prototype.quarantined = 0;
+
+            SnatForecast.prototype.free = 0;
+
+            SnatForecast.prototype.perHour = 0;
+
+            SnatForecast.prototype.exhaustedInSeconds = null;
+
+            SnatForecast.prototype.vipsNeeded = 0;
+
+            SnatForecast.prototype.windowSeconds = 0;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(SnatForecast.prototype, "_exhaustedInSeconds", {
+                get: $util.oneOfGetter($oneOfFields = ["exhaustedInSeconds"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            SnatForecast.create = function(properties) {
+                return new SnatForecast(properties);
+            };
+
+            SnatForecast.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.vip);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).int32(message.protocol);
+                if (message.stock != null && $Object.hasOwnProperty.call(message, "stock") && message.stock !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.stock);
+                if (message.owned != null && $Object.hasOwnProperty.call(message, "owned") && message.owned !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.owned);
+                if (message.quarantined != null && $Object.hasOwnProperty.call(message, "quarantined") && message.quarantined !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.quarantined);
+                if (message.free != null && $Object.hasOwnProperty.call(message, "free") && message.free !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.free);
+                if (message.perHour != null && $Object.hasOwnProperty.call(message, "perHour") && !$Object.is(message.perHour, 0))
+                    writer.uint32(/* id 7, wireType 1 =*/57).double(message.perHour);
+                if (message.exhaustedInSeconds != null && $Object.hasOwnProperty.call(message, "exhaustedInSeconds"))
+                    $write.uint64(writer.uint32(/* id 8, wireType 0 =*/64), message.exhaustedInSeconds);
+                if (message.vipsNeeded != null && $Object.hasOwnProperty.call(message, "vipsNeeded") && message.vipsNeeded !== 0)
+                    writer.uint32(/* id 9, wireType 0 =*/72).uint32(message.vipsNeeded);
+                if (message.windowSeconds != null && $Object.hasOwnProperty.call(message, "windowSeconds") && message.windowSeconds !== 0)
+                    writer.uint32(/* id 10, wireType 0 =*/80).uint32(message.windowSeconds);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SnatForecast.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SnatForecast();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.stock = value;
+                            else
+                                delete message.stock;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.owned = value;
+                            else
+                                delete message.owned;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.quarantined = value;
+                            else
+                                delete message.quarantined;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.free = value;
+                            else
+                                delete message.free;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.perHour = value;
+                            else
+                                delete message.perHour;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            message.exhaustedInSeconds = $read.uint64(reader);
+                            message._exhaustedInSeconds = "exhaustedInSeconds";
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.vipsNeeded = value;
+                            else
+                                delete message.vipsNeeded;
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.windowSeconds = value;
+                            else
+                                delete message.windowSeconds;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SnatForecast.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                let properties = {};
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    if (!$util.isString(message.vip))
+                        return "vip: string expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (typeof message.protocol !== "number" || (message.protocol | 0) !== message.protocol)
+                        return "protocol: enum value expected";
+                if (message.stock != null && $Object.hasOwnProperty.call(message, "stock"))
+                    if (!$util.isInteger(message.stock))
+                        return "stock: integer expected";
+                if (message.owned != null && $Object.hasOwnProperty.call(message, "owned"))
+                    if (!$util.isInteger(message.owned))
+                        return "owned: integer expected";
+                if (message.quarantined != null && $Object.hasOwnProperty.call(message, "quarantined"))
+                    if (!$util.isInteger(message.quarantined))
+                        return "quarantined: integer expected";
+                if (message.free != null && $Object.hasOwnProperty.call(message, "free"))
+                    if (!$util.isInteger(message.free))
+                        return "free: integer expected";
+                if (message.perHour != null && $Object.hasOwnProperty.call(message, "perHour"))
+                    if (typeof message.perHour !== "number")
+                        return "perHour: number expected";
+                if (message.exhaustedInSeconds != null && $Object.hasOwnProperty.call(message, "exhaustedInSeconds")) {
+                    properties._exhaustedInSeconds = 1;
+                    if (!$util.isInteger(message.exhaustedInSeconds) && !(message.exhaustedInSeconds && $util.isInteger(message.exhaustedInSeconds.low) && $util.isInteger(message.exhaustedInSeconds.high)))
+                        return "exhaustedInSeconds: integer|Long expected";
+                }
+                if (message.vipsNeeded != null && $Object.hasOwnProperty.call(message, "vipsNeeded"))
+                    if (!$util.isInteger(message.vipsNeeded))
+                        return "vipsNeeded: integer expected";
+                if (message.windowSeconds != null && $Object.hasOwnProperty.call(message, "windowSeconds"))
+                    if (!$util.isInteger(message.windowSeconds))
+                        return "windowSeconds: integer expected";
+                return null;
+            };
+
+            SnatForecast.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SnatForecast)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SnatForecast: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SnatForecast();
+                if (object.vip != null)
+                    if (typeof object.vip !== "string" || object.vip.length)
+                        message.vip = $String(object.vip);
+                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.Protocol[object.protocol] !== 0))
+                    switch (object.protocol) {
+                    case "PROTOCOL_UNSPECIFIED":
+                    case 0:
+                        message.protocol = 0;
+                        break;
+                    case "PROTOCOL_TCP":
+                    case 6:
+                        message.protocol = 6;
+                        break;
+                    case "PROTOCOL_UDP":
+                    case 17:
+                        message.protocol = 17;
+                        break;
+                    default:
+                        if (typeof object.protocol === "number" && (object.protocol | 0) === object.protocol)
+                            message.protocol = object.protocol;
+                    }
+                if (object.stock != null)
+                    if ($Number(object.stock) !== 0)
+                        message.stock = object.stock >>> 0;
+                if (object.owned != null)
+                    if ($Number(object.owned) !== 0)
+                        message.owned = object.owned >>> 0;
+                if (object.quarantined != null)
+                    if ($Number(object.quarantined) !== 0)
+                        message.quarantined = object.quarantined >>> 0;
+                if (object.free != null)
+                    if ($Number(object.free) !== 0)
+                        message.free = object.free >>> 0;
+                if (object.perHour != null)
+                    if (!$Object.is($Number(object.perHour), 0))
+                        message.perHour = $Number(object.perHour);
+                if (object.exhaustedInSeconds != null)
+                    if ($Long)
+                        message.exhaustedInSeconds = $Long.fromValue(object.exhaustedInSeconds, true);
+                    else if (typeof object.exhaustedInSeconds === "string")
+                        message.exhaustedInSeconds = $parseInt(object.exhaustedInSeconds, 10);
+                    else if (typeof object.exhaustedInSeconds === "number")
+                        message.exhaustedInSeconds = object.exhaustedInSeconds;
+                    else if (typeof object.exhaustedInSeconds === "object")
+                        message.exhaustedInSeconds = new $util.LongBits(object.exhaustedInSeconds.low >>> 0, object.exhaustedInSeconds.high >>> 0).toNumber(true);
+                if (object.vipsNeeded != null)
+                    if ($Number(object.vipsNeeded) !== 0)
+                        message.vipsNeeded = object.vipsNeeded >>> 0;
+                if (object.windowSeconds != null)
+                    if ($Number(object.windowSeconds) !== 0)
+                        message.windowSeconds = object.windowSeconds >>> 0;
+                return message;
+            };
+
+            SnatForecast.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.vip = "";
+                    object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
+                    object.stock = 0;
+                    object.owned = 0;
+                    object.quarantined = 0;
+                    object.free = 0;
+                    object.perHour = 0;
+                    object.vipsNeeded = 0;
+                    object.windowSeconds = 0;
+                }
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    object.vip = message.vip;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = options.enums === $String ? $root.ananta.v1.Protocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.Protocol[message.protocol] : message.protocol;
+                if (message.stock != null && $Object.hasOwnProperty.call(message, "stock"))
+                    object.stock = message.stock;
+                if (message.owned != null && $Object.hasOwnProperty.call(message, "owned"))
+                    object.owned = message.owned;
+                if (message.quarantined != null && $Object.hasOwnProperty.call(message, "quarantined"))
+                    object.quarantined = message.quarantined;
+                if (message.free != null && $Object.hasOwnProperty.call(message, "free"))
+                    object.free = message.free;
+                if (message.perHour != null && $Object.hasOwnProperty.call(message, "perHour"))
+                    object.perHour = options.json && !$isFinite(message.perHour) ? $String(message.perHour) : message.perHour;
+                if (message.exhaustedInSeconds != null && $Object.hasOwnProperty.call(message, "exhaustedInSeconds"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.exhaustedInSeconds = typeof message.exhaustedInSeconds === "number" ? $BigInt(message.exhaustedInSeconds) : $Long.fromBits(message.exhaustedInSeconds.low >>> 0, message.exhaustedInSeconds.high >>> 0, true).toBigInt();
+                    else if (typeof message.exhaustedInSeconds === "number")
+                        object.exhaustedInSeconds = options.longs === $String ? $String(message.exhaustedInSeconds) : message.exhaustedInSeconds;
+                    else
+                        object.exhaustedInSeconds = options.longs === $String ? $Long.prototype.toString.call(message.exhaustedInSeconds) : options.longs === $Number ? new $util.LongBits(message.exhaustedInSeconds.low >>> 0, message.exhaustedInSeconds.high >>> 0).toNumber(true) : message.exhaustedInSeconds;
+                if (message.vipsNeeded != null && $Object.hasOwnProperty.call(message, "vipsNeeded"))
+                    object.vipsNeeded = message.vipsNeeded;
+                if (message.windowSeconds != null && $Object.hasOwnProperty.call(message, "windowSeconds"))
+                    object.windowSeconds = message.windowSeconds;
+                return object;
+            };
+
+            SnatForecast.prototype.toJSON = function() {
+                return SnatForecast.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SnatForecast;
         })();
 
         return v1;

@@ -55,6 +55,15 @@ describe("the site of npm start, with --no-restart", () => {
     await site.until("SNAT ports", () => owners().size > 0);
     const snat = JSON.parse(site.ananta("snat", "list", "-o", "json").stdout) as Listing;
     expect(snat.items.length).toBeGreaterThan(0);
+    const [[block, dip] = ["", ""]] = owners();
+    const [vip = "", protocol = "", ports = ""] = block.split(" ");
+    const who = site.ananta("snat", "who", `${vip}:${ports.split("-")[0] ?? ""}/${protocol}`);
+    expect(who.stdout).toContain(dip);
+    expect(
+      site.ananta("snat", "who", `${vip}:${ports.split("-")[0] ?? ""}/${protocol}`, "--at", "9h").stderr,
+    ).toContain("nobody is known to have owned it");
+    expect(site.ananta("snat", "usage", "--by", "vip").stdout).toContain(vip);
+    expect(site.ananta("snat", "forecast").stdout).toContain("not at this rate");
     expect(site.ananta("delete", "vip", "web").code).toBe(0);
     const gone = site.ananta("get", "vip", "web");
     expect(gone.code).toBe(1);

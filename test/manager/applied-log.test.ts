@@ -24,7 +24,12 @@ function scene() {
   const { time, clock } = virtualTime();
   const state = createStateMachine();
   const effects = new EffectLog(state.appliedIndex);
-  const listener = { applied: () => undefined, caughtUp: () => undefined, restored: () => undefined };
+  const listener = {
+    applied: () => undefined,
+    caughtUp: () => undefined,
+    restored: () => undefined,
+    saved: () => undefined,
+  };
   return { time, state, effects, log: new AppliedLog({ clock, state, effects, listener }) };
 }
 

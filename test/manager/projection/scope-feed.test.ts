@@ -22,7 +22,13 @@ function scene(options: { readonly held?: number; readonly keepFrom?: number } =
   const apply = (index: number, ...changes: MuxChange[]): void => {
     for (const change of changes)
       if (change.op === "upsert" && change.item.kind === "dip") items.set(change.item.dipId, change.item);
-    effects.append({ index: at(index), results: [], muxChanges: changes, hostChanges: new Map<HostId, never>() });
+    effects.append({
+      index: at(index),
+      results: [],
+      muxChanges: changes,
+      hostChanges: new Map<HostId, never>(),
+      ended: [],
+    });
     state.applied = at(index);
   };
   const feed = new ScopeFeed(

@@ -104,6 +104,7 @@ test("effects are bounded by changes too: one entry of very many pushes the olde
       results: [],
       muxChanges: Array.from({ length: changes }, () => ({ op: "remove" as const, key: "dip/1" })),
       hostChanges: new Map<HostId, never>(),
+      ended: [],
     });
   entry(1, 10);
   entry(2, 499_995);

@@ -47,6 +47,7 @@ test("an entry is applied once: an index that does not grow stops the process", 
     results: [],
     muxChanges: [],
     hostChanges: new Map(),
+    ended: [],
   });
   expect(machine.appliedIndex).toBe(9);
 });
