@@ -64,6 +64,13 @@ export function agentMetrics(agent: Agent): readonly Metric[] {
       read: one(({ gauges }) => gauges.flows),
     },
     {
+      name: "ananta_agent_flows_ended_total",
+      help: "Flows that ended, by who or what ended them.",
+      type: "counter",
+      labels: ["end"],
+      read: () => [...agent.dataplane.endedFlowCounts()].map(([end, value]) => ({ labels: { end }, value })),
+    },
+    {
       name: "ananta_agent_flow_capacity",
       help: "Entries that the NAT table holds.",
       type: "gauge",

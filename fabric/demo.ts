@@ -9,14 +9,15 @@
  */
 import { formatIpv4 } from "../core/address.js";
 import type { Port } from "../core/brands.js";
+import { BulkTransfer, type BulkResult } from "./bulk-transfer.js";
+import { countsText } from "./data-path.js";
 import type { ApiObject, OwnedPorts, ReplicaView } from "./control/manager-api.js";
 import type { EmbeddedSite } from "./embedded-site.js";
 import { FlowGenerator, type FlowStatistics } from "./flow-generator.js";
 import { GrantWorkload } from "./grant-workload.js";
-import { scrapeDrops } from "./launcher/scrape.js";
 import { clockText } from "./live-view.js";
 import { changedOwners, doublyOwned, longestGapMs } from "./ownership.js";
-import { DEMO_VIP, exampleObjects, SERVER_PORT } from "./site.js";
+import { BULK_PORT, BULK_VIP, bulkObject, DEMO_VIP, exampleObjects, SERVER_PORT } from "./site.js";
 import { leaderOf, muxesOf } from "./site-status.js";
 import { UdpProber } from "./udp-prober.js";
 
@@ -44,6 +45,7 @@ const DNS = 53 as Port;
 const GRANT_HOST = "demo-client";
 const GRANT_VIP = "203.0.113.11";
 const GRANT_POOL = "grant-pool";
+const BULK_BYTES = 10_000_000;
 const GRANT_DIPS: readonly string[] = Array.from({ length: 16 }, (_, n) => `10.9.0.${n + 1}`);
 /** Flows are opened at this pace per direction: a thousand in five seconds. */
 const OPENS_PER_SECOND = 200;
@@ -64,6 +66,7 @@ export class Demo {
   private electionMs = Number.NaN;
   private catchUpMs = Number.NaN;
   private muxKillGapMs = Number.NaN;
+  private bulk: BulkResult | null = null;
   private ownedBefore: readonly OwnedPorts[] = [];
 
   constructor(site: EmbeddedSite, options: DemoOptions) {
@@ -106,6 +109,7 @@ export class Demo {
       await this.run("start", () => this.start());
       await this.run("apply the VIPs", () => this.apply());
       await this.run(`open ${this.options.flows} + ${this.options.flows} flows`, () => this.openFlows());
+      await this.run("send 10 MB of random bytes through a VIP", () => this.sendBulk());
       await this.run("grant ports all the time", () => this.startGrants());
       const killed = await this.run("kill the leader", () => this.killLeader());
       await this.run("start the replica again", () => this.restartReplica(killed));
@@ -154,14 +158,18 @@ export class Demo {
   }
 
   private async apply(): Promise<void> {
-    const { changes, inForce } = await this.site.apply([...exampleObjects(this.site.plan), ...grantObjects()]);
+    const { changes, inForce } = await this.site.apply([
+      ...exampleObjects(this.site.plan),
+      ...grantObjects(),
+      bulkObject(),
+    ]);
     for (const change of changes) this.say(change);
     if (!inForce) throw new StepFailed("the VIPs are not in force on all MUXes");
     const { fabric, plan, env } = this.site;
     await this.site.until("all MUXes to announce the VIP", 10_000, () => {
       const announcing = fabric.router
         .routes(env.clock.nowMs())
-        .filter((route) => route.vips.includes(DEMO_VIP)).length;
+        .filter((route) => route.vips.includes(DEMO_VIP) && route.vips.includes(BULK_VIP)).length;
       return announcing === plan.muxes.length
         ? null
         : `${announcing} of ${plan.muxes.length} announce ${formatIpv4(DEMO_VIP)}`;
@@ -189,6 +197,26 @@ export class Demo {
         .join(", ");
     this.say(`answers of each DIP: ${spread(this.inbound.statistics())}`);
     this.say(`answers to each VIP: ${spread(this.outbound.statistics())}`);
+  }
+
+  private async sendBulk(): Promise<void> {
+    const { fabric, env } = this.site;
+    const transfer = new BulkTransfer(
+      { source: fabric.clients[0]!, destination: { address: BULK_VIP, port: BULK_PORT }, bytes: BULK_BYTES }, // the plan has 20
+      env.random.fork(),
+      () => env.clock.nowMs(),
+    );
+    await this.site.until("the bytes to arrive", 60_000, () => {
+      if (transfer.failure !== null) throw new StepFailed(transfer.failure);
+      return transfer.result === null ? "no answer yet" : null;
+    });
+    this.bulk = transfer.result;
+    if (this.bulk === null) return;
+    const { bytes, sentHash, receivedHash, elapsedMs } = this.bulk;
+    this.say(`${bytes} bytes arrived at a VM behind ${formatIpv4(BULK_VIP)} in ${ms(elapsedMs)}`);
+    this.say(`SHA-256 sent      ${sentHash}`);
+    this.say(`SHA-256 arrived   ${receivedHash}`);
+    if (!this.bulk.isWhole) throw new StepFailed(`${bytes} of ${BULK_BYTES} bytes arrived, or other ones`);
   }
 
   private async startGrants(): Promise<void> {
@@ -365,10 +393,7 @@ export class Demo {
     if (broken.length > 0 && storyFailure === null) failures.push(`${broken.length} flows broken`);
     if (this.udp.moved > 0) failures.push(`${this.udp.moved} UDP answers came from another DIP`);
 
-    const drops = await scrapeDrops([
-      ...site.plan.muxes.map(({ name, ops }) => ({ name, address: ops })),
-      ...site.plan.hosts.map(({ name, ops }) => ({ name, address: ops })),
-    ]);
+    const { dataPaths } = await site.watch.refresh(true);
     const row = (name: string, value: string): void => options.print(`  ${name.padEnd(44)} ${value}`);
     options.print("");
     row(
@@ -397,7 +422,14 @@ export class Demo {
     }
     row("packets that reached an endpoint damaged", String(badPackets));
     row("packets dropped by the router", describe(site.fabric.router.drops));
-    for (const [name, reasons] of [...drops].sort()) row(`packets dropped by ${name}`, describe(reasons));
+    row(
+      "bytes through a VIP, hashes equal",
+      this.bulk === null ? "not measured" : `${this.bulk.bytes}, ${this.bulk.isWhole ? "yes" : "NO"}`,
+    );
+    for (const [name, { counts, drops }] of dataPaths) {
+      row(`data path of ${name}`, countsText(counts));
+      row("    dropped", countsText(drops));
+    }
     options.print("");
     for (const failure of failures) options.print(`FAILED  ${failure}`);
     const stall = (pick: "inboundMs" | "outboundMs"): number =>
@@ -420,6 +452,9 @@ export class Demo {
       damagedPackets: badPackets,
       udpAsked: this.udp.asked,
       udpAnswered: this.udp.answered,
+      bulkBytes: this.bulk?.bytes ?? null,
+      bulkHashesEqual: this.bulk?.isWhole ?? false,
+      bulkMs: this.bulk === null ? null : Math.round(this.bulk.elapsedMs),
       elapsedMs: Math.round(options.elapsedMs()),
     };
   }

@@ -61,7 +61,11 @@ export class EmbeddedSite {
       env,
       parts.plan.managers.map((manager) => manager.api),
     );
-    this.watch = new SiteWatch(env, this.api);
+    this.watch = new SiteWatch(
+      env,
+      this.api,
+      [...this.plan.muxes, ...this.plan.hosts].map(({ name, ops }) => ({ name, address: ops })),
+    );
     const root = fileURLToPath(new URL("..", import.meta.url));
     this.supervisor = new Supervisor(
       this.writeConfigs().map(({ name, role, program, configFile }) => ({

@@ -11,11 +11,12 @@ import type { Ipv4 } from "../core/brands.js";
 import type { Random } from "../core/random.js";
 import { decodeFrame, PacketFramer } from "../dataplane/fabric-frame.js";
 import type { DatagramSocket, Env, Timer } from "../runtime/env.js";
+import { HashServer } from "./bulk-transfer.js";
 import { Endpoint } from "./endpoints/endpoint.js";
 import { identityEcho, IdentityServer } from "./endpoints/identity-server.js";
 import type { FlowGenerator } from "./flow-generator.js";
 import { RouterModel, type EcmpMode, type RouterEvent, type RouterPort } from "./router-model.js";
-import { BACKEND_PORT, BACKEND_UDP_PORT, SERVER_PORT, type SitePlan } from "./site.js";
+import { BACKEND_PORT, BACKEND_UDP_PORT, BULK_PORT, SERVER_PORT, type SitePlan } from "./site.js";
 
 /** Fine enough for retransmission at 200 ms, coarse enough to cost nothing. */
 const TICK_MS = 20;
@@ -66,6 +67,8 @@ export class Fabric {
     for (const host of plan.hosts) {
       for (const vm of host.vms) routes.set(vm.dip, { kind: "host", name: host.name, address: host.wire });
     }
+    // What MUXes relay to each other goes by their own addresses.
+    for (const mux of plan.muxes) routes.set(mux.address, { kind: "mux", name: mux.name, address: mux.wire });
     for (const local of [...plan.clients, ...plan.servers]) routes.set(local, { kind: "local", name: String(local) });
     this.router = new RouterModel({ ecmp, hashSeed: random.nextUint32(), holdTimeMs: HOLD_TIME_MS, routes });
     this.clients = plan.clients.map((address) => this.local(address, random));
@@ -146,6 +149,7 @@ export class Fabric {
   private machine(dip: Ipv4, random: Random, nic: DatagramSocket, gateway: string): Endpoint {
     const vm = new Endpoint(dip, random.fork(), (packet) => nic.send(this.framer.frame(packet), gateway));
     vm.listen(BACKEND_PORT, new IdentityServer());
+    vm.listen(BULK_PORT, new HashServer());
     vm.listenUdp(BACKEND_UDP_PORT, identityEcho);
     nic.listen((bytes) => {
       const frame = decodeFrame(bytes);

@@ -5,6 +5,7 @@
 import { formatIpv4 } from "../core/address.js";
 import { assertNever } from "../core/assert.js";
 import type { Clock, Timer } from "../runtime/env.js";
+import { countsText } from "./data-path.js";
 import type { FlowStatistics } from "./flow-generator.js";
 import type { NextHop, RouterDropReason, RouterEvent } from "./router-model.js";
 import { connectedHosts, leaderOf, muxesOf, portsByDip, type SiteStatus } from "./site-status.js";
@@ -72,6 +73,7 @@ export function renderView(view: ViewModel, size: ViewSize): readonly string[] {
     hostLines(view, palette),
     vipLines(view, palette),
     trafficLines(view, palette),
+    dataPathLines(view, palette),
   ];
   const spaced = sections.flatMap((section) => [...section, ""]);
   const roomy = spaced.length + COMMANDS.length + 5 <= size.rows;
@@ -180,6 +182,15 @@ function trafficLines(view: ViewModel, { title, bad }: Palette): readonly string
     row("outbound", view.outbound),
     `  wrong checksums ${view.badPackets}, repeated segments ${count(view.retransmissions)}, dropped by the router: ${dropped || "none"}`,
   ];
+}
+
+/** What MUXes and Host Agents count on their packets' ways. */
+function dataPathLines(view: ViewModel, { title }: Palette): readonly string[] {
+  const rows = [...view.status.dataPaths].map(([name, { counts, drops }]) => {
+    const dropped = drops.size === 0 ? "" : `; dropped: ${countsText(drops)}`;
+    return `  ${name.padEnd(11)} ${countsText(counts)}${dropped}`;
+  });
+  return rows.length === 0 ? [] : [title("  DATA PATH   since its process started"), ...rows];
 }
 
 /** One line that says how things are, for logs. */

@@ -3,6 +3,8 @@
  * operator could. A replica that does not answer is shown as silent, with what it said last left out.
  */
 import type { Env, Timer } from "../runtime/env.js";
+import type { DataPathCounters } from "./data-path.js";
+import { scrapeDataPaths, type MetricsPage } from "./launcher/scrape.js";
 import type { ManagerApi, MuxView, OwnedPorts, ReplicaView, VipView } from "./control/manager-api.js";
 
 export interface SiteStatus {
@@ -10,6 +12,8 @@ export interface SiteStatus {
   readonly replicas: readonly (ReplicaView | null)[];
   readonly vips: readonly VipView[];
   readonly snat: readonly OwnedPorts[];
+  /** Of each MUX and Host Agent that answers. */
+  readonly dataPaths: ReadonlyMap<string, DataPathCounters>;
 }
 
 /** Well above an answer's usual time on a busy machine, below the period of two redraws. */
@@ -19,17 +23,19 @@ export class SiteWatch {
   status: SiteStatus;
   private readonly env: Env;
   private readonly api: ManagerApi;
+  private readonly pages: readonly MetricsPage[];
   private timer: Timer | null = null;
   private rounds = 0;
   private stopped = false;
 
-  constructor(env: Env, api: ManagerApi) {
+  constructor(env: Env, api: ManagerApi, pages: readonly MetricsPage[]) {
     this.env = env;
     this.api = api;
-    this.status = { replicas: api.endpoints.map(() => null), vips: [], snat: [] };
+    this.pages = pages;
+    this.status = { replicas: api.endpoints.map(() => null), vips: [], snat: [], dataPaths: new Map() };
   }
 
-  /** Asks again `intervalMs` after each answer. VIPs and ports are asked for in every fourth round. */
+  /** Asks again `intervalMs` after each answer. VIPs, ports and data paths are asked for in every fourth round. */
   start(intervalMs: number): void {
     void this.refresh(this.rounds++ % 4 === 0).then(() => {
       if (!this.stopped) this.timer = this.env.clock.setTimer(intervalMs, () => this.start(intervalMs));
@@ -45,7 +51,8 @@ export class SiteWatch {
     const replicas = await Promise.all(
       this.api.endpoints.map((_, endpoint) => this.api.status(endpoint, STATUS_DEADLINE_MS).catch(() => null)),
     );
-    let { vips, snat } = this.status;
+    let { vips, snat, dataPaths } = this.status;
+    if (withObjects) dataPaths = await scrapeDataPaths(this.pages);
     if (withObjects && replicas.some((replica) => replica !== null)) {
       [vips, snat] = await Promise.all([
         this.api.vips().catch(() => vips),
@@ -55,7 +62,7 @@ export class SiteWatch {
         ),
       ]);
     }
-    this.status = { replicas, vips, snat };
+    this.status = { replicas, vips, snat, dataPaths };
     return this.status;
   }
 }

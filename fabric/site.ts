@@ -63,8 +63,13 @@ export interface ChildPlan {
 export const BACKEND_PORT = 8_080 as Port;
 export const BACKEND_UDP_PORT = 5_353 as Port;
 export const SERVER_PORT = 443 as Port;
+/** Machines hash there what is sent to them. */
+export const BULK_PORT = 9_000 as Port;
 
+const DEMO_POOL = "demo-pool";
 export const DEMO_VIP = address("203.0.113.10");
+/** Of the demo: what is sent there is hashed. */
+export const BULK_VIP = address("203.0.113.12");
 
 function address(text: string): Ipv4 {
   const parsed = parseIpv4(text);
@@ -182,9 +187,20 @@ export function portsOf(
   ];
 }
 
+/** A VIP of its own in front of the VMs of `exampleObjects`. */
+export function bulkObject(): ApiObject {
+  return {
+    metadata: { tenant: "default", name: "bulk" },
+    vip: {
+      address: formatIpv4(BULK_VIP),
+      rules: [{ name: "bulk", protocol: 6, port: BULK_PORT, pool: DEMO_POOL, backendPort: BULK_PORT }],
+    },
+  };
+}
+
 /** What a first start applies: one VIP in front of all VMs, for connections in both directions. */
 export function exampleObjects(plan: SitePlan): readonly ApiObject[] {
-  const pool = "demo-pool";
+  const pool = DEMO_POOL;
   return [
     {
       metadata: { tenant: "default", name: pool },

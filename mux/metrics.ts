@@ -52,6 +52,14 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       read: () => Object.entries(mux.status().counters.drops).map(([reason, value]) => ({ labels: { reason }, value })),
     },
     {
+      name: "ananta_mux_relayed_packets_total",
+      help: "Packets relayed to another MUX of the pool (out), and by another one (in).",
+      type: "counter",
+      labels: ["direction"],
+      read: () =>
+        Object.entries(mux.dataplane.relayed()).map(([direction, value]) => ({ labels: { direction }, value })),
+    },
+    {
       name: "ananta_mux_bad_frames_total",
       help: "Datagrams that were no packets.",
       type: "counter",

@@ -33,7 +33,15 @@ import { HostCounters } from "./counters.js";
 import { EndpointMappings } from "./endpoint-mappings.js";
 import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
 import { HeldPackets } from "./held-packets.js";
-import { END_DIP_GONE, END_OPERATOR, END_RANGE_GONE, LastWords, type EndedFlow } from "./last-words.js";
+import {
+  END_DIP_GONE,
+  END_OPERATOR,
+  END_RANGE_GONE,
+  FLOW_ENDS,
+  LastWords,
+  type EndedFlow,
+  type FlowEnd,
+} from "./last-words.js";
 import { NatState } from "./nat-state.js";
 import { HostPipeline } from "./pipeline.js";
 import { portLedger, type DestinationPorts } from "./port-ledger.js";
@@ -67,6 +75,8 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   stopRange(vip: IpAddress, protocol: PortProtocol, range: number): boolean;
   resumeRange(vip: IpAddress, protocol: PortProtocol, range: number): void;
   stoppedRanges(): readonly RangeRef[];
+  /** Flows that ended since the start, by how. */
+  endedFlowCounts(): ReadonlyMap<FlowEnd, number>;
   /** How flows ended, newest first. */
   endedFlows(limit: number, matches?: (flow: EndedFlow) => boolean): readonly EndedFlow[];
   /** Ports in use and on hold by destination, fullest first: who exhausts what. Walks all flows. */
@@ -231,6 +241,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       ports.resume(addresses.find(vip), protocol, range);
     },
     stoppedRanges: () => ports.stopped(),
+    endedFlowCounts: () => new Map(FLOW_ENDS.map((end, place) => [end, lastWords.counts[place]!])), // one count per end
     endedFlows: (limit, matches) => lastWords.list(limit, matches),
     portLedger: (limit, nowMs) => portLedger({ tables, nat, ports }, limit, nowMs),
     explain: (tuple, { nowMs }) => explainHostFlow(parts, tuple, nowMs),

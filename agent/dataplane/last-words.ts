@@ -49,6 +49,8 @@ export interface EndedFlow {
 const FIELDS = 11;
 
 export class LastWords {
+  /** Flows that ended, by place in `FLOW_ENDS`. */
+  readonly counts = new Float64Array(FLOW_ENDS.length);
   readonly #cells: Float64Array;
   readonly #capacity: number;
   readonly #addresses: Addresses;
@@ -78,6 +80,7 @@ export class LastWords {
     this.#keep(at + 3, source);
     this.#keep(at + 5, destination);
     cells[at] = end;
+    this.counts[end]!++;
     cells[at + 1] = endedMs;
     cells[at + 2] = protocol;
     cells[at + 4] = sourcePort;

@@ -12,8 +12,8 @@
  *
  * Invariants
  *  (T1) sndUna <= sndNxt <= sndMax, modulo 2^32; `unacked[0]` is the byte at sndUna once the SYN is acknowledged.
- *  (T2) Bytes reach the application once and in order: only the segment at rcvNxt is taken, others are acknowledged and
- *       forgotten (go-back-N: the sender repeats everything from sndUna).
+ *  (T2) Bytes reach the application once and in order: segments behind a gap wait, at most a window of them, until the gap
+ *       is filled; a sender whose time is up repeats everything from sndUna (go-back-N).
  *  (T3) `deadlineMs` is set exactly while something is unacknowledged, or a closed connection lingers.
  *  (T4) "broken" is reported at most once, and nothing after it.
  */
@@ -70,6 +70,8 @@ export interface TcpConnection {
   /** One past the highest sequence number ever sent: what an acknowledgement may cover. */
   sndMax: number;
   rcvNxt: number;
+  /** Segments that overtook the one at rcvNxt, in no order. */
+  early: TcpSegment[];
   /** Largest payload the peer takes. */
   mss: number;
   /** Bytes from sndUna on that are not acknowledged, sent or not. */
@@ -99,6 +101,8 @@ export const GIVE_UP_MS = 30_000;
 const TIME_WAIT_MS = 2 * RTO_MAX_MS;
 /** What the peer may have in flight, and the most we send ahead of an acknowledgement. */
 const WINDOW_BYTES = 32_768;
+/** Of segments that came too early; a full window of usual ones is less. */
+const EARLY_MAX = 64;
 /** IPv4 without options over a 1,500 byte link; a Host Agent clamps it on the way. */
 export const MSS_BYTES = 1_460;
 
@@ -116,6 +120,7 @@ function newConnection(state: TcpState, iss: number, nowMs: number): TcpConnecti
     sndNxt: iss,
     sndMax: iss,
     rcvNxt: 0,
+    early: [],
     mss: MSS_BYTES,
     unacked: NO_BYTES,
     finQueued: false,
@@ -217,6 +222,7 @@ function enterClosed(connection: TcpConnection): void {
   connection.state = "closed";
   connection.deadlineMs = null;
   connection.unacked = NO_BYTES;
+  connection.early = [];
   connection.ackPending = false;
 }
 
@@ -336,18 +342,33 @@ function sampleRoundTrip(connection: TcpConnection, ack: number, nowMs: number):
 
 /** Payload and FIN, in order only (T2). */
 function take(connection: TcpConnection, segment: TcpSegment, nowMs: number, events: TcpEvent[]): void {
-  const hasFin = (segment.flags & FIN) !== 0;
-  if (segment.payload.length === 0 && !hasFin) return;
+  if (segment.payload.length === 0 && (segment.flags & FIN) === 0) return;
   connection.ackPending = true;
+  const { early } = connection;
+  if (distance(segment.seq, connection.rcvNxt) > 0) {
+    const isKnown = early.some(({ seq, payload }) => seq === segment.seq && payload.length >= segment.payload.length);
+    if (!isKnown && early.length < EARLY_MAX) early.push({ ...segment, payload: segment.payload.slice() });
+    return;
+  }
+  takeNext(connection, segment, nowMs, events);
+  for (;;) {
+    const at = early.findIndex(({ seq }) => distance(seq, connection.rcvNxt) <= 0);
+    if (at < 0) return;
+    for (const next of early.splice(at, 1)) takeNext(connection, next, nowMs, events);
+  }
+}
+
+/** A segment that begins at rcvNxt or before it. */
+function takeNext(connection: TcpConnection, segment: TcpSegment, nowMs: number, events: TcpEvent[]): void {
+  const end = distance(plus(segment.seq, segmentLength(segment)), connection.rcvNxt);
+  if (end <= 0) return; // all of it was taken meanwhile
   const offset = distance(segment.seq, connection.rcvNxt);
-  if (offset > 0) return;
   const fresh = segment.payload.subarray(Math.min(-offset, segment.payload.length));
   if (fresh.length > 0) {
     connection.rcvNxt = plus(connection.rcvNxt, fresh.length);
     if (mayReceive(connection.state)) events.push({ kind: "received", payload: fresh.slice() });
   }
-  if (!hasFin) return;
-  // The FIN stands behind the payload; a repeated one was handled as an old duplicate above.
+  if ((segment.flags & FIN) === 0) return;
   if (mayReceive(connection.state)) {
     connection.rcvNxt = plus(connection.rcvNxt, 1);
     events.push({ kind: "peer-closed" });

@@ -67,6 +67,8 @@ export interface MuxDataplane extends PacketProcessor {
   readonly capacity: { readonly rules: number; readonly snatRanges: number };
   /** Takes up to `limit` of the oldest flow samples; `lost` counts since the start. */
   drainSamples(limit: number): { readonly samples: readonly FlowSample[]; readonly lost: number };
+  /** Packets that went to another MUX of the pool (`out`), and that others relayed here (`in`), since the start. */
+  relayed(): { readonly out: number; readonly in: number };
   /** Packets that were lost before they came here, as an io adapter finds out; added up. */
   inputLost(packets: number): void;
   /** Of the last interval: whether this MUX is overloaded, and by whom. */
@@ -185,6 +187,7 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
     inputLost: (packets) => {
       lost += packets;
     },
+    relayed: () => ({ out: pipeline.relayedOut, in: pipeline.relayedIn }),
     overload: () => fairness.report,
     heavyHitters: (limit) => hitters.top(limit),
     drainSamples: (limit) => ({ samples: samples.drain(limit), lost: samples.lost }),

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseArguments } from "../../fabric/arguments.js";
 import { DataFolder } from "../../fabric/launcher/data-folder.js";
 import { firstPortInUse } from "../../fabric/launcher/ports.js";
-import { dropsIn } from "../../fabric/launcher/scrape.js";
+import { dataPathIn } from "../../fabric/data-path.js";
 import { childPlans, planSite, portsOf } from "../../fabric/site.js";
 
 describe("data folder", () => {
@@ -113,17 +113,29 @@ describe("arguments of npm start", () => {
   });
 });
 
-it("reads drop counters by reason from a metrics page", () => {
+it("reads what data paths count from a metrics page: drops by reason, the rarer paths, how flows ended", () => {
   const page = [
     "# HELP ananta_mux_packet_drop_total Packets dropped.",
     "# TYPE ananta_mux_packet_drop_total counter",
     'ananta_mux_packet_drop_total{reason="no_vip"} 3',
     'ananta_mux_packet_drop_total{mux="mux-1",reason="no_rule"} 2',
     'ananta_mux_packet_drop_total{reason="ttl_expired"} 0',
-    'ananta_mux_packets_total{direction="in"} 9',
+    'ananta_mux_table_entries{table="fragments"} 4',
+    'ananta_mux_table_entries{table="rules"} 9',
+    'ananta_mux_relayed_packets_total{direction="out"} 7',
+    'ananta_mux_relayed_packets_total{direction="in"} 0',
+    "ananta_mux_received_packets_total 1.2e3",
+    'ananta_agent_flows_ended_total{end="idle, and the machine did not answer a keepalive"} 5',
   ].join("\n");
-  expect([...dropsIn(page)]).toEqual([
+  const { drops, counts } = dataPathIn(page);
+  expect([...drops]).toEqual([
     ["no_vip", 3],
     ["no_rule", 2],
+  ]);
+  expect([...counts]).toEqual([
+    ["received", 1_200],
+    ["relayed to peers", 7],
+    ["fragmented packets", 4],
+    ["ended: idle, and the machine did not answer a keepalive", 5],
   ]);
 });

@@ -71,6 +71,10 @@ const view: ViewModel = {
       },
     ],
     snat: [owned("10.1.1.1", 4), owned("10.1.1.2", 2)],
+    dataPaths: new Map([
+      ["mux-1", { counts: new Map([["relayed to peers", 6]]), drops: new Map([["no_rule", 4]]) }],
+      ["host-1", { counts: new Map([["ended: idle", 5]]), drops: new Map() }],
+    ]),
   },
   children: [
     { name: "manager-1", role: "manager", pid: 1_001 },
@@ -117,6 +121,8 @@ describe("live view", () => {
     const text = renderView(view, { columns: 100, rows: 60, colour: false });
     expect(text.find((line) => line.includes("manager-2"))).toMatch(/1002 +leader +3 +120 +118 +2/);
     expect(text.find((line) => line.includes("manager-3"))).toMatch(/- +down/);
+    expect(text).toContain("  mux-1       relayed to peers 6; dropped: no_rule 4");
+    expect(text).toContain("  host-1      ended: idle 5");
     expect(text.find((line) => line.includes("mux-1"))).toMatch(/live +12,345 +40 +2 +1 VIP, 80 ms ago/);
     expect(text.find((line) => line.includes("host-1"))).toMatch(/connected +10\.1\.1\.1 32 +10\.1\.1\.2 16/);
     expect(text.find((line) => line.includes("203.0.113.10 ") && line.includes("Ready"))).toContain(

@@ -173,6 +173,24 @@ describe("mini-tcp", () => {
     expect(pair.sides[0].received).toEqual([...bytes(5_000, 3)]);
   });
 
+  it("puts segments that overtake each other in order, and none of them is sent again", () => {
+    const pair = new Pair(4, { loss: 0, delayMinMs: 1, delayMaxMs: 40 });
+    const sent = bytes(60_000, 4);
+    pair.open();
+    pair.sides[0].onEvent = (event) => {
+      if (event.kind !== "connected") return;
+      tcp.send(pair.at(0), sent);
+      tcp.close(pair.at(0));
+    };
+    pair.sides[1].onEvent = (event) => {
+      if (event.kind === "peer-closed") tcp.close(pair.at(1));
+    };
+    pair.run(2_000);
+    expect(hex(pair.sides[1].received)).toBe(hex(sent));
+    expect(pair.sides[1].connection?.early).toEqual([]);
+    expect(pair.sides.map((side) => side.connection?.retransmissions)).toEqual([0, 0]);
+  });
+
   it("delivers both directions whole and in order, and closes, over a link that loses and reorders", () => {
     for (let seed = 1; seed <= 60; seed++) {
       const pair = new Pair(seed, { loss: 0.15, delayMinMs: 1, delayMaxMs: 40 });
