@@ -10,6 +10,7 @@
 import type { DipId, LogIndex } from "../core/brands.js";
 import { AnantaError } from "../core/errors.js";
 import type { CounterSnapshot, GaugeSnapshot } from "../dataplane/contract.js";
+import type { HostLayout } from "../dataplane/layouts.js";
 import { HOST_LINK, PacketBatch } from "../dataplane/packet-batch.js";
 import type { Env, Timer } from "../runtime/env.js";
 import type { AgentConfig } from "./config.js";
@@ -55,12 +56,14 @@ export interface AgentStatus extends ManagerClientStatus {
 export interface AgentOutside {
   /** The durable record of ranges cannot be written: the process must end. */
   readonly failed: (error: AnantaError) => void;
+  /** Room of the tables; less of it makes an agent of a test quick to start. */
+  readonly layout?: Partial<HostLayout>;
 }
 
 export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside): Agent {
   const { clock, log } = env;
   const bootId = hex(env.entropy(16));
-  const dataplane = createAgentDataplane({ random: env.random.fork() });
+  const dataplane = createAgentDataplane({ random: env.random.fork(), layout: outside.layout ?? {} });
   const io = new FabricIo(clock, env.datagrams, config.io);
   const out = new PacketBatch({ packets: OUT_PACKETS });
   const nics = new Map(config.dips.map((dip) => [`${dip.tenant}/${dip.address}`, dip.nic]));

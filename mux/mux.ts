@@ -8,6 +8,7 @@
 import { parseIpAddress } from "../core/address.js";
 import type { IpAddress } from "../core/brands.js";
 import type { CounterSnapshot, GaugeSnapshot } from "../dataplane/contract.js";
+import type { MuxLayout } from "../dataplane/layouts.js";
 import { PacketBatch } from "../dataplane/packet-batch.js";
 import type { FiveTuple } from "../packet/five-tuple.js";
 import type { Env, Timer } from "../runtime/env.js";
@@ -42,6 +43,8 @@ export interface MuxStatus extends ManagerClientStatus {
 export interface MuxParts {
   /** In place of the one that the configuration names: for tests. */
   readonly announcer?: RouteAnnouncer;
+  /** Room of tables that the configuration does not size; less of it makes a MUX of a test quick to start. */
+  readonly layout?: Partial<MuxLayout>;
 }
 
 export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mux {
@@ -51,7 +54,7 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
     address: config.address,
     ...(config.addressIpv6 === null ? {} : { addressIpv6: config.addressIpv6 }),
     packetsPerSecondMax: config.packetsPerSecondMax,
-    layout: config.capacity,
+    layout: { ...parts.layout, ...config.capacity },
   });
   const io = new FabricIo(clock, env.datagrams, config.io);
   const announcer =

@@ -16,7 +16,7 @@ const POWER_LOSS: CrashOptions = { disk: "power-loss" };
 const KILL: CrashOptions = { disk: "process" };
 /** Bytes free on a disk that is "full": not enough for a batch. */
 const FULL_BYTES = 0;
-const OVERLOAD_MAX = 400;
+const OVERLOAD_MAX = 200;
 const CLOCK_JUMP_MAX_MS = 200_000;
 
 export class Injector {

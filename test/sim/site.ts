@@ -8,6 +8,7 @@ import { formatIpv4 } from "../../core/address.js";
 import { InvariantError } from "../../core/assert.js";
 import { nodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
+import type { HostLayout, MuxLayout } from "../../dataplane/layouts.js";
 import { Fabric } from "../../fabric/fabric.js";
 import { planSite, type SitePlan } from "../../fabric/site.js";
 import { managerConfig, type ReplicaAddresses } from "../../manager/config.js";
@@ -22,6 +23,30 @@ import type { WorldPlan } from "./world-plan.js";
 export const CLUSTER_ID = "c1".padEnd(32, "0");
 const RESTART_MIN_MS = 100;
 const RESTART_MAX_MS = 900;
+
+/** Room enough for a site of three hosts, and quick to set up: processes start a dozen times in a world. */
+const SMALL_MUX: Partial<MuxLayout> = {
+  vips: 256,
+  pools: 256,
+  nats: 256,
+  members: 1_024,
+  dips: 256,
+  trustedFlows: 4_096,
+  untrustedFlows: 4_096,
+  fragments: 64,
+  heldFragments: 16,
+  samples: 256,
+};
+const SMALL_HOST: Partial<HostLayout> = {
+  dips: 64,
+  vips: 256,
+  endpoints: 256,
+  outbounds: 256,
+  ranges: 4_096,
+  flows: 4_096,
+  held: 128,
+  lastWords: 1_024,
+};
 
 /** One process of the site, running or not. `unit` is the product's object while it runs. */
 export interface Process<Unit> {
@@ -154,8 +179,9 @@ export class SimSite {
         managers: this.apiAddresses,
         address: formatIpv4(planned.address),
         io: { kind: "fabric", listen: planned.wire, router: this.layout.router },
-        capacity: { rules: 1_000, snatRanges: 20_000 }, // room enough here, and quick to set up
+        capacity: { rules: 1_000, snatRanges: 20_000 },
       }),
+      { layout: SMALL_MUX },
     );
     one.unit = mux;
     this.observer.muxStarted(one, mux);
@@ -177,7 +203,7 @@ export class SimSite {
         dips: planned.vms.map((vm) => ({ address: formatIpv4(vm.dip), nic: vm.nic })),
         io: { kind: "fabric", listen: planned.wire, router: this.layout.router, vmListen: planned.vmListen },
       }),
-      { failed: (error) => this.endedByItself(one, start, error) },
+      { failed: (error) => this.endedByItself(one, start, error), layout: SMALL_HOST },
     );
     one.unit = agent;
     this.observer.agentStarted(one, agent);

@@ -15,7 +15,7 @@ import { assertInvariants } from "../../manager/state/invariants.js";
 import type { AppliedBatch } from "../../manager/state/results.js";
 import type { StateMachine } from "../../manager/state/state-machine.js";
 import type { Mux } from "../../mux/mux.js";
-import { hashText } from "./trace-hash.js";
+import { hashText, hashValue } from "./trace-hash.js";
 import { OwnershipLedger, rangeKey } from "./ownership-ledger.js";
 import type { ClientJudge } from "./clients.js";
 import type { ManagerProcess, Process, SimSite, SiteObserver } from "./site.js";
@@ -39,7 +39,7 @@ interface SeenTables {
   ranges: ReadonlySet<string>;
 }
 
-const FULL_CHECK_MS = 2_000;
+const FULL_CHECK_MS = 4_000;
 
 export class Watch implements SiteObserver, ClientJudge {
   readonly ledger = new OwnershipLedger();
@@ -215,7 +215,7 @@ export class Watch implements SiteObserver, ClientJudge {
 
   private applied(name: string, batch: CommandBatch, applied: AppliedBatch, state: StateMachine): void {
     const { index } = applied;
-    const hash = hashText(JSON.stringify([batch, applied.results, state.muxDigest()], forHash));
+    const hash = hashText(state.muxDigest(), hashValue(applied.results, hashValue(batch)));
     const known = this.entries.get(index);
     this.checks++;
     if (known !== undefined) {
@@ -362,6 +362,3 @@ const QUEUE_BOUNDS: ReadonlyMap<string, number> = new Map([
   ["host-agent-management", 4_096],
   ["mux-pool-management", 256 + 64],
 ]);
-
-/** Bytes in commands and answers, as text. */
-const forHash = (_: string, value: unknown): unknown => (value instanceof Uint8Array ? [...value] : value);

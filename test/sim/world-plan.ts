@@ -45,12 +45,12 @@ const BEYOND_ONE_IN = 20;
 export function drawPlan(seed: number): WorldPlan {
   const random = createRandom(seed);
   const one = <T>(...choices: readonly T[]): T => choices[random.below(choices.length)]!; // at least one is given
-  const scale = one(1, 1, 1, 2, 4);
+  const scale = one(1, 2, 2, 3, 4);
   const managers = one(5, 5, 3);
   const muxes = one(2, 2, 3);
   const hosts = one(2, 3);
   const budget = random.below(BEYOND_ONE_IN) === 0 ? "beyond" : "within";
-  const faultMs = 3_500 + random.below(1_500) * scale;
+  const faultMs = 2_500 + random.below(1_200) * scale;
   const compacts = random.below(2) === 0;
   return {
     seed,
