@@ -25,17 +25,39 @@ export const rangeKey = (vip: string, protocol: number, range: number): string =
 
 export class OwnershipLedger {
   readonly ranges = new Map<string, Ownership>();
+  /** Origins of what was executed, with the entry that did it. */
+  readonly #executed = new Map<string, number>();
   grants = 0;
   releases = 0;
 
   /** The entry is the newest, and `state` has just applied it. */
   entry(batch: CommandBatch, applied: AppliedBatch, state: StateMachine): void {
-    const executed = new Set<string>();
+    const firsts = new Map<string, number>();
     batch.commands.forEach(({ command, origin }, at) => {
-      const id = origin === null ? `own ${at}` : `${origin.session} ${origin.sequence}`;
-      if (executed.has(id)) return; // the same request twice in one entry: the second is answered from memory
-      executed.add(id);
       const result = applied.results[at];
+      if (origin !== null) {
+        const id = `${origin.session} ${origin.sequence}`;
+        const first = firsts.get(id);
+        if (first !== undefined) {
+          // The same request twice in one entry: the second is answered from memory.
+          mustHold(
+            JSON.stringify(result) === JSON.stringify(applied.results[first]),
+            "a request is executed once",
+            () => `entry ${applied.index} answers ${id} in two ways`,
+          );
+          return;
+        }
+        firsts.set(id, at);
+        if (result?.ok === true && result.index === applied.index) {
+          const before = this.#executed.get(id);
+          mustHold(
+            before === undefined,
+            "a request is executed once",
+            () => `${command.kind} of ${id} was executed by entry ${String(before)}, and again by ${applied.index}`,
+          );
+          this.#executed.set(id, applied.index);
+        }
+      }
       if (result === undefined || !result.ok || result.index !== applied.index) return; // refused, or a remembered answer
       if (command.kind === "allocate-snat" && result.value.kind === "snat-allocated")
         this.#granted(command.dipId, result.value.blocks, applied.index, state);

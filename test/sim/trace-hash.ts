@@ -11,7 +11,9 @@ export function hashValue(value: unknown, from = 0x811c9dc5): number {
     case "string":
       return hashText(value, from ^ 1);
     case "number":
-      return Number.isInteger(value) && Math.abs(value) < 2 ** 31 ? Math.imul(from ^ value, 0x01000193) : hashText(String(value), from ^ 2);
+      return Number.isInteger(value) && Math.abs(value) < 2 ** 31
+        ? Math.imul(from ^ value, 0x01000193)
+        : hashText(String(value), from ^ 2);
     case "object": {
       if (value === null) return Math.imul(from ^ 3, 0x01000193);
       let hash = Math.imul(from ^ 4, 0x01000193);

@@ -285,17 +285,22 @@ export class Watch implements SiteObserver, ClientJudge {
       "an index in force never goes back",
       () => `${name}: ${watched.seen.index} -> ${index}`,
     );
+    watched.seen = { index, generation, ranges: this.rangesInForce(name, watched.agent, watched.seen.ranges) };
+  }
+
+  /** The ranges in the tables; each that `known` does not name is looked for on the MUXes. */
+  private rangesInForce(name: string, agent: Agent, known: ReadonlySet<string>): ReadonlySet<string> {
     const ranges = new Set<string>();
-    for (const item of tables.items()) {
+    for (const item of agent.dataplane.tables.items()) {
       if (item.kind !== "range") continue;
       const id = `${item.vipId}/${item.protocol}/${item.range}`;
       ranges.add(id);
-      if (watched.seen.ranges.has(id)) continue;
+      if (known.has(id)) continue;
       // One that was released meanwhile is only still shown: it is stopped, and packets are checked for themselves.
       if (this.ledger.owner(rangeKey(item.vip, item.protocol, item.range)) === item.dipId)
         this.inForceOnMuxes(item.vip, item.protocol, item.range, `in use on ${name}`);
     }
-    watched.seen = { index, generation, ranges };
+    return ranges;
   }
 
   /** Every MUX that attracts packets and holds its lease knows whose range this is (unless it knows the VIP no more). */
@@ -317,6 +322,8 @@ export class Watch implements SiteObserver, ClientJudge {
 
   fullCheck(): void {
     this.fullChecks++;
+    for (const [name, { process, agent }] of this.agents)
+      if (process.ready && process.unit === agent) this.rangesInForce(name, agent, NO_RANGES);
     const digests = new Map<number, { readonly name: string; readonly digest: string }>();
     for (const { name, unit } of this.site?.runningManagers ?? []) {
       const state = unit.state as InspectableStateMachine;
@@ -351,7 +358,8 @@ export class Watch implements SiteObserver, ClientJudge {
   }
 }
 
-const NOTHING_SEEN: SeenTables = { index: 0, generation: -1, ranges: new Set() };
+const NO_RANGES: ReadonlySet<string> = new Set();
+const NOTHING_SEEN: SeenTables = { index: 0, generation: -1, ranges: NO_RANGES };
 
 /** Sums of the limits in manager/stages/policy.ts. */
 const QUEUE_BOUNDS: ReadonlyMap<string, number> = new Map([

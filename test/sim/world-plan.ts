@@ -64,6 +64,7 @@ export function drawPlan(seed: number): WorldPlan {
       electionTimeoutMinMs: 150 * scale,
       electionTimeoutMaxMs: 250 * scale,
       storageStallMs: one(300, 1_000),
+      uncommittedBytesMax: one(16 * 1024 * 1024, 16 * 1024 * 1024, 4 * 1024),
       leaseReads: false,
       ...(compacts ? { snapshotEveryEntries: 20 + random.below(60), trailingEntries: 1 + random.below(20) } : {}),
     },
