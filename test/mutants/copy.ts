@@ -126,19 +126,16 @@ export class Copy {
           // it has ended
         }
       };
-      let late = false;
-      const timer = setTimeout(() => {
-        late = true;
-        kill();
-      }, limitMs);
+      const late = AbortSignal.timeout(limitMs);
+      late.addEventListener("abort", kill);
       this.#running = { kill };
       for (const stream of [child.stdout, child.stderr])
         stream.setEncoding("utf8").on("data", (text: string) => (output += text));
       child.on("error", reject);
       child.on("close", (code) => {
-        clearTimeout(timer);
+        late.removeEventListener("abort", kill);
         this.#running = null;
-        resolve({ code: late ? null : (code ?? 1), output });
+        resolve({ code: late.aborted ? null : (code ?? 1), output });
       });
     });
   }
