@@ -61,7 +61,8 @@ export class SnapshotSender {
     if (this.#over || ack.digest !== snapshot.digest || ack.next > snapshot.chunkCount) return;
     if (!ack.rewind && ack.next <= this.#acked) return; // an old one
     this.#armTimer();
-    if (ack.rewind && ack.next < this.#acked && ++this.#restarts > RESTARTS_MAX) {
+    const anew = ack.next < this.#acked || (ack.next === 0 && this.#next >= snapshot.chunkCount);
+    if (ack.rewind && anew && ++this.#restarts > RESTARTS_MAX) {
       this.#end(false);
       return;
     }

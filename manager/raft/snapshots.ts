@@ -166,6 +166,7 @@ export class Snapshots {
     }
     if (overtaken()) return;
     this.#present = stored;
+    this.abortSending(); // a transfer that began meanwhile reads another snapshot's chunks from now on: it begins anew
     core.snapshotTaken(meta, this.#compactionIndex(core, meta.index));
     this.#applied.bytes = 0; // what was applied while it was written counts as little
     await storage.compactTo((core.state.log.firstIndex - 1) as LogIndex);

@@ -161,6 +161,11 @@ export class FakeDisk {
     return this.#existingStore(folder).entries;
   }
 
+  /** What a power loss now would leave of one key, at least; undefined where there is no such store or key. */
+  durableRecord(folder: string, key: Uint8Array): Uint8Array | undefined {
+    return this.#stores.get(normal(folder))?.durable(key);
+  }
+
   /** Replaces a file's content: flipped bytes, an old version, a cut tail. */
   tamperFile(path: string, change: (content: Uint8Array) => Uint8Array): void {
     const image = this.#existingFile(path);

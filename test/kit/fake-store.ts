@@ -51,6 +51,13 @@ export class StoreImage {
     return entry !== undefined && compare(entry.key, key) === 0 ? entry.value : undefined;
   }
 
+  /** What a power loss now would leave of this key, at least. */
+  durable(key: Uint8Array): Uint8Array | undefined {
+    for (const undo of this.#unsynced)
+      for (const write of undo) if (compare(write.key, key) === 0) return write.value ?? undefined;
+    return this.get(key);
+  }
+
   begin(writes: readonly StoreWrite[]): void {
     this.#inFlight.push(writes);
   }

@@ -52,14 +52,6 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
     killers: ["sim", "test/manager/state/snat.test.ts"],
   },
   {
-    name: "spaces-in-order-of-arrival",
-    file: "manager/state/snat-allocator.ts",
-    find: "return all.sort(bySpace);",
-    replace: "return all;",
-    breaks: "equal states give equal bytes, whatever their history",
-    killers: ["sim", "test/manager/state/snapshot.test.ts", "test/manager/state/random-log.test.ts"],
-  },
-  {
     name: "order-by-chance",
     file: "manager/state/snat-allocator.ts",
     find: "      const first = space.findBlock(rounded);",
@@ -73,12 +65,7 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
     find: "this.ms = Math.max(this.ms, Math.floor(ms));",
     replace: "this.ms = Math.floor(ms);",
     breaks: "cluster time never goes back, whatever a new leader's clock says",
-    killers: [
-      "test/manager/state/cluster.test.ts",
-      "test/manager/state/quarantine.test.ts",
-      "test/manager/state/random-log.test.ts",
-      "sim",
-    ],
+    killers: ["test/manager/state/cluster.test.ts", "test/manager/state/quarantine.test.ts", "sim"],
   },
   {
     name: "time-of-the-replica-in-the-state",
@@ -87,7 +74,7 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
     replace:
       "state.snat.release(space, block.range, block.count, dip.dipId, { nowMs: nowMs + Math.floor(performance.now()) % 7, index });",
     breaks: "the state machine reads no clock",
-    killers: ["sim", "test/manager/state/random-log.test.ts"],
+    killers: ["sim"],
   },
   {
     name: "restart-of-a-host-keeps-what-it-does-not-declare",
@@ -103,7 +90,7 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
     find: "        if (marks?.[range] === 1) continue;\n",
     replace: "",
     breaks: "ranges that a new process of a host declares stay its own",
-    killers: ["sim", "test/manager/state/hosts.test.ts"],
+    killers: ["test/manager/state/hosts.test.ts", "sim"],
   },
   // ---- what is told to whom, and when ----
   {
@@ -144,7 +131,7 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
     find: "const patienceMs = this.#timings.leaseMs + this.#timings.withdrawMs + this.#timings.marginMs;",
     replace: "const patienceMs = this.#timings.leaseMs / 2;",
     breaks: "a MUX is declared lost only when it has surely withdrawn its routes",
-    killers: ["sim", "test/manager/stages/mux-pool-management.test.ts"],
+    killers: ["test/manager/stages/mux-pool-management.test.ts", "sim"],
   },
   {
     name: "new-leader-declares-losses-at-once",
@@ -169,14 +156,6 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
     replace: "",
     breaks: "reads are linearizable unless asked to be stale",
     killers: ["sim"],
-  },
-  {
-    name: "answer-of-another-leaders-entry",
-    file: "manager/stages/proposer.ts",
-    find: "if (inFlight.term !== term) {",
-    replace: "if (inFlight.term < 0) {",
-    breaks: "a submission is answered by its own entry only",
-    killers: ["sim", "test/manager/stages/snat-management.test.ts"],
   },
   {
     name: "delta-leaves-an-entry-out",
@@ -268,6 +247,11 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
     find: "this.#stops.stopRange(range.vip, range.protocol, range.range),",
     replace: "range.range >= 0,",
     breaks: "a range is stopped before it is given back",
-    killers: ["sim", "test/agent/control/in-force.test.ts"],
+    killers: [
+      "test/agent/control/reserve.test.ts",
+      "test/agent/control/requests.test.ts",
+      "test/agent/control/in-force.test.ts",
+      "sim",
+    ],
   },
 ];

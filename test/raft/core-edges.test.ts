@@ -134,6 +134,20 @@ describe("nothing comes of", () => {
     step(cluster, 2, { kind: "read-response", from: nodeId(1), term: term(1), id: asked.id, index: index(3) });
     expect(cluster.member(2).reads[0]?.index).toBe(3);
   });
+
+  test("a late answer to a question that was asked anew since: reads that came meanwhile need the newer one", () => {
+    const { cluster } = led();
+    cluster.drop = (_from, _to, message) => message.kind === "read-request";
+    cluster.read(2);
+    const first = cluster.core(2).state.reads.asked!;
+    cluster.elapse(400); // longer than a question is waited for
+    const second = cluster.core(2).state.reads.asked!;
+    expect(second.id).not.toEqual(first.id);
+    step(cluster, 2, { kind: "read-response", from: nodeId(1), term: term(1), id: first.id, index: index(1) });
+    expect(cluster.member(2).reads[0]?.index).toBeNull();
+    step(cluster, 2, { kind: "read-response", from: nodeId(1), term: term(1), id: second.id, index: index(3) });
+    expect(cluster.member(2).reads[0]?.index).toBe(3);
+  });
 });
 
 describe("an answer comes", () => {

@@ -10,7 +10,7 @@ import type { CrashOptions } from "../kit/virtual-world.js";
 import type { SnatRequesters } from "./clients.js";
 import type { Fault, FaultKind } from "./fault-script.js";
 import { ClusterChanges } from "./cluster-changes.js";
-import type { ManagerProcess, Process, SimSite } from "./site.js";
+import { WIPED, type ManagerProcess, type Process, type SimSite } from "./site.js";
 
 const POWER_LOSS: CrashOptions = { disk: "power-loss" };
 const KILL: CrashOptions = { disk: "process" };
@@ -323,7 +323,7 @@ export class Injector {
     if (one === null) return false;
     this.site.crash(one, POWER_LOSS, this.back(random));
     this.site.world.disk(one.name).wipe();
-    one.damaged = "wiped";
+    one.damaged = WIPED;
     return true;
   }
 

@@ -21,6 +21,8 @@ import { Violation } from "./violation.js";
 import type { WorldPlan } from "./world-plan.js";
 
 export const CLUSTER_ID = "c1".padEnd(32, "0");
+/** Why a replica is damaged, when its disk was emptied. */
+export const WIPED = "wiped";
 const RESTART_MIN_MS = 100;
 const RESTART_MAX_MS = 900;
 

@@ -15,10 +15,11 @@ import { assertInvariants } from "../../manager/state/invariants.js";
 import type { AppliedBatch } from "../../manager/state/results.js";
 import type { StateMachine } from "../../manager/state/state-machine.js";
 import type { Mux } from "../../mux/mux.js";
+import { mustBeDurableOnAQuorum } from "./durability.js";
 import { hashText, hashValue } from "./trace-hash.js";
 import { OwnershipLedger, rangeKey } from "./ownership-ledger.js";
 import type { ClientJudge } from "./clients.js";
-import type { ManagerProcess, Process, SimSite, SiteObserver } from "./site.js";
+import { WIPED, type ManagerProcess, type Process, type SimSite, type SiteObserver } from "./site.js";
 import { Violation, mustHold } from "./violation.js";
 
 /** What is remembered of a replica from look to look. */
@@ -181,6 +182,11 @@ export class Watch implements SiteObserver, ClientJudge {
       "applied <= commit <= last",
       of,
     );
+    mustHold(
+      status.role === "follower" || process.damaged !== WIPED,
+      "who has lost its vote does not campaign",
+      () => `${process.name} is ${status.role} of term ${term}, and its disk was wiped`,
+    );
     if (status.role === "leader") {
       const before = this.leaders.get(term);
       mustHold(
@@ -231,6 +237,8 @@ export class Watch implements SiteObserver, ClientJudge {
       "all replicas apply the same",
       () => `${name} applies entry ${index}, which others left out; they are at ${this.newestIndex}`,
     );
+    const status = this.managers.get(name)?.manager.raftStatus();
+    if (this.site !== null && status !== undefined) mustBeDurableOnAQuorum(this.site, index, status);
     this.entries.set(index, hash);
     this.newestIndex = index;
     this.newestState = state;
