@@ -91,6 +91,13 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       read: () => [{ value: mux.dataplane.overload().isOverloaded ? 1 : 0 }],
     },
     {
+      name: "ananta_mux_fastpath_flows_total",
+      help: "Flows that FastPath took off this MUX (redirected), and took back (revoked).",
+      type: "counter",
+      labels: ["change"],
+      read: () => Object.entries(mux.dataplane.fastpath()).map(([change, value]) => ({ labels: { change }, value })),
+    },
+    {
       name: "ananta_mux_top_talker_packets_per_second",
       help: "Packets of the VIPs that are most above their share, or send most.",
       type: "gauge",

@@ -11,6 +11,8 @@ export class DipTable {
   readonly locators: Int32Array;
   /** 1: the locator is IPv6. */
   readonly isIpv6: Uint8Array;
+  /** 0: not known. */
+  readonly hostIds: Int32Array;
   readonly packets: Float64Array;
   readonly bytes: Float64Array;
 
@@ -18,6 +20,7 @@ export class DipTable {
     this.#slots = new RecordTable(capacity);
     this.locators = new Int32Array(capacity * 4);
     this.isIpv6 = new Uint8Array(capacity);
+    this.hostIds = new Int32Array(capacity);
     this.packets = new Float64Array(capacity);
     this.bytes = new Float64Array(capacity);
   }
@@ -36,7 +39,7 @@ export class DipTable {
   }
 
   /** Answers the slot. A DIP that moved keeps it: its flows follow it to the new host. */
-  put(dipId: number, locator: Int32Array): number {
+  put(dipId: number, locator: Int32Array, hostId = 0): number {
     const isNew = this.#slots.find(dipId) === NOT_FOUND;
     const slot = this.#slots.upsert(dipId);
     if (isNew) {
@@ -44,6 +47,7 @@ export class DipTable {
       this.bytes[slot] = 0;
     }
     this.locators.set(locator, slot * 4);
+    this.hostIds[slot] = hostId;
     this.isIpv6[slot] = isIpv4Words(locator[0]!, locator[1]!, locator[2]!) ? 0 : 1;
     return slot;
   }

@@ -48,6 +48,7 @@ const NEXT = 11; // towards the older
 const PREVIOUS = 12; // towards the newer
 const QUEUE = 13;
 const CLASS = 14; // queue that the flow is in once it is trusted
+const REDIRECTED = 15; // FastPath's, see `fastpath.ts`
 
 const NIL = -1;
 const FREE = -1;
@@ -169,6 +170,7 @@ export class FlowTable {
     words[at + MEMBER] = member;
     words[at + GENERATION] = generation;
     words[at + CLASS] = idleClass;
+    words[at + REDIRECTED] = 0;
     const mask = this.#mask;
     let bucket = hash & mask;
     while (this.#buckets[bucket] !== 0) bucket = (bucket + 1) & mask;
@@ -184,6 +186,15 @@ export class FlowTable {
 
   generation(entry: number): number {
     return this.#words[(entry << RECORD_SHIFT) + GENERATION]!;
+  }
+
+  /** What FastPath noted about the flow; 0 for a new one. */
+  redirectedAt(entry: number): number {
+    return this.#words[(entry << RECORD_SHIFT) + REDIRECTED]!;
+  }
+
+  setRedirectedAt(entry: number, value: number): void {
+    this.#words[(entry << RECORD_SHIFT) + REDIRECTED] = value;
   }
 
   /** A further packet of the flow was seen, not a SYN: it is trusted, if there is room among the trusted. */
@@ -209,6 +220,7 @@ export class FlowTable {
     }
     this.#words[at + MEMBER] = member;
     this.#words[at + GENERATION] = generation;
+    this.#words[at + REDIRECTED] = 0;
     this.#unlink(entry);
     this.#link(entry, UNTRUSTED, nowMs);
   }

@@ -73,6 +73,8 @@ export interface MuxDataplane extends PacketProcessor {
   inputLost(packets: number): void;
   /** Of the last interval: whether this MUX is overloaded, and by whom. */
   overload(): OverloadReport;
+  /** Flows that FastPath took off this MUX, and those that it took back, since the start. */
+  fastpath(): { readonly redirected: number; readonly revoked: number };
   /** Clients that send most, "VIP id client", from the samples; largest first. */
   heavyHitters(limit: number): readonly HeavyHitter[];
   explain(tuple: FiveTuple, options: ExplainOptions): MuxExplanation;
@@ -177,8 +179,8 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
     telemetry,
     capacity: { rules: layout.rules, snatRanges: layout.snatRanges },
     process: (batch, nowMs, out) => pipeline.process(batch, nowMs, out),
-    tick: (nowMs) => {
-      pipeline.tick(nowMs);
+    tick: (nowMs, out) => {
+      pipeline.tick(nowMs, out);
       fairness.tick(nowMs, lost);
       if (nowMs < fadeAtMs) return;
       fadeAtMs = nowMs + FADE_MS;
@@ -189,6 +191,7 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
     },
     relayed: () => ({ out: pipeline.relayedOut, in: pipeline.relayedIn }),
     overload: () => fairness.report,
+    fastpath: () => ({ redirected: pipeline.fastpath.redirected, revoked: pipeline.fastpath.revoked }),
     heavyHitters: (limit) => hitters.top(limit),
     drainSamples: (limit) => ({ samples: samples.drain(limit), lost: samples.lost }),
     explain: (tuple, explainOptions) => explainFlow(tables, flowTable, tuple, explainOptions),

@@ -1,5 +1,6 @@
 /** The MUXes of the pool by address, and which of them a packet is relayed to. Few: looked through, not indexed. */
 import type { MuxPeerItem } from "../../dataplane/mux-items.js";
+import { MAPPED_WORD } from "../../packet/header.js";
 import { addressWords } from "../../packet/address-words.js";
 
 export class PeerTable {
@@ -7,16 +8,20 @@ export class PeerTable {
   words = new Int32Array(0);
   count = 0;
   readonly #byId = new Map<number, Int32Array>();
+  readonly #items = new Map<number, MuxPeerItem>();
+  #order: readonly number[] = [];
 
   put(item: MuxPeerItem): void {
     const words = addressWords(item.address);
     if (words === null) return;
     this.#byId.set(item.muxId, words);
+    this.#items.set(item.muxId, item);
     this.#sort();
   }
 
   remove(item: MuxPeerItem): void {
     this.#byId.delete(item.muxId);
+    this.#items.delete(item.muxId);
     this.#sort();
   }
 
@@ -36,9 +41,16 @@ export class PeerTable {
     return -1;
   }
 
+  /** The MUX that has this IPv4 address: with its own address, itself. Null: it is not in the pool. */
+  self(address: number, mask: number): MuxPeerItem | null {
+    const place = this.find(0, 0, MAPPED_WORD, address, mask);
+    return place < 0 ? null : (this.#items.get(this.#order[place]!) ?? null); // one id per place
+  }
+
   #sort(): void {
     const sorted = [...this.#byId].sort(([a], [b]) => a - b);
     this.count = sorted.length;
+    this.#order = sorted.map(([muxId]) => muxId);
     this.words = new Int32Array(sorted.length * 4);
     sorted.forEach(([, words], place) => this.words.set(words, place * 4));
   }

@@ -30,9 +30,10 @@ import { decapsulatedEcn, innerFamily } from "../../packet/ip-in-ip.js";
 import { ECN_MASK, FRAGMENT_OFFSET_MASK, isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
 import { isIcmp, parseIpHeader, parseTransport } from "../../packet/parse.js";
 import { parseQuoted } from "../../packet/quoted.js";
-import { TCP_ACK, TCP_FLAGS, TCP_HEADER_BYTES, TCP_SYN } from "../../packet/tcp.js";
+import { TCP_ACK, TCP_FIN, TCP_FLAGS, TCP_HEADER_BYTES, TCP_RST, TCP_SYN } from "../../packet/tcp.js";
 import { UDP_HEADER_BYTES } from "../../packet/udp.js";
 import { Encapsulator, type EncapsulatorOptions } from "./encapsulator.js";
+import { Fastpath } from "./fastpath.js";
 import type { FlowSamples } from "./flow-samples.js";
 import type { FlowTable } from "./flow-table.js";
 import { FragmentTable } from "./fragments.js";
@@ -62,6 +63,7 @@ export class MuxPipeline {
   /** Counts in one typed array: a field that outgrows 31 bits would be a new heap number at every packet. */
   readonly #counts = new Float64Array(4);
   readonly fragments: FragmentTable;
+  readonly fastpath: Fastpath;
   readonly #tables: MuxTables;
   readonly #flows: FlowTable;
   readonly #samples: FlowSamples;
@@ -84,6 +86,7 @@ export class MuxPipeline {
     this.#flows = flows;
     this.#samples = samples;
     this.#encapsulator = new Encapsulator(options);
+    this.fastpath = new Fastpath(tables, flows, this.#encapsulator);
     this.#secondChance = options.secondChance;
     this.#chance = options.seed | 1;
     this.fragments = new FragmentTable(layout.fragments, layout.heldFragments);
@@ -132,8 +135,9 @@ export class MuxPipeline {
     }
   }
 
-  tick(nowMs: number): void {
+  tick(nowMs: number, out: PacketBatch): void {
     const now = nowMs | 0;
+    this.fastpath.tick(now, out);
     this.#flows.expire(now);
     this.fragments.expire(now);
     this.drops[DROP.fragment_unmatched]! += this.fragments.expireHeld(now);
@@ -227,6 +231,8 @@ export class MuxPipeline {
         const dipSlot = members.dipSlot[member]!;
         if (dipSlot !== NOT_FOUND) {
           flows.confirm(entry, now);
+          if ((tcpFlags & (TCP_ACK | TCP_RST | TCP_FIN)) === TCP_ACK && isTcp)
+            this.fastpath.segment(entry, header, rule, dipSlot, now, out);
           return dipSlot;
         }
       } else if (isTcp && members.resets[member] === 1) {

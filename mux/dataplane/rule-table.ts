@@ -14,12 +14,14 @@ export class RuleTable {
   readonly #distributions: Uint8Array;
   /** Class of idle time in the flow table. */
   readonly idleClasses: Uint8Array;
+  readonly #stays: Uint8Array;
   #allPortCount = 0;
 
   constructor(capacity: number) {
     this.#records = new RecordTable(capacity);
     this.#distributions = new Uint8Array(capacity);
     this.idleClasses = new Uint8Array(capacity);
+    this.#stays = new Uint8Array(capacity);
   }
 
   get size(): number {
@@ -46,6 +48,11 @@ export class RuleTable {
     return this.#distributions[rule]! as Distribution;
   }
 
+  /** No FastPath for its flows. */
+  staysOnMuxes(rule: number): boolean {
+    return this.#stays[rule] === 1;
+  }
+
   put(item: MuxRuleItem, pools: PoolTable, idleClass: number): void {
     const key = (item.protocol << 16) | item.port;
     const isNew = this.#records.find(item.vipId, key) === NOT_FOUND;
@@ -56,6 +63,7 @@ export class RuleTable {
     this.#pools[rule] = pool;
     this.#distributions[rule] = item.distribution ?? 0;
     this.idleClasses[rule] = idleClass;
+    this.#stays[rule] = item.fastpath === false ? 1 : 0;
   }
 
   remove(item: MuxRuleItem, pools: PoolTable): void {

@@ -33,6 +33,11 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
   hasher: FlowHasher | null = null;
   /** Counts changes of the hash key; flows hashed by another key cannot be found again. */
   hasherGeneration = 0;
+  /** Master key of FastPath; null: the site has none. */
+  muxKey: Uint8Array | null = null;
+  /** Counts changes after which a redirected flow may have to go elsewhere; and the DIPs that moved or went since a walk. */
+  endsGeneration = 0;
+  readonly movedDips = new Set<number>();
   readonly #layout: MuxLayout;
   /** An IPv6 locator needs an IPv6 outer source, which this MUX may not have. */
   readonly #options: { readonly hasIpv6Locators: boolean };
@@ -114,6 +119,7 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
         return;
       case "dip":
         if (after !== null) return;
+        this.#ended(before.dipId);
         this.dips.remove(before.dipId);
         this.members.dipRemoved(before.dipId);
         return;
@@ -125,6 +131,7 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
         return;
       case "site":
         this.hasher = null;
+        this.muxKey = null;
         return;
       default:
         assertNever(before);
@@ -145,9 +152,12 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
       case "pool":
         this.members.putPool(item, before?.kind === "pool" ? before : null, this.dips);
         this.pools.put(item, this.members);
+        this.endsGeneration++;
         return;
       case "dip":
-        this.members.dipPut(item.dipId, this.dips.put(item.dipId, addressWords(item.locator)!)); // likewise
+        if (before?.kind === "dip" && (before.locator !== item.locator || before.hostId !== item.hostId))
+          this.#ended(item.dipId);
+        this.members.dipPut(item.dipId, this.dips.put(item.dipId, addressWords(item.locator)!, item.hostId)); // likewise
         return;
       case "snat":
         this.snat.put(item.vipId, item.protocol, item.range, item.dipId);
@@ -158,10 +168,17 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
       case "site":
         this.hasher = new FlowHasher(item.hashKey);
         this.hasherGeneration++;
+        this.muxKey = item.muxKey ?? null;
         return;
       default:
         assertNever(item);
     }
+  }
+
+  /** Flows of this DIP that hosts send to each other go by the MUXes again. */
+  #ended(dipId: number): void {
+    this.movedDips.add(dipId);
+    this.endsGeneration++;
   }
 
   index(): LogIndex {
