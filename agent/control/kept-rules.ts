@@ -8,6 +8,7 @@
  *       therefore end with the agent; connections to VIPs go on, since their rule tells the way of every packet.
  *  (K2) Rules may be out of date. A MUX sends only what its own, newer rules say; what differs is put right by the first view.
  *  (K3) What cannot be read, is of another cluster, or does not fit is not used, and said so.
+ *  (K4) Keys are not written down: without the one for FastPath none of its messages is believed, until the first view.
  */
 import { crc32 } from "node:zlib";
 import type { AbstractPutOptions } from "abstract-level";
@@ -91,13 +92,20 @@ export class KeptRules {
   }
 
   async #write(items: Iterable<HostItem>): Promise<void> {
-    const kept = [...items].filter(({ kind }) => kind !== "range"); // (K1)
+    const kept = [...items].filter(({ kind }) => kind !== "range").map(withoutKey); // (K1), (K4)
     try {
       await this.#store.put(KEY, encode({ form: FORM, clusterId: this.#clusterId, items: kept }), SYNCED);
     } catch (caught) {
       this.#log.error("the host's rules cannot be kept on disk", { reason: AnantaError.from(caught).message });
     }
   }
+}
+
+/** The item as it is kept (K4). */
+function withoutKey(item: HostItem): HostItem {
+  if (item.kind !== "dip" || item.fastpathKey === undefined) return item;
+  const { fastpathKey: _, ...kept } = item;
+  return kept;
 }
 
 /** JSON behind its CRC-32; bytes (the hash key) as {hex}. */

@@ -1,6 +1,7 @@
 // A Host Agent restarts under live flows: what goes on, what ends at once, and what waits for a Manager.
 import { describe, expect, it } from "vitest";
 import type { DipId, VipId } from "../../../core/brands.js";
+import type { HostItem } from "../../../dataplane/host-items.js";
 import { decodeFrame, PacketFramer } from "../../../dataplane/fabric-frame.js";
 import { encapsulate, read, tcp } from "../../packet/packet-kit.js";
 import type { VirtualWorld } from "../../kit/virtual-world.js";
@@ -91,6 +92,26 @@ describe("a Host Agent that restarts while no Manager can be reached", () => {
     await world.advance(50);
     expect(lines.atVm).toEqual([]);
     expect(again.agent.status().resyncs).toBe(0);
+    await world.run(again.agent.stop());
+  });
+
+  it("keeps no key on disk", async () => {
+    const { setup } = await servingHost("restart, keys");
+    const { world, cluster, agent } = setup;
+    const dip = [...agent.dataplane.tables.items()].find((item) => item.kind === "dip")!;
+    cluster.commit(cluster.hosts.get("host-1")!, {
+      op: "upsert",
+      item: { ...dip, fastpathKey: Uint8Array.from({ length: 16 }, (_, i) => i) },
+    });
+    const key = (items: Iterable<HostItem>): Uint8Array | undefined =>
+      [...items].find((item) => item.kind === "dip")?.fastpathKey;
+    await world.runUntil(() => key(agent.dataplane.tables.items()) !== undefined, 5_000, "the key in force");
+    await world.advance(1_500);
+    world.crash("host-1");
+    const again = makeAgent(world.restart("host-1"), "host-1");
+    await world.run(again.agent.start());
+    expect(again.agent.dataplane.telemetry.gauges().entries["dips"]).toBe(1);
+    expect(key(again.agent.dataplane.tables.items())).toBeUndefined();
     await world.run(again.agent.stop());
   });
 
