@@ -87,6 +87,8 @@ class Node implements RaftNode {
   /** The term in which this node was last seen leading; its proposals are abandoned when it leads that term no more. */
   #ledTerm = 0;
   #repairMarked = false;
+  /** Who said so last; believed while nobody leads us. */
+  #removedSays: NodeId | null = null;
 
   constructor(parts: RaftNodeParts) {
     const { env, config } = parts;
@@ -292,7 +294,9 @@ class Node implements RaftNode {
   }
 
   status(): RaftStatus {
-    return this.#core === null ? notStarted(this.#config) : statusOf(this.#core.state, this.#config.tickMs);
+    return this.#core === null
+      ? notStarted(this.#config)
+      : statusOf(this.#core.state, this.#config.tickMs, this.#removedSays);
   }
 
   membershipIndex(): LogIndex {
@@ -326,6 +330,7 @@ class Node implements RaftNode {
       gone: (peer) => told((core) => core.leaderUnreachable(peer)),
       restarted: (peer) => told((core) => core.peerRestarted(peer)),
       identified: (peer, folder) => this.#members.identified(peer, folder),
+      removedSays: (peer) => (this.#removedSays = peer),
     };
   }
 

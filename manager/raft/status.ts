@@ -1,11 +1,12 @@
 /** The core's state as `RaftStatus` shows it. */
-import type { LogIndex, Term } from "../../core/brands.js";
+import type { LogIndex, NodeId, Term } from "../../core/brands.js";
 import { isJoint, membersOf } from "./core/membership.js";
 import type { State } from "./core/state.js";
 import type { Membership } from "./core/types.js";
 import type { RaftMember, RaftNodeConfig, RaftStatus } from "./raft-node.js";
 
-export function statusOf(s: Readonly<State>, tickMs: number): RaftStatus {
+/** `removedSays`: the replica that told this one that it was removed; null when none did. */
+export function statusOf(s: Readonly<State>, tickMs: number, removedSays: NodeId | null): RaftStatus {
   const peers = s.role.kind === "leader" ? [...s.role.peers.values()] : [];
   return {
     id: s.id,
@@ -27,8 +28,14 @@ export function statusOf(s: Readonly<State>, tickMs: number): RaftStatus {
       matchIndex: peer.matchIndex,
       lastHeardMsAgo: peer.lastHeardTick === null ? null : (s.tick - peer.lastHeardTick) * tickMs,
     })),
-    notVoting: s.voting.kind === "full" ? null : s.voting.reason,
+    notVoting: reasonNotToVote(s, removedSays),
   };
+}
+
+function reasonNotToVote(s: Readonly<State>, removedSays: NodeId | null): string | null {
+  if (s.membership.removed.includes(s.id)) return "removed from the cluster";
+  if (removedSays !== null && s.leader === null) return `removed from the cluster, as node ${removedSays} says`;
+  return s.voting.kind === "full" ? null : s.voting.reason;
 }
 
 function shownMembers(membership: Membership): readonly RaftMember[] {

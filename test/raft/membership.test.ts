@@ -107,7 +107,7 @@ test("a restarted replica goes by the membership in its log, not by the one it w
 });
 
 test("a removed replica that comes back is told that it was removed, and disturbs nobody", async () => {
-  const cluster = await new RaftCluster({ seed: testSeed("removed returns") }).start();
+  const cluster = await new RaftCluster({ seed: testSeed("removed returns"), logLevel: "info" }).start();
   const leader = await cluster.awaitLeader();
   const gone = cluster.live.find(({ id }) => id !== leader.id)!;
   cluster.crash(gone.id);
@@ -116,9 +116,17 @@ test("a removed replica that comes back is told that it was removed, and disturb
   await cluster.world.advance(2_000);
   const { term } = leader.node.status();
   const back = await cluster.restart(gone.id);
-  await cluster.world.advance(3_000);
+  const { length } = cluster.world.log.lines;
+  await cluster.world.advance(30_000);
   expect(leader.node.status()).toMatchObject({ role: "leader", term });
   expect(back.node.status()).toMatchObject({ leader: null });
+  expect(back.node.status().notVoting).toMatch(/^removed from the cluster, as node \d says$/);
+  const warnings = cluster.world.log.lines.slice(length).filter(({ level }) => level === "warn");
+  const told = warnings.filter(({ event }) => event === "a replica refuses this one");
+  // Each of the four says it once, and is told once that somebody knocks.
+  expect(told.map(({ fields }) => fields["peer"]).sort()).toEqual([1, 2, 3, 4, 5].filter((id) => id !== gone.id));
+  for (const { fields } of told) expect(fields["reason"]).toBe(`Node ${gone.id} was removed from this cluster.`);
+  expect(warnings.filter(({ event }) => event === "refused a raft stream")).toHaveLength(4);
   await expect(
     cluster.world.run(leader.node.changeMembership({ kind: "add-learner", member: member(gone.id) })),
   ).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });

@@ -38,6 +38,7 @@ async function startOne(under: TransportUnderTest, id: number, folder = ""): Pro
     gone: (peer: NodeId) => end.told.push(`gone ${peer}`),
     restarted: (peer: NodeId) => end.told.push(`restarted ${peer}`),
     identified: (peer: NodeId, of: string) => end.told.push(`identified ${peer} ${of}`),
+    removedSays: (peer: NodeId) => end.told.push(`removed, says ${peer}`),
   };
   await under.world.run(end.transport.start(listener, folder));
   return end;

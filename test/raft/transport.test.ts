@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { nodeId, type LogIndex, type NodeId, type Term } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
-import { bidi, type Handler, type Method } from "../../runtime/env.js";
+import { bidi, type Env, type Handler, type MessageStream, type Method, type Network } from "../../runtime/env.js";
 import type { Heartbeat } from "../../manager/raft/core/messages.js";
 import { GrpcTransport } from "../../manager/raft/transport/grpc-transport.js";
 import { METHODS, type RaftFrame, type WireWelcome } from "../../manager/raft/transport/methods.js";
@@ -20,9 +20,9 @@ interface End {
 async function start(
   world: VirtualWorld,
   id: number,
-  changes: { clusterId?: string; clusterEpoch?: number } = {},
+  changes: { clusterId?: string; clusterEpoch?: number; env?: Env } = {},
 ): Promise<End> {
-  const env = world.env(`m${id}`);
+  const env = changes.env ?? world.env(`m${id}`);
   const transport = new GrpcTransport({
     env,
     log: env.log,
@@ -47,12 +47,20 @@ async function start(
         gone: (peer) => end.told.push(`gone ${peer}`),
         restarted: (peer) => end.told.push(`restarted ${peer}`),
         identified: (peer, folder) => end.told.push(`identified ${peer} ${folder}`),
+        removedSays: (peer) => end.told.push(`removed, says ${peer}`),
       },
       "",
     ),
   );
   return end;
 }
+
+/** A network whose functions can be spread. */
+const bound = (network: Network): Network => ({
+  serve: (address, handlers) => network.serve(address, handlers),
+  connect: (address, options) => network.connect(address, options),
+  probe: (address, timeoutMs) => network.probe(address, timeoutMs),
+});
 
 const heartbeat = (from: number, round: number): Heartbeat => ({
   kind: "heartbeat",
@@ -91,6 +99,13 @@ describe("who is listened to", () => {
       send(one, nodeId(2), heartbeat(1, 1));
       await world.advance(300);
       expect([...one.received, ...stranger.received]).toEqual([]);
+      // They ask again every few seconds, and each line is written once.
+      await world.advance(60_000);
+      const warnings = world.log.lines.filter(({ level }) => level === "warn").map(({ event }) => event);
+      expect(warnings.sort()).toEqual([
+        ...["a replica refuses this one", "a replica refuses this one"],
+        ...["refused a raft stream", "refused a raft stream"],
+      ]);
     },
   );
 
@@ -182,6 +197,65 @@ describe("what becomes of a peer", () => {
     expect(two.received).toEqual([heartbeat(1, 7)]);
   });
 
+  test("what was queued for one process is not said to the next", async () => {
+    const world = new VirtualWorld({ seed: testSeed("queued for another") });
+    const one = await start(world, 1);
+    const { network, clock } = world.env("m2");
+    let boot = 1;
+    const heard: string[] = [];
+    const streams: MessageStream<WireWelcome, RaftFrame>[] = [];
+    const answering = (method: Method<RaftFrame, WireWelcome>): Handler =>
+      bidi(method, (stream) => {
+        const by = boot;
+        streams.push(stream);
+        stream.listen({
+          message: (frame) => {
+            if (frame.kind !== "decoded") return;
+            if (frame.frame.hello)
+              clock.setTimer(100, () => void stream.send({ nodeId: 2, bootId: Uint8Array.of(by), version: 1 }));
+            else heard.push(`process ${by} hears of round ${frame.frame.heartbeat?.round ?? 0}`);
+          },
+          closed: () => undefined,
+        });
+      });
+    await world.run(network.serve("m2:7001", [answering(METHODS.control), answering(METHODS.bulk)]));
+    await world.advance(500);
+    send(one, nodeId(2), heartbeat(1, 1));
+    await world.advance(50);
+    boot = 2;
+    for (const stream of streams.splice(0)) stream.end(new AnantaError("UNAVAILABLE", "the process ends"));
+    await world.advance(50);
+    one.told.length = 0;
+    send(one, nodeId(2), heartbeat(1, 2)); // dialled, not yet welcomed: it waits
+    expect(one.told).toEqual([]);
+    await world.advance(300);
+    expect(one.told).toEqual(expect.arrayContaining(["restarted 2", "dropped 2"]));
+    send(one, nodeId(2), heartbeat(1, 3));
+    await world.advance(50);
+    expect(heard).toEqual(["process 1 hears of round 1", "process 2 hears of round 3"]);
+  });
+
+  test("a refusal older than a welcome does not make a later bad moment look like an end", async () => {
+    const world = new VirtualWorld({ seed: testSeed("late refusal") });
+    const env = world.env("m1");
+    const answers: ((reach: "refused") => void)[] = [];
+    const network = { ...bound(env.network), probe: () => new Promise<"refused">((resolve) => answers.push(resolve)) };
+    const one = await start(world, 1, { env: { ...env, network } });
+    await start(world, 2);
+    await world.advance(500);
+    world.breakConnections("m1", "m2");
+    await world.runUntil(() => answers.length > 0, 1_000, "a probe");
+    await world.advance(500); // welcomed again
+    one.told.length = 0;
+    for (const answer of answers.splice(0)) answer("refused");
+    await world.advance(10);
+    for (let round = 0; round < 5; round++) {
+      world.breakConnections("m1", "m2");
+      await world.advance(300);
+    }
+    expect(one.told).not.toContain("gone 2");
+  });
+
   test("after a cut that outlived every connection, messages flow within half a second", async () => {
     const world = new VirtualWorld({ seed: testSeed("long cut") });
     const one = await start(world, 1);
@@ -203,7 +277,7 @@ describe("what becomes of a peer", () => {
   test("a peer that does not read fills a bounded outbox; what does not fit is dropped and said so", async () => {
     const world = new VirtualWorld({ seed: testSeed("outbox") });
     const one = await start(world, 1);
-    await start(world, 2);
+    const two = await start(world, 2);
     await world.advance(500);
     one.told.length = 0;
     world.pause("m2");
@@ -227,6 +301,10 @@ describe("what becomes of a peer", () => {
     expect(one.told.filter((line) => line === "dropped 2").length).toBeGreaterThan(20);
     send(one, nodeId(2), heartbeat(1, 1)); // control is not behind bulk
     world.resume("m2");
-    await world.advance(100);
+    await world.advance(1_000);
+    const kinds = two.received.map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind === "append-request").length).toBeGreaterThan(10);
+    expect(kinds.indexOf("heartbeat")).toBeGreaterThanOrEqual(0);
+    expect(kinds.indexOf("heartbeat")).toBeLessThan(kinds.lastIndexOf("append-request"));
   });
 });

@@ -21,7 +21,7 @@ import { bidi, type Env, type Log, type MessageStream, type Server, type Timer }
 import type { SendNow } from "../core/ready.js";
 import { encodeMessage, messageFromWire } from "./codec.js";
 import { METHODS, type RaftFrame, type WireWelcome } from "./methods.js";
-import { PeerLane } from "./peer-lane.js";
+import { isUnwelcome, PeerLane } from "./peer-lane.js";
 import {
   expectsAnswer,
   laneOf,
@@ -40,6 +40,8 @@ const LANES: readonly Lane[] = ["control", "bulk"];
 const SILENCE_MS = 2_000;
 
 /** Room while a connection is made or the peer reads slowly. Appends are bounded by the core's window besides. */
+/** Replicas whose refusal is remembered: more than can be meant by mistake. */
+const REFUSALS_MAX = 64;
 const OUTBOX: Readonly<Record<Lane, { readonly outboxMessagesMax: number; readonly outboxBytesMax: number }>> = {
   control: { outboxMessagesMax: 256, outboxBytesMax: 256 * 1024 },
   bulk: { outboxMessagesMax: 1_024, outboxBytesMax: 16 * 1024 * 1024 },
@@ -73,6 +75,10 @@ interface Peer {
   readonly laneBootIds: Record<Lane, string | null>;
   /** It refused a connection, and nobody has answered there since. */
   refused: boolean;
+  /** Why it wants nothing from this replica; null while it welcomes it, or nothing is known. */
+  unwelcome: string | null;
+  /** How often a stream from or to it was opened. */
+  contacts: number;
   /** A bare connection attempt is under way. */
   probing: boolean;
   /** `gone` was reported and nothing opened since. */
@@ -88,6 +94,8 @@ export class GrpcTransport implements RaftTransport {
   readonly #random: Random;
   readonly #bootId: Uint8Array;
   readonly #peers = new Map<NodeId, Peer>();
+  /** Who was refused last, by the id of its Hello (0: none), and why: told once, not at every attempt. */
+  readonly #refusals = new Map<number, string>();
   #members: TransportMembers = { addresses: new Map(), removed: [] };
   #folder = "";
   #listener: TransportListener | null = null;
@@ -107,7 +115,7 @@ export class GrpcTransport implements RaftTransport {
     const { env, address } = this.#options;
     this.#server = await env.network.serve(
       address,
-      LANES.map((lane) => bidi(METHODS[lane], (stream) => this.#accept(stream, lane))),
+      LANES.map((lane) => bidi(METHODS[lane], (stream) => this.#accept(stream))),
     );
     this.#meetMembers();
     this.#watchSilence();
@@ -209,7 +217,7 @@ export class GrpcTransport implements RaftTransport {
         redialMaxMs,
         ...OUTBOX[lane],
         welcomed: (welcome) => this.#welcomed(peer, lane, welcome),
-        closed: (refused) => this.#laneClosed(peer, lane, refused),
+        closed: (error) => this.#laneClosed(peer, lane, error),
         dropped: () => this.#listener?.dropped(id),
       });
     };
@@ -222,6 +230,8 @@ export class GrpcTransport implements RaftTransport {
       bootId: null,
       laneBootIds: { control: null, bulk: null },
       refused: false,
+      unwelcome: null,
+      contacts: 0,
       probing: false,
       goneTold: false,
       unansweredSinceMs: null,
@@ -242,6 +252,8 @@ export class GrpcTransport implements RaftTransport {
     }
     this.#options.log.debug("raft stream open", { peer: peer.id, lane });
     peer.refused = false;
+    peer.unwelcome = null;
+    peer.contacts++;
     peer.goneTold = false;
     peer.unansweredSinceMs = null;
     const bootId = hex(welcome.bootId ?? new Uint8Array(0));
@@ -250,19 +262,38 @@ export class GrpcTransport implements RaftTransport {
     if (welcome.folder) this.#listener?.identified(peer.id, welcome.folder);
   }
 
-  #laneClosed(peer: Peer, lane: Lane, refused: boolean): void {
+  #laneClosed(peer: Peer, lane: Lane, error: AnantaError | null): void {
+    const refused = error?.facts["refused"] === true;
     this.#options.log.debug("raft stream closed", { peer: peer.id, lane, refused });
+    if (isUnwelcome(error)) {
+      this.#turnedAway(peer, error);
+      return; // it is there, and no probe is needed
+    }
     if (refused) peer.refused = true;
     this.#considerGone(peer);
     if (!peer.refused) this.#probe(peer);
   }
 
+  #turnedAway(peer: Peer, error: AnantaError): void {
+    peer.refused = false;
+    if (peer.unwelcome !== error.message)
+      this.#options.log.warn("a replica refuses this one", { peer: peer.id, reason: error.message });
+    peer.unwelcome = error.message;
+    if (error.facts["removed"] === true) this.#listener?.removedSays(peer.id);
+  }
+
   #probe(peer: Peer): void {
     if (peer.probing) return;
     peer.probing = true;
+    const { contacts } = peer;
     void this.#options.env.network.probe(peer.address, this.#options.redialMaxMs).then((reach) => {
       peer.probing = false;
       if (reach !== "refused" || this.#peers.get(peer.id) !== peer) return;
+      if (peer.contacts !== contacts) {
+        // The answer is older than a stream that was opened meanwhile; if that one is gone too, it is time for another look.
+        if (peer.incoming.size === 0 && !LANES.some((lane) => peer.lanes[lane].open)) this.#probe(peer);
+        return;
+      }
       peer.refused = true;
       this.#considerGone(peer);
     });
@@ -307,10 +338,11 @@ export class GrpcTransport implements RaftTransport {
 
   // ---- streams others dialled ----
 
-  #accept(stream: MessageStream<WireWelcome, RaftFrame>, lane: Lane): void {
+  #accept(stream: MessageStream<WireWelcome, RaftFrame>): void {
     let peer: Peer | null = null;
+    let from = 0;
     const refuse = (error: AnantaError): void => {
-      this.#options.log.warn("refused a raft stream", { from: stream.peer, lane, reason: error.message });
+      this.#noteRefusal(stream.peer, from, error.message);
       if (peer !== null) peer.incoming.delete(stream);
       peer = null;
       stream.end(error);
@@ -319,8 +351,11 @@ export class GrpcTransport implements RaftTransport {
       message: (frame) => {
         if (this.#listener === null || frame.kind !== "decoded") return;
         try {
-          if (peer === null) peer = this.#admit(frame, stream);
-          else if (peer.incoming.has(stream)) {
+          if (peer === null) {
+            from = frame.frame.hello?.from ?? 0;
+            peer = this.#admit(frame, stream);
+            this.#refusals.delete(from);
+          } else if (peer.incoming.has(stream)) {
             peer.unansweredSinceMs = null;
             this.#listener.received(messageFromWire(frame.frame, peer.id));
           } // else: given up already, see (T3)
@@ -341,6 +376,17 @@ export class GrpcTransport implements RaftTransport {
     });
   }
 
+  /** Once per replica and reason: it comes back every few seconds, and so would the line. */
+  #noteRefusal(address: string, from: number, reason: string): void {
+    if (this.#refusals.get(from) === reason) {
+      this.#options.log.debug("refused a raft stream again", { from, address, reason });
+      return;
+    }
+    if (this.#refusals.size >= REFUSALS_MAX) this.#refusals.clear();
+    this.#refusals.set(from, reason);
+    this.#options.log.warn("refused a raft stream", { from, address, reason });
+  }
+
   /** (G1) */
   #admit(frame: RaftFrame & { readonly kind: "decoded" }, stream: MessageStream<WireWelcome, RaftFrame>): Peer {
     const { id, clusterId, clusterEpoch } = this.#options;
@@ -354,13 +400,14 @@ export class GrpcTransport implements RaftTransport {
       throw new AnantaError("PERMISSION_DENIED", `Node ${from} does not mean this node, ${id}.`);
     }
     if (this.#members.removed.includes(nodeId(from))) {
-      throw new AnantaError("PERMISSION_DENIED", `Node ${from} was removed from this cluster.`);
+      throw new AnantaError("PERMISSION_DENIED", `Node ${from} was removed from this cluster.`, { removed: true });
     }
     const peer = this.#peers.get(nodeId(from)) ?? this.#addVisitor(nodeId(from), hello.address ?? "");
     if ((hello.version ?? 0) < 1) throw new AnantaError("FAILED_PRECONDITION", "The Hello names no protocol version.");
     const bootId = hex(hello.bootId ?? new Uint8Array(0));
     this.#learnBootId(peer, bootId);
     peer.refused = false;
+    peer.contacts++;
     peer.goneTold = false;
     peer.incoming.set(stream, bootId);
     for (const lane of LANES) peer.lanes[lane].hurry();

@@ -7,6 +7,9 @@
  * (P1) The outbox is bounded in messages and bytes. While `waiting` nothing is kept: it would be stale when sent.
  * (P2) A peer that is silent although something was sent is dialled anew on a new connection: TCP would try the old one
  *      again only after many seconds when a cut is mended, and never notices at once that a machine lost its power.
+ * (P3) A peer that refuses this replica (another cluster's or epoch's, or removed) is asked again every few seconds only: it
+ *      takes a person to change that.
+ * (P4) What waits was said to one process: it is dropped when another one welcomes us.
  */
 import type { Random } from "../../../core/random.js";
 import { AnantaError } from "../../../core/errors.js";
@@ -27,8 +30,8 @@ export interface PeerLaneOptions {
   readonly outboxMessagesMax: number;
   readonly outboxBytesMax: number;
   welcomed(welcome: WireWelcome): void;
-  /** `refused`: nobody listens there. */
-  closed(refused: boolean): void;
+  /** Null: by us. `facts.refused`: nobody listens there. See also `isUnwelcome`. */
+  closed(error: AnantaError | null): void;
   dropped(): void;
 }
 
@@ -41,6 +44,13 @@ type LaneState =
 /** A welcome is one round trip and no disk: a peer that needs longer is paused or unreachable. */
 const WELCOME_TIMEOUT_MS = 1_000;
 const REDIAL_MIN_MS = 10;
+/** (P3) */
+const UNWELCOME_REDIAL_MIN_MS = 500;
+const UNWELCOME_REDIAL_MAX_MS = 5_000;
+
+/** Somebody answers there and wants nothing from this replica. */
+export const isUnwelcome = (error: AnantaError | null): error is AnantaError =>
+  error !== null && (error.code === "PERMISSION_DENIED" || error.code === "WRONG_CLUSTER");
 
 export class PeerLane {
   readonly #options: PeerLaneOptions;
@@ -49,6 +59,8 @@ export class PeerLane {
   #outbox: RaftFrame[] = [];
   #outboxBytes = 0;
   #failures = 0;
+  /** Boot id of the process that welcomed us last. */
+  #welcomedBy: Uint8Array | null = null;
 
   constructor(options: PeerLaneOptions) {
     this.#options = options;
@@ -95,7 +107,7 @@ export class PeerLane {
     if (state.kind !== "open" && state.kind !== "opening") return;
     const old = this.#channel;
     this.#channel = this.#options.connect(); // (P2)
-    this.#closed(state.stream, false);
+    this.#closed(state.stream, null);
     state.stream.end(new AnantaError("UNAVAILABLE", reason));
     old.close();
   }
@@ -117,7 +129,7 @@ export class PeerLane {
     this.#state = { kind: "opening", stream, timer };
     stream.listen({
       message: (welcome) => this.#welcomed(stream, welcome),
-      closed: (error) => this.#closed(stream, error?.facts["refused"] === true),
+      closed: (error) => this.#closed(stream, error ?? null),
       drained: () => this.#drained(stream),
     });
     stream.send({ kind: "encoded", bytes: hello });
@@ -128,7 +140,12 @@ export class PeerLane {
     this.#state.timer.cancel();
     this.#state = { kind: "open", stream, paused: false };
     this.#failures = 0;
+    const before = this.#welcomedBy;
+    this.#welcomedBy = welcome.bootId ?? null;
+    const stale = this.#outbox.length > 0 && before !== null && !sameBytes(before, this.#welcomedBy);
+    if (stale) this.#clearOutbox(); // (P4)
     this.#options.welcomed(welcome);
+    if (stale) this.#options.dropped();
     this.#flush();
   }
 
@@ -149,15 +166,18 @@ export class PeerLane {
     this.#outbox.splice(0, sent);
   }
 
-  #closed(stream: MessageStream<RaftFrame, WireWelcome>, refused: boolean): void {
+  #closed(stream: MessageStream<RaftFrame, WireWelcome>, error: AnantaError | null): void {
     const state = this.#state;
     if ((state.kind !== "opening" && state.kind !== "open") || state.stream !== stream) return;
     if (state.kind === "opening") state.timer.cancel();
     const hadMessages = this.#outbox.length > 0 || state.kind === "open";
     this.#clearOutbox();
     // After a working stream the first attempt is immediate: whether it is refused tells a dead process from a bad moment.
-    const pauseMs =
-      this.#failures === 0 ? 0 : Math.min(this.#options.redialMaxMs, REDIAL_MIN_MS * 2 ** (this.#failures - 1));
+    const pauseMs = isUnwelcome(error)
+      ? Math.min(UNWELCOME_REDIAL_MAX_MS, UNWELCOME_REDIAL_MIN_MS * 2 ** this.#failures) // (P3)
+      : this.#failures === 0
+        ? 0
+        : Math.min(this.#options.redialMaxMs, REDIAL_MIN_MS * 2 ** (this.#failures - 1));
     this.#failures = Math.min(this.#failures + 1, 16);
     const jittered = pauseMs * (0.5 + this.#options.random.nextFloat() / 2);
     this.#state = {
@@ -167,7 +187,7 @@ export class PeerLane {
       }),
     };
     if (hadMessages) this.#options.dropped();
-    this.#options.closed(refused);
+    this.#options.closed(error);
   }
 
   #clearOutbox(): void {
@@ -175,3 +195,5 @@ export class PeerLane {
     this.#outboxBytes = 0;
   }
 }
+
+const sameBytes = (a: Uint8Array, b: Uint8Array | null): boolean => b !== null && Buffer.compare(a, b) === 0;

@@ -56,6 +56,8 @@ export interface TransportListener {
   restarted(peer: NodeId): void;
   /** Which data folder `peer` has; told at every new connection, only of replicas that joined later. */
   identified(peer: NodeId, folder: string): void;
+  /** `peer` says that this replica was removed from the cluster. May be told again. */
+  removedSays(peer: NodeId): void;
 }
 
 /** Whom to talk to. Others are answered while they are connected: a member may be one that is not known here yet. */
