@@ -16,9 +16,9 @@ const INFLIGHT_BYTES_MAX = 8 * 1024 * 1024;
 const UNREACHABLE_DELAY_MAX_MS = 50;
 /** Far above what a busy disk needs for one batch, far below what users bear. */
 const STORAGE_STALL_MS = 1_000;
-/** Of the shortest election timeout, kept off a lease: two ticks of rounding, and clocks that differ by a tenth each. */
+/** Of the shortest election timeout, kept off a lease: clocks that differ by a tenth each, and two ticks of rounding. */
 const LEASE_MARGIN_SHARE = 0.2;
-const LEASE_MARGIN_MIN_TICKS = 3;
+const LEASE_ROUNDING_TICKS = 2;
 
 export function coreConfig(
   config: RaftNodeConfig,
@@ -46,7 +46,7 @@ export function coreConfig(
     storageStallTicks: ticks(config.storageStallMs ?? STORAGE_STALL_MS),
     leaseMarginTicks:
       config.leaseReads === true
-        ? Math.max(LEASE_MARGIN_MIN_TICKS, ticks(config.electionTimeoutMinMs * LEASE_MARGIN_SHARE))
+        ? Math.ceil((config.electionTimeoutMinMs * LEASE_MARGIN_SHARE) / config.tickMs) + LEASE_ROUNDING_TICKS
         : null,
     random: env.random.fork(),
     readNonce: new DataView(new Uint8Array(env.entropy(4)).buffer).getUint32(0),

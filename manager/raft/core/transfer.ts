@@ -29,8 +29,11 @@ export function startTransfer(s: State, target: NodeId): TransferResult {
   const peer = s.role.peers.get(target);
   if (peer === undefined || !s.membership.voters.includes(target)) return "not-a-voter";
   if (s.role.transfer !== null && s.role.transfer.target !== target) return "another-under-way";
-  s.role.transfer = { target, startedActiveTick: s.activeTick };
-  note(s, "info", "transfer started", { target, term: s.term, match: peer.matchIndex, last: s.log.lastIndex });
+  // Asked again, its time still runs from the first: otherwise nothing could be written for as long as somebody asks.
+  if (s.role.transfer === null) {
+    s.role.transfer = { target, startedActiveTick: s.activeTick };
+    note(s, "info", "transfer started", { target, term: s.term, match: peer.matchIndex, last: s.log.lastIndex });
+  }
   continueTransfer(s, s.role, peer);
   return "started";
 }
