@@ -4,7 +4,7 @@
  */
 import { Command } from "commander";
 import { nodeId } from "../../core/brands.js";
-import { AnantaError } from "../../core/errors.js";
+import { AnantaError, type ErrorCode } from "../../core/errors.js";
 import { API_VERSION } from "../../manager/api/object-schema.js";
 import {
   readSnapshotFile,
@@ -13,13 +13,16 @@ import {
   type SnapshotFileFacts,
 } from "../../manager/raft/index.js";
 import { managerSettings, type ManagerSettings } from "../../manager/settings.js";
-import type { MessageStream } from "../../runtime/env.js";
+import type { Clock, MessageStream } from "../../runtime/env.js";
 import { readSettings } from "../../runtime/settings.js";
 import type { Context } from "../context.js";
 import { EXIT } from "../exit-codes.js";
 import { SAVE_SNAPSHOT } from "../methods.js";
 import { formatOption, isStructured, serialize, type Format } from "../output.js";
 import { renderFields } from "../table.js";
+
+/** What the next endpoint may do better. */
+const ANOTHER_MAY_ANSWER: ReadonlySet<ErrorCode> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"]);
 
 type Parts = MessageStream<never, { readonly data: Uint8Array }>;
 
@@ -45,17 +48,25 @@ export function snapshotCommand(context: Context): Command {
 async function save(context: Context, path: string, command: Command) {
   const client = context.client(command);
   let last: AnantaError | null = null;
-  for (const endpoint of client.endpoints) {
+  const untilMs = client.clock.nowMs() + client.timeoutMs;
+  for (const [at, endpoint] of client.endpoints.entries()) {
+    // A paused replica takes the question and says nothing: the others need their share of the time.
+    const firstPartMs = Math.max(1, (untilMs - client.clock.nowMs()) / (client.endpoints.length - at));
     context.progress.show(`asking ${endpoint}`);
+    const patience = { clock: client.clock, endpoint, firstPartMs, nextPartMs: client.timeoutMs };
     const stream: Parts = client.channel(endpoint).subscribe(SAVE_SNAPSHOT, {});
     try {
-      const facts = await writeSnapshotFile(context.shell.env.disk, path, withProgress(context, partsOf(stream)));
+      const facts = await writeSnapshotFile(
+        context.shell.env.disk,
+        path,
+        withProgress(context, partsOf(stream, patience)),
+      );
       context.print(describe(context, path, facts));
       return EXIT.ok;
     } catch (caught) {
       const error = AnantaError.from(caught);
       stream.end(new AnantaError("CANCELLED", "the file was not written"));
-      if (error.code !== "UNAVAILABLE" && error.code !== "DEADLINE_EXCEEDED") throw error;
+      if (!ANOTHER_MAY_ANSWER.has(error.code)) throw error;
       last = error;
     }
   }
@@ -136,8 +147,22 @@ async function* withProgress(context: Context, parts: AsyncIterable<Uint8Array>)
   }
 }
 
-/** A stream's messages, one after the other; it is read as fast as the file is written. */
-async function* partsOf(stream: Parts): AsyncIterable<Uint8Array> {
+interface Patience {
+  readonly clock: Clock;
+  readonly endpoint: string;
+  readonly firstPartMs: number;
+  readonly nextPartMs: number;
+}
+
+/**
+ * A stream's messages, one after the other; it is read as fast as the file is written. Throws DEADLINE_EXCEEDED when the next
+ * one does not come in time.
+ */
+async function* partsOf(
+  stream: Parts,
+  { clock, endpoint, firstPartMs, nextPartMs }: Patience,
+): AsyncIterable<Uint8Array> {
+  let waitMs = firstPartMs;
   const waiting: Uint8Array[] = [];
   let end: { readonly error: AnantaError | null } | null = null;
   let wake: () => void = () => undefined;
@@ -154,14 +179,22 @@ async function* partsOf(stream: Parts): AsyncIterable<Uint8Array> {
   for (;;) {
     const part = waiting.shift();
     if (part !== undefined) {
+      waitMs = nextPartMs;
       yield part;
       continue;
     }
     const over = end as { readonly error: AnantaError | null } | null;
     if (over?.error) throw over.error;
     if (over !== null) return;
-    await new Promise<void>((resolve) => {
-      wake = resolve;
+    await new Promise<void>((resolve, reject) => {
+      const timer = clock.setTimer(waitMs, () => {
+        const seconds = Math.round(waitMs / 100) / 10;
+        reject(new AnantaError("DEADLINE_EXCEEDED", `${endpoint} sent nothing of the snapshot for ${seconds} s`));
+      });
+      wake = () => {
+        timer.cancel();
+        resolve();
+      };
     });
   }
 }

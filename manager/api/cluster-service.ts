@@ -93,7 +93,8 @@ export class ClusterService {
     const { snapshot, chunks } = await raft.exportSnapshot();
     const facts = {
       clusterId: config.clusterId,
-      clusterEpoch: this.#replica.state.site?.clusterEpoch ?? config.clusterEpoch,
+      // After a restore the state is of the epoch before until the new one has begun.
+      clusterEpoch: Math.max(this.#replica.state.site?.clusterEpoch ?? 0, config.clusterEpoch),
       snapshot,
     };
     for await (const data of snapshotFileParts(facts, chunks)) if (!(await sender.send(data))) return;

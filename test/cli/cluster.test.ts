@@ -2,6 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { EXIT } from "../../cli/exit-codes.js";
 import { AnantaError } from "../../core/errors.js";
+import { snapshotFileParts } from "../../manager/raft/index.js";
+import { meta, stored } from "../raft/storage-contract.js";
 import { FakeSite } from "./fake-site.js";
 
 const notYet = (): AnantaError =>
@@ -72,5 +74,43 @@ describe.each(CHANGES)("ananta %s", (words) => {
     expect(run.code).toBe(EXIT.refused);
     expect(run.err).toContain("the last voter");
     expect(asked).toHaveLength(1);
+  });
+});
+
+describe("ananta cluster snapshot save", () => {
+  async function siteWithState(salt: string): Promise<FakeSite> {
+    const site = await new FakeSite(salt).start();
+    const facts = { clusterId: "c1", clusterEpoch: 1, snapshot: stored(meta(9, 2), ["the ", "state"]) };
+    const parts: Uint8Array[] = [];
+    for await (const part of snapshotFileParts(facts, [Buffer.from("the "), Buffer.from("state")])) parts.push(part);
+    site.snapshotParts = parts;
+    return site;
+  }
+
+  test("goes on to the next replica when the first is paused, within its share of --timeout", async () => {
+    const site = await siteWithState("paused");
+    site.world.pause("manager-1");
+    const startMs = site.world.nowMs;
+    const run = await site.run("--timeout 6s cluster snapshot save /backup/a.snapshot");
+    expect(run.err).toBe("");
+    expect(run.code).toBe(EXIT.ok);
+    expect(site.world.nowMs - startMs).toBeLessThan(2_500);
+  });
+
+  test("goes on to the next replica when the first ends the stream because it is being stopped", async () => {
+    const site = await siteWithState("stopping");
+    site.snapshotRefusal.set(1, new AnantaError("CANCELLED", "the server is stopping"));
+    expect(await site.run("cluster snapshot save /backup/a.snapshot")).toMatchObject({ code: EXIT.ok });
+    expect(site.snapshotsAskedOf).toEqual([1, 2]);
+  });
+
+  test("ends at --timeout when no replica sends anything", async () => {
+    const site = await siteWithState("all paused");
+    for (const node of [1, 2, 3]) site.world.pause(`manager-${node}`);
+    const startMs = site.world.nowMs;
+    const run = await site.run("--timeout 6s cluster snapshot save /backup/a.snapshot");
+    expect(run.code).toBe(EXIT.unreachable);
+    expect(run.err).toContain("manager-3:7401 sent nothing of the snapshot for 2 s");
+    expect(site.world.nowMs - startMs).toBeLessThan(6_500);
   });
 });

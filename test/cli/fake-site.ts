@@ -14,6 +14,7 @@ import {
   PROMOTE_REPLICA,
   REMOVE_REPLICA,
   RESTORE_VIP,
+  SAVE_SNAPSHOT,
   WATCH,
   WITHDRAW_VIP,
 } from "../../cli/methods.js";
@@ -53,6 +54,10 @@ export class FakeSite {
   readonly origins: string[] = [];
   /** Changes by origin that were made: a retry gets the same answer. */
   readonly #answers = new Map<string, Response<"ApplyResponse">>();
+  /** The file that `cluster snapshot save` gets; empty: it waits for ever. */
+  snapshotParts: readonly Uint8Array[] = [];
+  readonly snapshotRefusal = new Map<number, AnantaError>();
+  readonly snapshotsAskedOf: number[] = [];
   /** Node ids of the changes of members that were made. */
   readonly memberChanges: number[] = [];
   readonly watchers: ((event: ananta.v1.WatchEvent.$Properties) => void)[] = [];
@@ -255,6 +260,16 @@ export class FakeSite {
         }),
       ),
       handle(CLUSTER_STATUS, () => this.#status(node)),
+      serverStream(
+        SAVE_SNAPSHOT as Method<ananta.v1.SaveSnapshotRequest.$Properties, { data: Uint8Array }>,
+        (_request, stream) => {
+          stream.listen({ message: () => {}, closed: () => {} });
+          this.snapshotsAskedOf.push(node);
+          if (this.snapshotRefusal.has(node)) stream.end(this.snapshotRefusal.get(node));
+          else for (const data of this.snapshotParts) stream.send({ data });
+          if (this.snapshotParts.length > 0) stream.end();
+        },
+      ),
       serverStream(
         WATCH as Method<ananta.v1.WatchRequest.$Properties, ananta.v1.WatchEvent.$Properties>,
         ({ fromIndex, kind, tenant }, stream) => {

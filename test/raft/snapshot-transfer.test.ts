@@ -346,12 +346,17 @@ describe("between replicas", () => {
   test("a leader that changes in the middle of it does not stop it", async () => {
     const { cluster, away } = await lagging("leader changes");
     await cluster.restart(away);
-    for (let round = 0; round < 4; round++) {
-      await cluster.world.advance(15);
-      const leader = cluster.leader;
-      if (leader !== null) await cluster.restart(leader.id);
+    const senders = new Set<number>();
+    for (let round = 0; round < 3; round++) {
+      const before = chunksReceived(cluster, `m${away}`);
+      await cluster.world.runUntil(() => chunksReceived(cluster, `m${away}`) > before, 5_000, "chunks on their way");
+      expect(cluster.replica(away).state.restoredAt).toBe(0); // it is the middle of the transfer
+      const leader = await cluster.awaitLeader();
+      senders.add(leader.id);
+      await cluster.restart(leader.id);
       await cluster.awaitLeader(5_000);
     }
+    expect(senders.size).toBeGreaterThan(1);
     await caughtUp(cluster, away);
     await cluster.stop();
   });
@@ -370,15 +375,21 @@ describe("between replicas", () => {
 
   test("an install that races with applies, and a second one close behind (S2: etcd 18055)", async () => {
     const { cluster, away } = await lagging("races");
+    const installed = new Set<number>();
     for (let round = 0; round < 4; round++) {
-      await cluster.restart(away);
+      const { state } = await cluster.restart(away);
+      const atStart = state.restoredAt;
       for (let at = 0; at < 70; at++) await cluster.write(`round ${round} ${at}`);
+      await cluster.world.runUntil(() => state.restoredAt > atStart, 20_000, "an install");
+      installed.add(state.restoredAt);
       cluster.crash(away);
-      for (let at = 0; at < 70; at++) await cluster.write(`away ${round} ${at}`);
+      await cluster.world.advance(10_000); // a transfer that broke off would keep the log from being compacted
+      for (let at = 0; at < 120; at++) await cluster.write(`away ${round} ${at}`);
     }
     await cluster.restart(away);
     await cluster.converge(20_000);
     for (const { failures } of cluster.live) expect(failures).toEqual([]);
+    expect(installed.size).toBe(4); // further every time
     await cluster.stop();
   });
 });
