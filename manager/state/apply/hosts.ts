@@ -65,7 +65,8 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
   if (isFirstOfEpoch) takeOverHeld(context, command.heldRanges, new Set(declaring));
   state.epoch.settle(hostId);
   state.projection.hostChanged(hostId);
-  if (before?.isExpired === true) for (const { dip } of listed) state.projection.dipChanged(dip.dipId);
+  // Of all its DIPs: a running process may list fewer than it has.
+  if (before?.isExpired === true) for (const id of dips) state.projection.dipChanged(id);
   return succeed(context, {
     kind: "host-registered",
     hostId,

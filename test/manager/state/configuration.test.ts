@@ -81,6 +81,14 @@ describe("leases of hosts", () => {
     expect(poolItem(site).members[0]).not.toHaveProperty("state");
   });
 
+  test("a hello of the same process that lists only some of its DIPs brings back all of them", () => {
+    const site = smallSite();
+    const { hostId, incarnation } = site.machine.hosts()[0]!;
+    site.ok("none", { kind: "expire-hosts", hosts: [{ hostId, incarnation }] });
+    site.register("host-1", ["10.0.0.2"]);
+    expect(poolItem(site).members.every((member) => !("state" in member))).toBe(true);
+  });
+
   test("more than 30 % of the hosts are never taken out together", () => {
     const site = smallSite();
     for (let at = 2; at <= 5; at++) site.register(`host-${at}`, [`10.0.1.${at}`]);
