@@ -94,7 +94,7 @@ function hostFault(
   const source = formatWords(header.source0, header.source1, header.source2, header.source3);
   const destination = formatWords(header.destination0, header.destination1, header.destination2, header.destination3);
   // What goes from machine to machine inside is not translated, and not looked into.
-  const isTranslated = !isInside(source);
+  const isTranslated = !isInside(link === WIRE_LINK ? destination : source);
   if (isTranslated && parseUpperLayer(out.view, header) !== NO_FAULT) return "translated, and no good transport header";
   if (link === WIRE_LINK) {
     const isDip = source === DIP || source === DIP6;
