@@ -80,8 +80,8 @@ await runProcess(
       ready: () => {
         const { activeReplica, inForce } = agent.status();
         return [
-          { name: "follows a replica", ok: activeReplica !== null },
-          { name: "tables in force", ok: inForce.index > 0 },
+          { name: "replica", ok: activeReplica !== null, reason: "no Manager replica can be reached" },
+          { name: "tables", ok: inForce.index > 0, reason: "no view is in force yet" },
         ];
       },
     });

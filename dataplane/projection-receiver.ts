@@ -45,8 +45,8 @@ export interface ReceivedDelta<Item> {
 
 export type Received<Item> =
   | ({ readonly kind: "delta" } & ReceivedDelta<Item>)
-  /** Part of a whole view: more follows. */
-  | { readonly kind: "part" }
+  /** Part of a whole view, and what came before it: one list that grows until the delta has it. More follows. */
+  | { readonly kind: "part"; readonly items: readonly Item[] }
   | { readonly kind: "older" }
   /** The sender takes for granted what is not in force here: ask for the whole view. */
   | { readonly kind: "out-of-step" };
@@ -111,7 +111,7 @@ export class ProjectionReceiver<Item> {
     if (this.view === null || comparePositions(this.view.position, position) !== 0) this.view = { position, items: [] };
     const { items } = this.view;
     for (const item of step.upserts) items.push(item);
-    if (!step.last) return { kind: "part" };
+    if (!step.last) return { kind: "part", items };
     this.view = null;
     this.handedOut = position;
     return { kind: "delta", delta: { kind: "snapshot", items }, position, digest: step.digest };

@@ -7,6 +7,8 @@ import { AnantaError } from "../core/errors.js";
 import type { Clock } from "../runtime/env.js";
 import type { EffectLog } from "./projection/effect-log.js";
 import type { CommittedEntry, ReplicatedStateMachine } from "./raft/index.js";
+import { inSlices } from "./slices.js";
+import { StateChunks } from "./state-chunks.js";
 import { decodeBatch } from "./state/command-codec.js";
 import type { AppliedBatch } from "./state/results.js";
 import type { StateMachine } from "./state/state-machine.js";
@@ -69,13 +71,14 @@ export class AppliedLog implements ReplicatedStateMachine {
     this.#listener.caughtUp();
   }
 
-  snapshot(): Iterable<Uint8Array> {
+  snapshot(): AsyncIterable<Uint8Array> {
     this.#listener.saved();
-    return this.#state.snapshot();
+    return new StateChunks(this.#clock, this.#state.capture());
   }
 
-  restore(chunks: Iterable<Uint8Array>, index: LogIndex): void {
-    this.#state.restore(chunks, index);
+  /** In slices; until it resolves the former state is served, and nothing is applied. */
+  async restore(chunks: Iterable<Uint8Array>, index: LogIndex): Promise<void> {
+    await inSlices(this.#clock, this.#state.restoring(chunks, index));
     this.#timeSetAtMs = this.#clock.nowMs();
     this.#effects.reset(this.#state.appliedIndex); // between it and `index` lie only elections' empty entries
     this.#wake();

@@ -34,9 +34,9 @@ await runProcess(
       ready: () => {
         const { leader, notVoting } = manager.raftStatus();
         return [
-          { name: "leader known", ok: leader !== null },
-          { name: "votes", ok: notVoting === null },
-          { name: "bootstrapped", ok: manager.state.site !== null },
+          { name: "leader", ok: leader !== null, reason: "none is known" },
+          { name: "votes", ok: notVoting === null, reason: notVoting ?? "" },
+          { name: "bootstrapped", ok: manager.state.site !== null, reason: "the cluster has no first entry yet" },
         ];
       },
     });

@@ -31,6 +31,7 @@ import { MuxSafeIndex } from "./projection/mux-safe-index.js";
 import { MuxStreams } from "./projection/mux-streams.js";
 import { createRaftNode, type RaftNode, type RaftStatus } from "./raft/index.js";
 import type { ReplicaView } from "./replica-view.js";
+import { StateDigests } from "./state-digests.js";
 import { Pipeline } from "./stages/pipeline.js";
 import { createStateMachine } from "./state/index.js";
 import type { StateMachine } from "./state/state-machine.js";
@@ -44,6 +45,8 @@ const PUBLIC_SERVICES = [
   "ananta.v1.MuxService",
 ];
 const STOP_GRACE_MS = 500;
+/** Five replicas write their snapshots down one after the other. */
+const SNAPSHOT_TURNS = 5;
 const ANNOUNCE_DEADLINE_MS = 5_000;
 const ANNOUNCE_PAUSE_MS = 500;
 /** How often the stock of SNAT ports is written down for the forecast. */
@@ -60,6 +63,8 @@ export interface Manager {
   readonly state: StateMachine;
   readonly muxSafeIndex: MuxSafeIndex;
   readonly pipeline: Pipeline;
+  /** To this replica. */
+  streams(): { readonly agents: number; readonly muxes: number };
 }
 
 export interface ManagerOutside {
@@ -189,6 +194,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   });
   const agentStreams = new AgentStreams({ replica, acknowledgements });
   const watches = new Watches(replica);
+  const digests = new StateDigests(env.clock, state);
   const replicas = new ReplicaService(replica, pipeline);
   muxSafeIndex.onAdvance(() => agentStreams.advanced());
 
@@ -274,6 +280,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     muxSafeIndex,
     pipeline,
     raftStatus: () => replica.raft().status(),
+    streams: () => ({ agents: agentStreams.count, muxes: muxStreams.count }),
 
     async start() {
       history = await openHistory();
@@ -289,6 +296,9 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           dataFolder: config.dataFolder,
           bootstrap: config.bootstrap,
           join: config.join,
+          snapshotOffset: Math.floor(
+            (config.raft.snapshotEveryEntries * (config.nodeId % SNAPSHOT_TURNS)) / SNAPSHOT_TURNS,
+          ),
           ...config.raft,
         },
         stateMachine: appliedLog,
@@ -318,6 +328,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
                 muxStreams,
                 agentStreams,
                 acknowledgements,
+                digests,
                 version: outside.version,
                 pid: outside.pid,
               },

@@ -1,107 +1,187 @@
 /** Every metric of a Manager replica. */
-import type { Metric } from "../runtime/metrics.js";
+import type { Metric, Sample } from "../runtime/metrics.js";
 import type { Manager } from "./manager.js";
+import type { EventCounters } from "./seda/stage.js";
 
 export function managerMetrics(manager: Manager): readonly Metric[] {
-  const stage = (
-    pick: (counters: { queued: number; handled: number; refused: number; waitMs: number }) => number,
-  ): (() => { labels: { stage: string }; value: number }[]) => {
-    return () =>
-      manager.pipeline.counters().map((counters) => ({ labels: { stage: counters.name }, value: pick(counters) }));
-  };
-  const one = (read: () => number): (() => { value: number }[]) => {
-    return () => [{ value: read() }];
-  };
+  return [...raftMetrics(manager), ...stateMetrics(manager), ...streamMetrics(manager), ...stageMetrics(manager)];
+}
+
+const one = (read: () => number): (() => readonly Sample[]) => {
+  return () => [{ value: read() }];
+};
+
+const gauge = (name: string, help: string, read: () => number): Metric => ({
+  name,
+  help,
+  type: "gauge",
+  read: one(read),
+});
+
+function raftMetrics(manager: Manager): readonly Metric[] {
   return [
-    { name: "ananta_raft_term", help: "Current Raft term.", type: "gauge", read: one(() => manager.raftStatus().term) },
+    gauge("ananta_raft_term", "Current Raft term.", () => manager.raftStatus().term),
+    gauge("ananta_raft_is_leader", "1 on the leader.", () => (manager.raftStatus().role === "leader" ? 1 : 0)),
+    gauge(
+      "ananta_raft_commit_index",
+      "Newest log index known to be committed.",
+      () => manager.raftStatus().commitIndex,
+    ),
+    gauge("ananta_raft_applied_index", "Newest log index applied here.", () => manager.raftStatus().appliedIndex),
+    gauge("ananta_raft_first_index", "Oldest log index kept here.", () => manager.raftStatus().firstIndex),
+    gauge(
+      "ananta_raft_snapshot_index",
+      "Log index of the newest snapshot here.",
+      () => manager.raftStatus().snapshotIndex,
+    ),
+    gauge(
+      "ananta_raft_snapshot_duration_seconds",
+      "Time that writing the newest snapshot took; 0 before the first one of this process.",
+      () => manager.raftStatus().snapshotMs / 1_000,
+    ),
+    gauge(
+      "ananta_raft_restore_duration_seconds",
+      "Time that the last restore from a snapshot took; 0 without one in this process.",
+      () => manager.raftStatus().restoreMs / 1_000,
+    ),
     {
-      name: "ananta_raft_is_leader",
-      help: "1 on the leader.",
+      name: "ananta_raft_peer_lag_entries",
+      help: "Log entries by which a peer is behind; on the leader.",
       type: "gauge",
-      read: one(() => (manager.raftStatus().role === "leader" ? 1 : 0)),
+      labels: ["peer"],
+      read: () => {
+        const { peers, lastIndex } = manager.raftStatus();
+        return peers.map(({ id, matchIndex }) => ({ labels: { peer: String(id) }, value: lastIndex - matchIndex }));
+      },
     },
-    {
-      name: "ananta_raft_commit_index",
-      help: "Newest log index known to be committed.",
-      type: "gauge",
-      read: one(() => manager.raftStatus().commitIndex),
-    },
-    {
-      name: "ananta_raft_applied_index",
-      help: "Newest log index applied here.",
-      type: "gauge",
-      read: one(() => manager.raftStatus().appliedIndex),
-    },
-    {
-      name: "ananta_mux_safe_index",
-      help: "Log index that every live MUX has in force, as known here.",
-      type: "gauge",
-      read: one(() => manager.muxSafeIndex.value),
-    },
+  ];
+}
+
+function stateMetrics(manager: Manager): readonly Metric[] {
+  const { state } = manager;
+  return [
+    gauge(
+      "ananta_mux_safe_index",
+      "Log index that every live MUX has in force, as known here.",
+      () => manager.muxSafeIndex.value,
+    ),
     {
       name: "ananta_muxes",
       help: "MUXes by state.",
       type: "gauge",
       labels: ["state"],
       read: () =>
-        (["live", "lost", "left"] as const).map((state) => ({
-          labels: { state },
-          value: manager.state.muxes().filter((mux) => mux.state === state).length,
+        (["live", "lost", "left"] as const).map((of) => ({
+          labels: { state: of },
+          value: state.muxes().filter((mux) => mux.state === of).length,
         })),
     },
-    {
-      name: "ananta_vips",
-      help: "Configured VIPs.",
-      type: "gauge",
-      read: one(() => manager.state.objects("Vip", null).length),
-    },
-    { name: "ananta_hosts", help: "Known hosts.", type: "gauge", read: one(() => manager.state.hosts().length) },
+    gauge("ananta_vips", "Configured VIPs.", () => state.vipCount),
+    gauge("ananta_hosts", "Known hosts.", () => state.hosts().length),
+    gauge(
+      "ananta_hosts_expired",
+      "Hosts whose lease has run out.",
+      () => state.hosts().filter(({ isExpired }) => isExpired).length,
+    ),
     {
       name: "ananta_snat_ranges",
       help: "SNAT ranges of 8 ports over all VIPs, by protocol and state.",
       type: "gauge",
       labels: ["protocol", "state"],
       read: () => {
-        const sums = new Map<string, number>();
-        for (const usage of manager.state.snatUsage()) {
-          for (const state of ["owned", "quarantined", "excluded", "free"] as const) {
-            const key = `${usage.protocol === 6 ? "tcp" : "udp"} ${state}`;
-            sums.set(key, (sums.get(key) ?? 0) + usage[state]);
-          }
-        }
-        return [...sums].map(([key, value]) => {
-          const [protocol = "", state = ""] = key.split(" ");
-          return { labels: { protocol, state }, value };
-        });
+        const usage = state.snatUsage();
+        return ([6, 17] as const).flatMap((protocol) =>
+          (["owned", "quarantined", "excluded", "free"] as const).map((of) => ({
+            labels: { protocol: protocol === 6 ? "tcp" : "udp", state: of },
+            value: usage.reduce((sum, vip) => sum + (vip.protocol === protocol ? vip[of] : 0), 0),
+          })),
+        );
       },
     },
+  ];
+}
+
+function streamMetrics(manager: Manager): readonly Metric[] {
+  return [
+    {
+      name: "ananta_streams",
+      help: "Streams of agents and MUXes to this replica.",
+      type: "gauge",
+      labels: ["role"],
+      read: () => {
+        const { agents, muxes } = manager.streams();
+        return [
+          { labels: { role: "agent" }, value: agents },
+          { labels: { role: "mux" }, value: muxes },
+        ];
+      },
+    },
+    gauge(
+      "ananta_grants_waiting",
+      "SNAT grants that are committed and wait until every live MUX has them in force; on the leader.",
+      () => manager.pipeline.grantsWaiting,
+    ),
+  ];
+}
+
+/** By stage and kind of event; a kind is one priority within its stage. On the leader. */
+function stageMetrics(manager: Manager): readonly Metric[] {
+  const each = (read: (counters: EventCounters) => readonly Sample[]): (() => readonly Sample[]) => {
+    return () =>
+      manager.pipeline.counters().flatMap(({ name, events }) =>
+        events.flatMap((counters) =>
+          read(counters).map(({ labels, value }) => {
+            return { labels: { stage: name, event: counters.kind, ...labels }, value };
+          }),
+        ),
+      );
+  };
+  const labels = ["stage", "event"];
+  return [
     {
       name: "ananta_stage_queue_length",
-      help: "Events that wait in a stage of the leader.",
+      help: "Events that wait.",
       type: "gauge",
-      labels: ["stage"],
-      read: stage((counters) => counters.queued),
+      labels,
+      read: each(({ queued }) => [{ value: queued }]),
     },
     {
       name: "ananta_stage_events_total",
-      help: "Events handled by a stage.",
+      help: "Events handled.",
       type: "counter",
-      labels: ["stage"],
-      read: stage((counters) => counters.handled),
+      labels,
+      read: each(({ handled }) => [{ value: handled }]),
     },
     {
       name: "ananta_stage_refused_total",
-      help: "Events refused by a stage: queue full or waited too long.",
+      help: "Events refused: the queue was full, or they waited past a deadline.",
       type: "counter",
-      labels: ["stage"],
-      read: stage((counters) => counters.refused),
+      labels: [...labels, "reason"],
+      read: each(({ refusedFull, refusedLate }) => [
+        { labels: { reason: "full" }, value: refusedFull },
+        { labels: { reason: "late" }, value: refusedLate },
+      ]),
     },
     {
       name: "ananta_stage_wait_seconds_total",
-      help: "Time that handled events spent in a stage's queue.",
+      help: "Time that handled events spent in the queue.",
       type: "counter",
-      labels: ["stage"],
-      read: stage((counters) => counters.waitMs / 1_000),
+      labels,
+      read: each(({ waitMs }) => [{ value: waitMs / 1_000 }]),
+    },
+    {
+      name: "ananta_stage_longest_wait_seconds",
+      help: "Longest time that a handled event spent in the queue.",
+      type: "gauge",
+      labels,
+      read: each(({ waitMaxMs }) => [{ value: waitMaxMs / 1_000 }]),
+    },
+    {
+      name: "ananta_stage_service_seconds_total",
+      help: "Time that handling events took, without the wait for their commit.",
+      type: "counter",
+      labels,
+      read: each(({ serviceMs }) => [{ value: serviceMs / 1_000 }]),
     },
   ];
 }

@@ -74,9 +74,9 @@ await runProcess(
       ready: () => {
         const { activeReplica, inForce, membership } = mux.status();
         return [
-          { name: "follows a replica", ok: activeReplica !== null },
-          { name: "tables in force", ok: inForce.index > 0 },
-          { name: "live member", ok: membership === "announcing" },
+          { name: "replica", ok: activeReplica !== null, reason: "no Manager replica can be reached" },
+          { name: "tables", ok: inForce.index > 0, reason: "no view is in force yet" },
+          { name: "announcing", ok: membership === "announcing", reason: `membership is ${membership}` },
         ];
       },
     });

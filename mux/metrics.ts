@@ -118,16 +118,6 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
         }),
     },
     {
-      name: "ananta_mux_dip_packets_total",
-      help: "Packets that were sent to a DIP.",
-      type: "counter",
-      labels: ["dip_id"],
-      read: () =>
-        [...mux.status().counters.dips].map(([dipId, { packets }]) => {
-          return { labels: { dip_id: String(dipId) }, value: packets };
-        }),
-    },
-    {
       name: "ananta_mux_in_force_index",
       help: "Log index in force in the tables.",
       type: "gauge",

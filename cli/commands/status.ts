@@ -69,23 +69,32 @@ function statusText(context: Context, view: ClusterView, wide: boolean): string 
     const columns = createTable([...header, ...(wide ? wideHeader : [])], context.paint);
     return `\n${columns.render(rows.map((row) => [...blankNone(row.cells), ...(wide ? row.wideCells : [])]))}`;
   };
-  const stages = (best?.answer.stages ?? []).map((stage) => [
-    stage.name ?? "",
-    stage.queued ?? 0,
-    stage.handled ?? 0,
-    stage.refused ?? 0,
-  ]);
+  const stages = (best?.answer.stages ?? []).flatMap(({ name, events }) =>
+    (events ?? []).map((event): readonly Cell[] => [
+      name ?? "",
+      event.kind ?? "",
+      event.queued ?? 0,
+      event.handled ?? 0,
+      (event.refusedFull ?? 0) + (event.refusedLate ?? 0),
+      meanMs(event.waitMs, event.handled),
+      (event.waitMaxMs ?? 0).toFixed(1),
+      meanMs(event.serviceMs, event.handled),
+    ]),
+  );
   return [
     renderFields(fields, context.paint),
     table("Replicas", clusterListings(view, "Replica")),
     table("MUXes", clusterListings(view, "Mux")),
     table("Hosts", clusterListings(view, "Host")),
-    wide && stages.length > 0
-      ? `\n${createTable(["STAGE", "QUEUED", "HANDLED", "REFUSED"], context.paint).render(stages)}`
-      : "",
+    wide && stages.length > 0 ? `\n${createTable(STAGE_HEADER, context.paint).render(stages)}` : "",
     view.problems.length > 0 ? `\nProblems:\n${view.problems.map((problem) => `  - ${problem}\n`).join("")}` : "",
   ].join("");
 }
+
+const STAGE_HEADER = ["STAGE", "EVENT", "QUEUED", "HANDLED", "REFUSED", "MEAN WAIT MS", "MAX", "MEAN SERVICE MS"];
+
+const meanMs = (sumMs: number | null | undefined, count: number | null | undefined): string =>
+  (count ?? 0) === 0 ? "0.0" : ((sumMs ?? 0) / (count ?? 1)).toFixed(3);
 
 /** A note that is not there needs no "<none>". */
 const blankNone = (cells: readonly Cell[]): readonly Cell[] => cells.map((cell) => (cell === "" ? " " : cell));
@@ -108,11 +117,13 @@ function statusDocument(view: ClusterView): Document {
     replicas: statuses("Replica"),
     muxes: statuses("Mux"),
     hosts: statuses("Host"),
-    stages: (best?.answer.stages ?? []).map(({ name, queued, handled, refused }) => ({
+    stages: (best?.answer.stages ?? []).map(({ name, priority, queued, handled, refused, events }) => ({
       name,
+      priority,
       queued,
       handled,
       refused,
+      events,
     })),
   };
 }

@@ -6,6 +6,7 @@ import type { MuxStreams } from "../projection/mux-streams.js";
 import type { Acknowledgements } from "../projection/acknowledgements.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Pipeline } from "../stages/pipeline.js";
+import type { StateDigests } from "../state-digests.js";
 import type { StateMachine } from "../state/state-machine.js";
 
 const HOSTS_NAMED_MAX = 10;
@@ -16,6 +17,7 @@ export interface ClusterStatusOptions {
   readonly muxStreams: MuxStreams;
   readonly agentStreams: AgentStreams;
   readonly acknowledgements: Acknowledgements;
+  readonly digests: StateDigests;
   readonly version: string;
   readonly pid: number;
 }
@@ -35,13 +37,24 @@ function withheld(state: StateMachine): string {
   return `epoch ${unsettled.clusterEpoch} began with a restore: ${why.join("; ")}`;
 }
 
-export function clusterStatus(
+const sum = <One>(all: readonly One[], of: (one: One) => number): number =>
+  all.reduce((total, one) => total + of(one), 0);
+
+/** The digest is that of the index in the answer, though it takes longer than the rest. */
+export async function clusterStatus(
   options: ClusterStatusOptions,
   request: ananta.v1.ClusterStatusRequest.$Properties,
-): ananta.v1.ClusterStatusResponse.$Properties {
+): Promise<ananta.v1.ClusterStatusResponse.$Properties> {
+  const digest = request.digest === true ? options.digests.ask() : "";
+  const status = statusNow(options);
+  return { ...status, digest: await digest };
+}
+
+function statusNow(options: ClusterStatusOptions): ananta.v1.ClusterStatusResponse.$Properties {
   const { replica, pipeline, acknowledgements } = options;
   const { state } = replica;
   const raft = replica.raft().status();
+  const connected = options.agentStreams.connectedHosts();
   const acknowledged = new Map(acknowledgements.muxes().map((report) => [report.name, report]));
   const reports = new Map(pipeline.muxPool.confirmations().map((report) => [report.name, report]));
   return {
@@ -93,12 +106,18 @@ export function clusterStatus(
       name: host.name,
       incarnation: host.incarnation,
       dips: host.dips.map((id) => state.dip(id)?.address ?? ""),
-      connectedHere: options.agentStreams.isConnected(host.hostId),
+      connectedHere: connected.has(host.hostId),
       fenced: state.fence(host.hostId)?.reason ?? "",
     })),
     grantsWithheld: withheld(state),
-    digest: request.digest === true ? state.digest() : "",
-    vips: state.objects("Vip", null).length,
-    stages: pipeline.counters().map(({ name, queued, handled, refused }) => ({ name, queued, handled, refused })),
+    vips: state.vipCount,
+    stages: pipeline.counters().map(({ name, priority, events }) => ({
+      name,
+      priority,
+      queued: sum(events, ({ queued }) => queued),
+      handled: sum(events, ({ handled }) => handled),
+      refused: sum(events, ({ refusedFull, refusedLate }) => refusedFull + refusedLate),
+      events: events.map((event) => ({ ...event })),
+    })),
   };
 }

@@ -24,7 +24,7 @@ export interface Services {
   readonly cluster: ClusterService;
   readonly clusterStatus: (
     request: ananta.v1.ClusterStatusRequest.$Properties,
-  ) => ananta.v1.ClusterStatusResponse.$Properties;
+  ) => Promise<ananta.v1.ClusterStatusResponse.$Properties>;
 }
 
 export function handlers(services: Services): readonly Handler[] {
@@ -47,7 +47,7 @@ export function handlers(services: Services): readonly Handler[] {
     unary(methods.OPERATOR_DELETE, (request, call) => operator.delete(request, call)),
     serverStream(methods.OPERATOR_WATCH, (request, stream) => watches.open(request, stream)),
     unary(methods.OPERATOR_FENCE_HOST, (request, call) => operator.fenceHost(request, call)),
-    unary(methods.OPERATOR_CLUSTER_STATUS, (request) => Promise.resolve(clusterStatus(request))),
+    unary(methods.OPERATOR_CLUSTER_STATUS, (request) => clusterStatus(request)),
     unary(methods.OPERATOR_WITHDRAW_VIP, (request, call) => operator.withdraw(request, call)),
     unary(methods.OPERATOR_RESTORE_VIP, (request, call) => operator.restore(request, call)),
     unary(methods.OPERATOR_EXPLAIN_FLOW, (request) => explainFlow.explain(request)),

@@ -27,6 +27,7 @@ import { checkOrigin } from "./origin.js";
 import { healthCommand } from "./health-report.js";
 import { HOST_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
+import { Turns, type Step } from "./turns.js";
 import { checkBlock, checkProtocol, wireBlock } from "./range-wire.js";
 
 type FromAgent = ananta.v1.AgentToManager.$Properties;
@@ -51,13 +52,14 @@ export interface AgentStreamsOptions {
 }
 
 export class AgentStreams {
-  readonly #options: AgentStreamsOptions;
+  readonly #options: SessionOptions;
   readonly #sessions = new Set<AgentSession>();
   #pumpedTo = 0 as LogIndex;
   #epoch = 0;
 
   constructor(options: AgentStreamsOptions) {
-    this.#options = options;
+    const turns = new Turns(options.replica.env.clock);
+    this.#options = { ...options, later: (step) => turns.add(step) };
   }
 
   open(stream: AgentStream): void {
@@ -85,9 +87,10 @@ export class AgentStreams {
     }
   }
 
-  isConnected(host: HostId): boolean {
-    for (const session of this.#sessions) if (session.hostId === host) return true;
-    return false;
+  connectedHosts(): ReadonlySet<HostId> {
+    const hosts = new Set<HostId>();
+    for (const { hostId } of this.#sessions) if (hostId !== null) hosts.add(hostId);
+    return hosts;
   }
 
   get count(): number {
@@ -100,9 +103,13 @@ function agentLimit(replica: ReplicaView): LogIndex {
   return Math.min(replica.state.appliedIndex, replica.muxSafeIndex.value) as LogIndex;
 }
 
+interface SessionOptions extends AgentStreamsOptions {
+  readonly later: (step: Step) => void;
+}
+
 class AgentSession {
   readonly #stream: AgentStream;
-  readonly #options: AgentStreamsOptions;
+  readonly #options: SessionOptions;
   readonly #closed: () => void;
   #hello: PeerIdentity | null = null;
   #registered: { readonly hostId: HostId; readonly incarnation: number } | null = null;
@@ -113,7 +120,7 @@ class AgentSession {
   #over = false;
   readonly #managers: ManagerListNews;
 
-  constructor(stream: AgentStream, options: AgentStreamsOptions, closed: () => void) {
+  constructor(stream: AgentStream, options: SessionOptions, closed: () => void) {
     this.#stream = stream;
     this.#options = options;
     this.#managers = new ManagerListNews(options.replica);
@@ -253,10 +260,16 @@ class AgentSession {
       limit: () => agentLimit(replica),
       covers: (index) => effects.covers(index),
       changes: (after, upTo) => effects.hostChanges(host, after, upTo),
-      items: () => state.hostItems(host),
+      view: () => state.captureHostView(host),
       digest: () => state.hostDigest(host),
     };
-    this.#feed = new ScopeFeed(source, held, (update) => this.#stream.send({ projection: update }));
+    this.#feed?.stop();
+    this.#feed = new ScopeFeed(
+      source,
+      held,
+      (update) => this.#stream.send({ projection: update }),
+      this.#options.later,
+    );
     this.#feed.pump();
   }
 
@@ -328,6 +341,7 @@ class AgentSession {
     this.#beat?.cancel();
     this.#flush?.cancel();
     this.#options.acknowledgements.gone(this);
+    this.#feed?.stop();
     this.#feed = null;
     this.#closed();
   }

@@ -19,6 +19,7 @@ import { ManagerListNews } from "./manager-list.js";
 import { checkOrigin } from "./origin.js";
 import { MUX_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
+import { Turns, type Step } from "./turns.js";
 
 type FromMux = ananta.v1.MuxToManager.$Properties;
 type ToMux = ananta.v1.ManagerToMux.$Properties;
@@ -42,12 +43,27 @@ export interface MuxStreamsOptions {
 }
 
 export class MuxStreams {
-  readonly #options: MuxStreamsOptions;
+  readonly #options: SessionOptions;
+  readonly #turns: Turns;
   readonly #sessions = new Set<MuxSession>();
+  #isCounting = false;
   #epoch = 0;
 
   constructor(options: MuxStreamsOptions) {
-    this.#options = options;
+    this.#turns = new Turns(options.replica.env.clock);
+    this.#options = { ...options, later: (step) => this.#turns.add(step), countDigest: () => this.#countDigest() };
+  }
+
+  /** Walks the view in turns with what is sent of it. */
+  #countDigest(): null {
+    if (this.#isCounting) return null;
+    this.#isCounting = true;
+    const view = this.#options.replica.state.captureMuxView();
+    this.#turns.add(() => {
+      this.#isCounting = view.next() !== null;
+      return !this.#isCounting;
+    });
+    return null;
   }
 
   open(stream: MuxStream): void {
@@ -63,6 +79,10 @@ export class MuxStreams {
       this.#epoch = clusterEpoch;
     }
     for (const session of this.#sessions) session.pump();
+  }
+
+  get count(): number {
+    return this.#sessions.size;
   }
 
   counters(name: string): ananta.v1.MuxCounters.$Properties | null {
@@ -91,9 +111,15 @@ interface MuxHello extends PeerIdentity {
   readonly capacity: MuxCapacity;
 }
 
+interface SessionOptions extends MuxStreamsOptions {
+  readonly later: (step: Step) => void;
+  /** Begins to find the digest of the MUX view out, for the next time. */
+  readonly countDigest: () => null;
+}
+
 class MuxSession {
   readonly #stream: MuxStream;
-  readonly #options: MuxStreamsOptions;
+  readonly #options: SessionOptions;
   readonly #closed: () => void;
   #hello: MuxHello | null = null;
   #feed: ScopeFeed<MuxItem, MuxChange> | null = null;
@@ -105,7 +131,7 @@ class MuxSession {
   readonly #asked = new Map<number, (answer: ananta.v1.MuxFlowAnswer.$Properties | null) => void>();
   counters: ananta.v1.MuxCounters.$Properties | null = null;
 
-  constructor(stream: MuxStream, options: MuxStreamsOptions, closed: () => void) {
+  constructor(stream: MuxStream, options: SessionOptions, closed: () => void) {
     this.#stream = stream;
     this.#options = options;
     this.#managers = new ManagerListNews(options.replica);
@@ -211,10 +237,16 @@ class MuxSession {
       limit: () => state.appliedIndex,
       covers: (index) => effects.covers(index),
       changes: (after, upTo) => effects.muxChanges(after, upTo),
-      items: () => state.muxItems(),
-      digest: () => state.muxDigest(),
+      view: () => state.captureMuxView(),
+      digest: () => state.knownMuxDigest() ?? this.#options.countDigest(),
     };
-    this.#feed = new ScopeFeed(source, held, (update) => this.#stream.send({ projection: update }));
+    this.#feed?.stop();
+    this.#feed = new ScopeFeed(
+      source,
+      held,
+      (update) => this.#stream.send({ projection: update }),
+      this.#options.later,
+    );
     this.#feed.pump();
   }
 
@@ -255,6 +287,7 @@ class MuxSession {
     this.#beat?.cancel();
     this.#beat = null;
     this.#options.acknowledgements.gone(this);
+    this.#feed?.stop();
     this.#feed = null;
     for (const answer of [...this.#asked.values()]) answer(null);
     this.#closed();

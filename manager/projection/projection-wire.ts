@@ -7,9 +7,6 @@ import type { ananta } from "../../proto/gen/wire.js";
 
 export type WireUpdate = ananta.v1.ProjectionUpdate.$Properties;
 
-/** Items in one message of a snapshot: about 100 kB, so that a view never nears the 4 MB limit or blocks a stream. */
-const SNAPSHOT_ITEMS_PER_MESSAGE = 2_000;
-
 export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
   switch (item.kind) {
     case "vip":
@@ -143,29 +140,12 @@ export function deltaUpdate<Item, Change>(
   );
 }
 
-/** A whole view as messages; the last one says so and carries the digest. */
-export function snapshotUpdates<Item, Change>(
+/** One part of a whole view. The last one has the digest of the whole. */
+export function viewUpdate<Item, Change>(
   codec: ScopeCodec<Item, Change>,
-  items: Iterable<Item>,
+  items: readonly Item[],
   at: { readonly clusterEpoch: number; readonly index: LogIndex; readonly digest: string },
-): WireUpdate[] {
-  const updates: WireUpdate[] = [];
-  let part: Item[] = [];
-  const flush = (last: boolean): void => {
-    const head = {
-      clusterEpoch: at.clusterEpoch,
-      index: at.index,
-      snapshot: true,
-      last,
-      digest: last ? at.digest : "",
-    };
-    updates.push(codec.put(head, part));
-    part = [];
-  };
-  for (const item of items) {
-    if (part.length === SNAPSHOT_ITEMS_PER_MESSAGE) flush(false);
-    part.push(item);
-  }
-  flush(true);
-  return updates;
+): WireUpdate {
+  const { clusterEpoch, index, digest } = at;
+  return codec.put({ clusterEpoch, index, snapshot: true, last: digest !== "", digest }, items);
 }

@@ -1,5 +1,6 @@
 /**
  * Feeds one receiver its projection: a whole view first where needed, then deltas, never anything older than what it has.
+ * A view is held as it is at one index and handed out part by part, in turns with those of other receivers (`turns`).
  *
  * (I1) Index order: each update's index is above the one before (progress with an equal index is not sent).
  * (I2) Nothing above `limit()` is sent: the applied index for MUXes, muxSafeIndex too for Host Agents.
@@ -7,7 +8,8 @@
  *      or a whole view when the effect log no longer reaches back.
  */
 import type { LogIndex } from "../../core/brands.js";
-import { deltaUpdate, snapshotUpdates, type ScopeCodec, type WireUpdate } from "./projection-wire.js";
+import { deltaUpdate, viewUpdate, type ScopeCodec, type WireUpdate } from "./projection-wire.js";
+import type { Step } from "./turns.js";
 
 /** Changes in one delta, about 1 MB: whoever missed more gets the whole view, which comes in parts. */
 const DELTA_CHANGES_MAX = 20_000;
@@ -21,27 +23,56 @@ export interface ScopeSource<Item, Change> {
   readonly covers: (index: LogIndex) => boolean;
   /** Changes in (after, upTo]. */
   readonly changes: (after: LogIndex, upTo: LogIndex) => Change[];
-  /** The view at the applied index. */
-  readonly items: () => Iterable<Item>;
-  readonly digest: () => string;
+  /** The view at the applied index, as it is now. */
+  readonly view: () => HeldView<Item>;
+  /** Of the view at the applied index; null: not known, and dear to find out. */
+  readonly digest: () => string | null;
+}
+
+/** As `ViewCapture`: `next` gives parts, then null. */
+interface HeldView<Item> {
+  readonly index: LogIndex;
+  next(): readonly Item[] | null;
+  digest(): string;
+  end(): void;
+}
+
+/** A view on its way to the receiver. */
+interface Sending<Item> {
+  readonly held: HeldView<Item>;
+  readonly clusterEpoch: number;
+  /** Cut, and not sent: the last one is sent as such. Null: nothing was cut yet. */
+  part: readonly Item[] | null;
 }
 
 export class ScopeFeed<Item, Change> {
   readonly #source: ScopeSource<Item, Change>;
   /** False: hold on until `resume`. */
   readonly #send: (update: WireUpdate) => boolean;
+  readonly #later: (step: Step) => void;
   /** What the receiver has been sent; null: it needs a whole view. */
   #sent: LogIndex | null;
   /** The most that the receiver can have in force: what it brought, or what it was sent since. */
   #told: LogIndex;
-  /** A view that was cut above the limit and waits for it. */
-  #prepared: { readonly index: LogIndex; readonly updates: WireUpdate[] } | null = null;
+  #sending: Sending<Item> | null = null;
+  /** Its turn will come. */
+  #isWaiting = false;
+  #isOver = false;
   #paused = false;
   #digestDue = false;
 
-  /** `held`: what the receiver says it has in force; 0 when nothing (or of another epoch). */
-  constructor(source: ScopeSource<Item, Change>, held: LogIndex, send: (update: WireUpdate) => boolean) {
+  /**
+   * `held`: what the receiver says it has in force; 0 when nothing (or of another epoch). `later` calls a step until it is
+   * done, when its turn has come.
+   */
+  constructor(
+    source: ScopeSource<Item, Change>,
+    held: LogIndex,
+    send: (update: WireUpdate) => boolean,
+    later: (step: Step) => void,
+  ) {
     this.#source = source;
+    this.#later = later;
     this.#send = send;
     this.#told = held;
     this.#sent = held > 0 && source.covers(held) ? held : null;
@@ -61,6 +92,13 @@ export class ScopeFeed<Item, Change> {
     this.#digestDue = true;
   }
 
+  /** Nothing is sent any more, and no view is held. */
+  stop(): void {
+    this.#isOver = true;
+    this.#sending?.held.end();
+    this.#sending = null;
+  }
+
   resume(): void {
     this.#paused = false;
     this.pump();
@@ -68,7 +106,7 @@ export class ScopeFeed<Item, Change> {
 
   /** Sends what is due. An empty delta (progress) is sent too when `progress` is true. */
   pump(progress = true): void {
-    if (this.#paused) return;
+    if (this.#paused || this.#isOver) return;
     if (this.#sent !== null && !this.#source.covers(this.#sent)) this.#sent = null;
     if (this.#sent === null) {
       this.#pumpView();
@@ -83,9 +121,8 @@ export class ScopeFeed<Item, Change> {
       this.#pumpView();
       return;
     }
-    const withDigest = this.#digestDue && limit === this.#source.appliedIndex();
-    if (withDigest) this.#digestDue = false;
-    const digest = withDigest ? this.#source.digest() : "";
+    const digest = this.#digestDue && limit === this.#source.appliedIndex() ? (this.#source.digest() ?? "") : "";
+    if (digest !== "") this.#digestDue = false;
     this.#sent = this.#told = limit;
     this.#paused = !this.#send(
       deltaUpdate(this.#source.codec, changes, { clusterEpoch: this.#source.clusterEpoch(), index: limit, digest }),
@@ -93,18 +130,40 @@ export class ScopeFeed<Item, Change> {
   }
 
   #pumpView(): void {
-    if (this.#prepared === null) {
-      const index = this.#source.appliedIndex();
-      const at = { clusterEpoch: this.#source.clusterEpoch(), index, digest: this.#source.digest() };
-      this.#prepared = { index, updates: snapshotUpdates(this.#source.codec, this.#source.items(), at) };
+    if (this.#isWaiting) return;
+    if (this.#sending !== null && this.#sending.held.index > this.#source.limit()) return; // (I2): it has not come this far
+    this.#isWaiting = true;
+    this.#later(() => {
+      const isDone = this.#viewStep();
+      if (isDone) this.#isWaiting = false;
+      return isDone;
+    });
+  }
+
+  /** True when there is nothing to do now: the view was sent, the receiver reads too slowly, or (I2). */
+  #viewStep(): boolean {
+    if (this.#isOver || this.#paused) return true;
+    const clusterEpoch = this.#source.clusterEpoch();
+    const sending = (this.#sending ??= { held: this.#source.view(), clusterEpoch, part: null });
+    const { held } = sending;
+    if (held.index > this.#source.limit()) return true; // (I2)
+    const next = held.next();
+    if (next !== null) {
+      if (sending.part !== null) this.#sendPart(sending, sending.part, "");
+      sending.part = next;
+      return this.#paused;
     }
-    if (this.#prepared.index > this.#source.limit()) return; // (I2): sent when the limit has come this far
-    const { index, updates } = this.#prepared;
-    this.#prepared = null;
-    this.#sent = this.#told = index;
-    let open = true;
-    for (const update of updates) open = this.#send(update) && open;
-    this.#paused = !open;
-    if (open) this.pump();
+    this.#sending = null;
+    held.end();
+    this.#sent = this.#told = held.index;
+    this.#sendPart(sending, sending.part ?? [], held.digest());
+    this.pump();
+    return true;
+  }
+
+  /** With a digest it is the last part. */
+  #sendPart({ held, clusterEpoch }: Sending<Item>, items: readonly Item[], digest: string): void {
+    const at = { clusterEpoch, index: held.index, digest };
+    this.#paused = !this.#send(viewUpdate(this.#source.codec, items, at));
   }
 }

@@ -296,7 +296,7 @@ class Node implements RaftNode {
   status(): RaftStatus {
     return this.#core === null
       ? notStarted(this.#config)
-      : statusOf(this.#core.state, this.#config.tickMs, this.#removedSays);
+      : statusOf(this.#core.state, this.#config.tickMs, { ...this.#snapshots.timings, removedSays: this.#removedSays });
   }
 
   membershipIndex(): LogIndex {
@@ -400,6 +400,10 @@ class Node implements RaftNode {
       if (ready.statusChanged) this.#statusChanged(core);
       this.#members.settle(core);
       this.#tellEstablished(core);
+      if (ready.committed.length > 0 && core.hasCommitted()) {
+        this.#schedule(); // a replica that catches up goes on a turn later: heartbeats come between
+        break;
+      }
     }
     this.#snapshots.takeWhenDue(core);
   }

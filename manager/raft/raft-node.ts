@@ -61,6 +61,8 @@ export interface RaftNodeConfig {
   readonly electionTimeoutMaxMs: number;
   /** A snapshot is taken after so many applied entries; default 10,000. */
   readonly snapshotEveryEntries: number;
+  /** Snapshots are taken at this index and every `snapshotEveryEntries` from there; default: so many after the one before. */
+  readonly snapshotOffset?: number;
   /** Entries kept behind a snapshot for followers that lag a little; default 5,000. */
   readonly trailingEntries: number;
   /** Bytes of uncommitted proposals the leader accepts before it answers STAGE_OVERLOADED; default 16 MiB. */
@@ -109,6 +111,9 @@ export interface RaftStatus {
     readonly matchIndex: LogIndex;
     readonly lastHeardMsAgo: number | null;
   }[];
+  /** How long writing the newest own snapshot took, and the last restore from one, in this process; 0: there was none. */
+  readonly snapshotMs: number;
+  readonly restoreMs: number;
   /** Why this node does not vote, or null when it does. */
   readonly notVoting: string | null;
 }

@@ -6,8 +6,9 @@
  * (Z2) While one is being sent, and for a while after such a transfer broke off, no new one is taken: the transfer ends, or
  *      goes on where it stopped, before the log moves on. Beyond APPLIED_BYTES_MAX the log matters more: transfers are
  *      broken off and a new one is taken. One that begins while a snapshot is being taken begins anew with that one.
- * (Z3) What is kept in memory as log is bounded: SNAPSHOT_EVERY_BYTES (or `snapshotEveryEntries`) since the newest snapshot
+ * (Z3) What is kept in memory as log is bounded: SNAPSHOT_EVERY_BYTES (or 1.5 x `snapshotEveryEntries`) since the newest snapshot
  *      and TRAILING_BYTES_MAX (or `trailingEntries`) before it; during transfers APPLIED_BYTES_MAX since the newest.
+ * (Z4) Replicas with different `snapshotOffset` take their snapshots at different indexes, so that never all are busy with one.
  */
 import { assert } from "../../core/assert.js";
 import { AnantaError } from "../../core/errors.js";
@@ -64,11 +65,16 @@ export class Snapshots {
   /** Applied entries and their bytes since the newest snapshot. */
   readonly #applied = { index: 0, bytes: 0 };
   #stopped = false;
+  #timings = { snapshotMs: 0, restoreMs: 0 };
 
   constructor(options: SnapshotsOptions) {
     this.#options = options;
     const { config, storage, transport, log, failed } = options;
     this.#receiver = new SnapshotReceiver({ id: config.id, storage, transport, log, failed });
+  }
+
+  get timings(): { readonly snapshotMs: number; readonly restoreMs: number } {
+    return this.#timings;
   }
 
   stop(): void {
@@ -84,7 +90,8 @@ export class Snapshots {
   // ---- own state ----
 
   async restore(snapshot: StoredSnapshot): Promise<void> {
-    const { storage, stateMachine, log } = this.#options;
+    const { storage, stateMachine, log, env } = this.#options;
+    const startedMs = env.clock.nowMs();
     const digest = new SnapshotDigest();
     const chunks: Uint8Array[] = [];
     for (let number = 0; number < snapshot.chunkCount; number++) {
@@ -102,19 +109,21 @@ export class Snapshots {
     this.#present = snapshot;
     this.#applied.index = snapshot.meta.index;
     this.#applied.bytes = 0;
-    log.info("state restored from a snapshot", { index: snapshot.meta.index, chunks: chunks.length });
+    const restoreMs = Math.round(env.clock.nowMs() - startedMs);
+    this.#timings = { ...this.#timings, restoreMs };
+    log.info("state restored from a snapshot", { index: snapshot.meta.index, chunks: chunks.length, ms: restoreMs });
   }
 
   takeWhenDue(core: RaftCore): void {
-    const { config, env, stateMachine, failed } = this.#options;
+    const { env, stateMachine, failed } = this.#options;
     const { log, snapshot, memberships } = core.state;
     const index = log.appliedIndex;
     for (; this.#applied.index < index; this.#applied.index++) {
       const entry = log.entryAt(this.#applied.index + 1);
       if (entry !== undefined) this.#applied.bytes += entryBytes(entry);
     }
-    const entries = index - (snapshot?.index ?? 0);
-    const due = entries >= config.snapshotEveryEntries || (entries > 0 && this.#applied.bytes >= SNAPSHOT_EVERY_BYTES);
+    const newest = snapshot?.index ?? 0;
+    const due = index >= this.#dueIndex(newest) || (index > newest && this.#applied.bytes >= SNAPSHOT_EVERY_BYTES);
     if (this.#stopped || !due || this.#taking !== null || index > log.stableIndex) return; // (Z1)
     if (env.clock.nowMs() < this.#retryAtMs) return;
     const held = this.#senders.size > 0 || env.clock.nowMs() < this.#heldUntilMs;
@@ -129,17 +138,26 @@ export class Snapshots {
       });
   }
 
+  /** (Z4) With an offset: the first index of its own that lies behind the newest snapshot by at least half the distance. */
+  #dueIndex(newest: number): number {
+    const { snapshotEveryEntries: every, snapshotOffset } = this.#options.config;
+    if (snapshotOffset === undefined) return newest + every;
+    return snapshotOffset + Math.ceil((newest + every / 2 - snapshotOffset) / every) * every;
+  }
+
   async #store(
     core: RaftCore,
     meta: SnapshotMeta,
     chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   ): Promise<void> {
     const { storage, log, env } = this.#options;
+    const startedMs = env.clock.nowMs();
     // The leader may have sent a newer one meanwhile.
     const overtaken = (): boolean => this.#stopped || (core.state.snapshot?.index ?? 0) >= meta.index;
     const free = await storage.freeBytes();
     if (free < SPACE_KEPT_BYTES + (this.#present?.byteCount ?? 0)) {
       log.warn("no room to take a snapshot; the log is kept", { index: meta.index, free });
+      await drop(chunks);
       this.#retryAtMs = env.clock.nowMs() + PAUSE_MS;
       return;
     }
@@ -167,6 +185,9 @@ export class Snapshots {
     if (overtaken()) return;
     this.#present = stored;
     this.abortSending(); // a transfer that began meanwhile reads another snapshot's chunks from now on: it begins anew
+    const snapshotMs = Math.round(env.clock.nowMs() - startedMs);
+    this.#timings = { ...this.#timings, snapshotMs };
+    log.info("snapshot taken", { index: meta.index, bytes: byteCount, ms: snapshotMs });
     core.snapshotTaken(meta, this.#compactionIndex(core, meta.index));
     this.#applied.bytes = 0; // what was applied while it was written counts as little
     await storage.compactTo((core.state.log.firstIndex - 1) as LogIndex);
@@ -260,6 +281,11 @@ export class Snapshots {
     this.#receiver.installed();
     await this.restore(snapshot);
   }
+}
+
+/** Nobody wants the chunks: an asynchronous snapshot need not keep hold of the state any more. */
+async function drop(chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
+  if (Symbol.asyncIterator in chunks) await chunks[Symbol.asyncIterator]().return?.();
 }
 
 /**

@@ -6,7 +6,11 @@ import type { Membership } from "./core/types.js";
 import type { RaftMember, RaftNodeConfig, RaftStatus } from "./raft-node.js";
 
 /** `removedSays`: the replica that told this one that it was removed; null when none did. */
-export function statusOf(s: Readonly<State>, tickMs: number, removedSays: NodeId | null): RaftStatus {
+export function statusOf(
+  s: Readonly<State>,
+  tickMs: number,
+  own: Pick<RaftStatus, "snapshotMs" | "restoreMs"> & { readonly removedSays: NodeId | null },
+): RaftStatus {
   const peers = s.role.kind === "leader" ? [...s.role.peers.values()] : [];
   return {
     id: s.id,
@@ -28,7 +32,9 @@ export function statusOf(s: Readonly<State>, tickMs: number, removedSays: NodeId
       matchIndex: peer.matchIndex,
       lastHeardMsAgo: peer.lastHeardTick === null ? null : (s.tick - peer.lastHeardTick) * tickMs,
     })),
-    notVoting: reasonNotToVote(s, removedSays),
+    snapshotMs: own.snapshotMs,
+    restoreMs: own.restoreMs,
+    notVoting: reasonNotToVote(s, own.removedSays),
   };
 }
 
@@ -63,6 +69,8 @@ export function notStarted(config: RaftNodeConfig): RaftStatus {
     membershipIndex: zero,
     changing: false,
     peers: [],
+    snapshotMs: 0,
+    restoreMs: 0,
     notVoting: "not started",
   };
 }

@@ -19,16 +19,23 @@ export class FairQueue<T> {
   #turnHead = 0;
   #length = 0;
 
-  constructor(lengthMax: number) {
+  readonly #dropOldest: boolean;
+
+  /** `dropOldest`: a key that fills the queue by itself loses its oldest item to a newcomer, not the newcomer. */
+  constructor(lengthMax: number, { dropOldest = false }: { readonly dropOldest?: boolean } = {}) {
     assert(lengthMax >= 1, "a queue holds at least one event");
     this.#lengthMax = lengthMax;
+    this.#dropOldest = dropOldest;
   }
 
   get length(): number {
     return this.#length;
   }
 
-  /** What does not fit: null when all does; `item` itself when its own key fills the queue; else another key's newest item. */
+  /**
+   * What does not fit: null when all does; when its own key fills the queue `item` itself, or the key's oldest item with
+   * `dropOldest`; else another key's newest item.
+   */
   offer(key: string, item: T): T | null {
     if (this.#length < this.#lengthMax) {
       this.#append(key, item);
@@ -36,7 +43,8 @@ export class FairQueue<T> {
     }
     const longest = this.#longest();
     const waiting = this.#lanes.get(key);
-    if (longest === null || lengthOf(longest) <= (waiting === undefined ? 0 : lengthOf(waiting)) + 1) return item;
+    if (longest === null || lengthOf(longest) <= (waiting === undefined ? 0 : lengthOf(waiting)) + 1)
+      return this.#dropOldest && waiting !== undefined ? replaceOldest(waiting, item) : item;
     const evicted = longest.items.pop(); // at least one is left: the lane keeps its turn
     assert(evicted !== undefined, "the longest lane has items");
     this.#length--;
@@ -85,6 +93,14 @@ export class FairQueue<T> {
       this.#turnHead = 0;
     }
   }
+}
+
+function replaceOldest<T>(lane: Lane<T>, item: T): T {
+  const oldest = lane.items[lane.head];
+  assert(oldest !== undefined, "a lane that waits has items");
+  lane.items.push(item);
+  lane.head++; // given back by the next poll
+  return oldest;
 }
 
 const lengthOf = <T>(lane: Lane<T>): number => lane.items.length - lane.head;

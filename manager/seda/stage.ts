@@ -8,7 +8,8 @@
  * 3. While `hasRoom()` is false (two proposal batches are in flight) nothing is drained, so priority is not lost inside
  *    Raft; `poke()` tells the stage that there is room again.
  * 4. An event that waited too long is refused without being handled: with DEADLINE_EXCEEDED when its caller's deadline
- *    passed, with STAGE_OVERLOADED when ours did. Overload is answered, never silent.
+ *    passed, with STAGE_OVERLOADED when ours did. Overload is answered, never silent; that holds for
+ *    what is dropped in favour of something newer too.
  */
 import { AnantaError } from "../../core/errors.js";
 import type { Clock } from "../../runtime/env.js";
@@ -29,6 +30,13 @@ export interface EventPolicy<Kind extends string> {
   readonly kind: Kind;
   /** Events of this kind that may wait. */
   readonly lengthMax: number;
+  /**
+   * Who takes turns in the queue, and whose events go first when it is full: tenants, hosts, or nobody ("one": first in,
+   * first out). What is done when a key fills the queue by itself: `refuse` its newcomer, or `drop-oldest` of its events,
+   * where the newest knows best.
+   */
+  readonly fairness: "tenant" | "host" | "one";
+  readonly whenFull: "refuse" | "drop-oldest";
   /** What the refused are told to wait before they ask again, in ms. */
   readonly retryAfterMs: number;
   /** Longest wait in the queue in ms; the caller's own deadline counts too. */
@@ -44,12 +52,28 @@ export interface StageEvent {
   refused(error: AnantaError): void;
 }
 
-export interface StageCounters {
+/** Of one kind of event, which is one priority within its stage. All but `queued` only grow. */
+export interface EventCounters {
+  readonly kind: string;
   readonly queued: number;
   readonly handled: number;
-  readonly refused: number;
+  /** The queue was full. */
+  readonly refusedFull: number;
+  /** Waited past a deadline. */
+  readonly refusedLate: number;
   /** Sum over handled events of the ms spent in the queue. */
   readonly waitMs: number;
+  /** The longest of these. */
+  readonly waitMaxMs: number;
+  /** Sum of the ms that handling took; a batch's time is divided among its events. */
+  readonly serviceMs: number;
+}
+
+type MutableCounters = { -readonly [Name in keyof EventCounters]: EventCounters[Name] };
+
+interface Lane<Event> {
+  readonly queue: FairQueue<Waiting<Event>>;
+  readonly counters: MutableCounters;
 }
 
 interface Waiting<Event> {
@@ -64,11 +88,8 @@ export class Stage<Kind extends string, Event extends StageEvent> {
   readonly #clock: Clock;
   readonly #hasRoom: () => boolean;
   readonly #handle: (batch: readonly Event[]) => void;
-  readonly #queues = new Map<Kind, FairQueue<Waiting<Event>>>();
+  readonly #lanes = new Map<Kind, Lane<Event>>();
   #draining = false;
-  #handled = 0;
-  #refused = 0;
-  #waitMs = 0;
 
   constructor(options: {
     readonly policy: StagePolicy<Kind>;
@@ -82,25 +103,31 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     this.#clock = options.clock;
     this.#hasRoom = options.hasRoom;
     this.#handle = options.handle;
-    for (const { kind, lengthMax } of options.policy.kinds) this.#queues.set(kind, new FairQueue(lengthMax));
+    for (const { kind, lengthMax, whenFull } of options.policy.kinds) {
+      const none = { queued: 0, handled: 0, refusedFull: 0, refusedLate: 0, waitMs: 0, waitMaxMs: 0, serviceMs: 0 };
+      const queue = new FairQueue<Waiting<Event>>(lengthMax, { dropOldest: whenFull === "drop-oldest" });
+      this.#lanes.set(kind, { queue, counters: { kind, ...none } });
+    }
   }
 
-  get name(): string {
-    return this.#policy.name;
+  get policy(): StagePolicy<Kind> {
+    return this.#policy;
   }
 
-  get counters(): StageCounters {
-    return { queued: this.#queued(), handled: this.#handled, refused: this.#refused, waitMs: this.#waitMs };
+  /** Most urgent kind first. */
+  get counters(): readonly EventCounters[] {
+    return Array.from(this.#lanes.values(), ({ queue, counters }) => ({ ...counters, queued: queue.length }));
   }
 
   offer(kind: Kind, event: Event): void {
     const policy = this.#policyOf(kind);
     const nowMs = this.#clock.nowMs();
     const waiting = { event, sinceMs: nowMs, expiresAtMs: Math.min(event.deadlineAtMs, nowMs + policy.waitMaxMs) };
-    const left = this.#queueOf(kind).offer(event.fairnessKey, waiting);
+    const { queue, counters } = this.#laneOf(kind);
+    const left = queue.offer(event.fairnessKey, waiting);
     if (left !== waiting) this.poke();
     if (left === null) return;
-    this.#refused++;
+    counters.refusedFull++;
     left.event.refused(this.#overloaded(policy, `its queue of ${policy.lengthMax} is full`));
   }
 
@@ -120,14 +147,16 @@ export class Stage<Kind extends string, Event extends StageEvent> {
   #drain(): void {
     if (!this.#hasRoom()) return; // a more urgent stage took it; whoever frees it pokes us
     const batch: Event[] = [];
+    const shares: { readonly counters: MutableCounters; readonly events: number }[] = [];
     const nowMs = this.#clock.nowMs();
     for (const policy of this.#policy.kinds) {
-      const queue = this.#queueOf(policy.kind);
+      const { queue, counters } = this.#laneOf(policy.kind);
+      const before = batch.length;
       while (batch.length < this.#policy.batchMax) {
         const waiting = queue.poll();
         if (waiting === undefined) break;
         if (waiting.expiresAtMs < nowMs) {
-          this.#refused++;
+          counters.refusedLate++;
           const waitedMs = Math.round(nowMs - waiting.sinceMs);
           waiting.event.refused(
             waiting.event.deadlineAtMs < waiting.sinceMs + policy.waitMaxMs
@@ -136,12 +165,19 @@ export class Stage<Kind extends string, Event extends StageEvent> {
           );
           continue;
         }
-        this.#handled++;
-        this.#waitMs += nowMs - waiting.sinceMs;
+        const waitMs = nowMs - waiting.sinceMs;
+        counters.handled++;
+        counters.waitMs += waitMs;
+        if (waitMs > counters.waitMaxMs) counters.waitMaxMs = waitMs;
         batch.push(waiting.event);
       }
+      if (batch.length > before) shares.push({ counters, events: batch.length - before });
     }
-    if (batch.length > 0) this.#handle(batch);
+    if (batch.length > 0) {
+      this.#handle(batch);
+      const perEventMs = (this.#clock.nowMs() - nowMs) / batch.length;
+      for (const { counters, events } of shares) counters.serviceMs += perEventMs * events;
+    }
     this.poke();
   }
 
@@ -155,14 +191,14 @@ export class Stage<Kind extends string, Event extends StageEvent> {
 
   #queued(): number {
     let sum = 0;
-    for (const queue of this.#queues.values()) sum += queue.length;
+    for (const { queue } of this.#lanes.values()) sum += queue.length;
     return sum;
   }
 
-  #queueOf(kind: Kind): FairQueue<Waiting<Event>> {
-    const queue = this.#queues.get(kind);
-    if (queue === undefined) throw new AnantaError("INTERNAL", `stage ${this.#policy.name} has no event ${kind}`);
-    return queue;
+  #laneOf(kind: Kind): Lane<Event> {
+    const lane = this.#lanes.get(kind);
+    if (lane === undefined) throw new AnantaError("INTERNAL", `stage ${this.#policy.name} has no event ${kind}`);
+    return lane;
   }
 
   #policyOf(kind: Kind): EventPolicy<Kind> {

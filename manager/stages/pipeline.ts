@@ -17,7 +17,7 @@ import type { Clock, Env, Timer } from "../../runtime/env.js";
 import type { MuxSafeIndex } from "../projection/mux-safe-index.js";
 import type { RaftNode } from "../raft/index.js";
 import { Executor } from "../seda/executor.js";
-import { Stage, type StageCounters, type StageEvent } from "../seda/stage.js";
+import { Stage, type EventCounters, type StageEvent } from "../seda/stage.js";
 import { beginEpoch, type Command } from "../state/commands.js";
 import type { AppliedBatch } from "../state/results.js";
 import type { StateMachine } from "../state/state-machine.js";
@@ -41,6 +41,17 @@ import { vipValidation } from "./vip-validation.js";
 const HOUSEKEEPING_MS = 100;
 /** The Managers' own commands wait for nobody. */
 const INTERNAL_DEADLINE_MS = 10_000;
+
+/** Fairness key of what nobody outside has asked for. */
+const OWN = "manager";
+
+/** A stage's counters, kind by kind, most urgent first. */
+interface StageReading {
+  readonly name: string;
+  /** 0 is the most urgent. */
+  readonly priority: number;
+  readonly events: readonly EventCounters[];
+}
 
 export interface QueuedSubmission extends StageEvent {
   readonly submission: Submission;
@@ -210,26 +221,30 @@ export class Pipeline {
     switch (command.kind) {
       case "apply-objects":
       case "delete-objects":
-        this.#stages.vipValidation.offer("configuration", this.#queued(submission, "configuration"));
+        this.#stages.vipValidation.offer("configuration", this.#queued(submission, tenantOf(command)));
         return;
       case "withdraw-vip":
       case "restore-vip":
+        this.#stages.routeManagement.offer("activate", this.#queued(submission, command.tenant));
+        return;
       case "activate":
-        this.#stages.routeManagement.offer("activate", this.#queued(submission, "routes"));
+        this.#stages.routeManagement.offer("activate", this.#queued(submission, OWN));
         return;
       case "allocate-snat": {
         const admitted = this.#snat.admit(submission);
         if (admitted !== null)
-          this.#stages.snatManagement.offer("allocate", this.#queued(admitted, this.#tenantOf(command)));
+          this.#stages.snatManagement.offer("allocate", this.#queued(admitted, this.#tenantOfDip(command)));
         return;
       }
       case "release-snat":
-        this.#stages.snatManagement.offer("release", this.#queued(submission, this.#tenantOf(command)));
+        this.#stages.snatManagement.offer("release", this.#queued(submission, this.#tenantOfDip(command)));
         return;
       case "report-health":
+        this.#stages.hostAgentManagement.offer("health", this.#queued(submission, String(command.hostId)));
+        return;
       case "expire-hosts":
       case "renew-hosts":
-        this.#stages.hostAgentManagement.offer("health", this.#queued(submission, "health"));
+        this.#stages.hostAgentManagement.offer("health", this.#queued(submission, OWN));
         return;
       case "register-host":
       case "fence-host":
@@ -239,12 +254,12 @@ export class Pipeline {
       case "join-mux":
       case "leave-mux":
       case "lose-mux":
-        this.#stages.muxPoolManagement.offer("membership", this.#queued(submission, "muxes"));
+        this.#stages.muxPoolManagement.offer("membership", this.#queued(submission, OWN));
         return;
       case "bootstrap":
       case "start-replica":
       case "tick":
-        this.#stages.muxPoolManagement.offer("housekeeping", this.#queued(submission, "housekeeping"));
+        this.#stages.muxPoolManagement.offer("housekeeping", this.#queued(submission, OWN));
         return;
       default:
         assertNever(command);
@@ -277,12 +292,19 @@ export class Pipeline {
     this.#routes.consider();
   }
 
+  /** Committed, and not in force on every live MUX yet. */
+  get grantsWaiting(): number {
+    return this.#snat.waitingForMuxes;
+  }
+
   get muxPool(): MuxPoolManagement {
     return this.#muxPool;
   }
 
-  counters(): readonly (StageCounters & { readonly name: string })[] {
-    return Object.values(this.#stages).map((stage) => ({ name: stage.name, ...stage.counters }));
+  counters(): readonly StageReading[] {
+    return Object.values(this.#stages).map(({ policy, counters }) => {
+      return { name: policy.name, priority: policy.priority, events: counters };
+    });
   }
 
   /**
@@ -299,8 +321,8 @@ export class Pipeline {
   }
 
   #byUrgency(): readonly Pick<PipelineStage, "poke">[] {
-    const { muxPoolManagement, routeManagement, vipConfiguration, hostAgentManagement, snatManagement } = this.#stages;
-    return [muxPoolManagement, routeManagement, vipConfiguration, hostAgentManagement, snatManagement];
+    const { muxPoolManagement, routeManagement, hostAgentManagement, vipConfiguration, snatManagement } = this.#stages;
+    return [muxPoolManagement, routeManagement, hostAgentManagement, vipConfiguration, snatManagement];
   }
 
   #queued(submission: Submission, fairnessKey: string): QueuedSubmission {
@@ -312,7 +334,7 @@ export class Pipeline {
     };
   }
 
-  #tenantOf(command: Command & { readonly kind: "allocate-snat" | "release-snat" }): string {
+  #tenantOfDip(command: Command & { readonly kind: "allocate-snat" | "release-snat" }): string {
     return this.#state.dip(command.dipId)?.tenant ?? "unknown";
   }
 
@@ -347,3 +369,7 @@ export class Pipeline {
     }
   }
 }
+
+/** A change concerns one tenant's objects, as a rule. */
+const tenantOf = (command: Command & { readonly kind: "apply-objects" | "delete-objects" }): string =>
+  command.objects[0]?.ref.tenant ?? "";

@@ -1,5 +1,6 @@
 /**
- * SEDA policy, as one table: which stage goes first, what may wait in it, for how long, and what the refused are told.
+ * SEDA policy, as one table: which stage goes first, what may wait in it, for how long, who takes turns, what gives way when a
+ * queue is full, and what the refused are told.
  * VIP configuration outranks SNAT (Ananta §3.5.1); membership of the MUX pool outranks both, because grants wait for
  * every live MUX; giving ports back outranks asking for more, because it makes room.
  *
@@ -12,21 +13,41 @@ export const VIP_VALIDATION: StagePolicy<"configuration"> = {
   name: "vip-validation",
   priority: 2,
   batchMax: 16,
-  kinds: [{ kind: "configuration", lengthMax: 1_024, retryAfterMs: 1_000, waitMaxMs: 30_000 }],
+  kinds: [
+    {
+      kind: "configuration",
+      fairness: "tenant",
+      whenFull: "refuse",
+      lengthMax: 1_024,
+      retryAfterMs: 1_000,
+      waitMaxMs: 30_000,
+    },
+  ],
 };
 
 export const VIP_CONFIGURATION: StagePolicy<"configuration"> = {
   name: "vip-configuration",
   priority: 3,
   batchMax: 16,
-  kinds: [{ kind: "configuration", lengthMax: 1_024, retryAfterMs: 1_000, waitMaxMs: 30_000 }],
+  kinds: [
+    {
+      kind: "configuration",
+      fairness: "tenant",
+      whenFull: "refuse",
+      lengthMax: 1_024,
+      retryAfterMs: 1_000,
+      waitMaxMs: 30_000,
+    },
+  ],
 };
 
 export const ROUTE_MANAGEMENT: StagePolicy<"activate"> = {
   name: "route-management",
   priority: 1,
   batchMax: 16,
-  kinds: [{ kind: "activate", lengthMax: 64, retryAfterMs: 100, waitMaxMs: 10_000 }],
+  kinds: [
+    { kind: "activate", fairness: "tenant", whenFull: "refuse", lengthMax: 64, retryAfterMs: 100, waitMaxMs: 10_000 },
+  ],
 };
 
 export const SNAT_MANAGEMENT: StagePolicy<"release" | "allocate"> = {
@@ -34,19 +55,44 @@ export const SNAT_MANAGEMENT: StagePolicy<"release" | "allocate"> = {
   priority: 5,
   batchMax: 1_024,
   kinds: [
-    { kind: "release", lengthMax: 16_384, retryAfterMs: 500, waitMaxMs: 10_000 },
-    { kind: "allocate", lengthMax: 65_536, retryAfterMs: 200, waitMaxMs: 5_000 },
+    {
+      kind: "release",
+      fairness: "tenant",
+      whenFull: "refuse",
+      lengthMax: 16_384,
+      retryAfterMs: 500,
+      waitMaxMs: 10_000,
+    },
+    {
+      kind: "allocate",
+      fairness: "tenant",
+      whenFull: "refuse",
+      lengthMax: 65_536,
+      retryAfterMs: 200,
+      waitMaxMs: 5_000,
+    },
   ],
 };
 
-/** Health before registrations: traffic goes to a dead DIP until its verdict is committed. 4,096: every member of the largest pools. */
+/**
+ * Health before everything that is asked of the Manager: traffic goes to a dead DIP until its verdict is committed. 4,096:
+ * two reports of each of 2,000 hosts. Of a host that fills the queue alone the oldest report is dropped: its next whole one
+ * tells the same again.
+ */
 export const HOST_AGENT_MANAGEMENT: StagePolicy<"health" | "register"> = {
   name: "host-agent-management",
   priority: 2,
   batchMax: 64,
   kinds: [
-    { kind: "health", lengthMax: 4_096, retryAfterMs: 200, waitMaxMs: 10_000 },
-    { kind: "register", lengthMax: 4_096, retryAfterMs: 500, waitMaxMs: 10_000 },
+    {
+      kind: "health",
+      fairness: "host",
+      whenFull: "drop-oldest",
+      lengthMax: 4_096,
+      retryAfterMs: 200,
+      waitMaxMs: 10_000,
+    },
+    { kind: "register", fairness: "host", whenFull: "refuse", lengthMax: 4_096, retryAfterMs: 500, waitMaxMs: 10_000 },
   ],
 };
 
@@ -55,7 +101,7 @@ export const MUX_POOL_MANAGEMENT: StagePolicy<"membership" | "housekeeping"> = {
   priority: 0,
   batchMax: 64,
   kinds: [
-    { kind: "membership", lengthMax: 256, retryAfterMs: 200, waitMaxMs: 10_000 },
-    { kind: "housekeeping", lengthMax: 64, retryAfterMs: 100, waitMaxMs: 10_000 },
+    { kind: "membership", fairness: "one", whenFull: "refuse", lengthMax: 256, retryAfterMs: 200, waitMaxMs: 10_000 },
+    { kind: "housekeeping", fairness: "one", whenFull: "refuse", lengthMax: 64, retryAfterMs: 100, waitMaxMs: 10_000 },
   ],
 };

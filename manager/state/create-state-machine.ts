@@ -16,7 +16,7 @@ import { byNumber } from "./order.js";
 import { QUARANTINE_MS } from "./quarantine.js";
 import type { AppliedBatch } from "./results.js";
 import { readSnapshot } from "./snapshot-reader.js";
-import { writeSnapshot } from "./snapshot-writer.js";
+import { StateCapture, writeSnapshot } from "./snapshot-writer.js";
 import { listBlocks, listShares, listUsage, usageOf } from "./snat-listing.js";
 import { digestOfBytes } from "./state-digest.js";
 import type { StateMachine } from "./state-machine.js";
@@ -49,19 +49,30 @@ export function createStateMachine(): InspectableStateMachine {
       if (command.kind !== "apply-objects" && command.kind !== "delete-objects") return null;
       return checkObjectCommand({ state, index: state.appliedIndex, nowMs: state.time.nowMs }, command);
     },
-    snapshot: () => writeSnapshot(state),
+    capture: () => new StateCapture(state),
+    snapshot: () => writeSnapshot(new StateCapture(state)),
     restore(chunks, index) {
-      const restored = readSnapshot(chunks);
+      const steps = this.restoring(chunks, index);
+      while (steps.next().done !== true) continue;
+    },
+    *restoring(chunks, index) {
+      const restored = yield* readSnapshot(chunks);
       assert(restored.appliedIndex <= index, "a snapshot holds nothing beyond the index it is stored under");
       state = restored;
     },
-    digest: () => digestOfBytes(writeSnapshot(state)),
+    digest: () => digestOfBytes(writeSnapshot(new StateCapture(state))),
     muxItems: () => state.projection.muxItems(),
     muxDigest: () => state.projection.muxDigest(),
+    captureMuxView: () => state.projection.captureMux(state.appliedIndex, state.images),
+    captureHostView: (host) => state.projection.captureHost(host, state.appliedIndex),
+    knownMuxDigest: () => state.projection.knownMuxDigest(),
     hostItems: (host) => state.projection.hostItems(host),
     hostDigest: (host) => state.projection.hostDigest(host),
     object: (ref) => state.objects.get(ref),
     objects: (kind, tenant) => state.objects.list(kind, tenant),
+    get vipCount() {
+      return state.objects.vipCount;
+    },
     hosts: () => state.hosts.all(),
     host: (id) => state.hosts.get(id),
     hostByName: (name) => state.hosts.named(name),

@@ -7,6 +7,7 @@
  */
 import { assert } from "../../core/assert.js";
 import type { DipId, HostId, IpAddress, PoolId } from "../../core/brands.js";
+import { BeforeImages } from "./before-images.js";
 import type { Dip } from "./objects.js";
 
 export interface DipRecord extends Dip {
@@ -23,6 +24,11 @@ export class DipTable {
   private readonly byIdentity = new Map<string, DipRecord>();
   private readonly byAddress = new Map<IpAddress, DipRecord[]>();
   private readonly byLocator = new Map<IpAddress, DipRecord>();
+  private readonly images: BeforeImages;
+
+  constructor(images = new BeforeImages()) {
+    this.images = images;
+  }
 
   get(id: DipId): DipRecord | null {
     return this.records[id - 1] ?? null;
@@ -65,6 +71,7 @@ export class DipTable {
 
   /** Gives the DIP a host and a locator, or takes both away. The locator must be free. */
   place(record: DipRecord, place: { readonly hostId: HostId; readonly locator: IpAddress } | null): void {
+    this.images.keep(record, (before) => ({ ...before }));
     if (record.locator !== null) this.byLocator.delete(record.locator);
     record.hostId = place?.hostId ?? null;
     record.locator = place?.locator ?? null;

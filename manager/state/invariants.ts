@@ -234,7 +234,8 @@ export function assertSessions({ sessions, time }: State): void {
 /** The views that were kept from changes are those that the state gives when computed from scratch. */
 export function assertProjection(state: State): void {
   const fresh = new Projection(state);
-  fresh.rebuild(state.site);
+  const steps = fresh.rebuild(state.site);
+  while (steps.next().done !== true) continue;
   const mux = new Map([...fresh.muxItems()].map((item) => [muxItemKey(item), item]));
   let muxItems = 0;
   for (const item of state.projection.muxItems()) {

@@ -36,6 +36,7 @@ export class ItemGroup<Item> {
     return this.items.size === 0;
   }
 
+  /** As they are now: later replacements leave what was given out alone. */
   values(): Iterable<Item> {
     return this.items.values();
   }

@@ -9,10 +9,11 @@
  */
 import { fastpathHostKey } from "../../dataplane/fastpath-message.js";
 import { assert } from "../../core/assert.js";
-import type { DipId, HostId, IpAddress, PoolId, VipId } from "../../core/brands.js";
+import type { DipId, HostId, IpAddress, LogIndex, PoolId, VipId } from "../../core/brands.js";
 import { EMPTY_DIGEST, formatDigest, xorDigests } from "../../dataplane/digest.js";
 import { type HostChange, type HostItem, hostItemKey } from "../../dataplane/host-items.js";
 import { type MuxItem, muxItemKey } from "../../dataplane/mux-items.js";
+import type { BeforeImages } from "./before-images.js";
 import type { RangeBlock } from "./commands.js";
 import type { DipRecord } from "./dip-table.js";
 import {
@@ -30,9 +31,15 @@ import {
 import type { MuxPool } from "./mux-pool.js";
 import { byNumber } from "./order.js";
 import { SNAT_PROTOCOLS } from "./port-ranges.js";
+import type { PortSpace } from "./port-space.js";
 import type { AppliedBatch } from "./results.js";
 import type { SnatAllocator } from "./snat-allocator.js";
 import { View } from "./view.js";
+import { ViewCapture } from "./view-capture.js";
+
+/** In one step of `rebuild`. A VIP brings its port ranges along, up to 16,128; a host of 50 DIPs takes some 100 us. */
+const VIPS_PER_STEP = 1;
+const OTHERS_PER_STEP = 16;
 
 export interface ProjectionSources extends ItemSources {
   readonly muxes: MuxPool;
@@ -121,10 +128,7 @@ export class Projection {
     if (this.dirtyVips.size > 0) this.common.replaceGroup("internal", internalVipItems(this.sources.objects));
     for (const id of drain(this.dirtyVips)) this.flushVip(id);
     for (const id of drain(this.dirtyDips)) this.flushDip(id);
-    for (const id of drain(this.dirtyPools)) {
-      const pool = this.sources.objects.poolById(id);
-      this.mux.replaceGroup(`pool/${id}`, pool === null ? [] : poolItems(this.sources, pool));
-    }
+    for (const id of drain(this.dirtyPools)) this.flushPool(id);
     for (const id of drain(this.dirtyHosts)) this.flushHost(id);
   }
 
@@ -153,6 +157,35 @@ export class Projection {
     return formatDigest(this.mux.digest(() => this.muxRanges()));
   }
 
+  /** Null: only a walk over the view, `captureMux` say, can tell. */
+  knownMuxDigest(): string | null {
+    const known = this.mux.knownDigest();
+    return known === null ? null : formatDigest(known);
+  }
+
+  /** The MUX view as it is now, at `index`. */
+  captureMux(index: LogIndex, images: BeforeImages): ViewCapture<MuxItem> {
+    const { groups, counted } = this.mux.capture();
+    const reading = images.begin();
+    const spaces = [...this.shownAddresses].flatMap(([vipId, vip]) =>
+      SNAT_PROTOCOLS.flatMap((protocol) => {
+        const space = this.sources.snat.space(vip, protocol);
+        return space === null ? [] : [{ vipId, space }];
+      }),
+    );
+    function* all(): Generator<Iterable<MuxItem>, void> {
+      yield* groups;
+      for (const { vipId, space } of spaces) yield rangeItems(vipId, reading.of(space));
+    }
+    return new ViewCapture({ index, keyOf: muxItemKey, groups: all(), counted, ended: () => reading.end() });
+  }
+
+  /** A host's view as it is now, at `index`. */
+  captureHost(id: HostId, index: LogIndex): ViewCapture<HostItem> {
+    const items = [...this.hostItems(id)];
+    return new ViewCapture({ index, keyOf: hostItemKey, groups: once(items) });
+  }
+
   *hostItems(id: HostId): Iterable<HostItem> {
     const view = this.hosts.get(id);
     if (view === undefined) return;
@@ -171,16 +204,43 @@ export class Projection {
     );
   }
 
-  /** Computes all views from scratch: after the sources were read from a snapshot. Nothing counts as a change. */
-  rebuild(site: SiteKeys | null): void {
+  /**
+   * Computes all views from scratch, in steps: after the sources were read from a snapshot, before anybody looks at them.
+   * Nothing counts as a change.
+   */
+  *rebuild(site: SiteKeys | null): Generator<void, void> {
     if (site !== null) this.setSite(site);
-    this.muxesAreDirty = true;
-    for (const vip of this.sources.objects.allVips()) this.dirtyVips.add(vip.vipId);
-    for (const pool of this.sources.objects.allPools()) this.dirtyPools.add(pool.poolId);
-    for (const dip of this.sources.dips.all()) this.dirtyDips.add(dip.dipId);
-    for (const host of this.sources.hosts.all()) this.dirtyHosts.add(host.hostId);
-    this.flush();
-    this.takeChanges();
+    const { objects, dips, hosts } = this.sources;
+    this.flushMuxes();
+    this.common.replaceGroup("internal", internalVipItems(objects));
+    yield* this.rebuildEach(objects.allVips(), VIPS_PER_STEP, ({ vipId }) => this.flushVip(vipId));
+    yield* this.rebuildEach(dips.all(), OTHERS_PER_STEP, ({ dipId }) => this.flushDip(dipId));
+    this.dirtyPools.clear(); // every pool follows
+    yield* this.rebuildEach(objects.allPools(), OTHERS_PER_STEP, ({ poolId }) => this.flushPool(poolId));
+    yield* this.rebuildEach(hosts.all(), OTHERS_PER_STEP, ({ hostId }) => this.flushHost(hostId));
+    this.forgetChanges();
+  }
+
+  private *rebuildEach<Source>(
+    sources: Iterable<Source>,
+    perStep: number,
+    flush: (source: Source) => void,
+  ): Generator<void, void> {
+    let count = 0;
+    for (const source of sources) {
+      flush(source);
+      if (++count % perStep !== 0) continue;
+      this.forgetChanges();
+      yield;
+    }
+  }
+
+  private forgetChanges(): void {
+    this.mux.takeChanges();
+    this.common.takeChanges();
+    for (const host of this.touchedHosts) this.hosts.get(host)?.takeChanges();
+    this.touchedHosts.clear();
+    this.newHosts.clear();
   }
 
   private flushMuxes(): void {
@@ -222,6 +282,11 @@ export class Projection {
     }
   }
 
+  private flushPool(id: PoolId): void {
+    const pool = this.sources.objects.poolById(id);
+    this.mux.replaceGroup(`pool/${id}`, pool === null ? [] : poolItems(this.sources, pool));
+  }
+
   private flushHost(id: HostId): void {
     const { dips, hosts } = this.sources;
     const key = this.muxKey === null ? null : fastpathHostKey(this.muxKey, id);
@@ -247,7 +312,7 @@ export class Projection {
   }
 
   private commonItems(): readonly HostChange[] {
-    return [...this.common.walk([])].map((item) => ({ op: "upsert", item }));
+    return [...this.common.walkInOrder()].map((item) => ({ op: "upsert", item }));
   }
 
   private visitRanges(vip: IpAddress, visit: (block: RangeBlock, dip: DipRecord) => void): void {
@@ -259,13 +324,11 @@ export class Projection {
   }
 
   private *muxRanges(): Iterable<MuxItem> {
-    for (const [vipId, vip] of [...this.shownAddresses].sort(([a], [b]) => a - b)) {
-      const items: MuxItem[] = [];
-      this.visitRanges(vip, ({ protocol, range, count }, { dipId }) => {
-        for (let at = range; at < range + count; at++) items.push({ kind: "snat", vipId, protocol, range: at, dipId });
-      });
-      yield* items;
-    }
+    for (const [vipId, vip] of this.shownAddresses)
+      for (const protocol of SNAT_PROTOCOLS) {
+        const space = this.sources.snat.space(vip, protocol);
+        if (space !== null) yield* rangeItems(vipId, space);
+      }
   }
 
   private *hostRanges(id: HostId): Iterable<HostItem> {
@@ -285,6 +348,19 @@ export class Projection {
     }
     return items;
   }
+}
+
+function rangeItems(vipId: VipId, space: PortSpace): readonly MuxItem[] {
+  const items: MuxItem[] = [];
+  const { protocol } = space;
+  space.visitAllOwned((range, count, dipId) => {
+    for (let at = range; at < range + count; at++) items.push({ kind: "snat", vipId, protocol, range: at, dipId });
+  });
+  return items;
+}
+
+function* once<Item>(items: Iterable<Item>): Generator<Iterable<Item>, void> {
+  yield items;
 }
 
 /** The ids in order, and the set empty. */

@@ -11,6 +11,7 @@
  * has expired. Expired sessions are therefore remembered by name for another 24 h (tombstones), the oldest forgotten
  * first when there are more than 100,000: a copy would have to be older than that to be taken for new.
  */
+import { BeforeImages, type Reading } from "./before-images.js";
 import type { Origin } from "./commands.js";
 import type { CommandResult } from "./results.js";
 
@@ -63,6 +64,11 @@ export class Sessions {
   // List in order of last use; the oldest expires first.
   private oldest: Session | null = null;
   private newest: Session | null = null;
+  private readonly images: BeforeImages;
+
+  constructor(images = new BeforeImages()) {
+    this.images = images;
+  }
 
   get size(): number {
     return this.sessions.size;
@@ -91,6 +97,7 @@ export class Sessions {
       this.sessions.set(origin.session, session);
       this.append(session);
     } else {
+      this.changes(session);
       session.lastUsedMs = nowMs;
       if (session !== this.newest) {
         this.unlink(session);
@@ -113,6 +120,7 @@ export class Sessions {
   remember(origin: Origin, result: CommandResult): void {
     const session = this.sessions.get(origin.session);
     if (session === undefined) return; // the request itself has ended all sessions
+    this.changes(session);
     session.newestSequence = Math.max(session.newestSequence, origin.sequence);
     session.answers[origin.sequence % SESSION_WINDOW] = { sequence: origin.sequence, result };
   }
@@ -144,18 +152,18 @@ export class Sessions {
     return this.oldest === null ? null : this.oldest.lastUsedMs + SESSION_IDLE_MS;
   }
 
-  /** In order of last use, so that `restore` in this order gives the same list. */
-  *records(): Iterable<SessionRecord> {
-    for (let session = this.oldest; session !== null; session = session.newer) {
-      const { id, lastUsedMs, newestSequence } = session;
-      const answers = session.answers
-        .filter(
-          (answer): answer is RememberedAnswer =>
-            answer !== undefined && answer.sequence > newestSequence - SESSION_WINDOW,
-        )
-        .sort((a, b) => a.sequence - b.sequence);
-      yield { id, lastUsedMs, newestSequence, answers };
-    }
+  private changes(session: Session): void {
+    this.images.keep(session, (before) => ({ ...before, answers: [...before.answers] }));
+  }
+
+  /**
+   * In order of last use, so that `restore` in this order gives the same list. Which sessions there are is settled by the
+   * call; what they hold is that of the beginning of `reading`.
+   */
+  records(reading?: Reading): Iterable<SessionRecord> {
+    const sessions: Session[] = [];
+    for (let session = this.oldest; session !== null; session = session.newer) sessions.push(session);
+    return recordsOf(sessions, reading);
   }
 
   /** Oldest first. */
@@ -190,5 +198,15 @@ export class Sessions {
     else session.newer.older = session.older;
     session.older = null;
     session.newer = null;
+  }
+}
+
+function* recordsOf(sessions: readonly Session[], reading: Reading | undefined): Iterable<SessionRecord> {
+  for (const session of sessions) {
+    const { id, lastUsedMs, newestSequence, answers } = reading?.of(session) ?? session;
+    const remembered = answers.filter(
+      (answer): answer is RememberedAnswer => answer !== undefined && answer.sequence > newestSequence - SESSION_WINDOW,
+    );
+    yield { id, lastUsedMs, newestSequence, answers: remembered.sort((a, b) => a.sequence - b.sequence) };
   }
 }

@@ -20,10 +20,17 @@ import { type State, createState } from "./state.js";
 import { readLines } from "./text-chunks.js";
 import type { PoolObject, VipObject } from "./vip-map.js";
 
-/** Refuses another format version, and whatever does not end as a whole snapshot does. */
-export function readSnapshot(chunks: Iterable<Uint8Array>): State {
+/** Characters read in one step: about a millisecond. */
+const STEP_CHARACTERS = 32 * 1024;
+
+/**
+ * In steps, each a short piece of work; the state is what the generator returns. Refuses another format version, and
+ * whatever does not end as a whole snapshot does.
+ */
+export function* readSnapshot(chunks: Iterable<Uint8Array>): Generator<void, State> {
   const state = createState();
   let lines = 0;
+  let characters = 0;
   let complete = false;
   for (const text of readLines(chunks, checkVersion)) {
     assert(!complete, "nothing follows the end of a snapshot");
@@ -36,9 +43,13 @@ export function readSnapshot(chunks: Iterable<Uint8Array>): State {
       readLine(state, line);
       lines += 1;
     }
+    characters += text.length;
+    if (characters < STEP_CHARACTERS) continue;
+    yield;
+    characters = 0;
   }
   assert(complete, "a snapshot is complete");
-  state.projection.rebuild(state.site);
+  yield* state.projection.rebuild(state.site);
   return state;
 }
 

@@ -1,14 +1,22 @@
 /**
- * The whole state as bytes: first byte the format version, then lines (see `snapshot-lines`). The order is canonical (ids
- * ascending, addresses in order, queues oldest first) and every field is written by its place, so that equal states give
- * equal bytes: the state's digest is the hash of its snapshot.
+ * The whole state as bytes, in steps: it is the state of the moment at which the capture was made, whatever is applied
+ * while it is written (see `before-images`). First byte the format version, then lines (see `snapshot-lines`). The order is
+ * canonical (ids ascending, addresses in order, queues oldest first) and every field is written by its place, so that equal
+ * states give equal bytes: the state's digest is the hash of its snapshot.
  *
  * Not written: what follows from the rest (indexes, bitmaps, counts, excluded ranges, projections).
  */
+import type { LogIndex } from "../../core/brands.js";
+import type { Reading } from "./before-images.js";
+import type { DipRecord } from "./dip-table.js";
 import { isEqual } from "./equal.js";
+import type { DownMember } from "./health-table.js";
 import { type AnyStoredObject, objectKey } from "./objects.js";
 import { byNumber, byText } from "./order.js";
 import { FIRST_RANGE } from "./port-ranges.js";
+import type { PortSpace } from "./port-space.js";
+import type { Quarantine } from "./quarantine.js";
+import type { SessionRecord } from "./sessions.js";
 import {
   type EndLine,
   type Labels,
@@ -19,26 +27,87 @@ import {
   type Versions,
 } from "./snapshot-lines.js";
 import { readGroup, readPool, readTenant, readVip } from "./spec-readers.js";
+import type { Host, Mux } from "./state-machine.js";
 import type { State } from "./state.js";
 import { ChunkWriter } from "./text-chunks.js";
+import type { GroupObject, PoolObject, TenantObject, VipObject } from "./vip-map.js";
+import type { Withdrawal } from "./withdrawals.js";
 
 /** Expired sessions per line. */
 const EXPIRED_PER_LINE = 256;
 
-export function writeSnapshot(state: State): readonly Uint8Array[] {
-  const writer = new ChunkWriter();
-  writer.writeByte(SNAPSHOT_FORMAT_VERSION);
-  let lines = 0;
-  for (const line of snapshotLines(state)) {
-    writer.writeLine(JSON.stringify(line));
-    lines += 1;
+/** Bytes written in one step: well below a millisecond. */
+const STEP_BYTES = 32 * 1024;
+
+/** A state being written down. To be ended, also when nobody wants the rest. */
+export class StateCapture {
+  readonly appliedIndex: LogIndex;
+  private readonly reading: Reading;
+  private readonly lines: Iterable<Line>;
+
+  constructor(state: State) {
+    this.appliedIndex = state.appliedIndex;
+    this.reading = state.images.begin();
+    this.lines = linesOf(state, this.reading);
   }
-  const end: EndLine = ["end", lines];
-  writer.writeLine(JSON.stringify(end));
-  return writer.finish();
+
+  /** Each step a short piece of work; it gives the chunks that have become full, of at most 1 MiB. Ends the capture. */
+  *steps(): Generator<readonly Uint8Array[], void> {
+    try {
+      const writer = new ChunkWriter();
+      writer.writeByte(SNAPSHOT_FORMAT_VERSION);
+      let count = 0;
+      let bytes = 0;
+      for (const line of this.lines) {
+        bytes += writer.writeLine(JSON.stringify(line));
+        count += 1;
+        if (bytes < STEP_BYTES) continue;
+        yield writer.takeFull();
+        bytes = 0;
+      }
+      const end: EndLine = ["end", count];
+      writer.writeLine(JSON.stringify(end));
+      yield writer.finish();
+    } finally {
+      this.end();
+    }
+  }
+
+  /** Nothing is kept for it any more. Safe to call twice. */
+  end(): void {
+    this.reading.end();
+  }
 }
 
-function* snapshotLines(state: State): Iterable<Line> {
+/** All in one go. */
+export function* writeSnapshot(capture: StateCapture): Generator<Uint8Array, void> {
+  for (const chunks of capture.steps()) yield* chunks;
+}
+
+/** What there is is settled here, at once; what follows reads it, each part as it was when the reading began. */
+function linesOf(state: State, reading: Reading): Iterable<Line> {
+  const { objects, sessions, snat } = state;
+  return parts([
+    [...headLines(state)],
+    dipLines([...state.dips.all()], reading),
+    hostLines([...state.hosts.all()]),
+    muxLines([...state.muxes.all()]),
+    tenantLines([...objects.allTenants()]),
+    groupLines([...objects.allGroups()]),
+    poolLines([...objects.allPools()]),
+    vipLines([...objects.allVips()]),
+    healthLines(state.health.all()),
+    withdrawalLines(state.withdrawals.all()),
+    snatLines([...snat.quarantines], snat.spaces(), reading),
+    sessionLines(sessions.records(reading), [...sessions.expiredSessions()]),
+  ]);
+}
+
+function* parts(lines: readonly Iterable<Line>[]): Iterable<Line> {
+  for (const part of lines) yield* part;
+}
+
+function* headLines(state: State): Iterable<Line> {
   const { objects, site } = state;
   yield ["head", state.appliedIndex, state.time.nowMs, site, objects.nextPoolId, objects.nextVipId];
   const epoch = state.epoch.record();
@@ -48,8 +117,17 @@ function* snapshotLines(state: State): Iterable<Line> {
   for (const replica of [...state.replicas.values()].sort((a, b) => a.nodeId - b.nodeId)) {
     yield ["replica", replica.nodeId, replica.incarnation, replica.bootId];
   }
-  for (const dip of state.dips.all()) yield ["dip", dip.tenant, dip.address, dip.hostId ?? 0, dip.locator ?? 0];
-  for (const host of state.hosts.all()) {
+}
+
+function* dipLines(dips: readonly DipRecord[], reading: Reading): Iterable<Line> {
+  for (const dip of dips) {
+    const { tenant, address, hostId, locator } = reading.of(dip);
+    yield ["dip", tenant, address, hostId ?? 0, locator ?? 0];
+  }
+}
+
+function* hostLines(hosts: readonly Host[]): Iterable<Line> {
+  for (const host of hosts) {
     yield [
       "host",
       host.hostId,
@@ -62,7 +140,10 @@ function* snapshotLines(state: State): Iterable<Line> {
       host.isExpired ? 1 : 0,
     ];
   }
-  for (const mux of state.muxes.all()) {
+}
+
+function* muxLines(muxes: readonly Mux[]): Iterable<Line> {
+  for (const mux of muxes) {
     const { rules, snatRanges, ipv6 } = mux.capacity;
     yield [
       "mux",
@@ -79,42 +160,72 @@ function* snapshotLines(state: State): Iterable<Line> {
       ipv6 === true ? 1 : 0,
     ];
   }
-  for (const tenant of sorted(objects.allTenants()))
+}
+
+function* tenantLines(tenants: readonly TenantObject[]): Iterable<Line> {
+  for (const tenant of sorted(tenants))
     yield ["tenant", tenant.ref.name, labelsOf(tenant), versions(tenant, readTenant), countersOf(tenant)];
-  for (const group of sorted(objects.allGroups())) {
+}
+
+function* groupLines(groups: readonly GroupObject[]): Iterable<Line> {
+  for (const group of sorted(groups)) {
     const { tenant, name } = group.ref;
     yield ["group", tenant, name, labelsOf(group), versions(group, readGroup), countersOf(group)];
   }
-  for (const pool of objects.allPools()) {
-    yield [
-      "pool",
-      pool.poolId,
-      pool.ref.tenant,
-      pool.ref.name,
-      labelsOf(pool),
-      versions(pool, readPool),
-      countersOf(pool),
-    ];
+}
+
+function* poolLines(pools: readonly PoolObject[]): Iterable<Line> {
+  for (const pool of pools) {
+    const { tenant, name } = pool.ref;
+    yield ["pool", pool.poolId, tenant, name, labelsOf(pool), versions(pool, readPool), countersOf(pool)];
   }
-  for (const vip of objects.allVips()) {
+}
+
+function* vipLines(vips: readonly VipObject[]): Iterable<Line> {
+  for (const vip of vips) {
+    const { tenant, name } = vip.ref;
     const natPorts = vip.natPorts.map(({ rule, dip, port }) => [rule, dip, port] as const);
-    yield [
-      "vip",
-      vip.vipId,
-      vip.ref.tenant,
-      vip.ref.name,
-      labelsOf(vip),
-      versions(vip, readVip),
-      countersOf(vip),
-      natPorts,
-    ];
+    yield ["vip", vip.vipId, tenant, name, labelsOf(vip), versions(vip, readVip), countersOf(vip), natPorts];
   }
-  for (const { poolId, dipId, reason, sinceMs, index } of state.health.all())
-    yield ["down", poolId, dipId, reason, sinceMs, index];
-  for (const { vipId, reason, sinceMs, untilMs } of state.withdrawals.all())
-    yield ["withdrawn", vipId, reason, sinceMs, untilMs];
-  yield* snatLines(state);
-  for (const { id, lastUsedMs, newestSequence, answers } of state.sessions.records()) {
+}
+
+function* healthLines(down: readonly DownMember[]): Iterable<Line> {
+  for (const { poolId, dipId, reason, sinceMs, index } of down) yield ["down", poolId, dipId, reason, sinceMs, index];
+}
+
+function* withdrawalLines(withdrawals: readonly Withdrawal[]): Iterable<Line> {
+  for (const { vipId, reason, sinceMs, untilMs } of withdrawals) yield ["withdrawn", vipId, reason, sinceMs, untilMs];
+}
+
+function* snatLines(
+  quarantines: readonly Quarantine[],
+  spaces: readonly PortSpace[],
+  reading: Reading,
+): Iterable<Line> {
+  for (const space of spaces) {
+    const runs: OwnedRuns[number][] = [];
+    reading.of(space).visitAllOwned((range, count, dip, granted) => runs.push([range, count, dip, granted]));
+    if (runs.length > 0) yield ["owned", space.vip, space.protocol, runs];
+  }
+  for (const { space, range, count, dip, releasedAtMs, releaseIndex } of quarantines) {
+    const runs = reading
+      .of(space)
+      .grantRuns(range, count)
+      .map((run) => [run.count, run.grantedIndex] as const);
+    yield ["quarantine", space.vip, space.protocol, range, dip, releasedAtMs, releaseIndex, runs];
+  }
+  // A space that is empty and was never used is not worth a line: it is made again when needed.
+  for (const space of spaces) {
+    const { cursor } = reading.of(space);
+    if (cursor !== FIRST_RANGE) yield ["cursor", space.vip, space.protocol, cursor];
+  }
+}
+
+function* sessionLines(
+  records: Iterable<SessionRecord>,
+  expired: readonly (readonly [string, number])[],
+): Iterable<Line> {
+  for (const { id, lastUsedMs, newestSequence, answers } of records) {
     yield [
       "session",
       id,
@@ -123,25 +234,8 @@ function* snapshotLines(state: State): Iterable<Line> {
       answers.map(({ sequence, result }) => [sequence, result] as const),
     ];
   }
-  const expired = [...state.sessions.expiredSessions()];
   for (let at = 0; at < expired.length; at += EXPIRED_PER_LINE)
     yield ["expired", expired.slice(at, at + EXPIRED_PER_LINE)];
-}
-
-function* snatLines({ snat }: State): Iterable<Line> {
-  const spaces = snat.spaces();
-  for (const space of spaces) {
-    const runs: OwnedRuns[number][] = [];
-    space.visitAllOwned((range, count, dip, granted) => runs.push([range, count, dip, granted]));
-    if (runs.length > 0) yield ["owned", space.vip, space.protocol, runs];
-  }
-  for (const { space, range, count, dip, releasedAtMs, releaseIndex } of snat.quarantines) {
-    const runs = space.grantRuns(range, count).map((run) => [run.count, run.grantedIndex] as const);
-    yield ["quarantine", space.vip, space.protocol, range, dip, releasedAtMs, releaseIndex, runs];
-  }
-  // A space that is empty and was never used is not worth a line: it is made again when needed.
-  for (const space of spaces)
-    if (space.cursor !== FIRST_RANGE) yield ["cursor", space.vip, space.protocol, space.cursor];
 }
 
 const labelsOf = (object: AnyStoredObject): Labels => Object.entries(object.labels).sort(([a], [b]) => byText(a, b));
@@ -154,7 +248,7 @@ const countersOf = (object: AnyStoredObject): ObjectCounters => [
   object.deleting ? 1 : 0,
 ];
 
-const sorted = <Stored extends AnyStoredObject>(objects: Iterable<Stored>): readonly Stored[] =>
+const sorted = <Stored extends AnyStoredObject>(objects: readonly Stored[]): readonly Stored[] =>
   [...objects].sort((a, b) => byText(objectKey(a.ref), objectKey(b.ref)));
 
 /** Specs go through their reader: fields in its order, whoever built them. */

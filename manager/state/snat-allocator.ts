@@ -7,6 +7,7 @@
  * ranges' states say.
  */
 import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
+import { BeforeImages } from "./before-images.js";
 import type { RangeBlock } from "./commands.js";
 import { byAddress } from "./order.js";
 import { SNAT_PROTOCOLS, type SnatProtocol } from "./port-ranges.js";
@@ -45,9 +46,11 @@ export class SnatAllocator {
   private readonly excludedRanges: ExcludedRanges;
   /** Since the last `takeEnded`: for the history, no part of the state. */
   private ended: EndedOwnership[] = [];
+  private readonly images: BeforeImages;
 
-  constructor(excludedRanges: ExcludedRanges) {
+  constructor(excludedRanges: ExcludedRanges, images = new BeforeImages()) {
     this.excludedRanges = excludedRanges;
+    this.images = images;
   }
 
   space(vip: IpAddress, protocol: SnatProtocol): PortSpace | null {
@@ -65,7 +68,7 @@ export class SnatAllocator {
     }
     const existing = protocol === 6 ? pair.tcp : pair.udp;
     if (existing !== null) return existing;
-    const space = new PortSpace(vip, protocol);
+    const space = new PortSpace(vip, protocol, this.images);
     space.setExcluded(this.excludedRanges(vip, protocol));
     if (protocol === 6) pair.tcp = space;
     else pair.udp = space;
@@ -74,12 +77,8 @@ export class SnatAllocator {
 
   /** All spaces, ordered by (address, protocol). */
   spaces(): readonly PortSpace[] {
-    const all: PortSpace[] = [];
-    for (const { tcp, udp } of this.pairs.values()) {
-      if (tcp !== null) all.push(tcp);
-      if (udp !== null) all.push(udp);
-    }
-    return all.sort(bySpace);
+    const vips = [...this.pairs.keys()].sort(byAddress);
+    return vips.flatMap((vip) => SNAT_PROTOCOLS.flatMap((protocol) => this.space(vip, protocol) ?? []));
   }
 
   /** Spaces in which `dip` owns ranges, ordered by (address, protocol). */

@@ -2,20 +2,34 @@
  * A 64-bit hash of bytes for comparing replicas: two lanes of multiply-xor with the mixing steps of MurmurHash3. It finds
  * drift, not an attacker.
  */
-export function digestOfBytes(chunks: Iterable<Uint8Array>): string {
-  let high = 0x2545f491;
-  let low = 0x9e3779b9;
-  for (const chunk of chunks) {
+export class ByteDigest {
+  private high = 0x2545f491;
+  private low = 0x9e3779b9;
+
+  add(chunk: Uint8Array): void {
+    let { high, low } = this;
     for (let at = 0; at < chunk.length; at++) {
       const byte = chunk[at]!; // at < length
       high = Math.imul(high ^ byte, 0x01000193);
       low = Math.imul(low ^ byte, 0x5bd1e995);
       low ^= low >>> 15;
     }
+    this.high = high;
+    this.low = low;
   }
-  high = mix(high ^ Math.imul(low, 0x27d4eb2f));
-  low = mix(low ^ Math.imul(high, 0x165667b1));
-  return hex(high) + hex(low);
+
+  /** 16 hex digits. */
+  finish(): string {
+    const high = mix(this.high ^ Math.imul(this.low, 0x27d4eb2f));
+    const low = mix(this.low ^ Math.imul(high, 0x165667b1));
+    return hex(high) + hex(low);
+  }
+}
+
+export function digestOfBytes(chunks: Iterable<Uint8Array>): string {
+  const digest = new ByteDigest();
+  for (const chunk of chunks) digest.add(chunk);
+  return digest.finish();
 }
 
 function mix(lane: number): number {

@@ -10,7 +10,9 @@ import type { Command, CommandBatch, MuxCapacity } from "./commands.js";
 import type { DownMember } from "./health-table.js";
 import type { AnyStoredObject, Dip, ObjectKind, ObjectRef } from "./objects.js";
 import type { AppliedBatch, CommandResult } from "./results.js";
+import type { StateCapture } from "./snapshot-writer.js";
 import type { Fence } from "./state.js";
+import type { ViewCapture } from "./view-capture.js";
 import type { Withdrawal } from "./withdrawals.js";
 
 export interface StateMachine {
@@ -27,25 +29,35 @@ export interface StateMachine {
   /** What applying the command now would refuse, without applying it; null when it would succeed. Only for
    * `apply-objects` and `delete-objects`; null for all others. */
   check(command: Command): (CommandResult & { readonly ok: false }) | null;
-  /** The state at `appliedIndex`, complete when this returns: applying goes on while the chunks are written. */
+  /** The state at `appliedIndex`, to be written in steps: applying goes on meanwhile. */
+  capture(): StateCapture;
+  /** As `capture`, all in one go. Applying goes on while the chunks are taken; they are all to be taken. */
   snapshot(): Iterable<Uint8Array>;
   /**
    * Replaces the whole state. `index` is what the snapshot is stored under; `appliedIndex` becomes that of the last entry
    * in it that carried a batch, as on a replica that never restored. Throws UNIMPLEMENTED for another format version.
    */
   restore(chunks: Iterable<Uint8Array>, index: LogIndex): void;
+  /** As `restore`, in steps; the former state is there until the last one. */
+  restoring(chunks: Iterable<Uint8Array>, index: LogIndex): Generator<void, void>;
   /** 16 hex digits over the whole state. Walks all of it: for checkpoints, not for every entry. */
   digest(): string;
 
   /** The whole MUX view at `appliedIndex`, and its digest (the XOR that `digestOf` of its items gives). */
   muxItems(): Iterable<MuxItem>;
   muxDigest(): string;
+  /** The MUX view at `appliedIndex`, in parts: applying goes on meanwhile. */
+  captureMuxView(): ViewCapture<MuxItem>;
+  captureHostView(host: HostId): ViewCapture<HostItem>;
+  /** As `muxDigest`, without ever walking the view: null when only that could tell. `captureMuxView`, to its end, does. */
+  knownMuxDigest(): string | null;
   hostItems(host: HostId): Iterable<HostItem>;
   hostDigest(host: HostId): string;
 
   object(ref: ObjectRef): AnyStoredObject | null;
   /** In order of (tenant, name). `tenant` null: of all tenants. */
   objects(kind: ObjectKind, tenant: string | null): readonly AnyStoredObject[];
+  readonly vipCount: number;
   hosts(): readonly Host[];
   host(id: HostId): Host | null;
   hostByName(name: string): Host | null;

@@ -1,5 +1,6 @@
 /** The whole replicated state, one part per concept. `apply/` changes it, `snapshot` writes and reads it. */
 import type { HostId, LogIndex, NodeId } from "../../core/brands.js";
+import { BeforeImages } from "./before-images.js";
 import { ClusterEpoch } from "./cluster-epoch.js";
 import { ClusterTime } from "./cluster-time.js";
 import { DipTable } from "./dip-table.js";
@@ -36,6 +37,8 @@ export interface Fence {
 export interface State {
   /** The last entry applied; 0 before the first. */
   appliedIndex: LogIndex;
+  /** Of the parts that change in place, for readings that take longer than one entry: DIPs, sessions, port spaces. */
+  readonly images: BeforeImages;
   site: Site | null;
   readonly time: ClusterTime;
   readonly epoch: ClusterEpoch;
@@ -55,8 +58,9 @@ export interface State {
 }
 
 export function createState(): State {
+  const images = new BeforeImages();
   const objects = new VipMap();
-  const dips = new DipTable();
+  const dips = new DipTable(images);
   const parts = {
     objects,
     dips,
@@ -64,16 +68,17 @@ export function createState(): State {
     health: new HealthTable(),
     withdrawals: new Withdrawals(),
     muxes: new MuxPool(),
-    snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol)),
+    snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol), images),
   };
   return {
     appliedIndex: 0 as LogIndex,
+    images,
     site: null,
     time: new ClusterTime(),
     epoch: new ClusterEpoch(),
     fences: new Map(),
     replicas: new Map(),
-    sessions: new Sessions(),
+    sessions: new Sessions(images),
     ...parts,
     outbound: new OutboundIndex(objects, dips),
     projection: new Projection(parts),

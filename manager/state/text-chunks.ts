@@ -5,7 +5,7 @@ import { assert } from "../../core/assert.js";
 export const CHUNK_BYTES_MAX = 1 << 20;
 
 export class ChunkWriter {
-  private readonly chunks: Uint8Array[] = [];
+  private full: Uint8Array[] = [];
   private current = new Uint8Array(CHUNK_BYTES_MAX);
   private used = 0;
   private readonly encoder = new TextEncoder();
@@ -14,20 +14,31 @@ export class ChunkWriter {
     this.writeBytes(Uint8Array.of(byte));
   }
 
-  writeLine(line: string): void {
-    this.writeBytes(this.encoder.encode(`${line}\n`));
+  /** Returns the number of bytes. */
+  writeLine(line: string): number {
+    const bytes = this.encoder.encode(`${line}\n`);
+    this.writeBytes(bytes);
+    return bytes.length;
   }
 
+  /** The chunks that have become full since the last call. */
+  takeFull(): readonly Uint8Array[] {
+    const taken = this.full;
+    this.full = [];
+    return taken;
+  }
+
+  /** What is left. */
   finish(): readonly Uint8Array[] {
-    if (this.used > 0) this.chunks.push(this.current.slice(0, this.used));
+    if (this.used > 0) this.full.push(this.current.slice(0, this.used));
     this.used = 0;
-    return this.chunks;
+    return this.takeFull();
   }
 
   private writeBytes(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length;) {
       if (this.used === CHUNK_BYTES_MAX) {
-        this.chunks.push(this.current);
+        this.full.push(this.current);
         this.current = new Uint8Array(CHUNK_BYTES_MAX);
         this.used = 0;
       }

@@ -69,8 +69,29 @@ export class View<Item extends MuxItem | HostItem> implements ItemSink<Item> {
     return this.viewDigest.value(() => this.walk(ranges()));
   }
 
-  *walk(ranges: Iterable<Item>): Iterable<Item> {
+  /** Null: only a walk can tell; see `ViewDigest`. */
+  knownDigest(): Digest | null {
+    return this.viewDigest.known();
+  }
+
+  /** The groups as they are now, and how to tell what a walk over them, and over the ranges as they are now, has found. */
+  capture(): { readonly groups: readonly Iterable<Item>[]; readonly counted: (digest: Digest) => void } {
+    const count = this.viewDigest.beginCount();
+    return {
+      groups: Array.from(this.groups.values(), (group) => group.values()),
+      counted: (digest) => {
+        if (count !== null) this.viewDigest.counted(count, digest);
+      },
+    };
+  }
+
+  /** The groups alone, in order of their names: the same on every replica, restored or not. For small views. */
+  *walkInOrder(): Iterable<Item> {
     for (const name of [...this.groups.keys()].sort()) yield* this.groups.get(name)!.values(); // name is a key
+  }
+
+  *walk(ranges: Iterable<Item>): Iterable<Item> {
+    for (const group of this.groups.values()) yield* group.values();
     yield* ranges;
   }
 }

@@ -79,7 +79,8 @@ export interface ManagerClientOptions {
   readonly config: MuxConfig;
   /** Random per process start, 32 hex digits. */
   readonly bootId: string;
-  readonly tables: Tables<MuxItem, MuxChange>;
+  /** `stage` takes the work of a large view ahead, see `MuxTables`. */
+  readonly tables: Tables<MuxItem, MuxChange> & { stage(items: readonly MuxItem[]): void };
   /** As the tables really are. */
   readonly capacity: { readonly rules: number; readonly snatRanges: number };
   readonly announcer: RouteAnnouncer;
@@ -245,6 +246,7 @@ export class ManagerClient {
       return;
     }
     if (received.kind === "delta") this.#apply(received);
+    else if (received.kind === "part") this.#options.tables.stage(received.items);
     else if (received.kind === "out-of-step") this.#askForView("deltas without the view they change");
     else if (received.kind === "older")
       this.#log.debug("older than what is in force: not applied", {

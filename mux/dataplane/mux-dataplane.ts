@@ -60,7 +60,8 @@ export interface MuxDataplaneOptions {
 }
 
 export interface MuxDataplane extends PacketProcessor {
-  readonly tables: Tables<MuxItem, MuxChange>;
+  /** `stage` takes the work of a large view ahead. */
+  readonly tables: Tables<MuxItem, MuxChange> & Pick<MuxTables, "stage">;
   readonly flows: Flows;
   readonly telemetry: Telemetry;
   /** What is declared when the MUX joins. */

@@ -77,6 +77,21 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
     return "in-force";
   }
 
+  /**
+   * Parts of a view that is still arriving, as one list that grows; `apply` is given the same list in the end. Takes as much
+   * of the work ahead as packets cannot see: compares, and while nothing is in force yet puts the parts in at once, all but
+   * the site's hash key, without which no packet is handled.
+   */
+  stage(items: readonly MuxItem[]): void {
+    this.#store.compare(items);
+    if (this.#index !== 0 || this.hasher !== null) return;
+    const steps = this.#store.additions().filter(({ after }) => after !== null && after.kind !== "site");
+    const isSound = steps.every(({ after }) => after === null || isSupported(after, this.#options.hasIpv6Locators));
+    if (!isSound || !this.#fits(steps)) return; // `apply` will say so
+    for (const { after } of steps) if (after !== null) this.#put(after, null);
+    this.#store.commitAhead(steps);
+  }
+
   #fits(steps: readonly PlanStep<MuxItem>[]): boolean {
     const count = (kind: MuxItem["kind"]): number => this.#store.countAfter(kind, steps);
     return (

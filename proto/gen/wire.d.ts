@@ -13123,6 +13123,12 @@ export namespace ananta {
             /** StageStatus refused. */
             refused: number;
 
+            /** Of its drain tasks in the shared pool of workers; 0 is the most urgent. */
+            priority: number;
+
+            /** Kind by kind, most urgent first. */
+            events: ananta.v1.StageEvents.$Properties[];
+
             /**
              * Creates a new StageStatus instance using the specified properties.
              * @param [properties] Properties to set
@@ -13195,12 +13201,153 @@ export namespace ananta {
                 /** StageStatus refused */
                 refused?: (number|null);
 
+                /** Of its drain tasks in the shared pool of workers; 0 is the most urgent. */
+                priority?: (number|null);
+
+                /** Kind by kind, most urgent first. */
+                events?: (ananta.v1.StageEvents.$Properties[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a StageStatus. */
             type $Shape = ananta.v1.StageStatus.$Properties;
+        }
+
+        /**
+         * Properties of a StageEvents.
+         * @deprecated Use ananta.v1.StageEvents.$Properties instead.
+         */
+        interface IStageEvents extends ananta.v1.StageEvents.$Properties {
+        }
+
+        /** Events of one kind, which is one priority within its stage. */
+        class StageEvents {
+
+            /**
+             * Constructs a new StageEvents.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.StageEvents.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** StageEvents kind. */
+            kind: string;
+
+            /** StageEvents queued. */
+            queued: number;
+
+            /** StageEvents handled. */
+            handled: number;
+
+            /** The queue was full. */
+            refusedFull: number;
+
+            /** Waited past a deadline. */
+            refusedLate: number;
+
+            /** Of the events handled: time in the queue in sum, the longest of these, and the time that handling took in sum. */
+            waitMs: number;
+
+            /** StageEvents waitMaxMs. */
+            waitMaxMs: number;
+
+            /** StageEvents serviceMs. */
+            serviceMs: number;
+
+            /**
+             * Creates a new StageEvents instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns StageEvents instance
+             */
+            static create(properties: ananta.v1.StageEvents.$Shape): ananta.v1.StageEvents & ananta.v1.StageEvents.$Shape;
+            static create(properties?: ananta.v1.StageEvents.$Properties): ananta.v1.StageEvents;
+
+            /**
+             * Encodes the specified StageEvents message. Does not implicitly {@link ananta.v1.StageEvents.verify|verify} messages.
+             * @param message StageEvents message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.StageEvents.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a StageEvents message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.StageEvents & ananta.v1.StageEvents.$Shape} StageEvents
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.StageEvents & ananta.v1.StageEvents.$Shape;
+
+            /**
+             * Verifies a StageEvents message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a StageEvents message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns StageEvents
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.StageEvents;
+
+            /**
+             * Creates a plain object from a StageEvents message. Also converts values to other types if specified.
+             * @param message StageEvents
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.StageEvents, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this StageEvents to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace StageEvents {
+
+            /** Properties of a StageEvents. */
+            interface $Properties {
+
+                /** StageEvents kind */
+                kind?: (string|null);
+
+                /** StageEvents queued */
+                queued?: (number|null);
+
+                /** StageEvents handled */
+                handled?: (number|null);
+
+                /** The queue was full. */
+                refusedFull?: (number|null);
+
+                /** Waited past a deadline. */
+                refusedLate?: (number|null);
+
+                /** Of the events handled: time in the queue in sum, the longest of these, and the time that handling took in sum. */
+                waitMs?: (number|null);
+
+                /** StageEvents waitMaxMs */
+                waitMaxMs?: (number|null);
+
+                /** StageEvents serviceMs */
+                serviceMs?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a StageEvents. */
+            type $Shape = ananta.v1.StageEvents.$Properties;
         }
 
         /**

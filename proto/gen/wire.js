@@ -25455,6 +25455,7 @@ export const ananta = $root.ananta = (() => {
         v1.StageStatus = (function() {
 
             const StageStatus = function (properties) {
+                this.events = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -25468,6 +25469,10 @@ export const ananta = $root.ananta = (() => {
             StageStatus.prototype.handled = 0;
 
             StageStatus.prototype.refused = 0;
+
+            StageStatus.prototype.priority = 0;
+
+            StageStatus.prototype.events = $util.emptyArray;
 
             StageStatus.create = function(properties) {
                 return new StageStatus(properties);
@@ -25488,6 +25493,11 @@ export const ananta = $root.ananta = (() => {
                     $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.handled);
                 if (message.refused != null && $Object.hasOwnProperty.call(message, "refused") && (typeof message.refused === "object" ? message.refused.low || message.refused.high : message.refused !== 0))
                     $write.uint64(writer.uint32(/* id 4, wireType 0 =*/32), message.refused);
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority") && message.priority !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.priority);
+                if (message.events != null && message.events.length)
+                    for (let i = 0; i < message.events.length; ++i)
+                        $root.ananta.v1.StageEvents.encode(message.events[i], writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -25557,6 +25567,23 @@ export const ananta = $root.ananta = (() => {
                                 delete message.refused;
                             continue;
                         }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.priority = value;
+                            else
+                                delete message.priority;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.events && message.events.length))
+                                message.events = [];
+                            message.events.push($root.ananta.v1.StageEvents.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -25593,6 +25620,18 @@ export const ananta = $root.ananta = (() => {
                 if (message.refused != null && $Object.hasOwnProperty.call(message, "refused"))
                     if (!$util.isInteger(message.refused) && !(message.refused && $util.isInteger(message.refused.low) && $util.isInteger(message.refused.high)))
                         return "refused: integer|Long expected";
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority"))
+                    if (!$util.isInteger(message.priority))
+                        return "priority: integer expected";
+                if (message.events != null && $Object.hasOwnProperty.call(message, "events")) {
+                    if (!$Array.isArray(message.events))
+                        return "events: array expected";
+                    for (let i = 0; i < message.events.length; ++i) {
+                        let error = $root.ananta.v1.StageEvents.verify(message.events[i], _depth + 1);
+                        if (error)
+                            return "events." + error;
+                    }
+                }
                 return null;
             };
 
@@ -25632,6 +25671,19 @@ export const ananta = $root.ananta = (() => {
                             message.refused = object.refused;
                         else if (typeof object.refused === "object")
                             message.refused = new $util.LongBits(object.refused.low >>> 0, object.refused.high >>> 0).toNumber(true);
+                if (object.priority != null)
+                    if ($Number(object.priority) !== 0)
+                        message.priority = object.priority >>> 0;
+                if (object.events) {
+                    if (!$Array.isArray(object.events))
+                        throw $TypeError(".ananta.v1.StageStatus.events: array expected");
+                    message.events = $Array(object.events.length);
+                    for (let i = 0; i < object.events.length; ++i) {
+                        if (!$util.isObject(object.events[i]))
+                            throw $TypeError(".ananta.v1.StageStatus.events: object expected");
+                        message.events[i] = $root.ananta.v1.StageEvents.fromObject(object.events[i], _depth + 1);
+                    }
+                }
                 return message;
             };
 
@@ -25643,6 +25695,8 @@ export const ananta = $root.ananta = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
+                if (options.arrays || options.defaults)
+                    object.events = [];
                 if (options.defaults) {
                     object.name = "";
                     object.queued = 0;
@@ -25656,6 +25710,7 @@ export const ananta = $root.ananta = (() => {
                         object.refused = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                     } else
                         object.refused = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.priority = 0;
                 }
                 if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
                     object.name = message.name;
@@ -25675,6 +25730,13 @@ export const ananta = $root.ananta = (() => {
                         object.refused = options.longs === $String ? $String(message.refused) : message.refused;
                     else
                         object.refused = options.longs === $String ? $Long.prototype.toString.call(message.refused) : options.longs === $Number ? new $util.LongBits(message.refused.low >>> 0, message.refused.high >>> 0).toNumber(true) : message.refused;
+                if (message.priority != null && $Object.hasOwnProperty.call(message, "priority"))
+                    object.priority = message.priority;
+                if (message.events && message.events.length) {
+                    object.events = $Array(message.events.length);
+                    for (let j = 0; j < message.events.length; ++j)
+                        object.events[j] = $root.ananta.v1.StageEvents.toObject(message.events[j], options, _depth + 1);
+                }
                 return object;
             };
 
@@ -25683,6 +25745,343 @@ export const ananta = $root.ananta = (() => {
             };
 
             return StageStatus;
+        })();
+
+        v1.StageEvents = (function() {
+
+            const StageEvents = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            StageEvents.prototype.kind = "";
+
+            StageEvents.prototype.queued = 0;
+
+            StageEvents.prototype.handled = 0;
+
+            StageEvents.prototype.refusedFull = 0;
+
+            StageEvents.prototype.refusedLate = 0;
+
+            StageEvents.prototype.waitMs = 0;
+
+            StageEvents.prototype.waitMaxMs = 0;
+
+            StageEvents.prototype.serviceMs = 0;
+
+            StageEvents.create = function(properties) {
+                return new StageEvents(properties);
+            };
+
+            StageEvents.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.kind != null && $Object.hasOwnProperty.call(message, "kind") && message.kind !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.kind);
+                if (message.queued != null && $Object.hasOwnProperty.call(message, "queued") && message.queued !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.queued);
+                if (message.handled != null && $Object.hasOwnProperty.call(message, "handled") && (typeof message.handled === "object" ? message.handled.low || message.handled.high : message.handled !== 0))
+                    $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.handled);
+                if (message.refusedFull != null && $Object.hasOwnProperty.call(message, "refusedFull") && (typeof message.refusedFull === "object" ? message.refusedFull.low || message.refusedFull.high : message.refusedFull !== 0))
+                    $write.uint64(writer.uint32(/* id 4, wireType 0 =*/32), message.refusedFull);
+                if (message.refusedLate != null && $Object.hasOwnProperty.call(message, "refusedLate") && (typeof message.refusedLate === "object" ? message.refusedLate.low || message.refusedLate.high : message.refusedLate !== 0))
+                    $write.uint64(writer.uint32(/* id 5, wireType 0 =*/40), message.refusedLate);
+                if (message.waitMs != null && $Object.hasOwnProperty.call(message, "waitMs") && !$Object.is(message.waitMs, 0))
+                    writer.uint32(/* id 6, wireType 1 =*/49).double(message.waitMs);
+                if (message.waitMaxMs != null && $Object.hasOwnProperty.call(message, "waitMaxMs") && !$Object.is(message.waitMaxMs, 0))
+                    writer.uint32(/* id 7, wireType 1 =*/57).double(message.waitMaxMs);
+                if (message.serviceMs != null && $Object.hasOwnProperty.call(message, "serviceMs") && !$Object.is(message.serviceMs, 0))
+                    writer.uint32(/* id 8, wireType 1 =*/65).double(message.serviceMs);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            StageEvents.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.StageEvents();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.kind = value;
+                            else
+                                delete message.kind;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.queued = value;
+                            else
+                                delete message.queued;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.handled = value;
+                            else
+                                delete message.handled;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.refusedFull = value;
+                            else
+                                delete message.refusedFull;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.refusedLate = value;
+                            else
+                                delete message.refusedLate;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.waitMs = value;
+                            else
+                                delete message.waitMs;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.waitMaxMs = value;
+                            else
+                                delete message.waitMaxMs;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 1)
+                                break;
+                            if (!$Object.is(value = reader.double(), 0))
+                                message.serviceMs = value;
+                            else
+                                delete message.serviceMs;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            StageEvents.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.kind != null && $Object.hasOwnProperty.call(message, "kind"))
+                    if (!$util.isString(message.kind))
+                        return "kind: string expected";
+                if (message.queued != null && $Object.hasOwnProperty.call(message, "queued"))
+                    if (!$util.isInteger(message.queued))
+                        return "queued: integer expected";
+                if (message.handled != null && $Object.hasOwnProperty.call(message, "handled"))
+                    if (!$util.isInteger(message.handled) && !(message.handled && $util.isInteger(message.handled.low) && $util.isInteger(message.handled.high)))
+                        return "handled: integer|Long expected";
+                if (message.refusedFull != null && $Object.hasOwnProperty.call(message, "refusedFull"))
+                    if (!$util.isInteger(message.refusedFull) && !(message.refusedFull && $util.isInteger(message.refusedFull.low) && $util.isInteger(message.refusedFull.high)))
+                        return "refusedFull: integer|Long expected";
+                if (message.refusedLate != null && $Object.hasOwnProperty.call(message, "refusedLate"))
+                    if (!$util.isInteger(message.refusedLate) && !(message.refusedLate && $util.isInteger(message.refusedLate.low) && $util.isInteger(message.refusedLate.high)))
+                        return "refusedLate: integer|Long expected";
+                if (message.waitMs != null && $Object.hasOwnProperty.call(message, "waitMs"))
+                    if (typeof message.waitMs !== "number")
+                        return "waitMs: number expected";
+                if (message.waitMaxMs != null && $Object.hasOwnProperty.call(message, "waitMaxMs"))
+                    if (typeof message.waitMaxMs !== "number")
+                        return "waitMaxMs: number expected";
+                if (message.serviceMs != null && $Object.hasOwnProperty.call(message, "serviceMs"))
+                    if (typeof message.serviceMs !== "number")
+                        return "serviceMs: number expected";
+                return null;
+            };
+
+            StageEvents.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.StageEvents)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.StageEvents: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.StageEvents();
+                if (object.kind != null)
+                    if (typeof object.kind !== "string" || object.kind.length)
+                        message.kind = $String(object.kind);
+                if (object.queued != null)
+                    if ($Number(object.queued) !== 0)
+                        message.queued = object.queued >>> 0;
+                if (object.handled != null)
+                    if (typeof object.handled === "object" ? object.handled.low || object.handled.high : $Number(object.handled) !== 0)
+                        if ($Long)
+                            message.handled = $Long.fromValue(object.handled, true);
+                        else if (typeof object.handled === "string")
+                            message.handled = $parseInt(object.handled, 10);
+                        else if (typeof object.handled === "number")
+                            message.handled = object.handled;
+                        else if (typeof object.handled === "object")
+                            message.handled = new $util.LongBits(object.handled.low >>> 0, object.handled.high >>> 0).toNumber(true);
+                if (object.refusedFull != null)
+                    if (typeof object.refusedFull === "object" ? object.refusedFull.low || object.refusedFull.high : $Number(object.refusedFull) !== 0)
+                        if ($Long)
+                            message.refusedFull = $Long.fromValue(object.refusedFull, true);
+                        else if (typeof object.refusedFull === "string")
+                            message.refusedFull = $parseInt(object.refusedFull, 10);
+                        else if (typeof object.refusedFull === "number")
+                            message.refusedFull = object.refusedFull;
+                        else if (typeof object.refusedFull === "object")
+                            message.refusedFull = new $util.LongBits(object.refusedFull.low >>> 0, object.refusedFull.high >>> 0).toNumber(true);
+                if (object.refusedLate != null)
+                    if (typeof object.refusedLate === "object" ? object.refusedLate.low || object.refusedLate.high : $Number(object.refusedLate) !== 0)
+                        if ($Long)
+                            message.refusedLate = $Long.fromValue(object.refusedLate, true);
+                        else if (typeof object.refusedLate === "string")
+                            message.refusedLate = $parseInt(object.refusedLate, 10);
+                        else if (typeof object.refusedLate === "number")
+                            message.refusedLate = object.refusedLate;
+                        else if (typeof object.refusedLate === "object")
+                            message.refusedLate = new $util.LongBits(object.refusedLate.low >>> 0, object.refusedLate.high >>> 0).toNumber(true);
+                if (object.waitMs != null)
+                    if (!$Object.is($Number(object.waitMs), 0))
+                        message.waitMs = $Number(object.waitMs);
+                if (object.waitMaxMs != null)
+                    if (!$Object.is($Number(object.waitMaxMs), 0))
+                        message.waitMaxMs = $Number(object.waitMaxMs);
+                if (object.serviceMs != null)
+                    if (!$Object.is($Number(object.serviceMs), 0))
+                        message.serviceMs = $Number(object.serviceMs);
+                return message;
+            };
+
+            StageEvents.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.kind = "";
+                    object.queued = 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.handled = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.handled = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.refusedFull = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.refusedFull = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.refusedLate = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.refusedLate = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.waitMs = 0;
+                    object.waitMaxMs = 0;
+                    object.serviceMs = 0;
+                }
+                if (message.kind != null && $Object.hasOwnProperty.call(message, "kind"))
+                    object.kind = message.kind;
+                if (message.queued != null && $Object.hasOwnProperty.call(message, "queued"))
+                    object.queued = message.queued;
+                if (message.handled != null && $Object.hasOwnProperty.call(message, "handled"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.handled = typeof message.handled === "number" ? $BigInt(message.handled) : $Long.fromBits(message.handled.low >>> 0, message.handled.high >>> 0, true).toBigInt();
+                    else if (typeof message.handled === "number")
+                        object.handled = options.longs === $String ? $String(message.handled) : message.handled;
+                    else
+                        object.handled = options.longs === $String ? $Long.prototype.toString.call(message.handled) : options.longs === $Number ? new $util.LongBits(message.handled.low >>> 0, message.handled.high >>> 0).toNumber(true) : message.handled;
+                if (message.refusedFull != null && $Object.hasOwnProperty.call(message, "refusedFull"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.refusedFull = typeof message.refusedFull === "number" ? $BigInt(message.refusedFull) : $Long.fromBits(message.refusedFull.low >>> 0, message.refusedFull.high >>> 0, true).toBigInt();
+                    else if (typeof message.refusedFull === "number")
+                        object.refusedFull = options.longs === $String ? $String(message.refusedFull) : message.refusedFull;
+                    else
+                        object.refusedFull = options.longs === $String ? $Long.prototype.toString.call(message.refusedFull) : options.longs === $Number ? new $util.LongBits(message.refusedFull.low >>> 0, message.refusedFull.high >>> 0).toNumber(true) : message.refusedFull;
+                if (message.refusedLate != null && $Object.hasOwnProperty.call(message, "refusedLate"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.refusedLate = typeof message.refusedLate === "number" ? $BigInt(message.refusedLate) : $Long.fromBits(message.refusedLate.low >>> 0, message.refusedLate.high >>> 0, true).toBigInt();
+                    else if (typeof message.refusedLate === "number")
+                        object.refusedLate = options.longs === $String ? $String(message.refusedLate) : message.refusedLate;
+                    else
+                        object.refusedLate = options.longs === $String ? $Long.prototype.toString.call(message.refusedLate) : options.longs === $Number ? new $util.LongBits(message.refusedLate.low >>> 0, message.refusedLate.high >>> 0).toNumber(true) : message.refusedLate;
+                if (message.waitMs != null && $Object.hasOwnProperty.call(message, "waitMs"))
+                    object.waitMs = options.json && !$isFinite(message.waitMs) ? $String(message.waitMs) : message.waitMs;
+                if (message.waitMaxMs != null && $Object.hasOwnProperty.call(message, "waitMaxMs"))
+                    object.waitMaxMs = options.json && !$isFinite(message.waitMaxMs) ? $String(message.waitMaxMs) : message.waitMaxMs;
+                if (message.serviceMs != null && $Object.hasOwnProperty.call(message, "serviceMs"))
+                    object.serviceMs = options.json && !$isFinite(message.serviceMs) ? $String(message.serviceMs) : message.serviceMs;
+                return object;
+            };
+
+            StageEvents.prototype.toJSON = function() {
+                return StageEvents.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return StageEvents;
         })();
 
         v1.ExplainFlowRequest = (function() {

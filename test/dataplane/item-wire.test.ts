@@ -4,7 +4,7 @@ import { hostStep } from "../../agent/control/projection-wire.js";
 import type { DipId, IpAddress, LogIndex, PoolId, VipId } from "../../core/brands.js";
 import { digestOf } from "../../dataplane/digest.js";
 import { type HostItem, hostItemKey } from "../../dataplane/host-items.js";
-import { HOST_SCOPE, snapshotUpdates } from "../../manager/projection/projection-wire.js";
+import { HOST_SCOPE, viewUpdate } from "../../manager/projection/projection-wire.js";
 import { ananta } from "../../proto/gen/wire.js";
 
 const at = { clusterEpoch: 1, index: 5 as LogIndex, digest: "0123456789abcdef" };
@@ -78,9 +78,7 @@ function overTheWire(update: ananta.v1.ProjectionUpdate.$Properties): ananta.v1.
 }
 
 test("an agent holds the items that its replica sent, with equal digests", () => {
-  const received = snapshotUpdates(HOST_SCOPE, HOST_ITEMS, at).flatMap(
-    (update) => hostStep(overTheWire(update)).upserts,
-  );
+  const received = hostStep(overTheWire(viewUpdate(HOST_SCOPE, HOST_ITEMS, at))).upserts;
   expect(received).toEqual(HOST_ITEMS);
   expect(received.map((item) => digestOf(hostItemKey(item), item))).toEqual(
     HOST_ITEMS.map((item) => digestOf(hostItemKey(item), item)),

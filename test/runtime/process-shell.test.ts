@@ -125,7 +125,7 @@ describe("HTTP for operations", () => {
   let ops: OpsServer;
   let address: string;
   beforeEach(async () => {
-    checks = [{ name: "leader known", ok: true }];
+    checks = [{ name: "leader", ok: true }];
     const metrics = new Metrics([
       {
         name: "ananta_test_drop_total",
@@ -159,13 +159,22 @@ describe("HTTP for operations", () => {
   it("is alive whether ready or not, and names the check that fails", async () => {
     expect(await get("/livez")).toEqual([200, "ok\n"]);
     expect(await get("/readyz")).toEqual([200, "ok\n"]);
-    expect(await get("/readyz?verbose")).toEqual([200, "[+] leader known\nok\n"]);
+    expect(await get("/readyz?verbose")).toEqual([200, "[+]ping ok\n[+]leader ok\nreadyz check passed\n"]);
+    expect(await get("/livez?verbose")).toEqual([200, "[+]ping ok\nlivez check passed\n"]);
     checks = [
-      { name: "leader known", ok: false },
+      { name: "leader", ok: false, reason: "none is known" },
       { name: "votes", ok: true },
     ];
     expect(await get("/livez")).toEqual([200, "ok\n"]);
-    expect(await get("/readyz")).toEqual([503, "[-] leader known\n[+] votes\nnot ready\n"]);
+    expect(await get("/readyz")).toEqual([
+      503,
+      "[+]ping ok\n[-]leader failed: none is known\n[+]votes ok\nreadyz check failed\n",
+    ]);
+    expect(await get("/readyz?exclude=leader")).toEqual([200, "ok\n"]);
+    expect(await get("/readyz/votes?verbose")).toEqual([200, "[+]votes ok\nreadyz check passed\n"]);
+    expect(await get("/readyz/leader")).toEqual([503, "[-]leader failed: none is known\nreadyz check failed\n"]);
+    expect(await get("/readyz/vote")).toEqual([404, 'no check "vote"; there are ping, leader, votes\n']);
+    expect((await fetch(`http://${address}/readyz`, { method: "POST" })).status).toBe(405);
     expect((await get("/healthz"))[0]).toBe(503);
     expect((await get("/other"))[0]).toBe(404);
   });

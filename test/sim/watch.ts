@@ -211,11 +211,10 @@ export class Watch implements SiteObserver, ClientJudge {
   private queueBounds(name: string, manager: Manager): void {
     for (const stage of manager.pipeline.counters()) {
       const bound = QUEUE_BOUNDS.get(stage.name);
-      mustHold(
-        bound === undefined || stage.queued <= bound,
-        "queues are bounded",
-        () => `${name}: ${stage.name} holds ${stage.queued}`,
-      );
+      const queued = stage.events.reduce((sum, event) => sum + event.queued, 0);
+      mustHold(bound === undefined || queued <= bound, "queues are bounded", () => {
+        return `${name}: ${stage.name} holds ${queued}`;
+      });
     }
   }
 

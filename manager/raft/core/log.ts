@@ -149,12 +149,17 @@ export class RaftLog {
     return true;
   }
 
-  /** Committed and not yet applied; the caller applies them. */
-  takeCommitted(): readonly Entry[] {
-    if (this.#applied >= this.#commit) return [];
-    const entries = this.#entries.slice(this.#applied - this.#baseIndex, this.#commit - this.#baseIndex);
-    this.#applied = this.#commit;
-    return entries;
+  /** Committed and not yet applied, at least one if there is any, then up to `bytesMax`; the caller applies them. */
+  takeCommitted(bytesMax: number): readonly Entry[] {
+    const first = this.#applied - this.#baseIndex;
+    const end = this.#commit - this.#baseIndex;
+    let at = first;
+    for (let bytes = 0; at < end; at++) {
+      bytes += entryBytes(this.#entries[at]!); // below the commit index
+      if (bytes > bytesMax && at > first) break;
+    }
+    this.#applied = Math.max(this.#applied, this.#baseIndex + at) as LogIndex;
+    return this.#entries.slice(first, at);
   }
 
   /** At start: the state machine was restored up to here. */

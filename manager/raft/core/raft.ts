@@ -23,6 +23,9 @@ import { createState, hardStateSettled, isInstalling, leaderIsFresh, note, send,
 import { bestSuccessor, startTransfer, type TransferResult } from "./transfer.js";
 import type { CoreConfig, InitialState, SnapshotMeta } from "./types.js";
 
+/** Of entries, in one `Ready`: some ten milliseconds of applying. */
+const COMMITTED_BYTES_MAX = 128 * 1024;
+
 /** The state may be read by anyone (status, tests) and changed only through this object. */
 export class RaftCore {
   readonly #s: State;
@@ -153,9 +156,14 @@ export class RaftCore {
       (s.reads.waiting.length > 0 && s.reads.asked === null && s.leader !== null) ||
       (s.role.kind === "leader" &&
         (s.role.commitNoticeDue || (s.role.nextReads.length > 0 && s.role.roundReads.length === 0))) ||
-      (!isInstalling(s) && s.log.appliedIndex < s.log.commitIndex) ||
+      this.hasCommitted() ||
       (s.persisting === null && (isDirty(s) || s.afterDurable.length > 0))
     );
+  }
+
+  /** Entries wait to be applied. */
+  hasCommitted(): boolean {
+    return !isInstalling(this.#s) && this.#s.log.appliedIndex < this.#s.log.commitIndex;
   }
 
   ready(): Ready {
@@ -171,7 +179,7 @@ export class RaftCore {
       for (const { to, message } of s.afterDurable) s.now.push({ order: "now", to, message }); // nothing to wait for
       s.afterDurable = [];
     }
-    const committed = isInstalling(s) ? [] : s.log.takeCommitted();
+    const committed = isInstalling(s) ? [] : s.log.takeCommitted(COMMITTED_BYTES_MAX);
     const ready: Ready = {
       persist,
       sendNow: s.now,

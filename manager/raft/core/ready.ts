@@ -57,7 +57,7 @@ export interface ConfirmedRead {
 export interface Ready {
   readonly persist: PersistBatch | null;
   readonly sendNow: readonly SendNow[];
-  /** Newly committed entries in order, each exactly once. */
+  /** Committed entries in order, each exactly once; when there are many, the rest comes with the next `Ready`. */
   readonly committed: readonly Entry[];
   readonly reads: readonly ConfirmedRead[];
   /** Role, term, known leader or voting right changed since the last `Ready`. */

@@ -13,11 +13,13 @@ const dip = (id: number, locator = `10.1.0.${id}`): MuxItem => ({
 });
 
 /** One receiver's feed over a log that the test writes. */
-function scene(options: { readonly held?: number; readonly keepFrom?: number } = {}) {
+function scene(options: { readonly held?: number; readonly keepFrom?: number; readonly itemsPerPart?: number } = {}) {
   const effects = new EffectLog(at(options.keepFrom ?? 0));
   const items = new Map<number, MuxItem>();
   const state = { applied: at(options.keepFrom ?? 0), limit: at(0) };
   const sent: WireUpdate[] = [];
+  const turns: (() => boolean)[] = [];
+  const held = { count: 0 };
   let reading = true;
   const apply = (index: number, ...changes: MuxChange[]): void => {
     for (const change of changes)
@@ -39,7 +41,16 @@ function scene(options: { readonly held?: number; readonly keepFrom?: number } =
       limit: () => (state.limit === 0 ? state.applied : state.limit),
       covers: (index) => effects.covers(index),
       changes: (after, upTo) => effects.muxChanges(after, upTo),
-      items: () => items.values(),
+      view: () => {
+        const left = [...items.values()];
+        held.count++;
+        return {
+          index: state.applied,
+          next: () => (left.length === 0 ? null : left.splice(0, options.itemsPerPart ?? 2_000)),
+          digest: () => "d",
+          end: () => held.count--,
+        };
+      },
       digest: () => "d",
     },
     at(options.held ?? 0),
@@ -47,7 +58,12 @@ function scene(options: { readonly held?: number; readonly keepFrom?: number } =
       sent.push(update);
       return reading;
     },
+    (step) => turns.push(step),
   );
+  /** Gives turns until nothing is left to do, or so many. */
+  const turn = (most = Number.POSITIVE_INFINITY): void => {
+    for (let count = 0; count < most && turns[0] !== undefined; count++) if (turns[0]()) turns.shift();
+  };
   const story = (): string[] =>
     sent
       .splice(0)
@@ -55,17 +71,18 @@ function scene(options: { readonly held?: number; readonly keepFrom?: number } =
         (update) =>
           `${update.snapshot === true ? "view" : "delta"} ${update.index}: ${(update.muxItems ?? []).map((item) => `dip ${item.dip?.dipId}=${item.dip?.locator}`).join(", ")}`,
       );
-  return { feed, apply, state, story, setReading: (open: boolean) => (reading = open) };
+  return { feed, apply, state, story, turn, held, setReading: (open: boolean) => (reading = open) };
 }
 
 const put = (item: MuxItem): MuxChange => ({ op: "upsert", item });
 
 describe("the feed of one receiver", () => {
   test("who holds nothing gets the whole view, then deltas", () => {
-    const { feed, apply, story } = scene();
+    const { feed, apply, story, turn } = scene();
     apply(1, put(dip(1)));
     apply(2, put(dip(2)));
     feed.pump();
+    turn();
     apply(3, put(dip(3)));
     feed.pump();
     expect(story()).toEqual(["view 2: dip 1=10.1.0.1, dip 2=10.1.0.2", "delta 3: dip 3=10.1.0.3"]);
@@ -90,9 +107,10 @@ describe("the feed of one receiver", () => {
   });
 
   test("who fell behind what is kept gets the whole view", () => {
-    const { feed, apply, story } = scene({ held: 3, keepFrom: 10 });
+    const { feed, apply, story, turn } = scene({ held: 3, keepFrom: 10 });
     apply(11, put(dip(1)));
     feed.pump();
+    turn();
     expect(story()).toEqual(["view 11: dip 1=10.1.0.1"]);
   });
 
@@ -105,15 +123,18 @@ describe("the feed of one receiver", () => {
   });
 
   test("nothing above the limit is told, and a whole view cut above it waits for it", () => {
-    const { feed, apply, state, story } = scene();
+    const { feed, apply, state, story, turn } = scene();
     apply(5, put(dip(5)));
     state.limit = at(3);
     feed.pump();
+    turn();
     apply(6, put(dip(6)));
     feed.pump();
+    turn();
     expect(story()).toEqual([]);
     state.limit = at(5);
     feed.pump();
+    turn();
     expect(story()).toEqual(["view 5: dip 5=10.1.0.5"]);
     state.limit = at(6);
     feed.pump();
@@ -138,8 +159,58 @@ describe("the feed of one receiver", () => {
 });
 
 test("who missed more than 20,000 changes gets the whole view in parts instead of one delta", () => {
-  const { feed, apply, story } = scene({ held: 1 });
+  const { feed, apply, story, turn } = scene({ held: 1 });
   apply(2, ...Array.from({ length: 20_001 }, (_, id) => put(dip(1, `10.1.${id >> 8}.${id & 255}`))));
   feed.pump();
+  turn();
   expect(story()).toEqual(["view 2: dip 1=10.1.78.32"]);
+});
+
+describe("a whole view in parts", () => {
+  const items = (count: number): MuxChange[] => Array.from({ length: count }, (_, id) => put(dip(id + 1)));
+
+  test("is sent a part in each turn, and is that of its beginning, whatever is applied between the parts", () => {
+    const { feed, apply, story, turn, held } = scene({ itemsPerPart: 2 });
+    apply(1, ...items(5));
+    feed.pump();
+    turn(2);
+    apply(2, put(dip(1, "10.9.9.9")));
+    feed.pump();
+    turn();
+    expect(story()).toEqual([
+      "view 1: dip 1=10.1.0.1, dip 2=10.1.0.2",
+      "view 1: dip 3=10.1.0.3, dip 4=10.1.0.4",
+      "view 1: dip 5=10.1.0.5",
+      "delta 2: dip 1=10.9.9.9",
+    ]);
+    expect(held.count).toBe(0);
+  });
+
+  test("waits in mid-view while the receiver reads too slowly, and goes on where it was", () => {
+    const { feed, apply, story, turn, setReading } = scene({ itemsPerPart: 2 });
+    apply(1, ...items(5));
+    feed.pump();
+    setReading(false);
+    turn();
+    expect(story()).toEqual(["view 1: dip 1=10.1.0.1, dip 2=10.1.0.2"]);
+    feed.pump();
+    turn();
+    expect(story()).toEqual([]);
+    setReading(true);
+    feed.resume();
+    turn();
+    expect(story()).toEqual(["view 1: dip 3=10.1.0.3, dip 4=10.1.0.4", "view 1: dip 5=10.1.0.5"]);
+  });
+
+  test("is let go of when the receiver has gone", () => {
+    const { feed, apply, story, turn, held } = scene({ itemsPerPart: 1 });
+    apply(1, ...items(5));
+    feed.pump();
+    turn(2);
+    story();
+    feed.stop();
+    turn();
+    expect(story()).toEqual([]);
+    expect(held.count).toBe(0);
+  });
 });

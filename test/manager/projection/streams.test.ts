@@ -78,9 +78,11 @@ describe("the stream of an agent", () => {
 });
 
 describe("the stream of a MUX", () => {
-  test("vouches for no index beyond what it was told", () => {
+  test("vouches for no index beyond what it was told", async () => {
     const scene = edge();
-    mux(scene, "one").deliver({ ack: { clusterEpoch: 1, index: 1_000, renewal: 1 } });
+    const stream = mux(scene, "one");
+    await scene.time.advance(1);
+    stream.deliver({ ack: { clusterEpoch: 1, index: 1_000, renewal: 1 } });
     expect(scene.reports).toEqual(["mux-1/one 1"]);
   });
 

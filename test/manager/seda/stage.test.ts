@@ -11,8 +11,8 @@ const POLICY: StagePolicy<Kind> = {
   priority: 5,
   batchMax: 4,
   kinds: [
-    { kind: "urgent", lengthMax: 2, retryAfterMs: 10, waitMaxMs: 100 },
-    { kind: "usual", lengthMax: 6, retryAfterMs: 20, waitMaxMs: 100 },
+    { kind: "urgent", fairness: "tenant", whenFull: "refuse", lengthMax: 2, retryAfterMs: 10, waitMaxMs: 100 },
+    { kind: "usual", fairness: "tenant", whenFull: "refuse", lengthMax: 6, retryAfterMs: 20, waitMaxMs: 100 },
   ],
 };
 
@@ -114,7 +114,10 @@ describe("a SEDA stage", () => {
     await time.advance(1);
     expect(batches).toEqual([["patient"]]);
     expect(refusals.map(({ name }) => name)).toEqual(["impatient"]);
-    expect(stage.counters).toMatchObject({ queued: 0, handled: 1, refused: 1 });
+    expect(stage.counters).toMatchObject([
+      { kind: "urgent", queued: 0, handled: 0, refusedLate: 0 },
+      { kind: "usual", queued: 0, handled: 1, refusedFull: 0, refusedLate: 1 },
+    ]);
   });
 
   test("whoever gave too little time hears that, and only a wait beyond the stage's own limit is overload", async () => {

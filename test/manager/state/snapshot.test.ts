@@ -108,3 +108,48 @@ test("a restored replica grants the very ranges that the others grant, also when
   expect(blocks).toEqual(site.allocate("10.0.0.2", 8));
   expect(restored.digest()).toBe(site.machine.digest());
 });
+
+/** A capture reads for seconds while the leader goes on granting: every part that can change is changed between its steps. */
+test("captured at one index, it is written in steps while everything else of the state changes", () => {
+  const site = smallSite();
+  const [first = ""] = site.allocate("10.0.0.1", 512);
+  site.allocate("10.0.0.2", 8, 17);
+  site.release("10.0.0.1", "198.51.100.1/6:1032-1047");
+  for (let session = 0; session < 400; session++)
+    site.apply({ kind: "tick" }, { session: session.toString(16).padStart(32, "0"), sequence: 1 });
+  site.applyObjects(
+    ...Array.from({ length: 200 }, (_, at) => pool(`pool-${at}`, [], { labels: { note: "x".repeat(300) } })),
+  );
+  const digest = site.machine.digest();
+  const index = site.index as LogIndex;
+  const chunks: Uint8Array[] = [];
+  const steps = site.machine.capture().steps();
+  let count = 0;
+  for (const full of steps) {
+    chunks.push(...full);
+    count++;
+    site.allocate("10.0.0.1", 8);
+    site.allocate("10.0.0.2", 8, 17);
+    if (count === 1) site.release("10.0.0.1", first.replace("1024-", "1048-"));
+    site.apply({ kind: "tick" }, { session: (count % 400).toString(16).padStart(32, "0"), sequence: 2 });
+    site.applyObjects(pool("pool-7", ["10.0.0.1"], { labels: { step: String(count) } }), pool(`late-${count}`, []));
+    site.elapse(count * 10_000);
+  }
+  expect(count).toBeGreaterThan(2);
+  const machine = createStateMachine();
+  machine.restore(chunks, index);
+  expect(machine.digest()).toBe(digest);
+  expect(site.machine.digest()).not.toBe(digest);
+});
+
+test("a capture that nobody wants any more keeps nothing", () => {
+  const site = busySite();
+  const { images } = site.machine.inspect();
+  const capture = site.machine.capture();
+  let copies = 0;
+  const keep = (): void => images.keep({ part: 1 }, (part) => (copies++, { ...part }));
+  keep();
+  capture.end();
+  keep();
+  expect(copies).toBe(1);
+});
