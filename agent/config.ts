@@ -48,7 +48,7 @@ export interface AgentTimings {
   readonly retryMaxMs: number;
   /** How often demand for ports is looked at. */
   readonly reserveMs: number;
-  /** Ports are asked for ahead of what this much time needs at the present rate (DESIGN §6). */
+  /** Ports are asked for ahead of what this much time needs at the present rate. */
   readonly reserveAheadMs: number;
   /** Ranges without a flow for so long are given back, beyond the base reserve. */
   readonly idleReleaseMs: number;

@@ -17,7 +17,7 @@ export type Ipv4 = number & { readonly __brand: "Ipv4" };
 /** An IPv4 or IPv6 address in canonical text (RFC 5952 for IPv6): equal addresses are equal strings. */
 export type IpAddress = string & { readonly __brand: "IpAddress" };
 
-/** Dense ids are assigned in the log, integers >= 1, and never used again (DESIGN: identity). */
+/** Dense ids are assigned in the log, integers >= 1, and never used again. */
 export type VipId = number & { readonly __brand: "VipId" };
 export type PoolId = number & { readonly __brand: "PoolId" };
 export type DipId = number & { readonly __brand: "DipId" };

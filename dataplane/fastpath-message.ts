@@ -1,5 +1,5 @@
 /**
- * FastPath (Ananta §3.2.4, DATAPATH §5): what a MUX tells the two hosts of a flow between VIPs, so that they send to each other
+ * FastPath (Ananta §3.2.4): what a MUX tells the two hosts of a flow between VIPs, so that they send to each other
  * and not through MUXes.
  *
  *     DIP1 --host A: source VIP1:p1--> MUX --> host B: DIP2           before

@@ -101,7 +101,7 @@ export const HOST_LAYOUT: HostLayout = {
 /** Largest packet that may wait for a port: a first packet is a SYN or a datagram of one MTU. */
 export const HELD_PACKET_BYTES = 2_048;
 
-/** Lifetimes of NAT entries, DATAPATH §5. */
+/** Lifetimes of NAT entries. */
 export interface NatTimeouts {
   /** SYN seen, no answer: the entry and its port. */
   readonly halfOpenMs: number;
@@ -140,7 +140,7 @@ export const NAT_TIMEOUTS: NatTimeouts = {
   holdMs: 3_000,
 };
 
-/** Ports in a range, and how a port becomes its number: DESIGN §6. */
+/** Ports in a range, and how a port becomes its number. */
 export const RANGE_PORTS = 8;
 export const RANGE_SHIFT = 3;
 

@@ -3,7 +3,7 @@
  * index: the set of these items, each under a key of its own. A change either puts an item in place of the one with the
  * same key, or removes a key. The same items on every MUX of a site.
  *
- * Plain readonly objects with dense ids (DESIGN §4); addresses are text here, at the edge, and numbers in the tables.
+ * Plain readonly objects with dense ids; addresses are text here, at the edge, and numbers in the tables.
  *
  * An optional field is absent when it has its usual meaning; nobody writes the usual value down (two forms of one item would
  * differ in their digests).

@@ -1,5 +1,5 @@
 /**
- * The receiving end of a projection (DESIGN §1), for MUXes and Host Agents alike: decides which updates count, and turns
+ * The receiving end of a projection, for MUXes and Host Agents alike: decides which updates count, and turns
  * them into deltas for the tables. It holds no items of its own, except the parts of a view that is still arriving.
  *
  *     update --receive--> a delta to put in force --inForce--> position moves on, to be acknowledged

@@ -20,7 +20,7 @@ import { BACKEND_PORT, BACKEND_UDP_PORT, BULK_PORT, SERVER_PORT, type SitePlan }
 
 /** Fine enough for retransmission at 200 ms, coarse enough to cost nothing. */
 const TICK_MS = 20;
-/** A dead MUX loses its routes this long after its last announcement (DESIGN: router hold timer). */
+/** A dead MUX loses its routes this long after its last announcement (router hold timer). */
 const HOLD_TIME_MS = 1_000;
 
 export interface FabricCounters {

@@ -32,7 +32,7 @@ export interface FabricIoConfig {
 }
 
 export interface MuxTimings {
-  /** As on the Managers (DESIGN §2): this MUX counts its own lease by it. */
+  /** As on the Managers: this MUX counts its own lease by it. */
   readonly leaseMs: number;
   /** From withdrawing the routes until no router uses them any more; at least the announcements' hold time. */
   readonly withdrawMs: number;

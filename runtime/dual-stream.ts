@@ -1,5 +1,5 @@
 /**
- * Two streams to two different replicas, one of them active (DESIGN §1): how MUXes and Host Agents stay in touch with the
+ * Two streams to two different replicas, one of them active: how MUXes and Host Agents stay in touch with the
  * Managers, so that neither a dead nor a paused replica stops anyone.
  *
  *     slot A   waiting --> opening --> ready  ==== active: projection, acknowledgements, requests

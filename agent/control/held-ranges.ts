@@ -1,5 +1,5 @@
 /**
- * The durable record of the port ranges that this host may be using (DESIGN §2, "Hosts across restarts").
+ * The durable record of the port ranges that this host may be using.
  *
  *     granted  --add, synced-->  on disk  --> used          so a restart declares whatever may have been in use
  *     stopped  --remove, synced--> gone   --> given back    so a restart never declares what another may own by then

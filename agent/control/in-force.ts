@@ -1,5 +1,5 @@
 /**
- * Puts what the Managers say in force, in order, with the disk in between (DESIGN §2):
+ * Puts what the Managers say in force, in order, with the disk in between:
  *
  *     update or grant --> queue --> new ranges on disk, one fsync for all that waits --> tables --> acknowledged
  *                                                                                       `--> ranges gone: stopped

@@ -1,6 +1,6 @@
 /**
  * [pure] The requests of an agent that have no final answer yet. Each is named by (session, sequence) for ever, so it can be
- * sent as often as need be, over any replica, and is done once (DESIGN §1).
+ * sent as often as need be, over any replica, and is done once.
  *
  *     add --> waits for its turn --> sent on the active stream --300 ms--> also on the other one --> answered
  *                                       ^-- again after a switch, or when the answer was "not known, not done"

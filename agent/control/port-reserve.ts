@@ -1,5 +1,5 @@
 /**
- * [pure] When a host asks for SNAT ports and when it gives some back (DESIGN §6), so that a connection finds a port waiting
+ * [pure] When a host asks for SNAT ports and when it gives some back, so that a connection finds a port waiting
  * and the stock is not hoarded. Per DIP and protocol:
  *
  *     need     = max(16 ports, what 4 s of the present rate use, half of what is in use but at most 128)

@@ -4,7 +4,7 @@
  *
  *     (DIP, DIP port, VIP) -> port of the VIP, held while a flow of it lives
  *
- * Who may send to that port is not widened: packets from outside still need a flow with their sender (DATAPATH §5).
+ * Who may send to that port is not widened: packets from outside still need a flow with their sender.
  *
  *  (E1) A mapping is one use of a port in `snat-ports.ts`, towards no destination, however many flows share it.
  */

@@ -9,7 +9,7 @@
  * the same addresses, and one flow may, over time, have been sent to two DIPs of one host. Addresses are numbers for both
  * families (`addresses.ts`).
  *
- * This state, not the MUX's flow table, is the truth about a flow (DATAPATH §2).
+ * This state, not the MUX's flow table, is the truth about a flow.
  *
  * Invariants
  *  (N1) An entry is in the outside index; in the inside index, too, unless it was detached: then its outside tuple is still

@@ -1,5 +1,5 @@
 /**
- * The life of a packet in a Host Agent (Ananta §3.4, DATAPATH §5): where it came from decides which way it takes.
+ * The life of a packet in a Host Agent (Ananta §3.4): where it came from decides which way it takes.
  *
  *     from the wire  (from-wire.ts)   decapsulate, DNAT                           -> to a VM
  *     from a VM      (from-vm.ts)     reverse NAT, or SNAT (outbound.ts)          -> to the wire

@@ -3,7 +3,7 @@
  * answered last, goes on to the next when one refuses, and asks a second one when the first is silent.
  *
  * That is safe because every change carries an origin, a session and a sequence number: however many replicas get the same
- * request, it is executed once and all get the same answer (DESIGN: outcome unknown is not failure).
+ * request, it is executed once and all get the same answer (outcome unknown is not failure).
  */
 import { AnantaError, type ErrorCode } from "../../core/errors.js";
 import * as methods from "../../manager/api/methods.js";

@@ -1,7 +1,7 @@
 /**
  * What a MUX that has not seen a flow does with its first packet, step by step in the words of the configuration. Computed
  * from the replicated state with the hash and the table that every MUX uses. Pure. Order of look-up: exact rule, inbound NAT,
- * SNAT range, all-port rule (DATAPATH §3).
+ * SNAT range, all-port rule.
  */
 import type { DipId } from "../../core/brands.js";
 import {

@@ -1,5 +1,5 @@
 /**
- * Takes a command to the leader, wherever it is, and brings its result back (DESIGN §1: only the leader proposes).
+ * Takes a command to the leader, wherever it is, and brings its result back (only the leader proposes).
  *
  * (I1) Every submission gets exactly one result, at its deadline at the latest.
  * (I2) A submission that came back NOT_LEADER or LEADERSHIP_LOST, or whose link broke, is sent again to the next leader:

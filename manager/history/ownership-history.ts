@@ -1,5 +1,5 @@
 /**
- * Who owned which SNAT ports when: intervals of ownership, kept for weeks, in a store of their own beside the log (DESIGN §6).
+ * Who owned which SNAT ports when: intervals of ownership, kept for weeks, in a store of their own beside the log.
  * Every replica writes its own from the entries that it applies. What is owned now stands in the replicated state; here is
  * what has ended.
  *

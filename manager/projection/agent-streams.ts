@@ -34,10 +34,10 @@ type FromAgent = ananta.v1.AgentToManager.$Properties;
 type ToAgent = ananta.v1.ManagerToAgent.$Properties;
 export type AgentStream = MessageStream<ToAgent, FromAgent>;
 
-/** Thousands of agents: a beat every 3 s; an unanswered request finds a paused replica sooner (DESIGN §1). */
+/** Thousands of agents: a beat every 3 s; an unanswered request finds a paused replica sooner. */
 const BEAT_MS = 3_000;
 const REGISTER_DEADLINE_MS = 10_000;
-/** A connection that waits for a port bears about this much (DATAPATH §5: the first packet is held for 3 s). */
+/** A connection that waits for a port bears about this much (the first packet is held for 3 s). */
 const REQUEST_DEADLINE_MS = 5_000;
 const DIPS_MAX = 1_024;
 /** All ranges of two VIPs and protocols, one by one: more than a host of 1,024 DIPs ever holds; about 1 MB of the log. */

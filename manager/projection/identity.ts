@@ -1,4 +1,4 @@
-/** Every hello says who speaks, of which cluster, in which epoch; strangers and the past are refused (DESIGN §1). */
+/** Every hello says who speaks, of which cluster, in which epoch; strangers and the past are refused. */
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { ReplicaView } from "../replica-view.js";

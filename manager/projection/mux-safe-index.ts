@@ -3,7 +3,7 @@
  * of it on their link. It only grows: once every live MUX had an index in force it stays so, because a MUX that joins
  * later has caught up beyond it before it announces a route.
  *
- * Everything that could tell an agent of new ports is cut here (DESIGN §2).
+ * Everything that could tell an agent of new ports is cut here.
  */
 import type { LogIndex } from "../../core/brands.js";
 

@@ -25,7 +25,7 @@ type FromMux = ananta.v1.MuxToManager.$Properties;
 type ToMux = ananta.v1.ManagerToMux.$Properties;
 export type MuxStream = MessageStream<ToMux, FromMux>;
 
-/** Tens of MUXes: a beat each 100 ms lets them notice a silent replica in 300 ms (DESIGN §1). */
+/** Tens of MUXes: a beat each 100 ms lets them notice a silent replica in 300 ms. */
 const BEAT_MS = 100;
 /** Views are compared by digest about every 5 s. */
 const BEATS_PER_DIGEST = 50;

@@ -1,5 +1,5 @@
 /**
- * Stage 6, MUX pool management: leases, losses, and the index that every live MUX has in force (DESIGN §2).
+ * Stage 6, MUX pool management: leases, losses, and the index that every live MUX has in force.
  *
  * (I1) `muxSafeIndex` = the smallest index in force over all live MUXes, never beyond what is applied here, and never
  *      goes back. Without a joined MUX it is the applied index: there is nobody to wait for, and nothing is granted.

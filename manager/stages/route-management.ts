@@ -1,6 +1,6 @@
 /**
  * Stage 3, route management: when do MUXes begin to use what was configured? The second entry of every change
- * (`activate`, DESIGN §2): Host Agents must know new endpoints before a MUX sends them packets. It is proposed when all
+ * (`activate`): Host Agents must know new endpoints before a MUX sends them packets. It is proposed when all
  * hosts concerned have acknowledged the first entry, or after 500 ms, because a dead host must not hold up the others.
  */
 import type { HostId, LogIndex } from "../../core/brands.js";

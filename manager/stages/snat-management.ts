@@ -1,5 +1,5 @@
 /**
- * Stage 4, SNAT management: grants and returns of port ranges (Ananta §3.5.1; DESIGN §2, a request's life).
+ * Stage 4, SNAT management: grants and returns of port ranges (Ananta §3.5.1).
  *
  * (I1) One open request per DIP and protocol; a retry of the open one (same origin) joins it.
  * (I2) A grant is answered only when every live MUX has its index in force, a remembered answer too. Until then the

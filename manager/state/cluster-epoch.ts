@@ -1,5 +1,5 @@
 /**
- * What a restore from a snapshot file leaves open (DESIGN §1). The restored state is older than the site: agents hold
+ * What a restore from a snapshot file leaves open. The restored state is older than the site: agents hold
  * ranges that were granted after the snapshot, and have given back others. Until that is cleared up nothing is granted.
  *
  * Settled is: (1) every host known when the epoch began has declared the ranges it holds, or was fenced by an operator;

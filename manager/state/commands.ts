@@ -175,7 +175,7 @@ export interface RegisterHostCommand {
   /** Random per process start, 32 hex digits. */
   readonly bootId: string;
   readonly dips: readonly { readonly tenant: string; readonly address: IpAddress; readonly locator: IpAddress }[];
-  /** Ranges that the agent has on disk. What it owns but does not declare is orphaned (DESIGN §6). */
+  /** Ranges that the agent has on disk. What it owns but does not declare is orphaned. */
   readonly heldRanges: readonly HeldRange[];
 }
 

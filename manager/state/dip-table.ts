@@ -2,7 +2,7 @@
  * The machines behind VIPs. A DIP is (tenant, address); its dense id is given at first mention, by a pool or by a host,
  * and belongs to that identity for ever: a DIP that goes and comes back is the same DIP.
  *
- * A DIP is *hosted* while a host runs it; it then has a locator, the outer address that reaches it (DATAPATH §2), unique
+ * A DIP is *hosted* while a host runs it; it then has a locator, the outer address that reaches it, unique
  * in the site. It is *in use* while it is hosted, a pool names it, or it owns port ranges.
  */
 import { assert } from "../../core/assert.js";

@@ -1,5 +1,5 @@
 /**
- * Which members of which pools are down, as their hosts' probes say. Only transitions are told (DESIGN §4), and only what is
+ * Which members of which pools are down, as their hosts' probes say. Only transitions are told, and only what is
  * down is kept: a DIP that nobody has spoken of is up.
  */
 import type { DipId, LogIndex, PoolId } from "../../core/brands.js";

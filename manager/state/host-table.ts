@@ -1,6 +1,6 @@
 /**
  * Hosts: who runs which DIPs. A host is known by name for ever; each start of its agent is a new incarnation, told apart
- * by boot id. Third-party clients of the SNAT calls are hosts too (DESIGN §6).
+ * by boot id. Third-party clients of the SNAT calls are hosts too.
  */
 import { assert } from "../../core/assert.js";
 import type { HostId } from "../../core/brands.js";

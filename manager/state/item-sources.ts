@@ -1,7 +1,7 @@
 /**
  * Which items follow from the state: pure functions from stored objects to rows of the MUX view and of a host's view.
  * MUX rows come from `active` alone, host rows from `spec` and `active` together, so that agents know of everything that
- * MUXes may use now or after the next activation (DESIGN §2).
+ * MUXes may use now or after the next activation.
  */
 import type { DipId, IpAddress, VipId } from "../../core/brands.js";
 import { hostPrefix } from "../../core/prefix.js";
@@ -33,7 +33,7 @@ export interface ItemSources {
   readonly withdrawals: Withdrawals;
 }
 
-/** The agent's own when an item says nothing (DATAPATH §5). */
+/** The agent's own when an item says nothing. */
 const QUEUE_SECONDS_DEFAULT = 3;
 
 /** Keys of the site as hex digits. */

@@ -1,7 +1,7 @@
 /**
  * The MUXes, every one that ever joined. A MUX is known by name; each join of a new process is a new incarnation that
  * replaces the earlier ones. Live MUXes gate every answer that grants ports, and the smallest of them bounds what may be
- * configured and granted, since all hold the same tables (DESIGN §2).
+ * configured and granted, since all hold the same tables.
  */
 import { assert } from "../../core/assert.js";
 import type { IpAddress, MuxId } from "../../core/brands.js";

@@ -1,5 +1,5 @@
 /**
- * The numbers of SNAT port ranges (DESIGN §6): a range is 8 contiguous, aligned ports, named by `port >> 3`. Ports below
+ * The numbers of SNAT port ranges: a range is 8 contiguous, aligned ports, named by `port >> 3`. Ports below
  * 1024 are never handed out, so ranges run from 128 to 8191: 8,064 per VIP address and protocol.
  */
 import type { IpAddress } from "../../core/brands.js";

@@ -1,5 +1,5 @@
 /**
- * What receivers see of the state (DESIGN §1): the MUX view, and one view per host. Each command leaves marks of what it
+ * What receivers see of the state: the MUX view, and one view per host. Each command leaves marks of what it
  * touched; `flush` recomputes just that and finds the differences, while port ranges, which change most, are told one by
  * one. Applying the changes of an entry to a view before it gives exactly the view after it.
  *

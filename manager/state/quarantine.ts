@@ -1,5 +1,5 @@
 /**
- * Released ranges rest before another DIP gets them (DESIGN §6, RFC 6888 REQ-8): until 120 s of cluster time have passed
+ * Released ranges rest before another DIP gets them (RFC 6888 REQ-8): until 120 s of cluster time have passed
  * *and* every live MUX has acknowledged the entry that released them. Cluster time and log index only grow, so the queue
  * is first in, first out in both respects: when its head may not end, nothing behind it may.
  */

@@ -1,6 +1,6 @@
 /**
  * Who owns which SNAT port ranges. Ownership is keyed by VIP *address*, so that it outlives deleting and re-creating the
- * VIP; silence never ends it (DESIGN §6). Checks of who may ask are in `apply/snat`; here is only the stock.
+ * VIP; silence never ends it. Checks of who may ask are in `apply/snat`; here is only the stock.
  *
  * Invariants: (I1) a range of a (VIP, protocol) has at most one owner. (I2) A range goes from one DIP to another only
  * through quarantine, but for what a host turns out to hold after a restore. (I3) A range that holds a rule's port is neither owned nor quarantined. (I4) Counts equal what the

@@ -1,5 +1,5 @@
 /**
- * How far the ports of VIPs go (DESIGN §6): what `minPorts` promises each member of a pool must be there when all members
+ * How far the ports of VIPs go: what `minPorts` promises each member of a pool must be there when all members
  * ask. A quarter of the stock is left for those who need more than their minimum, and for ranges that rest.
  */
 import type { BackendPoolSpec, VipSpec } from "./objects.js";

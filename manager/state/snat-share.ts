@@ -1,5 +1,5 @@
 /**
- * How many ranges of a VIP one DIP may get now (DESIGN §6). Three things hold it back, besides its own limit:
+ * How many ranges of a VIP one DIP may get now. Three things hold it back, besides its own limit:
  *
  *   1. what is reserved: ranges that members of the VIP's pools still lack up to `minPorts` are free, but not for others;
  *   2. scarcity: the last sixteenth of the stock is shared by max-min. It is poured over the DIPs like water, the poorest

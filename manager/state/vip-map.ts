@@ -1,6 +1,6 @@
 /**
  * The objects that operators write, and who refers to whom. Every object has two versions: `spec`, which Host Agents know
- * as soon as it is committed, and `active`, which MUXes use; `activate` makes them equal (DESIGN §2).
+ * as soon as it is committed, and `active`, which MUXes use; `activate` makes them equal.
  *
  * This file stores and indexes. What is allowed is decided by `apply/object-checks`, before anything is stored.
  */

@@ -1,5 +1,5 @@
 /**
- * VIPs whose routes all MUXes withdraw for a while, because of an attack or an operator's word (DATAPATH §6). Each ends by
+ * VIPs whose routes all MUXes withdraw for a while, because of an attack or an operator's word. Each ends by
  * itself at its time; packets that still arrive are handled.
  */
 import type { VipId } from "../../core/brands.js";

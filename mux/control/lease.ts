@@ -1,5 +1,5 @@
 /**
- * [pure] The MUX's own lease (DESIGN §2, "Live MUX"). The leader counts a MUX as live from the acknowledgements it hears;
+ * [pure] The MUX's own lease. The leader counts a MUX as live from the acknowledgements it hears;
  * the MUX must know by itself, and earlier, when the leader may stop waiting for it.
  *
  *     MUX      ack 7 sent .............. beat "7 confirmed" ......................... lease over

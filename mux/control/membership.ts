@@ -1,5 +1,5 @@
 /**
- * [pure] From a process that knows nothing to a live MUX that announces VIPs, and back (DESIGN §2, "Live MUX").
+ * [pure] From a process that knows nothing to a live MUX that announces VIPs, and back.
  *
  *     catching-up --caught up--> joining --sees itself--> joined --lease held--> announcing
  *          ^                                                 |                       |

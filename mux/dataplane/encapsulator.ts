@@ -1,5 +1,5 @@
 /**
- * The way out of a MUX: an outer header in front, the inner packet untouched (DATAPATH §5). What does not fit is fragmented
+ * The way out of a MUX: an outer header in front, the inner packet untouched. What does not fit is fragmented
  * inside where its sender allows that, and answered with "fragmentation needed" by the VIP where not.
  */
 import { DROP } from "../../dataplane/drop-reasons.js";

@@ -1,5 +1,5 @@
 /**
- * FastPath, the MUX's end (Ananta §3.2.4, DATAPATH §5). A flow from one VIP to another is redirected once its handshake is over:
+ * FastPath, the MUX's end (Ananta §3.2.4). A flow from one VIP to another is redirected once its handshake is over:
  * the first segment after the SYN has come from its client. Both ends are resolved here, because every MUX has all SNAT ranges:
  *
  *     source VIP1:p1 --SNAT range--> DIP1, host A        destination VIP2:p2 --flow table--> DIP2, host B

@@ -1,7 +1,7 @@
 /**
  * Fragments: only the first one has ports, so where the others go must be remembered. Routers hash fragments without ports and
- * so separate them from their flow; the pipeline therefore brings all fragments between two addresses to one MUX of the pool
- * (DATAPATH §4), which keeps this table. It is bounded, entries live seconds, and a fragment that overtook its first one
+ * so separate them from their flow; the pipeline therefore brings all fragments between two addresses to one MUX of the pool,
+ * which keeps this table. It is bounded, entries live seconds, and a fragment that overtook its first one
  * waits a moment in a bounded store.
  */
 import { AgedQueues, NO_RECORD } from "../../dataplane/aged-queues.js";

@@ -1,5 +1,5 @@
 /**
- * The life of a packet in a MUX (Ananta §3.3, DATAPATH §2, §4):
+ * The life of a packet in a MUX (Ananta §3.3):
  *
  *     IP header -> VIP? -> fair share? -> fragment?  -> the MUX that keeps this packet's fragments -> DIP
  *                                      -> ICMP error? -> the flow that it quotes                   -> DIP
@@ -52,7 +52,7 @@ const RELAYED_IN = 3;
 const RELAYS_PER_SECOND = 1_000;
 
 export interface MuxPipelineOptions extends EncapsulatorOptions {
-  /** Agents pass on what they have no state for (DATAPATH §3). */
+  /** Agents pass on what they have no state for. */
   readonly secondChance: boolean;
   /** Of chance: xorshift, for drops in proportion. */
   readonly seed: number;
@@ -346,7 +346,7 @@ export class MuxPipeline {
     return member === NOT_FOUND ? NOT_FOUND : members.dipSlot[member]!;
   }
 
-  /** All fragments between two addresses meet at one MUX of the pool, named by their hash (DATAPATH §4). */
+  /** All fragments between two addresses meet at one MUX of the pool, named by their hash. */
   #fragment(batch: PacketBatch, vipId: number, isRelayed: boolean, now: number, out: PacketBatch): number {
     const { hasher, peers } = this.#tables;
     const header = this.#header;

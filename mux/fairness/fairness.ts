@@ -1,7 +1,6 @@
 /**
  * Fairness of one MUX, put together: what every VIP asked for in the last interval, whether the MUX is overloaded, and what is
- * dropped of whom meanwhile. It also says who the top talkers are, which is what the Managers need to withdraw one (DATAPATH
- * §6).
+ * dropped of whom meanwhile. It also says who the top talkers are, which is what the Managers need to withdraw one.
  *
  *     counters of VIPs -> rates -> overloaded? -> shares -> drop thresholds, which the pipeline reads for every packet
  */

@@ -1,7 +1,7 @@
 /**
  * A pool of eight MUXes behind an ECMP router, twenty DIPs, a thousand open flows. MUXes die and pools change at the same time:
  * the paper's flows break then, if their map entry changed and they moved to another MUX (Ananta §3.3.4). With the second
- * chance none does: hosts pass on what they have no state for, from owner to owner of the flow's slot (DATAPATH §3).
+ * chance none does: hosts pass on what they have no state for, from owner to owner of the flow's slot.
  *
  * MUXes and router are the product's; a host here is the rule alone: its flows, and the owners of each slot, newest first.
  */

@@ -1,5 +1,5 @@
 /**
- * The second entry of a change (DESIGN §2): MUXes use from now on what agents were told of before. Order within one entry:
+ * The second entry of a change: MUXes use from now on what agents were told of before. Order within one entry:
  *
  *   1. tenants, security groups and pools take their spec;
  *   2. VIPs take theirs, but one that names a pool never activated waits for it;

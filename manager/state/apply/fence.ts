@@ -1,6 +1,6 @@
 /**
  * An operator says that a host is gone: its machine is off or cut from the network, and stays so until its agent starts anew.
- * This ends what silence never ends (DESIGN §6): the ports its DIPs own begin to rest, its DIPs may run on other hosts, and
+ * This ends what silence never ends: the ports its DIPs own begin to rest, its DIPs may run on other hosts, and
  * its present process is refused from now on.
  */
 import type { FenceHostCommand } from "../commands.js";

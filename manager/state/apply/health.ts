@@ -1,4 +1,4 @@
-/** What is known of members and hosts beyond configuration: probes' verdicts, and hosts that have gone silent (DESIGN §2, §4). */
+/** What is known of members and hosts beyond configuration: probes' verdicts, and hosts that have gone silent. */
 import type { ExpireHostsCommand, RenewHostsCommand, ReportHealthCommand } from "../commands.js";
 import type { CommandResult } from "../results.js";
 import type { Host } from "../state-machine.js";

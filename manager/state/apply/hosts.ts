@@ -1,5 +1,5 @@
 /**
- * A Host Agent has started (DESIGN §2, "Hosts across restarts"). In order:
+ * A Host Agent has started. In order:
  *
  *   1. check the declared DIPs: one host each, locators unique, no VIP addresses;
  *   2. same boot id: a repeated hello of the same process, which may add DIPs and nothing else;

@@ -1,4 +1,4 @@
-/** MUXes come and go (DESIGN §2, "Live MUX"). */
+/** MUXes come and go. */
 import { familyOf } from "../../../core/address.js";
 import type { JoinMuxCommand, LeaveMuxCommand, LoseMuxCommand } from "../commands.js";
 import { formerBootsAfter } from "../former-boots.js";

@@ -1,4 +1,4 @@
-/** Operators' objects: stored whole, all or none (DESIGN §4). What is stored here is prepared; `activate` puts it to use. */
+/** Operators' objects: stored whole, all or none. What is stored here is prepared; `activate` puts it to use. */
 import type { LogIndex, PoolId, VipId } from "../../../core/brands.js";
 import type { ApplyObject, ApplyObjectsCommand, DeleteObjectsCommand } from "../commands.js";
 import { storeObject } from "../configuration.js";

@@ -1,5 +1,5 @@
 /**
- * SNAT ports change hands (DESIGN §6). The hot path of the state machine: `allocateSnat` is a few look-ups and one search
+ * SNAT ports change hands. The hot path of the state machine: `allocateSnat` is a few look-ups and one search
  * in a bitmap.
  */
 import { assert } from "../../../core/assert.js";

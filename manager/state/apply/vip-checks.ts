@@ -151,7 +151,7 @@ function checkOutbound(request: ObjectRequest, object: CheckedObject, { outbound
   request.add(object, "INVALID_ARGUMENT", "spec.outbound.maxPorts", what);
 }
 
-/** (R1), and one address family for a VIP and its DIPs (DATAPATH §5). */
+/** (R1), and one address family for a VIP and its DIPs. */
 function checkPoolName(
   request: ObjectRequest,
   object: CheckedObject,

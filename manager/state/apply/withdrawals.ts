@@ -1,4 +1,4 @@
-/** VIPs taken off the routers for a while, and put back (DATAPATH §6). */
+/** VIPs taken off the routers for a while, and put back. */
 import type { VipId } from "../../../core/brands.js";
 import type { RestoreVipCommand, WithdrawVipCommand } from "../commands.js";
 import type { CommandResult } from "../results.js";

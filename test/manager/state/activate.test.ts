@@ -1,5 +1,5 @@
 /**
- * The two entries of a change (DESIGN §2): agents learn of new rules and members before any MUX uses them, and keep the
+ * The two entries of a change: agents learn of new rules and members before any MUX uses them, and keep the
  * old ones until no MUX does.
  */
 import { expect, test } from "vitest";

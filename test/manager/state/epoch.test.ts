@@ -1,4 +1,4 @@
-/** After a restore from a snapshot file the state is older than the site (DESIGN §1); and hosts that operators declare dead. */
+/** After a restore from a snapshot file the state is older than the site; and hosts that operators declare dead. */
 import { describe, expect, test } from "vitest";
 import type { LogIndex } from "../../../core/brands.js";
 import { beginEpoch } from "../../../manager/state/commands.js";

@@ -1,4 +1,4 @@
-/** Agents start, start again, and say which ranges they hold (DESIGN §2, "Hosts across restarts"). */
+/** Agents start, start again, and say which ranges they hold. */
 import { describe, expect, test } from "vitest";
 import { Site, blockText, held, ip, pool, registerHost, smallSite, vip } from "./fixture.js";
 

@@ -1,4 +1,4 @@
-/** MUXes join, leave and are lost (DESIGN §2, "Live MUX"). */
+/** MUXes join, leave and are lost. */
 import { expect, test } from "vitest";
 import type { MuxId } from "../../../core/brands.js";
 import { LARGE, Site, ip, smallSite } from "./fixture.js";

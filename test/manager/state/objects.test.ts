@@ -1,4 +1,4 @@
-/** What operators may and may not write, and how they are told (DESIGN §4). */
+/** What operators may and may not write, and how they are told. */
 import { describe, expect, test } from "vitest";
 import { LARGE, Site, pool, poolRef, smallSite, vip, vipRef } from "./fixture.js";
 

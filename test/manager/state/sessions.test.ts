@@ -1,4 +1,4 @@
-/** Exactly-once requests: retries are answered, never executed again (DESIGN §1). */
+/** Exactly-once requests: retries are answered, never executed again. */
 import { describe, expect, test } from "vitest";
 import {
   SESSION_IDLE_MS,

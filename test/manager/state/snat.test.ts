@@ -1,4 +1,4 @@
-/** SNAT ports asked for, granted, refused and given back (DESIGN §6). */
+/** SNAT ports asked for, granted, refused and given back. */
 import { describe, expect, test } from "vitest";
 import type { DipId, HostId } from "../../../core/brands.js";
 import { LARGE, Site, block, ip, pool, smallSite, vip, vipRef } from "./fixture.js";
