@@ -43,8 +43,12 @@ export class FairQueue<T> {
     }
     const longest = this.#longest();
     const waiting = this.#lanes.get(key);
-    if (longest === null || lengthOf(longest) <= (waiting === undefined ? 0 : lengthOf(waiting)) + 1)
-      return this.#dropOldest && waiting !== undefined ? replaceOldest(waiting, item) : item;
+    if (longest === null || lengthOf(longest) <= (waiting === undefined ? 0 : lengthOf(waiting)) + 1) {
+      if (!this.#dropOldest || waiting === undefined) return item;
+      const oldest = replaceOldest(waiting, item);
+      this.#compact(waiting);
+      return oldest;
+    }
     const evicted = longest.items.pop(); // at least one is left: the lane keeps its turn
     assert(evicted !== undefined, "the longest lane has items");
     this.#length--;
@@ -99,7 +103,7 @@ function replaceOldest<T>(lane: Lane<T>, item: T): T {
   const oldest = lane.items[lane.head];
   assert(oldest !== undefined, "a lane that waits has items");
   lane.items.push(item);
-  lane.head++; // given back by the next poll
+  lane.head++;
   return oldest;
 }
 

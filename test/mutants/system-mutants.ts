@@ -14,8 +14,8 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
   {
     name: "snapshot-without-sessions",
     file: "manager/state/snapshot-writer.ts",
-    find: "of state.sessions.records()) {",
-    replace: "of [] as { id: string; lastUsedMs: number; newestSequence: number; answers: [] }[]) {",
+    find: "sessionLines(sessions.records(reading),",
+    replace: "sessionLines([],",
     breaks: "remembered answers survive a snapshot",
     killers: ["sim", "test/manager/state/snapshot.test.ts"],
   },
@@ -177,8 +177,8 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
   {
     name: "queue-without-a-bound",
     file: "manager/seda/stage.ts",
-    find: "this.#queues.set(kind, new FairQueue(lengthMax));",
-    replace: "this.#queues.set(kind, new FairQueue(lengthMax * 1_000));",
+    find: "new FairQueue<Waiting<Event>>(lengthMax, {",
+    replace: "new FairQueue<Waiting<Event>>(lengthMax * 1_000, {",
     breaks: "every queue is bounded",
     killers: ["test/manager/seda/stage.test.ts"],
   },

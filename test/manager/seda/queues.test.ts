@@ -33,6 +33,16 @@ describe("the queue of drain tasks in the shared pool", () => {
 });
 
 describe("a stage's fair queue", () => {
+  test("where the newest counts, a key that fills the queue loses its oldest, for as long as nobody takes anything out", () => {
+    const queue = new FairQueue<number>(4, { dropOldest: true });
+    const dropped: (number | null)[] = [];
+    for (let item = 0; item < 1_000; item++) dropped.push(queue.offer("host", item));
+    expect(dropped.slice(0, 4)).toEqual([null, null, null, null]);
+    expect(dropped.slice(4)).toEqual(Array.from({ length: 996 }, (_, oldest) => oldest));
+    expect(Array.from({ length: queue.length }, () => queue.poll())).toEqual([996, 997, 998, 999]);
+    expect(queue.poll()).toBeUndefined();
+  });
+
   test("a key that floods delays itself, not the others", () => {
     const queue = new FairQueue<string>(100);
     for (let count = 0; count < 50; count++) queue.offer("abuser", `a${count}`);
