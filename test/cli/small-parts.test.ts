@@ -127,7 +127,7 @@ describe("completion", () => {
     expect(await offers("get", "-o", "wide", "vip", "")).toEqual(["api", "web"]);
     expect(await offers("get", "vips", "-o", "j")).toEqual(["json"]);
     expect(await offers("get", "vips", "--st")).toEqual(["--stale"]);
-    expect(await offers("snat", "")).toEqual(["list"]);
+    expect(await offers("snat", "")).toEqual(["forecast", "list", "usage", "who"]);
     expect(await offers("snat", "list", "--v")).toEqual(["--vip"]);
     expect(await offers("completion", "")).toEqual(["bash", "fish", "zsh"]);
     expect(await offers("apply", "--endp")).toEqual(["--endpoints"]);
