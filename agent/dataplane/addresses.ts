@@ -7,7 +7,8 @@
  * No packet may carry an IPv4 address of 0.0.0.0/8 ("this network", RFC 1122 §3.2.1.3), so the two never meet.
  *
  * Invariants
- *  (A1) While a packet is looked at, between `name` and `unname`, both its addresses have numbers.
+ *  (A1) While a packet is looked at, between `name` and `unname`, both its addresses are kept. A packet and the one that it
+ *       quotes are looked at together, and may share addresses.
  *  (A2) A number that is kept names the same address until it is released as often as it was kept.
  *  (A3) Numbers of packets' addresses sit in a table by a keyed hash: nobody outside can pile them up in one place.
  */
@@ -66,29 +67,31 @@ export class Addresses {
   }
 
   /**
-   * Puts the numbers of the packet's addresses in place of `source3` and `destination3`. False: an address that no packet may
+   * Puts the numbers of the packet's addresses in place of `source3` and `destination3`, kept until `unname`. False: an address that no packet may
    * have, or no room; then there is nothing to take back.
    */
   name(header: PacketHeader): boolean {
     if (header.family === 4) return !isIpv6Number(header.source3) && !isIpv6Number(header.destination3);
     const source = this.#numberOf(header.source0, header.source1, header.source2, header.source3);
     if (source === NO_ADDRESS) return false;
+    this.keep(source);
     const { destination0, destination1, destination2, destination3 } = header;
     const destination = this.#numberOf(destination0, destination1, destination2, destination3);
     if (destination === NO_ADDRESS) {
-      this.#forget(source);
+      this.release(source);
       return false;
     }
+    this.keep(destination);
     header.source3 = source;
     header.destination3 = destination;
     return true;
   }
 
-  /** The packet is done with; numbers that nobody keeps are taken back. */
+  /** The packet is done with; numbers that nobody else keeps are taken back. */
   unname(header: PacketHeader): void {
     if (header.family === 4) return;
-    this.#forget(header.source3);
-    if (header.destination3 !== header.source3) this.#forget(header.destination3);
+    this.release(header.source3);
+    this.release(header.destination3);
   }
 
   keep(number: number): void {
@@ -97,8 +100,9 @@ export class Addresses {
 
   release(number: number): void {
     if (!isIpv6Number(number)) return;
-    this.#kept[number - 1]!--;
-    this.#forget(number);
+    if (--this.#kept[number - 1]! > 0) return;
+    this.#index.remove(number - 1);
+    this.#free[this.#freeCount++] = number;
   }
 
   /** Number of an address in text, kept once; `NO_ADDRESS`: it is none, or there is no room. */
@@ -153,11 +157,5 @@ export class Addresses {
     this.#kept[number - 1] = 0;
     this.#index.insert(number - 1, hash, a, b, c, d);
     return number;
-  }
-
-  #forget(number: number): void {
-    if (this.#kept[number - 1] !== 0) return;
-    this.#index.remove(number - 1);
-    this.#free[this.#freeCount++] = number;
   }
 }

@@ -95,6 +95,17 @@ describe("IPv6 in a host", () => {
     expect(back).toEqual(packetOf(`icmp 2001:db8:99::1 > fd00::1 3/0 ( echo fd00::1 > ${REMOTE} 128 id=77 )`));
   });
 
+  it("drops an error between addresses that nobody knows, although the packet it quotes has the same ones", () => {
+    const bench = new AgentBench(HOST);
+    const [a, b] = ["2001:db8:99::1", "2001:db8:66::1"];
+    for (let times = 0; times < 3; times++) {
+      const { toVm, toWire } = bench.wire(wire(`icmp ${a} > ${b} 3/0 ( echo ${b} > ${a} 128 id=7 )`));
+      expect([...toVm, ...toWire]).toEqual([]);
+    }
+    const [out] = bench.vm(packetOf(`echo fd00::1 > ${REMOTE} 128 id=77`)).toWire;
+    expect(out).toBeDefined();
+  });
+
   it("asks an idle connection's machine, and resets both ends when it is dead", () => {
     const bench = new AgentBench(HOST);
     const client = "[2001:db8:7::7]:40000";
