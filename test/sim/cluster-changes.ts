@@ -34,10 +34,15 @@ export class ClusterChanges {
     this.env = site.world.env("administrator");
   }
 
-  /** Voters that may be without their durable state at a time. While a change is under way the smaller half counts. */
+  /**
+   * Voters that may be without their durable state at a time; none while a change is under way. Between two leaders the
+   * fewest voters that any replica knows of count: of four, the loss of two is the loss of the quorum.
+   */
   damageAllowed(): number {
-    const voters = this.site.inOffice()?.unit?.raftStatus().voters.length ?? this.site.plan.managers;
-    return this.running > 0 ? 0 : Math.floor((Math.min(voters, this.site.plan.managers) - 1) / 2);
+    if (this.running > 0) return 0;
+    const members = this.site.managers.filter(({ retired }) => !retired);
+    const known = members.map(({ unit }) => unit?.raftStatus().voters.length ?? 0).filter((voters) => voters > 0);
+    return Math.floor((Math.min(this.site.plan.managers, members.length, ...known) - 1) / 2);
   }
 
   /** Takes a replica in, or one out. */
