@@ -71,6 +71,29 @@ export function agentMetrics(agent: Agent): readonly Metric[] {
       read: () => [...agent.dataplane.endedFlowCounts()].map(([end, value]) => ({ labels: { end }, value })),
     },
     {
+      name: "ananta_agent_fastpath_flows_total",
+      help: "FastPath: messages of MUXes that were believed (redirected, revoked), and flows that went back because the peer was silent (fell-back).",
+      type: "counter",
+      labels: ["change"],
+      read: () => {
+        const { redirected, revoked, fellBack } = agent.dataplane.fastpath();
+        return Object.entries({ redirected, revoked, "fell-back": fellBack }).map(([change, value]) => ({
+          labels: { change },
+          value,
+        }));
+      },
+    },
+    {
+      name: "ananta_agent_fastpath_packets_total",
+      help: "FastPath: packets straight from host to host, by direction.",
+      type: "counter",
+      labels: ["direction"],
+      read: () => {
+        const { sent, received } = agent.dataplane.fastpath();
+        return Object.entries({ sent, received }).map(([direction, value]) => ({ labels: { direction }, value }));
+      },
+    },
+    {
       name: "ananta_agent_flow_capacity",
       help: "Entries that the NAT table holds.",
       type: "gauge",

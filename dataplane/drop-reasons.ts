@@ -51,6 +51,9 @@ export const DROP_REASONS = [
   "fastpath_forged", // a FastPath message that is none, or not signed for this host
   "fastpath_replayed", // one that was taken before
   "fastpath_stale", // one of a MUX's earlier start, or about a flow or DIP that is not here any more
+  "fastpath_off", // about a flow of a rule that keeps its flows on MUXes
+  "fastpath_unreachable", // its peer's locator is none that this host could send to
+  "fastpath_early", // a peer is ready, and no MUX has told this host yet
 ] as const;
 
 export type DropReason = (typeof DROP_REASONS)[number];

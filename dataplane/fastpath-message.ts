@@ -36,8 +36,16 @@
  *  (F3) A redirect is about one flow, and ends after its lifetime at the receiver; then the flow goes by the VIP again, and a MUX
  *       redirects it anew, to where its ends are then.
  *
+ *  (F4) A host sends to the peer only after the peer has said, or shown by a packet of the flow, that it was told too: with one of
+ *       the two messages lost, the flow stays with the MUXes, and is redirected again.
+ *
  * The receiver asks besides whether it has that flow in its own NAT state with that DIP; an end of FastPath is a return to the
  * VIP's path, where second chance finds the flow.
+ *
+ * What hosts say to each other for (F4) is "ready": IP-in-IP from locator to locator; inside, UDP to `FASTPATH_ADDRESS`, the first
+ * 44 bytes as above with kind 3, the receiver's end, and at 7: 1 asks for the same in return, 0 answers. It is not signed, because a
+ * host has no key of another: it is believed from the outer source that a MUX has named as the peer of this flow, as the flow's
+ * packets are.
  */
 import { SIP_KEY_BYTES, SIP_TAG_BYTES, isEqualTag, sipHash128 } from "./sip-hash.js";
 import type { AddressWords } from "../packet/ipv6.js";
@@ -46,6 +54,8 @@ import type { AddressWords } from "../packet/ipv6.js";
 export const FASTPATH_ADDRESS = (169 << 24) | (254 << 16) | (255 << 8) | 4 | 0;
 export const FASTPATH_PORT = 46_801;
 
+const READY = 3;
+export const FASTPATH_READY_BYTES = 44;
 const BODY_BYTES = 104;
 export const FASTPATH_MESSAGE_BYTES = BODY_BYTES + SIP_TAG_BYTES;
 const MAGIC = 0x41465031; // "AFP1"
@@ -56,9 +66,8 @@ export const REVOKE = 2;
 export const INITIATOR = 0;
 export const RESPONDER = 1;
 
-export interface FastpathMessage {
-  /** `REVOKE`: the flow goes by the VIP from now on; `peerLocator` and `lifetimeMs` mean nothing. */
-  readonly kind: typeof REDIRECT | typeof REVOKE;
+/** Which flow, and whose end of it. */
+export interface FastpathFlow {
   /** Which end of the flow the receiver has. */
   readonly end: typeof INITIATOR | typeof RESPONDER;
   readonly protocol: number;
@@ -66,6 +75,11 @@ export interface FastpathMessage {
   readonly sourcePort: number;
   readonly destination: AddressWords;
   readonly destinationPort: number;
+}
+
+export interface FastpathMessage extends FastpathFlow {
+  /** `REVOKE`: the flow goes by the VIP from now on; `peerLocator` and `lifetimeMs` mean nothing. */
+  readonly kind: typeof REDIRECT | typeof REVOKE;
   /** Outer destination for the flow's packets from now on. */
   readonly peerLocator: AddressWords;
   readonly dipId: number;
@@ -95,15 +109,7 @@ export function writeFastpathMessage(
   hostKey: Uint8Array,
 ): void {
   const view = new DataView(arena.buffer, arena.byteOffset + at, FASTPATH_MESSAGE_BYTES);
-  view.setUint32(0, MAGIC);
-  view.setUint8(4, message.kind);
-  view.setUint8(5, message.end);
-  view.setUint8(6, message.protocol);
-  view.setUint8(7, 0);
-  setAddress(view, 8, message.source);
-  setAddress(view, 24, message.destination);
-  view.setUint16(40, message.sourcePort);
-  view.setUint16(42, message.destinationPort);
+  writeFlow(view, message.kind, message, 0);
   setAddress(view, 44, message.peerLocator);
   view.setUint32(60, 0);
   view.setUint32(64, message.dipId);
@@ -125,17 +131,11 @@ export function readFastpathMessage(bytes: Uint8Array, hostKey: Uint8Array): Fas
   if (!isEqualTag(bytes, BODY_BYTES, tag)) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const kind = view.getUint8(4);
-  const end = view.getUint8(5);
-  if (view.getUint32(0) !== MAGIC || (kind !== REDIRECT && kind !== REVOKE)) return null;
-  if (end !== INITIATOR && end !== RESPONDER) return null;
+  const flow = readFlow(view);
+  if (flow === null || (kind !== REDIRECT && kind !== REVOKE)) return null;
   return {
     kind,
-    end,
-    protocol: view.getUint8(6),
-    source: getAddress(view, 8),
-    sourcePort: view.getUint16(40),
-    destination: getAddress(view, 24),
-    destinationPort: view.getUint16(42),
+    ...flow,
     peerLocator: getAddress(view, 44),
     dipId: view.getUint32(64),
     peerDipId: view.getUint32(68),
@@ -144,6 +144,44 @@ export function readFastpathMessage(bytes: Uint8Array, hostKey: Uint8Array): Fas
     sequence: getLong(view, 84),
     index: getLong(view, 92),
     lifetimeMs: view.getUint32(100),
+  };
+}
+
+/** Writes `FASTPATH_READY_BYTES` at the start of `bytes`. */
+export function writeFastpathReady(bytes: Uint8Array, flow: FastpathFlow, asks: boolean): void {
+  writeFlow(new DataView(bytes.buffer, bytes.byteOffset, FASTPATH_READY_BYTES), READY, flow, asks ? 1 : 0);
+}
+
+/** Null: it is none. */
+export function readFastpathReady(bytes: Uint8Array): { readonly flow: FastpathFlow; readonly asks: boolean } | null {
+  if (bytes.length !== FASTPATH_READY_BYTES) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const flow = readFlow(view);
+  return flow === null || view.getUint8(4) !== READY ? null : { flow, asks: view.getUint8(7) === 1 };
+}
+
+function writeFlow(view: DataView, kind: number, flow: FastpathFlow, asks: number): void {
+  view.setUint32(0, MAGIC);
+  view.setUint8(4, kind);
+  view.setUint8(5, flow.end);
+  view.setUint8(6, flow.protocol);
+  view.setUint8(7, asks);
+  setAddress(view, 8, flow.source);
+  setAddress(view, 24, flow.destination);
+  view.setUint16(40, flow.sourcePort);
+  view.setUint16(42, flow.destinationPort);
+}
+
+function readFlow(view: DataView): FastpathFlow | null {
+  const end = view.getUint8(5);
+  if (view.getUint32(0) !== MAGIC || (end !== INITIATOR && end !== RESPONDER)) return null;
+  return {
+    end,
+    protocol: view.getUint8(6),
+    source: getAddress(view, 8),
+    sourcePort: view.getUint16(40),
+    destination: getAddress(view, 24),
+    destinationPort: view.getUint16(42),
   };
 }
 

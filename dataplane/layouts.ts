@@ -73,7 +73,7 @@ export interface HostLayout {
   readonly ranges: number;
   readonly muxes: number;
   readonly internalPrefixes: number;
-  /** NAT entries, inbound and outbound together; 185 bytes each. */
+  /** NAT entries, inbound and outbound together; 222 bytes each, with what FastPath notes of them. */
   readonly flows: number;
   /** Packets that wait for a SNAT port, in all and per DIP; 2 KiB each. */
   readonly held: number;

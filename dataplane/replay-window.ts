@@ -35,8 +35,8 @@ export class ReplayWindow {
     return "fresh";
   }
 
-  /** The MUX left the pool for good. */
-  forget(muxId: number): void {
-    this.#seen.delete(muxId);
+  /** Forgets the MUXes that have left for good: their ids do not come again. */
+  keepOnly(isKnown: (muxId: number) => boolean): void {
+    for (const muxId of this.#seen.keys()) if (!isKnown(muxId)) this.#seen.delete(muxId);
   }
 }

@@ -121,6 +121,11 @@ export class Addresses {
     const words = addressWords(text);
     if (words === null) return NO_ADDRESS;
     const [a, b, c, d] = words as unknown as readonly [number, number, number, number];
+    return this.findWords(a, b, c, d);
+  }
+
+  /** As `find`, of an address in four words. */
+  findWords(a: number, b: number, c: number, d: number): number {
     if (isIpv4Words(a, b, c)) return isIpv6Number(d) ? NO_ADDRESS : d;
     const place = this.#index.find(this.#hash(a, b, c, d), a, b, c, d);
     return place === NOT_FOUND ? NO_ADDRESS : place + 1;

@@ -30,8 +30,10 @@ import type { FiveTuple } from "../../packet/five-tuple.js";
 import { createPacketHeader } from "../../packet/header.js";
 import { Addresses } from "./addresses.js";
 import { HostCounters } from "./counters.js";
+import { DirectFlows } from "./direct-flows.js";
 import { EndpointMappings } from "./endpoint-mappings.js";
 import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
+import type { FastpathCounts } from "./fastpath.js";
 import { HeldPackets } from "./held-packets.js";
 import {
   END_DIP_GONE,
@@ -81,6 +83,7 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   endedFlows(limit: number, matches?: (flow: EndedFlow) => boolean): readonly EndedFlow[];
   /** Ports in use and on hold by destination, fullest first: who exhausts what. Walks all flows. */
   portLedger(limit: number, nowMs: number): readonly DestinationPorts[];
+  fastpath(): FastpathCounts;
   explain(tuple: FiveTuple, options: { readonly nowMs: number }): HostExplanation;
 }
 
@@ -103,6 +106,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
   const hashKey = Uint8Array.from({ length: 8 }, () => random.below(256));
   const addresses = new Addresses(addressCapacity(layout), hashKey);
   const nat = new NatState(layout.flows, timeouts, hashKey, addresses);
+  const direct = new DirectFlows(layout.flows);
   const ports = new SnatPorts(layout.ranges, layout.flows, random, addresses);
   const counters = new HostCounters(layout.dips, layout.vips);
   const events = new EventRing(layout.events, addresses);
@@ -131,6 +135,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     reserved: new ReservedAddresses(addresses),
     tables,
     nat,
+    direct,
     ports,
     mappings: new EndpointMappings(layout.flows, ports),
     held,
@@ -140,7 +145,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     header: createPacketHeader(),
     fabricMtuBytes: options.fabricMtuBytes ?? FABRIC_MTU_BYTES,
   });
-  const parts = { tables, nat, ports, counters };
+  const parts = { tables, nat, direct, ports, counters };
   const process = (batch: PacketBatch, link: number, nowMs: number, out: PacketBatch): void => {
     lastMs = nowMs;
     pipeline.process(batch, link, nowMs, out);
@@ -244,6 +249,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     endedFlowCounts: () => new Map(FLOW_ENDS.map((end, place) => [end, lastWords.counts[place]!])), // one count per end
     endedFlows: (limit, matches) => lastWords.list(limit, matches),
     portLedger: (limit, nowMs) => portLedger({ tables, nat, ports }, limit, nowMs),
+    fastpath: () => pipeline.fastpath.counts(),
     explain: (tuple, { nowMs }) => explainHostFlow(parts, tuple, nowMs),
   };
 }

@@ -65,6 +65,11 @@ export class EndpointTable {
     return this.#items[endpoint]?.floating === true;
   }
 
+  /** No FastPath for its flows. */
+  staysOnMuxes(endpoint: number): boolean {
+    return this.#items[endpoint]?.fastpath === false;
+  }
+
   dropsHairpin(endpoint: number): boolean {
     return this.#items[endpoint]?.hairpin === "drop";
   }

@@ -7,6 +7,7 @@ import { NOT_FOUND } from "../../dataplane/word-index.js";
 import type { FiveTuple } from "../../packet/five-tuple.js";
 import { NO_ADDRESS } from "./addresses.js";
 import type { HostCounters } from "./counters.js";
+import type { DirectFlows } from "./direct-flows.js";
 import { INBOUND, type NatState } from "./nat-state.js";
 import type { SnatPorts } from "./snat-ports.js";
 import type { HostTables } from "./tables.js";
@@ -27,6 +28,7 @@ export interface HostExplanation {
 interface Parts {
   readonly tables: HostTables;
   readonly nat: NatState;
+  readonly direct: DirectFlows;
   readonly ports: SnatPorts;
   readonly counters: HostCounters;
 }
@@ -50,6 +52,12 @@ export function natRecord({ tables, nat, counters }: Parts, entry: number, nowMs
     state: nat.stateName(entry),
     idleMs: nat.queues.idleMs(entry, nowMs),
   };
+}
+
+/** Why a packet of the entry goes where it goes. */
+function whyByEntry({ direct }: Parts, entry: number, state: string, nowMs: number): string {
+  const peer = direct.peerOf(entry, nowMs);
+  return `NAT state has it: ${state}${peer === null ? "" : `; straight to the host of ${peer} (FastPath)`}`;
 }
 
 /** Entry that a packet of this tuple would find, from whichever side, or `NOT_FOUND`. */
@@ -110,7 +118,14 @@ function explainFromWire(
     if (entry === NOT_FOUND) continue;
     const flow = natRecord(parts, entry, nowMs);
     const translated = toDip(slot, nat.dipPort(entry));
-    return { ...base, dipId: flow.dipId, flow, translated, drop: null, why: `NAT state has it: ${flow.state}` };
+    return {
+      ...base,
+      dipId: flow.dipId,
+      flow,
+      translated,
+      drop: null,
+      why: whyByEntry(parts, entry, flow.state, nowMs),
+    };
   }
   for (const slot of tables.dipSlots()) {
     const dipId = tables.dipId(slot);
@@ -153,7 +168,7 @@ function explainFromVm(
   if (entry !== NOT_FOUND) {
     const flow = natRecord(parts, entry, nowMs);
     const translated = { ...tuple, source: tables.addresses.format(nat.vip(entry)), sourcePort: nat.vipPort(entry) };
-    return { ...base, flow, translated, drop: null, why: `NAT state has it: ${flow.state}` };
+    return { ...base, flow, translated, drop: null, why: whyByEntry(parts, entry, flow.state, nowMs) };
   }
   if (tables.isInternal(destination, slot)) {
     return { ...base, translated: tuple, drop: null, why: "the destination is internal: not translated" };

@@ -86,13 +86,16 @@ export class FlowLife {
 
   /** The packet in `header` belongs to the entry: its state and lifetime follow. */
   track(entry: number, batch: PacketBatch, fromInside: boolean, nowMs: number): void {
-    const { nat, header } = this.#parts;
+    const { nat, header, direct } = this.#parts;
     nat.countPacket(entry, fromInside);
     if (header.protocol === PROTOCOL_TCP) {
-      // Whoever began the flow uses its port again: the old connection is over, whatever we had seen of its end.
-      const isOfInitiator = fromInside === (nat.direction[entry] === OUTBOUND);
-      const isEnding = nat.isClosed(entry) || nat.queues.queueOf[entry] === CLOSING;
-      if (isOfInitiator && isEnding && startsTcpFlow(header)) restartTcp(nat, entry, nowMs);
+      if (startsTcpFlow(header)) {
+        direct.forget(entry); // MUXes may send a new connection elsewhere
+        // Whoever began the flow uses its port again: the old connection is over, whatever we had seen of its end.
+        const isOfInitiator = fromInside === (nat.direction[entry] === OUTBOUND);
+        const isEnding = nat.isClosed(entry) || nat.queues.queueOf[entry] === CLOSING;
+        if (isOfInitiator && isEnding) restartTcp(nat, entry, nowMs);
+      }
       trackTcp(nat, entry, batch.view, header, fromInside, nowMs);
       return;
     }
@@ -157,6 +160,7 @@ export class FlowLife {
     events.push(EVENT_FLOW_ENDED, nowMs, protocol, from, fromPort, to, toPort, vipId, dipId);
     const [packetsOut, packetsIn] = [nat.packetsOut[entry]!, nat.packetsIn[entry]!];
     lastWords.push(end, nowMs, protocol, from, fromPort, to, toPort, vipId, dipId, packetsOut, packetsIn);
+    this.#parts.direct.forget(entry);
     nat.remove(entry);
   }
 

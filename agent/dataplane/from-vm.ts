@@ -2,11 +2,13 @@
  * Packets from a machine (Ananta §3.4.1, §3.4.2):
  *
  *     its own source? -> to the host itself: an answer to a probe; to the hairpin address: back to itself, as from the VIP
- *                     -> NAT entry                                              -> VIP as source  -> to the wire
+ *                     -> NAT entry                                              -> VIP as source  -> to the wire, or, told by a
+ *                                                                                   MUX, encapsulated to the peer's host
  *                     -> security groups -> internal destination: as it is                        -> to the wire
  *                                        -> new flow: a SNAT port, or it waits  -> VIP as source  -> to the wire
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
+import { FASTPATH_ADDRESS } from "../../dataplane/fastpath-message.js";
 import { HOST_LINK, type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
@@ -18,13 +20,14 @@ import { isIpv6Number } from "./addresses.js";
 import { answerUnreachable } from "./answers.js";
 import { NO_COUNTER } from "./counters.js";
 import type { EchoNat } from "./echo-nat.js";
+import type { HostFastpath } from "./fastpath.js";
 import type { FlowLife } from "./flow-life.js";
 import { CONFLICT, type HostParts, NEW_FLOW, startsTcpFlow } from "./host-parts.js";
 import type { IcmpErrors } from "./icmp-errors.js";
 import { HALF_OPEN, OUTBOUND, UDP_ACTIVE } from "./nat-state.js";
 import type { Outbound } from "./outbound.js";
 import { mayReuse, restartTcp } from "./tcp-track.js";
-import type { WayOut } from "./way-out.js";
+import { TOO_LONG, type WayOut } from "./way-out.js";
 
 export interface FromVmStages {
   readonly wayOut: WayOut;
@@ -32,6 +35,7 @@ export interface FromVmStages {
   readonly icmp: IcmpErrors;
   readonly echo: EchoNat;
   readonly outbound: Outbound;
+  readonly fastpath: HostFastpath;
 }
 
 export class FromVm {
@@ -70,6 +74,7 @@ export class FromVm {
     const isOwnAddress = source3 === tables.address[slot];
     if (!isOwnAddress && !tables.endpoints.isFloatingVip(source3, link)) return DROP.foreign_source; // (P2)
     if (innerFamily(protocol) !== 0) return DROP.forbidden_protocol;
+    if (destination3 === FASTPATH_ADDRESS) return DROP.reserved_address;
     if (reserved.isProbe(destination3)) return this.#toHost(batch, link, out);
     const transportFault = parseUpperLayer(batch.view, header);
     if (transportFault !== NO_FAULT) return this.#unjudged(batch, slot, transportFault, out);
@@ -89,9 +94,13 @@ export class FromVm {
   }
 
   #ofEntry(batch: PacketBatch, slot: number, entry: number, nowMs: number, out: PacketBatch): number {
-    const { nat, reserved } = this.#parts;
-    const { life, wayOut } = this.#stages;
+    const { nat, direct, reserved } = this.#parts;
+    const { life, wayOut, fastpath } = this.#stages;
     life.track(entry, batch, true, nowMs);
+    if (direct.isDirect(entry, nowMs)) {
+      const result = fastpath.send(batch, slot, entry, nowMs, out);
+      if (result !== TOO_LONG) return result; // else MUXes know what to do with it
+    }
     const counter = nat.counter[entry]!;
     if (reserved.isHairpin(nat.remote(entry)))
       return wayOut.hairpinOut(batch, slot, nat.vip(entry), nat.vipPort(entry), counter, out);

@@ -3,9 +3,11 @@
  *
  *     known MUX? -> our locator? -> NAT entry, or: endpoint -> security groups -> new entry     -> to the VM
  *                                   ICMP error: by the flow it quotes                           -> to the VM
+ *     a flow's peer? (FastPath)  -> its NAT entry                                               -> to the VM
  *     plain, from inside, to a DIP of ours -> security groups, if it has any                    -> to the VM
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
+import { FASTPATH_ADDRESS } from "../../dataplane/fastpath-message.js";
 import { RANGE_SHIFT } from "../../dataplane/layouts.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
@@ -18,11 +20,20 @@ import { isIpv6Number } from "./addresses.js";
 import { TCP_RST } from "../../packet/tcp.js";
 import { NO_COUNTER } from "./counters.js";
 import type { EchoNat } from "./echo-nat.js";
+import { type HostFastpath, OF_PEER } from "./fastpath.js";
 import type { FlowLife } from "./flow-life.js";
 import { CONFLICT, type HostParts, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
 import type { IcmpErrors } from "./icmp-errors.js";
 import { UDP_UNANSWERED } from "./nat-state.js";
 import type { WayOut } from "./way-out.js";
+
+export interface FromWireStages {
+  readonly wayOut: WayOut;
+  readonly life: FlowLife;
+  readonly icmp: IcmpErrors;
+  readonly echo: EchoNat;
+  readonly fastpath: HostFastpath;
+}
 
 export class FromWire {
   readonly #parts: HostParts;
@@ -30,13 +41,15 @@ export class FromWire {
   readonly #life: FlowLife;
   readonly #icmp: IcmpErrors;
   readonly #echo: EchoNat;
+  readonly #fastpath: HostFastpath;
 
-  constructor(parts: HostParts, wayOut: WayOut, life: FlowLife, icmp: IcmpErrors, echo: EchoNat) {
+  constructor(parts: HostParts, { wayOut, life, icmp, echo, fastpath }: FromWireStages) {
     this.#parts = parts;
     this.#wayOut = wayOut;
     this.#life = life;
     this.#icmp = icmp;
     this.#echo = echo;
+    this.#fastpath = fastpath;
   }
 
   /** `NO_FAULT` when the packet left, else the drop reason's number. */
@@ -51,17 +64,25 @@ export class FromWire {
       addresses.unname(header);
       return result;
     }
-    const slot = this.#locate();
+    const isOfMux = this.#parts.tables.isMux(header.source3);
+    const slot = this.#locate(isOfMux);
     addresses.unname(header);
-    return slot < 0 ? ~slot : this.#inside(batch, family, slot, nowMs, out);
+    if (slot < 0) return ~slot;
+    if (!isOfMux) {
+      const result = this.#fastpath.fromPeer(batch, family, slot, nowMs, out);
+      if (result !== OF_PEER) return result;
+      parseIpHeader(batch.view, offset, length, header); // the outer one again, without a fault
+    }
+    return this.#inside(batch, family, slot, nowMs, out);
   }
 
   /** Slot of the DIP that the packet with the outer header at hand is for; or the complement of a drop reason's number. */
-  #locate(): number {
+  #locate(isOfMux: boolean): number {
     const { header, tables } = this.#parts;
-    if (!tables.isMux(header.source3)) return ~DROP.unknown_encapsulator; // (P3)
-    if (isFragment(header.fragment)) return ~DROP.fragment;
+    const isPart = isFragment(header.fragment);
     const slot = tables.findLocator(header.destination3);
+    if (!isOfMux) return isPart || slot === NOT_FOUND ? ~DROP.unknown_encapsulator : slot; // (P3)
+    if (isPart) return ~DROP.fragment;
     return slot === NOT_FOUND ? ~DROP.not_our_dip : slot;
   }
 
@@ -81,11 +102,13 @@ export class FromWire {
     if (!addresses.name(header)) return DROP.bad_ip_address;
     const result = reserved.isReserved(header.source3)
       ? DROP.reserved_address
-      : !isIcmp(header)
-        ? this.#toVm(batch, slot, ecn, nowMs, out)
-        : isIcmpError(header)
-          ? this.#icmp.fromWire(batch, slot, out)
-          : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
+      : header.destination3 === FASTPATH_ADDRESS
+        ? this.#fastpath.message(batch, slot, nowMs, out)
+        : !isIcmp(header)
+          ? this.#toVm(batch, slot, ecn, nowMs, out)
+          : isIcmpError(header)
+            ? this.#icmp.fromWire(batch, slot, out)
+            : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
     addresses.unname(header);
     return result;
   }

@@ -4,6 +4,7 @@ import { type PacketHeader, PROTOCOL_TCP } from "../../packet/ipv4.js";
 import { TCP_ACK, TCP_SYN } from "../../packet/tcp.js";
 import type { Addresses } from "./addresses.js";
 import type { HostCounters } from "./counters.js";
+import type { DirectFlows } from "./direct-flows.js";
 import type { EndpointMappings } from "./endpoint-mappings.js";
 import type { HeldPackets } from "./held-packets.js";
 import type { LastWords } from "./last-words.js";
@@ -17,6 +18,7 @@ export interface HostParts {
   readonly reserved: ReservedAddresses;
   readonly tables: HostTables;
   readonly nat: NatState;
+  readonly direct: DirectFlows;
   readonly ports: SnatPorts;
   readonly mappings: EndpointMappings;
   readonly held: HeldPackets;

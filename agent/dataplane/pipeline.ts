@@ -11,7 +11,8 @@
  *  (P1) Nothing leaves for the outside with a DIP as its source: a packet without translation is held or dropped.
  *  (P2) A packet from a VM has the VM's own address as its source (or a VIP that it holds, with floating IP), and is no
  *       encapsulation of the VM's making.
- *  (P3) Only MUXes that the control plane named may encapsulate to us.
+ *  (P3) Only MUXes that the control plane named may encapsulate to us, and the host that a MUX named as the other end of a flow,
+ *       packets of this flow alone (`fastpath.ts`).
  *  (P4) A new flow has passed the security groups of its VIP and of its DIP; packets of flows are not asked again.
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
@@ -21,6 +22,7 @@ import { NO_FAULT } from "../../packet/fault.js";
 import { parseIpPacket } from "../../packet/parse.js";
 import { NO_ADDRESS } from "./addresses.js";
 import { EchoNat } from "./echo-nat.js";
+import { HostFastpath } from "./fastpath.js";
 import { FlowLife } from "./flow-life.js";
 import { FromVm } from "./from-vm.js";
 import { FromWire } from "./from-wire.js";
@@ -31,6 +33,7 @@ import { Outbound } from "./outbound.js";
 import { WayOut } from "./way-out.js";
 
 export class HostPipeline {
+  readonly fastpath: HostFastpath;
   readonly #parts: HostParts;
   readonly #wayOut: WayOut;
   readonly #life: FlowLife;
@@ -46,11 +49,12 @@ export class HostPipeline {
     const icmp = new IcmpErrors(parts, wayOut);
     const echo = new EchoNat(parts, wayOut, life);
     const outbound = new Outbound(parts, wayOut, life);
+    this.fastpath = new HostFastpath(parts, wayOut);
     this.#wayOut = wayOut;
     this.#life = life;
     this.#outbound = outbound;
-    this.#fromWire = new FromWire(parts, wayOut, life, icmp, echo);
-    this.#fromVm = new FromVm(parts, { wayOut, life, icmp, echo, outbound });
+    this.#fromWire = new FromWire(parts, { wayOut, life, icmp, echo, fastpath: this.fastpath });
+    this.#fromVm = new FromVm(parts, { wayOut, life, icmp, echo, outbound, fastpath: this.fastpath });
   }
 
   /** `link`: where all packets came from; -1: each from its own link in the batch. */

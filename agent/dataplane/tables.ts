@@ -67,6 +67,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
   readonly #muxes: RecordTable;
   /** Items with this address: a MUX that starts again has another id and the same address. */
   readonly #muxCount: Uint32Array;
+  readonly #muxIds = new Set<number>();
   readonly #outbound = new Map<number, readonly OutboundVip[]>();
   readonly #ports: SnatPorts;
   readonly #onGone: OnGone;
@@ -116,6 +117,20 @@ export class HostTables implements Tables<HostItem, HostChange> {
 
   isMux(address: number): boolean {
     return this.#muxes.find(address) !== NOT_FOUND;
+  }
+
+  knowsMux(muxId: number): boolean {
+    return this.#muxIds.has(muxId);
+  }
+
+  /** Locator of the DIP in `slot`: the outer source of what it sends to peers. */
+  locator(slot: number): number {
+    return this.#locator[slot]!; // a slot in use
+  }
+
+  /** Key of this host, as the DIP has it; null: FastPath messages about its flows are not believed. */
+  fastpathKey(slot: number): Uint8Array | null {
+    return this.#dipItems[slot]?.fastpathKey ?? null;
   }
 
   /** Security groups of the DIP. */
@@ -212,6 +227,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "mux": {
         const address = this.addresses.find(before.address);
         const record = this.#muxes.find(address);
+        this.#muxIds.delete(before.muxId);
         if (--this.#muxCount[record]! === 0) this.#muxes.remove(record);
         this.addresses.release(address);
         return;
@@ -258,6 +274,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
         return;
       case "mux":
         this.#muxCount[this.#muxes.upsert(this.addresses.take(item.address))]!++;
+        this.#muxIds.add(item.muxId);
         return;
       case "internal":
         this.internal.add(item.prefix, item.tenant);

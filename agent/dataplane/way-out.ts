@@ -1,8 +1,16 @@
 /** The last step of every packet that passes: a copy with the addresses it leaves with, and its counters. */
 import { DROP } from "../../dataplane/drop-reasons.js";
+import { mixWords } from "../../dataplane/flow-hash.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NO_FAULT } from "../../packet/fault.js";
-import { OUTER_BYTES, OUTER_IPV6_BYTES, writeEcn } from "../../packet/ip-in-ip.js";
+import {
+  innerProtocol,
+  OUTER_BYTES,
+  OUTER_IPV6_BYTES,
+  writeEcn,
+  writeOuterHeader,
+  writeOuterIpv6Header,
+} from "../../packet/ip-in-ip.js";
 import { IPV4_HEADER_BYTES, PROTOCOL_TCP } from "../../packet/ipv4.js";
 import { IPV6_HEADER_BYTES } from "../../packet/ipv6.js";
 import { clampMss, TCP_HEADER_BYTES, TCP_SYN } from "../../packet/tcp.js";
@@ -15,6 +23,9 @@ import {
 import type { HostParts } from "./host-parts.js";
 import { NO_COUNTER } from "./counters.js";
 import { isIpv6Number } from "./addresses.js";
+
+/** Of `toPeer`: it does not fit with an outer header; nothing has left. */
+export const TOO_LONG = -5;
 
 export class WayOut {
   readonly #parts: HostParts;
@@ -71,6 +82,61 @@ export class WayOut {
     this.#clamp(out, at, slot);
     counters.count(slot, counter, header.totalBytes);
     return NO_FAULT;
+  }
+
+  /**
+   * As `toWire`, and with an outer header from the machine's locator to the one in the four words at `peerAt` of `peers`, of the
+   * same family: straight to the host of the other end (FastPath).
+   */
+  toPeer(
+    batch: PacketBatch,
+    slot: number,
+    vip: number,
+    port: number,
+    counter: number,
+    peers: Int32Array,
+    peerAt: number,
+    out: PacketBatch,
+  ): number {
+    const { header, counters, tables, fabricMtuBytes } = this.#parts;
+    const outerBytes = tables.hasIpv6Locator(slot) ? OUTER_IPV6_BYTES : OUTER_BYTES;
+    const innerBytes = header.totalBytes;
+    const totalBytes = innerBytes + outerBytes;
+    if (totalBytes > fabricMtuBytes) return TOO_LONG;
+    const at = out.reserve(totalBytes, WIRE_LINK);
+    if (at < 0) return DROP.output_full;
+    const inner = at + outerBytes;
+    out.copyIn(batch, header.offset, inner, innerBytes);
+    this.#setSource(out.view, inner, vip, port);
+    this.#clamp(out, inner, slot);
+    this.writeOuter(out.view, at, slot, peers, peerAt, header.tos, header.family, innerBytes);
+    counters.sentPackets++;
+    counters.sentBytes += totalBytes;
+    counters.count(slot, counter, innerBytes);
+    return NO_FAULT;
+  }
+
+  /** The outer header of a packet of `family` from the machine in `slot` to a peer. */
+  writeOuter(
+    view: DataView,
+    at: number,
+    slot: number,
+    peers: Int32Array,
+    peerAt: number,
+    tos: number,
+    family: number,
+    innerBytes: number,
+  ): void {
+    const { tables, addresses, header } = this.#parts;
+    const locator = tables.locator(slot);
+    const protocol = innerProtocol(family);
+    if (!isIpv6Number(locator)) {
+      writeOuterHeader(view, at, locator, peers[peerAt + 3]!, tos, innerBytes, protocol);
+      return;
+    }
+    const label = mixWords(header.sourcePort, header.destinationPort, 0, 0);
+    const from = addresses.wordsAt(locator);
+    writeOuterIpv6Header(view, at, addresses.words, from, peers, peerAt, tos, innerBytes, protocol, label);
   }
 
   /** A flow of a machine to itself, through a VIP: it must not see its own address as the other end. */

@@ -97,6 +97,8 @@ export class Fastpath {
     const initiator = this.#end(tables.snat.find(tables.vips.vipId(vip), PROTOCOL_TCP, header.sourcePort));
     const responder = this.#end(tables.dips.dipId(dipSlot));
     if (initiator === null || responder === null || initiator.dipId === responder.dipId) return;
+    const { isIpv6 } = tables.dips;
+    if (isIpv6[initiator.dipSlot] !== isIpv6[responder.dipSlot]) return; // no outer header could have both locators
     if (!this.#bucket.take(now)) return;
     flows.setRedirectedAt(entry, now === 0 || now === NEVER ? now - 2 : now);
     const flow = {

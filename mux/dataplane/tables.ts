@@ -182,7 +182,9 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
         return;
       case "site":
         this.hasher = new FlowHasher(item.hashKey);
-        this.hasherGeneration++;
+        // Another key of FastPath alone leaves the flows where they are.
+        if (before?.kind !== "site" || !before.hashKey.every((byte, place) => byte === item.hashKey[place]))
+          this.hasherGeneration++;
         this.muxKey = item.muxKey ?? null;
         return;
       default:
