@@ -75,6 +75,9 @@ export interface HostLayout {
   readonly internalPrefixes: number;
   /** NAT entries, inbound and outbound together; 222 bytes each, with what FastPath notes of them. */
   readonly flows: number;
+  /** Fragmented packets under way, 60 bytes each; and fragments that wait for their packet's first one, 2 KiB each. */
+  readonly fragments: number;
+  readonly heldFragments: number;
   /** Packets that wait for a SNAT port, in all and per DIP; 2 KiB each. */
   readonly held: number;
   readonly heldPerDip: number;
@@ -92,6 +95,8 @@ export const HOST_LAYOUT: HostLayout = {
   muxes: 256,
   internalPrefixes: 256,
   flows: 131_072,
+  fragments: 16_384,
+  heldFragments: 256,
   held: 2_048,
   heldPerDip: 512,
   events: 4_096,

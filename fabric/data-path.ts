@@ -28,6 +28,10 @@ const SHOWN: readonly (readonly [metric: string, label: string | null, caption: 
   ["ananta_agent_flows", null, "flows"],
   ["ananta_agent_table_entries", "held-packets", "packets held"],
   ["ananta_agent_snat_waited_total", null, "waited for a port"],
+  ["ananta_agent_fastpath_packets_total", "sent", "straight to peers"],
+  ["ananta_agent_fastpath_packets_total", "received", "straight from peers"],
+  ["ananta_agent_table_entries", "fragments", "fragmented packets"],
+  ["ananta_agent_table_entries", "fragments-held", "fragments held"],
   ["ananta_agent_events_lost_total", null, "events lost"],
 ];
 /** Its label tells how flows ended: each of them is shown. */

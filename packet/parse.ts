@@ -5,10 +5,18 @@
 import { FAULT, NO_FAULT } from "./fault.js";
 import type { PacketHeader } from "./header.js";
 import { parseIcmp } from "./icmp.js";
-import { isFragment, parseIpv4Header, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./ipv4.js";
+import {
+  FRAGMENT_OFFSET_MASK,
+  isFragment,
+  parseIpv4Header,
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from "./ipv4.js";
 import { parseIpv6Header } from "./ipv6.js";
 import { parseTcp } from "./tcp.js";
-import { parseUdp } from "./udp.js";
+import { parseUdp, parseUdpPorts } from "./udp.js";
 
 /** IP header of the packet in [offset, offset + length), of the family that its first bits name. */
 export function parseIpHeader(view: DataView, offset: number, length: number, header: PacketHeader): number {
@@ -23,6 +31,22 @@ export function parseTransport(view: DataView, header: PacketHeader): number {
   if (header.protocol === PROTOCOL_UDP) return parseUdp(view, header);
   return FAULT.unsupported_protocol;
 }
+
+/**
+ * Ports of a first fragment of TCP or UDP, whose packet's rest is elsewhere. Its transport header must be whole: in pieces it is an
+ * attack on whoever looks at ports (RFC 1858).
+ */
+export function parseFirstFragment(view: DataView, header: PacketHeader): number {
+  if (header.protocol === PROTOCOL_TCP) return parseTcp(view, header);
+  return header.protocol === PROTOCOL_UDP ? parseUdpPorts(view, header) : FAULT.fragment;
+}
+
+/** As `parseUpperLayer`, of a whole packet or a first fragment. */
+export const parsePorts = (view: DataView, header: PacketHeader): number =>
+  isFragment(header.fragment) ? parseFirstFragment(view, header) : parseUpperLayer(view, header);
+
+/** A fragment that is not its packet's first one. */
+export const isLaterFragment = (fragment: number): boolean => (fragment & FRAGMENT_OFFSET_MASK) !== 0;
 
 /** The protocol is ICMP of the packet's own family. */
 export const isIcmp = (header: PacketHeader): boolean =>

@@ -123,3 +123,27 @@ export function translateDestinationIpv6(
   const portAt = transportOffset + DESTINATION_PORT;
   rewriteIpv6(view, offset + IPV6_DESTINATION, portAt, checksumAt, isUdp, words, wordsAt, port);
 }
+
+/** The source of a packet without a transport header, a later fragment: of IPv4 with its header's checksum. */
+export const rewriteSource = (view: DataView, offset: number, address: number): void =>
+  rewriteAddress(view, offset, offset + IPV4_SOURCE, address);
+
+export const rewriteDestination = (view: DataView, offset: number, address: number): void =>
+  rewriteAddress(view, offset, offset + IPV4_DESTINATION, address);
+
+function rewriteAddress(view: DataView, offset: number, addressAt: number, address: number): void {
+  const sum = view.getUint16(offset + IPV4_CHECKSUM);
+  view.setUint16(offset + IPV4_CHECKSUM, updateDoubleWord(sum, view.getUint32(addressAt), address));
+  view.setUint32(addressAt, address);
+}
+
+/** Likewise of IPv6, which has none. The address is the four words at `wordsAt`. */
+export const rewriteSourceIpv6 = (view: DataView, offset: number, words: Int32Array, wordsAt: number): void =>
+  copyWords(view, offset + IPV6_SOURCE, words, wordsAt);
+
+export const rewriteDestinationIpv6 = (view: DataView, offset: number, words: Int32Array, wordsAt: number): void =>
+  copyWords(view, offset + IPV6_DESTINATION, words, wordsAt);
+
+function copyWords(view: DataView, at: number, words: Int32Array, wordsAt: number): void {
+  for (let word = 0; word < 4; word++) view.setInt32(at + word * 4, words[wordsAt + word]!); // the table has four there
+}

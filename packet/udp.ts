@@ -14,11 +14,17 @@ export const UDP_CHECKSUM = 6;
 
 /** Second half of parsing: `header` has the IP part. */
 export function parseUdp(view: DataView, header: PacketHeader): number {
+  const fault = parseUdpPorts(view, header);
+  if (fault !== NO_FAULT) return fault;
+  const length = view.getUint16(header.transportOffset + UDP_LENGTH);
+  return length > header.totalBytes - header.headerBytes ? FAULT.bad_transport_header : NO_FAULT;
+}
+
+/** Of a datagram that may go on in other fragments. */
+export function parseUdpPorts(view: DataView, header: PacketHeader): number {
   const at = header.transportOffset;
-  const available = header.totalBytes - header.headerBytes;
-  if (available < UDP_HEADER_BYTES) return FAULT.truncated;
-  const length = view.getUint16(at + UDP_LENGTH);
-  if (length < UDP_HEADER_BYTES || length > available) return FAULT.bad_transport_header;
+  if (header.totalBytes - header.headerBytes < UDP_HEADER_BYTES) return FAULT.truncated;
+  if (view.getUint16(at + UDP_LENGTH) < UDP_HEADER_BYTES) return FAULT.bad_transport_header;
   header.sourcePort = view.getUint16(at + UDP_SOURCE_PORT);
   header.destinationPort = view.getUint16(at + UDP_DESTINATION_PORT);
   header.payloadOffset = at + UDP_HEADER_BYTES;

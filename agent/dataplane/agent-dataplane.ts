@@ -130,7 +130,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       }
     },
   );
-  const pipeline = new HostPipeline({
+  const pipelineParts = {
     addresses,
     reserved: new ReservedAddresses(addresses),
     tables,
@@ -144,7 +144,8 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     lastWords,
     header: createPacketHeader(),
     fabricMtuBytes: options.fabricMtuBytes ?? FABRIC_MTU_BYTES,
-  });
+  };
+  const pipeline = new HostPipeline(pipelineParts, { layout, hashKey, holdMs: timeouts.holdMs });
   const parts = { tables, nat, direct, ports, counters };
   const process = (batch: PacketBatch, link: number, nowMs: number, out: PacketBatch): void => {
     lastMs = nowMs;
@@ -200,6 +201,8 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       flowCapacity: nat.capacity,
       entries: {
         "held-packets": held.size,
+        fragments: pipeline.fragments.size,
+        "fragments-held": pipeline.fragments.heldCount,
         dips: tables.count("dip"),
         endpoints: tables.count("endpoint"),
         ranges: ports.rangeCount,

@@ -82,7 +82,7 @@ export class HostFastpath {
 
   // ---- packets of flows ----
 
-  /** The packet of the machine in `slot`, of a flow that goes directly. `TOO_LONG`: it does not fit. */
+  /** The packet of the machine in `slot`, of a flow that goes directly. `NOT_DIRECT`: it must go by the VIP. */
   send(batch: PacketBatch, slot: number, entry: number, nowMs: number, out: PacketBatch): number {
     const { header, nat, direct } = this.#parts;
     const counter = nat.counter[entry]!;

@@ -14,12 +14,13 @@ import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { isEcho, isEchoReply, isIcmpError } from "../../packet/icmp.js";
 import { innerFamily } from "../../packet/ip-in-ip.js";
-import { isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
-import { isIcmp, parseIpHeader, parseUpperLayer } from "../../packet/parse.js";
+import { ECN_MASK, isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
+import { isIcmp, parseIpHeader, parsePorts } from "../../packet/parse.js";
 import { isIpv6Number } from "./addresses.js";
 import { answerUnreachable } from "./answers.js";
 import { NO_COUNTER } from "./counters.js";
 import type { EchoNat } from "./echo-nat.js";
+import { type HostFragments, isLaterPart } from "./fragments.js";
 import type { HostFastpath } from "./fastpath.js";
 import type { FlowLife } from "./flow-life.js";
 import { CONFLICT, type HostParts, NEW_FLOW, startsTcpFlow } from "./host-parts.js";
@@ -27,7 +28,7 @@ import type { IcmpErrors } from "./icmp-errors.js";
 import { HALF_OPEN, OUTBOUND, UDP_ACTIVE } from "./nat-state.js";
 import type { Outbound } from "./outbound.js";
 import { mayReuse, restartTcp } from "./tcp-track.js";
-import { TOO_LONG, type WayOut } from "./way-out.js";
+import { NOT_DIRECT, type WayOut } from "./way-out.js";
 
 export interface FromVmStages {
   readonly wayOut: WayOut;
@@ -36,6 +37,7 @@ export interface FromVmStages {
   readonly echo: EchoNat;
   readonly outbound: Outbound;
   readonly fastpath: HostFastpath;
+  readonly fragments: HostFragments;
 }
 
 export class FromVm {
@@ -62,10 +64,25 @@ export class FromVm {
     if (slot === NOT_FOUND) return DROP.unknown_link;
     const fault = parseIpHeader(batch.view, offset, length, header);
     if (fault !== NO_FAULT) return fault;
+    const isPart = isFragment(header.fragment);
+    const { fragments } = this.#stages;
+    if (isPart) fragments.look(header);
     if (!addresses.name(header)) return DROP.bad_ip_address;
     const result = this.#named(batch, slot, link, mayHold, nowMs, out);
+    if (isPart && result === NO_FAULT) this.#note(slot, nowMs);
     addresses.unname(header);
+    if (isPart) fragments.release(slot, true, out);
     return result;
+  }
+
+  /** A fragment left: if it is a first one, the others follow it. */
+  #note(slot: number, nowMs: number): void {
+    const { header, nat, tables } = this.#parts;
+    const { source3, destination3, sourcePort, destinationPort, protocol } = header;
+    if (sourcePort === 0 && destinationPort === 0) return; // a later one, or of a protocol without ports
+    const entry = nat.findInside(source3, destination3, sourcePort, destinationPort, protocol, slot);
+    const isUntranslated = tables.isInternal(destination3, slot) && source3 === tables.address[slot];
+    if (entry !== NOT_FOUND || isUntranslated) this.#stages.fragments.note(slot, true, entry, nowMs);
   }
 
   #named(batch: PacketBatch, slot: number, link: number, mayHold: boolean, nowMs: number, out: PacketBatch): number {
@@ -76,7 +93,8 @@ export class FromVm {
     if (innerFamily(protocol) !== 0) return DROP.forbidden_protocol;
     if (destination3 === FASTPATH_ADDRESS) return DROP.reserved_address;
     if (reserved.isProbe(destination3)) return this.#toHost(batch, link, out);
-    const transportFault = parseUpperLayer(batch.view, header);
+    if (isLaterPart(header)) return this.#stages.fragments.later(batch, slot, true, header.tos & ECN_MASK, nowMs, out);
+    const transportFault = parsePorts(batch.view, header);
     if (transportFault !== NO_FAULT) return this.#unjudged(batch, slot, transportFault, out);
     if (isIcmp(header)) return this.#icmp(batch, slot, nowMs, out);
     const { sourcePort, destinationPort } = header;
@@ -99,7 +117,7 @@ export class FromVm {
     life.track(entry, batch, true, nowMs);
     if (direct.isDirect(entry, nowMs)) {
       const result = fastpath.send(batch, slot, entry, nowMs, out);
-      if (result !== TOO_LONG) return result; // else MUXes know what to do with it
+      if (result !== NOT_DIRECT) return result; // else MUXes know what to do with it
     }
     const counter = nat.counter[entry]!;
     if (reserved.isHairpin(nat.remote(entry)))
@@ -225,7 +243,7 @@ export class FromVm {
     return isError ? DROP.icmp_unmatched : echo.fromVm(batch, slot, nowMs, out);
   }
 
-  /** Without ports, so no flow: fragments and other protocols pass inside only, and past no security group. */
+  /** Without ports, so no flow: other protocols, and ICMP in pieces, pass inside only, and past no security group. */
   #unjudged(batch: PacketBatch, slot: number, fault: number, out: PacketBatch): number {
     const { header, tables } = this.#parts;
     const { protocol, fragment, destination3 } = header;

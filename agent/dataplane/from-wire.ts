@@ -14,12 +14,13 @@ import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { isEcho, isEchoReply, isIcmpError } from "../../packet/icmp.js";
 import { decapsulatedEcn, innerFamily } from "../../packet/ip-in-ip.js";
-import { isFragment } from "../../packet/ipv4.js";
-import { isIcmp, parseIpHeader, parseUpperLayer } from "../../packet/parse.js";
+import { ECN_MASK, isFragment } from "../../packet/ipv4.js";
+import { isIcmp, parseIpHeader, parsePorts } from "../../packet/parse.js";
 import { isIpv6Number } from "./addresses.js";
 import { TCP_RST } from "../../packet/tcp.js";
 import { NO_COUNTER } from "./counters.js";
 import type { EchoNat } from "./echo-nat.js";
+import { type HostFragments, isLaterPart } from "./fragments.js";
 import { type HostFastpath, OF_PEER } from "./fastpath.js";
 import type { FlowLife } from "./flow-life.js";
 import { CONFLICT, type HostParts, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
@@ -33,6 +34,7 @@ export interface FromWireStages {
   readonly icmp: IcmpErrors;
   readonly echo: EchoNat;
   readonly fastpath: HostFastpath;
+  readonly fragments: HostFragments;
 }
 
 export class FromWire {
@@ -42,14 +44,16 @@ export class FromWire {
   readonly #icmp: IcmpErrors;
   readonly #echo: EchoNat;
   readonly #fastpath: HostFastpath;
+  readonly #fragments: HostFragments;
 
-  constructor(parts: HostParts, { wayOut, life, icmp, echo, fastpath }: FromWireStages) {
+  constructor(parts: HostParts, { wayOut, life, icmp, echo, fastpath, fragments }: FromWireStages) {
     this.#parts = parts;
     this.#wayOut = wayOut;
     this.#life = life;
     this.#icmp = icmp;
     this.#echo = echo;
     this.#fastpath = fastpath;
+    this.#fragments = fragments;
   }
 
   /** `NO_FAULT` when the packet left, else the drop reason's number. */
@@ -57,11 +61,15 @@ export class FromWire {
     const { header, addresses } = this.#parts;
     const fault = parseIpHeader(batch.view, offset, length, header);
     if (fault !== NO_FAULT) return fault;
-    if (!addresses.name(header)) return DROP.bad_ip_address;
     const family = innerFamily(header.protocol);
+    const isPart = family === 0 && isFragment(header.fragment);
+    if (isPart) this.#fragments.look(header);
+    if (!addresses.name(header)) return DROP.bad_ip_address;
     if (family === 0) {
+      const to = header.destination3;
       const result = this.#plain(batch, nowMs, out);
       addresses.unname(header);
+      if (isPart) this.#fragments.release(this.#parts.tables.findLocator(to), false, out); // a number of ours stays
       return result;
     }
     const isOfMux = this.#parts.tables.isMux(header.source3);
@@ -94,7 +102,9 @@ export class FromWire {
     const headerFault = parseIpHeader(batch.view, header.transportOffset, innerLength, header);
     if (headerFault !== NO_FAULT) return headerFault;
     if (header.family !== family) return DROP.bad_encapsulation;
-    const fault = parseUpperLayer(batch.view, header);
+    const isPart = isFragment(header.fragment);
+    if (isPart) this.#fragments.look(header);
+    const fault = isLaterPart(header) ? NO_FAULT : parsePorts(batch.view, header);
     if (fault !== NO_FAULT) return fault;
     if (header.ttl === 0) return DROP.ttl_expired;
     const ecn = decapsulatedEcn(outerTos, header.tos);
@@ -102,15 +112,20 @@ export class FromWire {
     if (!addresses.name(header)) return DROP.bad_ip_address;
     const result = reserved.isReserved(header.source3)
       ? DROP.reserved_address
-      : header.destination3 === FASTPATH_ADDRESS
-        ? this.#fastpath.message(batch, slot, nowMs, out)
-        : !isIcmp(header)
-          ? this.#toVm(batch, slot, ecn, nowMs, out)
-          : isIcmpError(header)
-            ? this.#icmp.fromWire(batch, slot, out)
-            : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
+      : this.#decapsulated(batch, slot, ecn, nowMs, out);
     addresses.unname(header);
+    if (isPart) this.#fragments.release(slot, false, out);
     return result;
+  }
+
+  #decapsulated(batch: PacketBatch, slot: number, ecn: number, nowMs: number, out: PacketBatch): number {
+    const { header } = this.#parts;
+    if (header.destination3 === FASTPATH_ADDRESS) return this.#fastpath.message(batch, slot, nowMs, out);
+    if (isLaterPart(header)) return this.#fragments.later(batch, slot, false, ecn, nowMs, out);
+    if (!isIcmp(header)) return this.#toVm(batch, slot, ecn, nowMs, out);
+    return isIcmpError(header)
+      ? this.#icmp.fromWire(batch, slot, out)
+      : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
   }
 
   /** Not encapsulated: from machine to machine inside, untranslated. */
@@ -122,7 +137,8 @@ export class FromWire {
     const groups = tables.groupsOf(slot);
     const dipId = tables.dipId(slot);
     if (groups.length === 0) return this.#wayOut.plain(batch, slot, dipId, out);
-    const fault = parseUpperLayer(batch.view, header);
+    if (isLaterPart(header)) return this.#fragments.later(batch, slot, false, header.tos & ECN_MASK, nowMs, out);
+    const fault = parsePorts(batch.view, header);
     if (fault !== NO_FAULT) return fault; // without ports it cannot be judged
     if (isIcmp(header)) {
       // Errors and answers are about what was let out.
@@ -148,7 +164,7 @@ export class FromWire {
       );
       if (entry === CONFLICT) return this.#life.conflict(slot, NO_COUNTER, nowMs);
     }
-    if (entry !== NOT_FOUND) this.#life.track(entry, batch, false, nowMs);
+    if (entry !== NOT_FOUND) this.#follow(slot, entry, batch, nowMs);
     return this.#wayOut.plain(batch, slot, dipId, out);
   }
 
@@ -162,7 +178,7 @@ export class FromWire {
     if (entry !== NOT_FOUND) {
       const counter = nat.counter[entry]!;
       if (nat.isDetached(entry) && !this.#life.takeBackInside(entry)) return this.#life.conflict(slot, counter, nowMs);
-      this.#life.track(entry, batch, false, nowMs);
+      this.#follow(slot, entry, batch, nowMs);
       if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, nat.dipPort(entry), ecn, counter, out);
       return this.#wayOut.toVm(batch, slot, nat.dip(entry), nat.dipPort(entry), ecn, counter, out);
     }
@@ -195,7 +211,7 @@ export class FromWire {
     if (entry === CONFLICT) return this.#life.conflict(slot, counter, nowMs);
     if (entry !== NOT_FOUND) {
       endpoints.applyIdle(endpoint, nat, entry);
-      this.#life.track(entry, batch, false, nowMs);
+      this.#follow(slot, entry, batch, nowMs);
     } else if (
       (header.tcpFlags & TCP_RST) === 0 &&
       (isHairpin || endpoints.findOnlyByDipPort(dipId, protocol, dipPort) === NOT_FOUND)
@@ -205,6 +221,12 @@ export class FromWire {
     }
     if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, dipPort, ecn, counter, out);
     return this.#wayOut.toVm(batch, slot, dip, dipPort, ecn, counter, out);
+  }
+
+  /** The packet in `header` goes by the entry; if it is a first fragment, the others will, too. */
+  #follow(slot: number, entry: number, batch: PacketBatch, nowMs: number): void {
+    this.#life.track(entry, batch, false, nowMs);
+    if (isFragment(this.#parts.header.fragment)) this.#fragments.note(slot, false, entry, nowMs);
   }
 
   #isAllowed(

@@ -8,7 +8,7 @@ import { mixWords } from "../../dataplane/flow-hash.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
-import { parseIpPacket } from "../../packet/parse.js";
+import { parseIpHeader, parsePorts } from "../../packet/parse.js";
 import { isIpv6Number } from "./addresses.js";
 import { answerUnreachable } from "./answers.js";
 import type { FlowLife } from "./flow-life.js";
@@ -138,7 +138,8 @@ export class Outbound {
     const { header, tables, held, counters } = this.#parts;
     const { store } = held;
     // It was parsed when it was held, so it has no fault.
-    parseIpPacket(store.view, held.offset(record), held.lengths[record]!, header);
+    parseIpHeader(store.view, held.offset(record), held.lengths[record]!, header);
+    parsePorts(store.view, header);
     const dipId = tables.dipId(held.dipSlot[record]!);
     if (tables.outboundVips(dipId)[0]?.answersExhaustion !== false) answerUnreachable(store, header, dipId, out);
     counters.drops[DROP.snat_hold_expired]!++;

@@ -16,6 +16,7 @@
  *  (P4) A new flow has passed the security groups of its VIP and of its DIP; packets of flows are not asked again.
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
+import type { HostLayout } from "../../dataplane/layouts.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
@@ -24,6 +25,7 @@ import { NO_ADDRESS } from "./addresses.js";
 import { EchoNat } from "./echo-nat.js";
 import { HostFastpath } from "./fastpath.js";
 import { FlowLife } from "./flow-life.js";
+import { HostFragments } from "./fragments.js";
 import { FromVm } from "./from-vm.js";
 import { FromWire } from "./from-wire.js";
 import { HELD, type HostParts } from "./host-parts.js";
@@ -32,8 +34,17 @@ import { NatState } from "./nat-state.js";
 import { Outbound } from "./outbound.js";
 import { WayOut } from "./way-out.js";
 
+export interface HostPipelineOptions {
+  readonly layout: HostLayout;
+  /** Of fragments, 8 bytes. */
+  readonly hashKey: Uint8Array;
+  /** How long a fragment waits for its packet's first one, which may wait as long for a port. */
+  readonly holdMs: number;
+}
+
 export class HostPipeline {
   readonly fastpath: HostFastpath;
+  readonly fragments: HostFragments;
   readonly #parts: HostParts;
   readonly #wayOut: WayOut;
   readonly #life: FlowLife;
@@ -42,7 +53,7 @@ export class HostPipeline {
   readonly #fromVm: FromVm;
   #generation = 0;
 
-  constructor(parts: HostParts) {
+  constructor(parts: HostParts, { layout, hashKey, holdMs }: HostPipelineOptions) {
     this.#parts = parts;
     const wayOut = new WayOut(parts);
     const life = new FlowLife(parts);
@@ -50,11 +61,13 @@ export class HostPipeline {
     const echo = new EchoNat(parts, wayOut, life);
     const outbound = new Outbound(parts, wayOut, life);
     this.fastpath = new HostFastpath(parts, wayOut);
+    const fragments = new HostFragments(parts, wayOut, layout, hashKey, holdMs);
+    this.fragments = fragments;
     this.#wayOut = wayOut;
     this.#life = life;
     this.#outbound = outbound;
-    this.#fromWire = new FromWire(parts, { wayOut, life, icmp, echo, fastpath: this.fastpath });
-    this.#fromVm = new FromVm(parts, { wayOut, life, icmp, echo, outbound, fastpath: this.fastpath });
+    this.#fromWire = new FromWire(parts, { wayOut, life, icmp, echo, fastpath: this.fastpath, fragments });
+    this.#fromVm = new FromVm(parts, { wayOut, life, icmp, echo, outbound, fastpath: this.fastpath, fragments });
   }
 
   /** `link`: where all packets came from; -1: each from its own link in the batch. */
@@ -97,6 +110,7 @@ export class HostPipeline {
       this.#outbound.giveUp(record, out);
     }
     this.#retryHeld(nowMs, out);
+    this.fragments.tick(nowMs);
   }
 
   /** Removes a NAT entry for a reason from outside the packet path, see `FLOW_ENDS`. */

@@ -11,10 +11,14 @@ import {
   writeOuterHeader,
   writeOuterIpv6Header,
 } from "../../packet/ip-in-ip.js";
-import { IPV4_HEADER_BYTES, PROTOCOL_TCP } from "../../packet/ipv4.js";
+import { IPV4_HEADER_BYTES, isFragment, PROTOCOL_TCP } from "../../packet/ipv4.js";
 import { IPV6_HEADER_BYTES } from "../../packet/ipv6.js";
 import { clampMss, TCP_HEADER_BYTES, TCP_SYN } from "../../packet/tcp.js";
 import {
+  rewriteDestination,
+  rewriteDestinationIpv6,
+  rewriteSource,
+  rewriteSourceIpv6,
   translateDestination,
   translateDestinationIpv6,
   translateSource,
@@ -22,10 +26,10 @@ import {
 } from "../../packet/translate.js";
 import type { HostParts } from "./host-parts.js";
 import { NO_COUNTER } from "./counters.js";
-import { isIpv6Number } from "./addresses.js";
+import { isIpv6Number, NO_ADDRESS } from "./addresses.js";
 
-/** Of `toPeer`: it does not fit with an outer header; nothing has left. */
-export const TOO_LONG = -5;
+/** Of `toPeer`: it is a fragment, or does not fit with an outer header; nothing has left. */
+export const NOT_DIRECT = -5;
 
 export class WayOut {
   readonly #parts: HostParts;
@@ -102,7 +106,7 @@ export class WayOut {
     const outerBytes = tables.hasIpv6Locator(slot) ? OUTER_IPV6_BYTES : OUTER_BYTES;
     const innerBytes = header.totalBytes;
     const totalBytes = innerBytes + outerBytes;
-    if (totalBytes > fabricMtuBytes) return TOO_LONG;
+    if (totalBytes > fabricMtuBytes || isFragment(header.fragment)) return NOT_DIRECT;
     const at = out.reserve(totalBytes, WIRE_LINK);
     if (at < 0) return DROP.output_full;
     const inner = at + outerBytes;
@@ -137,6 +141,34 @@ export class WayOut {
     const label = mixWords(header.sourcePort, header.destinationPort, 0, 0);
     const from = addresses.wordsAt(locator);
     writeOuterIpv6Header(view, at, addresses.words, from, peers, peerAt, tos, innerBytes, protocol, label);
+  }
+
+  /** A later fragment, of which only addresses change; `NO_ADDRESS`: as it is. */
+  part(
+    batch: PacketBatch,
+    slot: number,
+    link: number,
+    source: number,
+    destination: number,
+    ecn: number,
+    counter: number,
+    out: PacketBatch,
+  ): number {
+    const { header, addresses, counters } = this.#parts;
+    const at = this.copy(batch, link, out);
+    if (at < 0) return DROP.output_full;
+    const { view } = out;
+    const { words } = addresses;
+    if (header.family === 4) {
+      if (source !== NO_ADDRESS) rewriteSource(view, at, source);
+      if (destination !== NO_ADDRESS) rewriteDestination(view, at, destination);
+    } else {
+      if (source !== NO_ADDRESS) rewriteSourceIpv6(view, at, words, addresses.wordsAt(source));
+      if (destination !== NO_ADDRESS) rewriteDestinationIpv6(view, at, words, addresses.wordsAt(destination));
+    }
+    writeEcn(view, at, ecn);
+    counters.count(slot, counter, header.totalBytes);
+    return NO_FAULT;
   }
 
   /** A flow of a machine to itself, through a VIP: it must not see its own address as the other end. */

@@ -17,8 +17,9 @@
  *       in typed arrays and on `header`, which is filled again for each packet.
  */
 import { DROP, DROP_REASONS } from "../../dataplane/drop-reasons.js";
+import { FragmentTable } from "../../dataplane/fragment-table.js";
 import { DISTRIBUTION_FIVE_TUPLE, distributionPorts, distributionProtocol } from "../../dataplane/flow-hash.js";
-import type { MuxLayout } from "../../dataplane/layouts.js";
+import { HELD_FRAGMENT_MS, type MuxLayout } from "../../dataplane/layouts.js";
 import { MEMBER_ENDED } from "../../dataplane/mux-items.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
 import { TokenBucket } from "../../dataplane/token-bucket.js";
@@ -28,15 +29,13 @@ import { createPacketHeader, MAPPED_WORD, type PacketHeader } from "../../packet
 import { isEchoReply, isIcmpError, parseIcmp } from "../../packet/icmp.js";
 import { decapsulatedEcn, innerFamily } from "../../packet/ip-in-ip.js";
 import { ECN_MASK, FRAGMENT_OFFSET_MASK, isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
-import { isIcmp, parseIpHeader, parseTransport } from "../../packet/parse.js";
+import { isIcmp, parseFirstFragment, parseIpHeader, parseTransport } from "../../packet/parse.js";
 import { parseQuoted } from "../../packet/quoted.js";
-import { TCP_ACK, TCP_FIN, TCP_FLAGS, TCP_HEADER_BYTES, TCP_RST, TCP_SYN } from "../../packet/tcp.js";
-import { UDP_HEADER_BYTES } from "../../packet/udp.js";
+import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from "../../packet/tcp.js";
 import { Encapsulator, type EncapsulatorOptions } from "./encapsulator.js";
 import { Fastpath } from "./fastpath.js";
 import type { FlowSamples } from "./flow-samples.js";
 import type { FlowTable } from "./flow-table.js";
-import { FragmentTable } from "./fragments.js";
 import type { MuxTables } from "./tables.js";
 
 /** Distribution number of hashes over fragments: apart from those of flows. */
@@ -89,7 +88,7 @@ export class MuxPipeline {
     this.fastpath = new Fastpath(tables, flows, this.#encapsulator);
     this.#secondChance = options.secondChance;
     this.#chance = options.seed | 1;
-    this.fragments = new FragmentTable(layout.fragments, layout.heldFragments);
+    this.fragments = new FragmentTable(layout.fragments, layout.heldFragments, HELD_FRAGMENT_MS);
   }
 
   get receivedPackets(): number {
@@ -357,21 +356,22 @@ export class MuxPipeline {
       if (self >= 0 && keeper !== self) return this.#relayTo(batch, keeper, 0, now, out); // (P1)
     }
     const hash = hasher!.header(header, header.fragmentId, protocol, FRAGMENT_HASH);
+    const { fragmentId, source3 } = header;
     if ((header.fragment & FRAGMENT_OFFSET_MASK) !== 0) {
-      const dipSlot = this.fragments.find(hash, vipId, header);
+      const dipSlot = this.fragments.find(hash, vipId, fragmentId, source3);
       if (dipSlot !== NOT_FOUND) return this.#encapsulate(batch, dipSlot, hash, now, out);
-      return this.fragments.hold(hash, vipId, batch, header, now) ? NO_FAULT : DROP.fragment_table_full;
+      const place = this.fragments.hold(hash, vipId, fragmentId, source3, batch, header, now);
+      return place === NOT_FOUND ? DROP.fragment_table_full : NO_FAULT;
     }
-    const fault = parsePorts(batch.view, header);
+    const fault = parseFirstFragment(batch.view, header);
     if (fault !== NO_FAULT) return fault;
     const ports = (header.sourcePort << 16) | header.destinationPort;
     const flowHash = hasher!.header(header, ports, protocol, DISTRIBUTION_FIVE_TUPLE);
     const target = this.#route(batch, vipId, ports, flowHash, now, out);
     if (target < 0) return ~target;
-    const { fragmentId, source3 } = header;
-    const isKept = this.fragments.put(hash, vipId, header, target, now);
+    this.fragments.put(hash, vipId, fragmentId, source3, target, now);
     const drop = this.#encapsulate(batch, target, flowHash, now, out);
-    if (isKept) this.#releaseHeld(hash, vipId, fragmentId, source3, target, now, out);
+    this.#releaseHeld(hash, vipId, fragmentId, source3, target, now, out);
     return drop;
   }
 
@@ -463,16 +463,4 @@ function reverse(header: PacketHeader): void {
   header.destination2 = source2;
   header.destination3 = source3;
   header.destinationPort = sourcePort;
-}
-
-/** Ports of a first fragment: the rest of the packet is elsewhere. A TCP header in pieces is an attack (RFC 1858). */
-function parsePorts(view: DataView, header: PacketHeader): number {
-  const { protocol, transportOffset } = header;
-  if (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP) return FAULT.fragment;
-  const available = header.totalBytes - header.headerBytes;
-  if (available < (protocol === PROTOCOL_TCP ? TCP_HEADER_BYTES : UDP_HEADER_BYTES)) return FAULT.truncated;
-  header.sourcePort = view.getUint16(transportOffset);
-  header.destinationPort = view.getUint16(transportOffset + 2);
-  header.tcpFlags = protocol === PROTOCOL_TCP ? view.getUint8(transportOffset + TCP_FLAGS) : 0;
-  return NO_FAULT;
 }

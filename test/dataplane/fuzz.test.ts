@@ -13,11 +13,12 @@ import { createPacketHeader } from "../../packet/header.js";
 import { innerFamily } from "../../packet/ip-in-ip.js";
 import { formatWords } from "../../packet/address-words.js";
 import { NO_FAULT } from "../../packet/fault.js";
-import { isIcmp, parseIpHeader, parseUpperLayer } from "../../packet/parse.js";
+import { isIcmp, isLaterFragment, parseIpHeader, parsePorts } from "../../packet/parse.js";
 import { MUX_ROWS } from "../packet/fixtures/mux-rows.js";
 import { MUX_STORIES } from "../packet/fixtures/mux-rows-stories.js";
 import { MUX, MUX6, MUX_CONFIGURATIONS } from "../packet/fixtures/mux-site.js";
 import { packetOf, toHex } from "../packet/fixtures/notation.js";
+import { AGENT_FRAGMENT_ROWS, AGENT_FRAGMENT_ROWS_IPV6 } from "../packet/fixtures/agent-rows-fragments.js";
 import { AGENT_ROWS } from "../packet/fixtures/agent-rows.js";
 import { AGENT_IPV6_ROWS } from "../packet/fixtures/agent-rows-ipv6.js";
 import { AGENT_CONFIGURATIONS, DIP, DIP6, DIP6_MIXED, OTHER_VIP, VIP, VIP6 } from "../packet/fixtures/agent-site.js";
@@ -95,7 +96,9 @@ function hostFault(
   const destination = formatWords(header.destination0, header.destination1, header.destination2, header.destination3);
   // What goes from machine to machine inside is not translated, and not looked into.
   const isTranslated = !isInside(link === WIRE_LINK ? destination : source);
-  if (isTranslated && parseUpperLayer(out.view, header) !== NO_FAULT) return "translated, and no good transport header";
+  const isLater = isLaterFragment(header.fragment) && (header.protocol === 6 || header.protocol === 17);
+  if (isTranslated && !isLater && parsePorts(out.view, header) !== NO_FAULT)
+    return "translated, and no good transport header";
   if (link === WIRE_LINK) {
     const isDip = source === DIP || source === DIP6;
     if (!outside.includes(source)) return `from ${source}`;
@@ -149,8 +152,10 @@ describe("damaged packets", () => {
       expect(agent.tables.apply({ kind: "snapshot", items }, 1 as LogIndex)).toBe("in-force");
       // What the fixtures send, good and bad, each from where it comes; of IPv6 machines under ids of their own.
       const seeds = [
-        ...AGENT_ROWS.flatMap(({ steps }) => steps.map((step) => ({ link: step.link ?? WIRE_LINK, step }))),
-        ...AGENT_IPV6_ROWS.flatMap(({ steps }) =>
+        ...[...AGENT_ROWS, ...AGENT_FRAGMENT_ROWS].flatMap(({ steps }) =>
+          steps.map((step) => ({ link: step.link ?? WIRE_LINK, step })),
+        ),
+        ...[...AGENT_IPV6_ROWS, ...AGENT_FRAGMENT_ROWS_IPV6].flatMap(({ steps }) =>
           steps.map((step) => ({ link: step.link === 1 ? 11 : WIRE_LINK, step })),
         ),
       ].map(({ link, step }) => ({ link, packet: packetOf(step.in) }));
@@ -186,7 +191,10 @@ describe("damaged packets", () => {
       expect(Object.values(drops).filter((count) => count > 0).length).toBeGreaterThan(15);
       expect(Math.min(counts.toWire, counts.toVm)).toBeGreaterThan(PACKETS / 50);
       for (let i = 0; i < 20; i++) agent.tick((nowMs += 10_000_000), out);
-      expect(agent.telemetry.gauges()).toMatchObject({ flows: 0, entries: { "held-packets": 0 } });
+      expect(agent.telemetry.gauges()).toMatchObject({
+        flows: 0,
+        entries: { "held-packets": 0, fragments: 0, "fragments-held": 0 },
+      });
       expect(agent.releasableRanges(nowMs, 0)).toHaveLength(RANGES.length + 1);
     },
   );
