@@ -113,6 +113,7 @@ it("a service uploads to another one by its VIP, past the MUXes", { timeout: 120
   expect(await upload()).toBeGreaterThan(BYTES);
   expect(agents.map((agent) => agent.dataplane.fastpath())).toEqual(before);
 
+  api.close();
   for (const agent of agents) await world.run(agent.stop());
   for (const mux of muxes) await world.run(mux.stop());
   await managers.stopAll();
