@@ -14,13 +14,9 @@ import { innerFamily } from "../../packet/ip-in-ip.js";
 import { formatWords } from "../../packet/address-words.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { isIcmp, isLaterFragment, parseIpHeader, parsePorts } from "../../packet/parse.js";
-import { MUX_ROWS } from "../packet/fixtures/mux-rows.js";
-import { MUX_STORIES } from "../packet/fixtures/mux-rows-stories.js";
 import { MUX, MUX6, MUX_CONFIGURATIONS } from "../packet/fixtures/mux-site.js";
 import { packetOf, toHex } from "../packet/fixtures/notation.js";
-import { AGENT_FRAGMENT_ROWS, AGENT_FRAGMENT_ROWS_IPV6 } from "../packet/fixtures/agent-rows-fragments.js";
-import { AGENT_ROWS } from "../packet/fixtures/agent-rows.js";
-import { AGENT_IPV6_ROWS } from "../packet/fixtures/agent-rows-ipv6.js";
+import { AGENT_FIXTURES, AGENT_FIXTURES_IPV6, MUX_FIXTURES } from "../packet/fixtures/rows.js";
 import { AGENT_CONFIGURATIONS, DIP, DIP6, DIP6_MIXED, OTHER_VIP, VIP, VIP6 } from "../packet/fixtures/agent-site.js";
 import * as hostKit from "../agent/dataplane/agent-kit.js";
 import { SEED } from "../packet/packet-kit.js";
@@ -120,7 +116,7 @@ describe("damaged packets", () => {
     const items = MUX_CONFIGURATIONS["pool of three"]!;
     expect(mux.tables.apply({ kind: "snapshot", items }, 1 as LogIndex)).toBe("in-force");
     // What the fixtures send, good and bad: both families, fragments, ICMP errors, packets that a peer relays.
-    const seeds = [...MUX_ROWS, ...MUX_STORIES].flatMap((row) => row.steps.map((step) => packetOf(step.in)));
+    const seeds = MUX_FIXTURES.flatMap((row) => row.steps.map((step) => packetOf(step.in)));
     const out = new PacketBatch({ packets: BATCH * 16 });
     const batch = new PacketBatch({ packets: BATCH });
     let nowMs = 1_000;
@@ -152,10 +148,8 @@ describe("damaged packets", () => {
       expect(agent.tables.apply({ kind: "snapshot", items }, 1 as LogIndex)).toBe("in-force");
       // What the fixtures send, good and bad, each from where it comes; of IPv6 machines under ids of their own.
       const seeds = [
-        ...[...AGENT_ROWS, ...AGENT_FRAGMENT_ROWS].flatMap(({ steps }) =>
-          steps.map((step) => ({ link: step.link ?? WIRE_LINK, step })),
-        ),
-        ...[...AGENT_IPV6_ROWS, ...AGENT_FRAGMENT_ROWS_IPV6].flatMap(({ steps }) =>
+        ...AGENT_FIXTURES.flatMap(({ steps }) => steps.map((step) => ({ link: step.link ?? WIRE_LINK, step }))),
+        ...AGENT_FIXTURES_IPV6.flatMap(({ steps }) =>
           steps.map((step) => ({ link: step.link === 1 ? 11 : WIRE_LINK, step })),
         ),
       ].map(({ link, step }) => ({ link, packet: packetOf(step.in) }));
