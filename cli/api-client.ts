@@ -28,6 +28,14 @@ export interface Answer<Response> {
   readonly endpoint: string;
 }
 
+export interface Pages<Response> {
+  readonly pages: readonly Response[];
+  /** Who gave the last. */
+  readonly endpoint: string;
+  readonly index: number;
+  readonly ageMs: number;
+}
+
 /** Longest wait for one replica before the next is asked as well: a paused one accepts a connection and stays silent. */
 const TRY_MAX_MS = 2_000;
 const TRY_MIN_MS = 250;
@@ -73,6 +81,28 @@ export class ApiClient {
     options: { readonly timeoutMs?: number } = {},
   ): Promise<Answer<Response>> {
     return this.#call(method, request, { isChange: false, timeoutMs: options.timeoutMs ?? this.timeoutMs });
+  }
+
+  /**
+   * A listing to its last page. Each page is as it was at its own index: what changes meanwhile may show in later pages
+   * and not in earlier ones. `index` and `ageMs` are those of the oldest.
+   */
+  async readPages<
+    Request extends { page?: string | null },
+    Response extends { readonly nextPage: string; readonly index: number; readonly ageMs: number },
+  >(method: Method<Request, Response>, request: NoInfer<Request>): Promise<Pages<Response>> {
+    const pages: Response[] = [];
+    let last: Answer<Response>;
+    do {
+      last = await this.read(method, { ...request, page: pages.at(-1)?.nextPage ?? "" });
+      pages.push(last.response);
+    } while (last.response.nextPage !== "");
+    return {
+      pages,
+      endpoint: last.endpoint,
+      index: Math.min(...pages.map(({ index }) => index)),
+      ageMs: Math.max(...pages.map(({ ageMs }) => ageMs)),
+    };
   }
 
   /** A request that changes something, given without its origin (A1). */

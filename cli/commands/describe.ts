@@ -87,8 +87,14 @@ async function describeVip(
   const { outbound } = vip ?? {};
   const rules = vip?.rules ?? [];
   const [blocks, pools] = await Promise.all([
-    outbound ? client.read(LIST_SNAT, { vip: vip?.address ?? "", stale }).then(({ response }) => response.blocks) : [],
-    client.read(LIST, { kind: "BackendPool", tenant, stale }).then(({ response }) => response.objects),
+    outbound
+      ? client
+          .readPages(LIST_SNAT, { vip: vip?.address ?? "", stale })
+          .then(({ pages }) => pages.flatMap((page) => page.blocks))
+      : [],
+    client
+      .readPages(LIST, { kind: "BackendPool", tenant, stale })
+      .then((listed) => listed.pages.flatMap(({ objects }) => objects)),
   ]);
   const used = new Set([...rules.map(({ pool }) => pool ?? ""), ...(outbound?.pools ?? [])]);
   const members = pools
@@ -167,12 +173,14 @@ async function describePool(
 ): Promise<string> {
   const { backendPool, status } = object;
   const name = object.metadata?.name ?? "";
-  const { response } = await client.read(LIST, { kind: "Vip", tenant, stale });
-  const users = response.objects.flatMap(({ metadata, vip }) => {
-    const rules = (vip?.rules ?? []).filter(({ pool }) => pool === name).map((rule) => `rule ${rule.name ?? ""}`);
-    const uses = [...rules, ...((vip?.outbound?.pools ?? []).includes(name) ? ["outbound"] : [])];
-    return uses.length === 0 ? [] : [[metadata?.name ?? "", vip?.address ?? "", uses.join(", ")]];
-  });
+  const { pages } = await client.readPages(LIST, { kind: "Vip", tenant, stale });
+  const users = pages
+    .flatMap((page) => page.objects)
+    .flatMap(({ metadata, vip }) => {
+      const rules = (vip?.rules ?? []).filter(({ pool }) => pool === name).map((rule) => `rule ${rule.name ?? ""}`);
+      const uses = [...rules, ...((vip?.outbound?.pools ?? []).includes(name) ? ["outbound"] : [])];
+      return uses.length === 0 ? [] : [[metadata?.name ?? "", vip?.address ?? "", uses.join(", ")]];
+    });
   const known = new Map((status?.members ?? []).map((member) => [member.dip ?? "", member]));
   const members = (backendPool?.members ?? []).map(({ dip, port, weight }) => [
     dip ?? "",

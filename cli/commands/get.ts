@@ -71,10 +71,10 @@ async function getObjects(
   let read: ReadAt | null = null;
   if (names.length === 0) {
     const tenant = options.allTenants === true ? "" : options.tenant;
-    const { response, endpoint } = await client.read(LIST, { kind: type.kind, tenant, stale });
-    objects.push(...response.objects);
-    read = { index: response.index, ageMs: response.ageMs };
-    if (stale) tellStale(context, endpoint, read);
+    const listed = await client.readPages(LIST, { kind: type.kind, tenant, stale });
+    for (const page of listed.pages) objects.push(...page.objects);
+    read = listed;
+    if (stale) tellStale(context, listed.endpoint, read);
   }
   for (const name of names) {
     const { response, endpoint } = await client.read(GET, {

@@ -15,7 +15,7 @@ import { collect, shortName, tellWarnings } from "../changing.js";
 import { readCheckedFiles } from "../checked-files.js";
 import type { Context } from "../context.js";
 import { EXIT } from "../exit-codes.js";
-import { APPLY, LIST } from "../methods.js";
+import { APPLY, LIST, type WireObject } from "../methods.js";
 import { objectChange, type MemberChanges, type ObjectChange } from "../object-changes.js";
 import { formatOption, isStructured, serialize, type Format } from "../output.js";
 import { snatPlans, type SnatPlan } from "../snat-plan.js";
@@ -98,8 +98,8 @@ async function storedObjects(client: ApiClient, wanted: readonly ApplyObject[]):
   }
   const found: ApplyObject[] = [];
   for (const request of lists.values()) {
-    const { response } = await client.read(LIST, request);
-    for (const object of response.objects) {
+    const { pages } = await client.readPages(LIST, request);
+    for (const object of pages.flatMap((page): readonly WireObject[] => page.objects)) {
       const checked = validateDocument(documentFromWire(object));
       if ("ok" in checked) found.push(checked.ok);
     }

@@ -43,8 +43,9 @@ async function list(context: Context, command: Command) {
   const client = context.client(command);
   const vipAddress =
     vip === "" || parseIpAddress(vip) !== null ? vip : await addressOf(context, command, { name: vip, tenant, stale });
-  const { response, endpoint } = await client.read(LIST_SNAT, { vip: vipAddress, dip, tenant, stale });
-  const { blocks, index, ageMs } = response;
+  const listed = await client.readPages(LIST_SNAT, { vip: vipAddress, dip, tenant, stale });
+  const { endpoint, index, ageMs } = listed;
+  const blocks = listed.pages.flatMap((page) => page.blocks);
   if (stale) tellStale(context, endpoint, { index, ageMs });
   if (isStructured(output))
     context.print(serialize(listDocument(blocks.map(blockDocument), { index, ageMs }, stale), output));

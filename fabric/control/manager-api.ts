@@ -147,31 +147,43 @@ export class ManagerApi {
   }
 
   async vips(): Promise<readonly VipView[]> {
-    const response = await this.any(
-      methods.OPERATOR_LIST,
-      { kind: "Vip", stale: true },
-      { deadlineMs: 2_000, hedgeMs: 500 },
-    );
-    return (response.objects ?? []).map(vipView);
+    const vips: VipView[] = [];
+    let page = "";
+    do {
+      const request = { kind: "Vip", stale: true, page };
+      const response: ananta.v1.ListResponse.$Properties = await this.any(methods.OPERATOR_LIST, request, {
+        deadlineMs: 2_000,
+        hedgeMs: 500,
+      });
+      for (const object of response.objects ?? []) vips.push(vipView(object));
+      page = response.nextPage ?? "";
+    } while (page !== "");
+    return vips;
   }
 
   /** What is known of all ranges; `endpoint` null asks any replica, and `stale` answers from its own state. */
   async snatList(options: { readonly endpoint: number | null; readonly stale: boolean }): Promise<SnatListing> {
-    const request = { stale: options.stale };
-    const response =
-      options.endpoint === null
-        ? await this.any(methods.SNAT_LIST, request, { deadlineMs: 10_000, hedgeMs: 2_000 })
-        : await this.one(options.endpoint, methods.SNAT_LIST, request, 5_000);
-    return {
-      index: response.index ?? 0,
-      blocks: (response.blocks ?? []).map((owned) => ({
-        ...portBlock(owned.block ?? {}),
-        tenant: owned.tenant ?? "",
-        dip: owned.dip ?? "",
-        host: owned.host ?? "",
-        state: owned.state === "quarantined" ? ("quarantined" as const) : ("owned" as const),
-      })),
-    };
+    let index = Infinity;
+    const blocks: SnatListing["blocks"][number][] = [];
+    let page = "";
+    do {
+      const request = { stale: options.stale, page };
+      const response: ananta.v1.ListSnatResponse.$Properties =
+        options.endpoint === null
+          ? await this.any(methods.SNAT_LIST, request, { deadlineMs: 10_000, hedgeMs: 2_000 })
+          : await this.one(options.endpoint, methods.SNAT_LIST, request, 5_000);
+      index = Math.min(index, response.index ?? 0);
+      for (const { block, tenant, dip, host, state } of response.blocks ?? [])
+        blocks.push({
+          ...portBlock(block ?? {}),
+          tenant: tenant ?? "",
+          dip: dip ?? "",
+          host: host ?? "",
+          state: state === "quarantined" ? "quarantined" : "owned",
+        });
+      page = response.nextPage ?? "";
+    } while (page !== "");
+    return { index, blocks };
   }
 
   /** Makes the caller a host with DIPs of its own; answers its incarnation. */

@@ -9,6 +9,7 @@ import type { ApplyObject, Command } from "../state/commands.js";
 import type { ObjectKind, ObjectRef } from "../state/objects.js";
 import type { CommandResult, ObjectOutcome } from "../state/results.js";
 import { whenInForce } from "./in-force.js";
+import { objectPage } from "./object-pages.js";
 import { KIND_WORDS, isKind } from "./object-schema.js";
 import { warningsOf, wireObject } from "./object-status.js";
 import { objectsFromWire } from "./wire-objects.js";
@@ -70,9 +71,11 @@ export class OperatorService {
     const kind = kindOf(request.kind, "kind");
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
     const tenant = (request.tenant ?? "") === "" ? null : (request.tenant ?? null);
-    const objects = this.#replica.state.objects(kind, tenant);
     const { state, muxSafeIndex } = this.#replica;
-    return { objects: objects.map((object) => wireObject(object, state, muxSafeIndex.value)), index, ageMs };
+    const { objects, nextPage } = objectPage(state.objects(kind, tenant), request.page ?? "", (object) =>
+      wireObject(object, state, muxSafeIndex.value),
+    );
+    return { objects: [...objects], nextPage, index, ageMs };
   }
 
   async fenceHost(

@@ -1,5 +1,6 @@
 /** SNAT ports by unary calls, for clients in any language (proto/ananta/v1/snat.proto). */
 import type { DipId, HostId, IpAddress } from "../../core/brands.js";
+import { parseIpAddress } from "../../core/address.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { CallContext } from "../../runtime/env.js";
@@ -17,7 +18,7 @@ import { checkProtocol, wireBlock } from "../projection/range-wire.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Command } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
-import type { SnatFilter } from "../state/state-machine.js";
+import type { SnatFilter, SnatSpace } from "../state/state-machine.js";
 import { budget, throwIfRefused, otherRequest } from "./operator-service.js";
 import { readPoint } from "./read-state.js";
 
@@ -82,11 +83,13 @@ export class SnatService {
     call: CallContext,
   ): Promise<ananta.v1.ListSnatResponse.$Properties> {
     const filter = this.#filterShape(request);
+    const after = spaceOfPage(request.page ?? "");
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
     const { state } = this.#replica;
     const dip = filter.dip === null ? null : this.#dipId(tenantOf(request.tenant, "tenant"), filter.dip);
     const query: SnatFilter = { ...(filter.vip === null ? {} : { vip: filter.vip }), ...(dip === null ? {} : { dip }) };
-    const blocks = state.snatBlocks(query).map((block) => ({
+    const { blocks: taken, end } = state.snatPage(query, after);
+    const blocks = taken.map((block) => ({
       block: wireBlock(block),
       tenant: block.dip.tenant,
       dip: block.dip.address,
@@ -95,7 +98,7 @@ export class SnatService {
       freeInSeconds:
         block.freeAtMs === null ? 0 : Math.max(0, Math.ceil((block.freeAtMs - state.clusterTimeMs) / 1_000)),
     }));
-    return { blocks, index, ageMs };
+    return { blocks, nextPage: end === null ? "" : `${end.vip}/${end.protocol}`, index, ageMs };
   }
 
   /** Which host asks for which of its DIPs. Found in the state as applied here; what it says is checked again in apply. */
@@ -159,4 +162,17 @@ export class SnatService {
     throwIfRefused(result);
     return result;
   }
+}
+
+/** The (VIP, protocol) that the page before ended with. */
+function spaceOfPage(page: string): SnatSpace | null {
+  if (page === "") return null;
+  const [, vip = "", protocol = ""] = /^([0-9a-f.:]{2,45})\/(6|17)$/.exec(page) ?? [];
+  const address = parseIpAddress(vip);
+  if (address === null)
+    throw new AnantaError(
+      "INVALID_ARGUMENT",
+      `page: "${page.slice(0, 64)}" is none; use next_page of the answer before`,
+    );
+  return { vip: address, protocol: protocol === "6" ? 6 : 17 };
 }

@@ -44,12 +44,19 @@ function reasonNotToVote(s: Readonly<State>, removedSays: NodeId | null): string
   return s.voting.kind === "full" ? null : s.voting.reason;
 }
 
+/** A membership is a value that seldom changes, and the status is read with every heartbeat. */
+const shown = new WeakMap<Membership, readonly RaftMember[]>();
+
 function shownMembers(membership: Membership): readonly RaftMember[] {
-  return membersOf(membership).map((id) => {
-    const known = membership.members.find((member) => member.id === id);
+  const known = shown.get(membership);
+  if (known !== undefined) return known;
+  const members = membersOf(membership).map((id): RaftMember => {
+    const member = membership.members.find((one) => one.id === id);
     const role = membership.voters.includes(id) ? "voter" : membership.learners.includes(id) ? "learner" : "leaving";
-    return { id, address: known?.address ?? "", service: known?.service ?? "", role };
+    return { id, address: member?.address ?? "", service: member?.service ?? "", role };
   });
+  shown.set(membership, members);
+  return members;
 }
 
 export function notStarted(config: RaftNodeConfig): RaftStatus {

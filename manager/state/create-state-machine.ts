@@ -17,7 +17,7 @@ import { QUARANTINE_MS } from "./quarantine.js";
 import type { AppliedBatch } from "./results.js";
 import { readSnapshot } from "./snapshot-reader.js";
 import { StateCapture, writeSnapshot } from "./snapshot-writer.js";
-import { listBlocks, listShares, listUsage, usageOf } from "./snat-listing.js";
+import { listBlocks, listPage, listShares, listUsage, usageOf } from "./snat-listing.js";
 import { digestOfBytes } from "./state-digest.js";
 import type { StateMachine } from "./state-machine.js";
 import { type State, createState } from "./state.js";
@@ -92,6 +92,7 @@ export function createStateMachine(): InspectableStateMachine {
     unsettledEpoch: () => state.epoch.unsettled(state.site?.clusterEpoch ?? 0),
     fence: (host) => state.fences.get(host) ?? null,
     snatBlocks: (filter) => listBlocks(state, filter),
+    snatPage: (filter, after) => listPage(state, filter, after),
     snatShares: () => listShares(state),
     snatUsage: () => listUsage(state),
     snatUsageOf: (vip) => usageOf(state, vip),

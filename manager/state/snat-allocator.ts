@@ -42,6 +42,8 @@ export class SnatAllocator {
   ownedTotal = 0;
   readonly quarantines = new QuarantineQueue();
   private readonly pairs = new Map<IpAddress, SpacePair>();
+  /** Keys of `pairs` in order; null: to be sorted anew. */
+  private inOrder: readonly IpAddress[] | null = null;
   private readonly spacesOfDip = new Map<DipId, Set<PortSpace>>();
   private readonly excludedRanges: ExcludedRanges;
   /** Since the last `takeEnded`: for the history, no part of the state. */
@@ -65,6 +67,7 @@ export class SnatAllocator {
     if (pair === undefined) {
       pair = { tcp: null, udp: null };
       this.pairs.set(vip, pair);
+      this.inOrder = null;
     }
     const existing = protocol === 6 ? pair.tcp : pair.udp;
     if (existing !== null) return existing;
@@ -77,8 +80,8 @@ export class SnatAllocator {
 
   /** All spaces, ordered by (address, protocol). */
   spaces(): readonly PortSpace[] {
-    const vips = [...this.pairs.keys()].sort(byAddress);
-    return vips.flatMap((vip) => SNAT_PROTOCOLS.flatMap((protocol) => this.space(vip, protocol) ?? []));
+    this.inOrder ??= [...this.pairs.keys()].sort(byAddress);
+    return this.inOrder.flatMap((vip) => SNAT_PROTOCOLS.flatMap((protocol) => this.space(vip, protocol) ?? []));
   }
 
   /** Spaces in which `dip` owns ranges, ordered by (address, protocol). */
@@ -201,7 +204,10 @@ export class SnatAllocator {
     if (pair === undefined) return;
     if (isEmpty(pair.tcp)) pair.tcp = null;
     if (isEmpty(pair.udp)) pair.udp = null;
-    if (pair.tcp === null && pair.udp === null) this.pairs.delete(vip);
+    if (pair.tcp === null && pair.udp === null) {
+      this.pairs.delete(vip);
+      this.inOrder = null;
+    }
   }
 }
 

@@ -6,29 +6,66 @@ import { RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
 import { QUARANTINE_MS } from "./quarantine.js";
 import type { OutboundVip } from "./outbound-index.js";
-import type { SnatBlock, SnatFilter, SnatShare, SnatUsage } from "./state-machine.js";
+import type { SnatBlock, SnatFilter, SnatPage, SnatShare, SnatSpace, SnatUsage } from "./state-machine.js";
 import type { State } from "./state.js";
+
+/** A page is full when it holds as many blocks; a space holds at most 8,064 more. */
+const PAGE_BLOCKS = 2_000;
+/** Spaces looked at for one page at most, however few of their blocks match. */
+const PAGE_SPACES = 256;
 
 /** Owned and quarantined ranges, merged into blocks of one grant, ordered by (vip, protocol, range). */
 export function listBlocks(state: State, filter: SnatFilter): readonly SnatBlock[] {
+  return spacesOf(state, filter).flatMap((space) => blocksOf(state, space, filter));
+}
+
+export function listPage(state: State, filter: SnatFilter, after: SnatSpace | null): SnatPage {
   const blocks: SnatBlock[] = [];
-  for (const space of state.snat.spaces()) {
-    if (filter.vip !== undefined && filter.vip !== space.vip) continue;
-    if (filter.protocol !== undefined && filter.protocol !== space.protocol) continue;
-    const ofSpace: SnatBlock[] = [];
-    const add = (range: number, count: number, dip: DipId, grantedIndex: LogIndex, freeAtMs: number | null): void => {
-      if (matches(state, filter, dip))
-        ofSpace.push(describeBlock(state, space, { range, count, dip, grantedIndex, freeAtMs }));
-    };
-    space.visitAllOwned((first, count, dip, grantedIndex) => add(first, count, dip, grantedIndex, null));
-    for (let resting = space.firstQuarantine; resting !== null; resting = resting.nextInSpace) {
-      const freeAtMs = resting.releasedAtMs + QUARANTINE_MS;
-      for (const run of space.grantRuns(resting.range, resting.count))
-        add(run.first, run.count, resting.dip, run.grantedIndex, freeAtMs);
-    }
-    for (const block of ofSpace.sort((a, b) => a.range - b.range)) blocks.push(block);
+  const spaces = spacesOf(state, filter);
+  let at = after === null ? 0 : firstBehind(spaces, after);
+  const end = at + PAGE_SPACES;
+  for (; at < spaces.length; at++) {
+    const space = spaces[at]!; // below length
+    for (const block of blocksOf(state, space, filter)) blocks.push(block);
+    const isFull = blocks.length >= PAGE_BLOCKS || at + 1 === end;
+    if (isFull && at + 1 < spaces.length) return { blocks, end: { vip: space.vip, protocol: space.protocol } };
   }
-  return blocks;
+  return { blocks, end: null };
+}
+
+/** The spaces that the filter leaves, in order. */
+function spacesOf(state: State, { vip, protocol }: SnatFilter): readonly PortSpace[] {
+  const all =
+    vip === undefined ? state.snat.spaces() : SNAT_PROTOCOLS.flatMap((each) => state.snat.space(vip, each) ?? []);
+  return protocol === undefined ? all : all.filter((space) => space.protocol === protocol);
+}
+
+/** Position of the first space behind `after`, by halving. */
+function firstBehind(spaces: readonly PortSpace[], after: SnatSpace): number {
+  let low = 0;
+  let high = spaces.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const { vip, protocol } = spaces[middle]!; // below length
+    if ((byAddress(vip, after.vip) || protocol - after.protocol) <= 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function blocksOf(state: State, space: PortSpace, filter: SnatFilter): readonly SnatBlock[] {
+  const blocks: SnatBlock[] = [];
+  const add = (range: number, count: number, dip: DipId, grantedIndex: LogIndex, freeAtMs: number | null): void => {
+    if (matches(state, filter, dip))
+      blocks.push(describeBlock(state, space, { range, count, dip, grantedIndex, freeAtMs }));
+  };
+  space.visitAllOwned((first, count, dip, grantedIndex) => add(first, count, dip, grantedIndex, null));
+  for (let resting = space.firstQuarantine; resting !== null; resting = resting.nextInSpace) {
+    const freeAtMs = resting.releasedAtMs + QUARANTINE_MS;
+    for (const run of space.grantRuns(resting.range, resting.count))
+      add(run.first, run.count, resting.dip, run.grantedIndex, freeAtMs);
+  }
+  return blocks.sort((a, b) => a.range - b.range);
 }
 
 function matches(state: State, filter: SnatFilter, dip: DipId): boolean {

@@ -81,6 +81,8 @@ export interface StateMachine {
   replicas(): readonly { readonly nodeId: NodeId; readonly incarnation: number; readonly bootId: string }[];
   /** Owned and quarantined ranges, merged into blocks, ordered by (vip, protocol, range). */
   snatBlocks(filter: SnatFilter): readonly SnatBlock[];
+  /** The same, some spaces at a time: those behind `after`, which need not exist any more. */
+  snatPage(filter: SnatFilter, after: SnatSpace | null): SnatPage;
   /** What each DIP owns at each VIP, is to have at least, and may own; those that may and own nothing, too. */
   snatShares(): readonly SnatShare[];
   /** Per VIP and protocol: how the 8,064 ranges stand. */
@@ -137,6 +139,19 @@ export interface SnatFilter {
   readonly dip?: DipId;
   readonly host?: HostId;
   readonly protocol?: 6 | 17;
+}
+
+/** The ports of one VIP and protocol. */
+export interface SnatSpace {
+  readonly vip: IpAddress;
+  readonly protocol: 6 | 17;
+}
+
+/** Of a listing: whole spaces, in order of (vip, protocol). */
+export interface SnatPage {
+  readonly blocks: readonly SnatBlock[];
+  /** The last space looked at; null: nothing follows. */
+  readonly end: SnatSpace | null;
 }
 
 export interface SnatBlock {

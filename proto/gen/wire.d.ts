@@ -11187,6 +11187,9 @@ export namespace ananta {
             /** ListRequest stale. */
             stale: boolean;
 
+            /** Where to go on: `next_page` of the answer before; empty: from the start. */
+            page: string;
+
             /**
              * Creates a new ListRequest instance using the specified properties.
              * @param [properties] Properties to set
@@ -11256,6 +11259,9 @@ export namespace ananta {
                 /** ListRequest stale */
                 stale?: (boolean|null);
 
+                /** Where to go on: `next_page` of the answer before; empty: from the start. */
+                page?: (string|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -11291,6 +11297,9 @@ export namespace ananta {
 
             /** ListResponse ageMs. */
             ageMs: number;
+
+            /** Ask again with it as `page` for what follows; empty: this was the last page. */
+            nextPage: string;
 
             /**
              * Creates a new ListResponse instance using the specified properties.
@@ -11361,6 +11370,9 @@ export namespace ananta {
                 /** ListResponse ageMs */
                 ageMs?: (number|null);
 
+                /** Ask again with it as `page` for what follows; empty: this was the last page. */
+                nextPage?: (string|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -11370,6 +11382,7 @@ export namespace ananta {
               objects?: ananta.v1.Object.$Shape[]|null;
               index?: number|null;
               ageMs?: number|null;
+              nextPage?: string|null;
               $unknowns?: Uint8Array[];
             };
         }
@@ -16052,6 +16065,9 @@ export namespace ananta {
             /** Answer from this replica's own applied state, however old; otherwise linearizable. */
             stale: boolean;
 
+            /** Where to go on: `next_page` of the answer before; empty: from the start. */
+            page: string;
+
             /**
              * Creates a new ListSnatRequest instance using the specified properties.
              * @param [properties] Properties to set
@@ -16124,6 +16140,9 @@ export namespace ananta {
                 /** Answer from this replica's own applied state, however old; otherwise linearizable. */
                 stale?: (boolean|null);
 
+                /** Where to go on: `next_page` of the answer before; empty: from the start. */
+                page?: (string|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -16139,7 +16158,7 @@ export namespace ananta {
         interface IListSnatResponse extends ananta.v1.ListSnatResponse.$Properties {
         }
 
-        /** Represents a ListSnatResponse. */
+        /** One page: the ports of some (VIP, protocol), each of them whole and as it was at `index`. */
         class ListSnatResponse {
 
             /**
@@ -16159,6 +16178,9 @@ export namespace ananta {
 
             /** Stale reads: age in ms of the newest proof that this replica was in step with a quorum. */
             ageMs: number;
+
+            /** Ask again with it as `page` for what follows; empty: this was the last page. */
+            nextPage: string;
 
             /**
              * Creates a new ListSnatResponse instance using the specified properties.
@@ -16228,6 +16250,9 @@ export namespace ananta {
 
                 /** Stale reads: age in ms of the newest proof that this replica was in step with a quorum. */
                 ageMs?: (number|null);
+
+                /** Ask again with it as `page` for what follows; empty: this was the last page. */
+                nextPage?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -21566,6 +21566,8 @@ export const ananta = $root.ananta = (() => {
 
             ListRequest.prototype.stale = false;
 
+            ListRequest.prototype.page = "";
+
             ListRequest.create = function(properties) {
                 return new ListRequest(properties);
             };
@@ -21583,6 +21585,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 2, wireType 2 =*/18).string(message.tenant);
                 if (message.stale != null && $Object.hasOwnProperty.call(message, "stale") && message.stale !== false)
                     writer.uint32(/* id 3, wireType 0 =*/24).bool(message.stale);
+                if (message.page != null && $Object.hasOwnProperty.call(message, "page") && message.page !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.page);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -21643,6 +21647,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.stale;
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.page = value;
+                            else
+                                delete message.page;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -21676,6 +21689,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
                     if (typeof message.stale !== "boolean")
                         return "stale: boolean expected";
+                if (message.page != null && $Object.hasOwnProperty.call(message, "page"))
+                    if (!$util.isString(message.page))
+                        return "page: string expected";
                 return null;
             };
 
@@ -21698,6 +21714,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.stale != null)
                     if (object.stale)
                         message.stale = $Boolean(object.stale);
+                if (object.page != null)
+                    if (typeof object.page !== "string" || object.page.length)
+                        message.page = $String(object.page);
                 return message;
             };
 
@@ -21713,6 +21732,7 @@ export const ananta = $root.ananta = (() => {
                     object.kind = "";
                     object.tenant = "";
                     object.stale = false;
+                    object.page = "";
                 }
                 if (message.kind != null && $Object.hasOwnProperty.call(message, "kind"))
                     object.kind = message.kind;
@@ -21720,6 +21740,8 @@ export const ananta = $root.ananta = (() => {
                     object.tenant = message.tenant;
                 if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
                     object.stale = message.stale;
+                if (message.page != null && $Object.hasOwnProperty.call(message, "page"))
+                    object.page = message.page;
                 return object;
             };
 
@@ -21746,6 +21768,8 @@ export const ananta = $root.ananta = (() => {
 
             ListResponse.prototype.ageMs = 0;
 
+            ListResponse.prototype.nextPage = "";
+
             ListResponse.create = function(properties) {
                 return new ListResponse(properties);
             };
@@ -21764,6 +21788,8 @@ export const ananta = $root.ananta = (() => {
                     $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
                 if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs") && message.ageMs !== 0)
                     writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.ageMs);
+                if (message.nextPage != null && $Object.hasOwnProperty.call(message, "nextPage") && message.nextPage !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.nextPage);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -21823,6 +21849,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.ageMs;
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.nextPage = value;
+                            else
+                                delete message.nextPage;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -21862,6 +21897,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
                     if (!$util.isInteger(message.ageMs))
                         return "ageMs: integer expected";
+                if (message.nextPage != null && $Object.hasOwnProperty.call(message, "nextPage"))
+                    if (!$util.isString(message.nextPage))
+                        return "nextPage: string expected";
                 return null;
             };
 
@@ -21898,6 +21936,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.ageMs != null)
                     if ($Number(object.ageMs) !== 0)
                         message.ageMs = object.ageMs >>> 0;
+                if (object.nextPage != null)
+                    if (typeof object.nextPage !== "string" || object.nextPage.length)
+                        message.nextPage = $String(object.nextPage);
                 return message;
             };
 
@@ -21918,6 +21959,7 @@ export const ananta = $root.ananta = (() => {
                     } else
                         object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
                     object.ageMs = 0;
+                    object.nextPage = "";
                 }
                 if (message.objects && message.objects.length) {
                     object.objects = $Array(message.objects.length);
@@ -21933,6 +21975,8 @@ export const ananta = $root.ananta = (() => {
                         object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
                 if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
                     object.ageMs = message.ageMs;
+                if (message.nextPage != null && $Object.hasOwnProperty.call(message, "nextPage"))
+                    object.nextPage = message.nextPage;
                 return object;
             };
 
@@ -30910,6 +30954,8 @@ export const ananta = $root.ananta = (() => {
 
             ListSnatRequest.prototype.stale = false;
 
+            ListSnatRequest.prototype.page = "";
+
             ListSnatRequest.create = function(properties) {
                 return new ListSnatRequest(properties);
             };
@@ -30929,6 +30975,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 3, wireType 2 =*/26).string(message.dip);
                 if (message.stale != null && $Object.hasOwnProperty.call(message, "stale") && message.stale !== false)
                     writer.uint32(/* id 4, wireType 0 =*/32).bool(message.stale);
+                if (message.page != null && $Object.hasOwnProperty.call(message, "page") && message.page !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.page);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -30998,6 +31046,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.stale;
                             continue;
                         }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.page = value;
+                            else
+                                delete message.page;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -31034,6 +31091,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
                     if (typeof message.stale !== "boolean")
                         return "stale: boolean expected";
+                if (message.page != null && $Object.hasOwnProperty.call(message, "page"))
+                    if (!$util.isString(message.page))
+                        return "page: string expected";
                 return null;
             };
 
@@ -31059,6 +31119,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.stale != null)
                     if (object.stale)
                         message.stale = $Boolean(object.stale);
+                if (object.page != null)
+                    if (typeof object.page !== "string" || object.page.length)
+                        message.page = $String(object.page);
                 return message;
             };
 
@@ -31075,6 +31138,7 @@ export const ananta = $root.ananta = (() => {
                     object.tenant = "";
                     object.dip = "";
                     object.stale = false;
+                    object.page = "";
                 }
                 if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
                     object.vip = message.vip;
@@ -31084,6 +31148,8 @@ export const ananta = $root.ananta = (() => {
                     object.dip = message.dip;
                 if (message.stale != null && $Object.hasOwnProperty.call(message, "stale"))
                     object.stale = message.stale;
+                if (message.page != null && $Object.hasOwnProperty.call(message, "page"))
+                    object.page = message.page;
                 return object;
             };
 
@@ -31110,6 +31176,8 @@ export const ananta = $root.ananta = (() => {
 
             ListSnatResponse.prototype.ageMs = 0;
 
+            ListSnatResponse.prototype.nextPage = "";
+
             ListSnatResponse.create = function(properties) {
                 return new ListSnatResponse(properties);
             };
@@ -31128,6 +31196,8 @@ export const ananta = $root.ananta = (() => {
                     $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
                 if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs") && message.ageMs !== 0)
                     writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.ageMs);
+                if (message.nextPage != null && $Object.hasOwnProperty.call(message, "nextPage") && message.nextPage !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.nextPage);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -31187,6 +31257,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.ageMs;
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.nextPage = value;
+                            else
+                                delete message.nextPage;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -31226,6 +31305,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
                     if (!$util.isInteger(message.ageMs))
                         return "ageMs: integer expected";
+                if (message.nextPage != null && $Object.hasOwnProperty.call(message, "nextPage"))
+                    if (!$util.isString(message.nextPage))
+                        return "nextPage: string expected";
                 return null;
             };
 
@@ -31262,6 +31344,9 @@ export const ananta = $root.ananta = (() => {
                 if (object.ageMs != null)
                     if ($Number(object.ageMs) !== 0)
                         message.ageMs = object.ageMs >>> 0;
+                if (object.nextPage != null)
+                    if (typeof object.nextPage !== "string" || object.nextPage.length)
+                        message.nextPage = $String(object.nextPage);
                 return message;
             };
 
@@ -31282,6 +31367,7 @@ export const ananta = $root.ananta = (() => {
                     } else
                         object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
                     object.ageMs = 0;
+                    object.nextPage = "";
                 }
                 if (message.blocks && message.blocks.length) {
                     object.blocks = $Array(message.blocks.length);
@@ -31297,6 +31383,8 @@ export const ananta = $root.ananta = (() => {
                         object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
                 if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
                     object.ageMs = message.ageMs;
+                if (message.nextPage != null && $Object.hasOwnProperty.call(message, "nextPage"))
+                    object.nextPage = message.nextPage;
                 return object;
             };
 

@@ -249,9 +249,17 @@ export class FakeSite {
       ),
       handle(GET, (request) => ({ object: this.wire(keyOf(request.ref ?? {})), ...read })),
       handle(LIST, ({ kind, tenant }) => {
-        return { objects: this.#keys(kind, tenant).map((key) => this.wire(key)), ...read };
+        return { objects: this.#keys(kind, tenant).map((key) => this.wire(key)), nextPage: "", ...read };
       }),
-      handle(LIST_SNAT, () => ({ blocks: this.blocks, ...read })),
+      handle(LIST_SNAT, ({ page }) => {
+        // one block a page
+        const at = Number(page || 0);
+        return {
+          blocks: this.blocks.slice(at, at + 1),
+          nextPage: at + 1 < this.blocks.length ? `${at + 1}` : "",
+          ...read,
+        };
+      }),
       handle(EXPLAIN_FLOW, () => this.explanation),
       ...[ADD_REPLICA, PROMOTE_REPLICA, REMOVE_REPLICA].map((method) =>
         handle(method as Method<{ nodeId?: number | null }, unknown>, ({ nodeId }) => {

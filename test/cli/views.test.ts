@@ -320,7 +320,14 @@ describe("snat list", () => {
     });
     await site.run("snat list --vip web");
     await site.run("snat list --vip 203.0.113.99 --dip 10.1.0.4 --stale");
-    expect(asked).toMatchObject([{ vip: "203.0.113.10" }, { vip: "203.0.113.99", dip: "10.1.0.4", stale: true }]);
+    const [web, unknown] = [{ vip: "203.0.113.10" }, { vip: "203.0.113.99", dip: "10.1.0.4", stale: true }];
+    // page after page
+    expect(asked).toMatchObject([
+      { ...web, page: "" },
+      { ...web, page: "1" },
+      { ...unknown, page: "" },
+      { ...unknown, page: "1" },
+    ]);
   });
 });
 
