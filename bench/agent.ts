@@ -1,9 +1,16 @@
 /**
  * How fast is a Host Agent's pipeline, in memory, on one core? 64-byte packets of established flows, half in each direction:
- * clients of a VIP (DNAT and reverse NAT), and SNAT; and what a packet allocates. bench/README.md says how.
+ * clients of a VIP (DNAT and reverse NAT), SNAT, and flows between VIPs that go straight from host to host; and what a packet allocates. bench/README.md says how.
  */
 import { PacketBatch } from "../dataplane/packet-batch.js";
-import { type HostTraffic, inboundFlows, PACKET_BYTES, PACKETS_PER_BATCH, snatFlows } from "./agent/traffic.js";
+import {
+  directFlows,
+  type HostTraffic,
+  inboundFlows,
+  PACKET_BYTES,
+  PACKETS_PER_BATCH,
+  snatFlows,
+} from "./agent/traffic.js";
 import { bytesAllocated } from "./measure/allocation.js";
 import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { numberText, resultNumber, spreadOf, spreadText } from "./measure/statistics.js";
@@ -65,6 +72,7 @@ await runBenchmark({
       for (const [kind, make] of [
         ["inbound", inboundFlows],
         ["SNAT", snatFlows],
+        ["FastPath", directFlows],
       ] as const) {
         const name = `${kind}, ${numberText(flows)}`;
         measured.set(name, measure(name, make(flows), runs, seconds * 1_000));

@@ -42,7 +42,7 @@ import { type HostParts, startsTcpFlow } from "./host-parts.js";
 import { INBOUND, OUTBOUND } from "./nat-state.js";
 import type { WayOut } from "./way-out.js";
 
-/** The packet is the peer's, of a flow that may come so: it goes on as one from a MUX. */
+/** The packet is the peer's, of the flow in `entry`: it goes on as one from a MUX. */
 export const OF_PEER = -6;
 
 /** Since the start. */
@@ -68,6 +68,8 @@ export class HostFastpath {
   readonly #wayOut: WayOut;
   readonly #window = new ReplayWindow();
   readonly #counts = new Float64Array(4);
+  /** NAT entry that `fromPeer` found. */
+  entry = NOT_FOUND;
   #generation = 0;
 
   constructor(parts: HostParts, wayOut: WayOut) {
@@ -96,8 +98,8 @@ export class HostFastpath {
   }
 
   /**
-   * From an outer source that is no MUX, with that outer header in `header`, for the machine in `slot`: `OF_PEER`, and nothing is
-   * done yet; or what `process` answers.
+   * From an outer source that is no MUX, with that outer header in `header`, for the machine in `slot`: `OF_PEER`, and
+   * `header` is the inner one, its addresses named; or what `process` answers.
    */
   fromPeer(batch: PacketBatch, family: number, slot: number, nowMs: number, out: PacketBatch): number {
     const { header, addresses } = this.#parts;
@@ -113,7 +115,7 @@ export class HostFastpath {
       header.destination3 === FASTPATH_ADDRESS
         ? this.#ready(batch, slot, outerAt, outerFamily, nowMs, out)
         : this.#ofFlow(batch, slot, outerAt, outerFamily, nowMs);
-    addresses.unname(header);
+    if (result !== OF_PEER) addresses.unname(header);
     return result;
   }
 
@@ -126,6 +128,7 @@ export class HostFastpath {
       return DROP.unknown_encapsulator;
     direct.heard(entry, nowMs);
     this.#counts[RECEIVED]!++;
+    this.entry = entry;
     return OF_PEER;
   }
 

@@ -76,12 +76,7 @@ export class FromWire {
     const slot = this.#locate(isOfMux);
     addresses.unname(header);
     if (slot < 0) return ~slot;
-    if (!isOfMux) {
-      const result = this.#fastpath.fromPeer(batch, family, slot, nowMs, out);
-      if (result !== OF_PEER) return result;
-      parseIpHeader(batch.view, offset, length, header); // the outer one again, without a fault
-    }
-    return this.#inside(batch, family, slot, nowMs, out);
+    return isOfMux ? this.#inside(batch, family, slot, nowMs, out) : this.#insidePeers(batch, family, slot, nowMs, out);
   }
 
   /** Slot of the DIP that the packet with the outer header at hand is for; or the complement of a drop reason's number. */
@@ -126,6 +121,23 @@ export class FromWire {
     return isIcmpError(header)
       ? this.#icmp.fromWire(batch, slot, out)
       : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
+  }
+
+  /** As `#inside`, of a packet that another host encapsulated: of a flow that goes so (FastPath), or nothing. */
+  #insidePeers(batch: PacketBatch, family: number, slot: number, nowMs: number, out: PacketBatch): number {
+    const { header, addresses } = this.#parts;
+    const outerTos = header.tos;
+    const result = this.#fastpath.fromPeer(batch, family, slot, nowMs, out);
+    if (result !== OF_PEER) return result;
+    const ecn = decapsulatedEcn(outerTos, header.tos);
+    const passed =
+      header.ttl === 0
+        ? DROP.ttl_expired
+        : ecn < 0
+          ? DROP.bad_encapsulation
+          : this.#byEntry(batch, slot, this.#fastpath.entry, false, ecn, nowMs, out);
+    addresses.unname(header);
+    return passed;
   }
 
   /** Not encapsulated: from machine to machine inside, untranslated. */
@@ -175,13 +187,7 @@ export class FromWire {
     const isHairpin = source3 === tables.address[slot]!;
     const remote = isHairpin ? reserved.hairpinFor(source3) : source3;
     let entry = nat.findOutside(remote, vip, sourcePort, destinationPort, protocol, slot);
-    if (entry !== NOT_FOUND) {
-      const counter = nat.counter[entry]!;
-      if (nat.isDetached(entry) && !this.#life.takeBackInside(entry)) return this.#life.conflict(slot, counter, nowMs);
-      this.#follow(slot, entry, batch, nowMs);
-      if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, nat.dipPort(entry), ecn, counter, out);
-      return this.#wayOut.toVm(batch, slot, nat.dip(entry), nat.dipPort(entry), ecn, counter, out);
-    }
+    if (entry !== NOT_FOUND) return this.#byEntry(batch, slot, entry, isHairpin, ecn, nowMs, out);
     const dipId = tables.dipId(slot);
     const { endpoints } = tables;
     const endpoint = endpoints.find(vip, protocol, destinationPort, dipId);
@@ -221,6 +227,24 @@ export class FromWire {
     }
     if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, dipPort, ecn, counter, out);
     return this.#wayOut.toVm(batch, slot, dip, dipPort, ecn, counter, out);
+  }
+
+  /** The packet in `header`, of a flow that is known. */
+  #byEntry(
+    batch: PacketBatch,
+    slot: number,
+    entry: number,
+    isHairpin: boolean,
+    ecn: number,
+    nowMs: number,
+    out: PacketBatch,
+  ): number {
+    const { nat } = this.#parts;
+    const counter = nat.counter[entry]!;
+    if (nat.isDetached(entry) && !this.#life.takeBackInside(entry)) return this.#life.conflict(slot, counter, nowMs);
+    this.#follow(slot, entry, batch, nowMs);
+    if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, nat.dipPort(entry), ecn, counter, out);
+    return this.#wayOut.toVm(batch, slot, nat.dip(entry), nat.dipPort(entry), ecn, counter, out);
   }
 
   /** The packet in `header` goes by the entry; if it is a first fragment, the others will, too. */

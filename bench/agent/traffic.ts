@@ -3,9 +3,19 @@ import { createAgentDataplane, type AgentDataplane } from "../../agent/dataplane
 import { assert } from "../../core/assert.js";
 import type { DipId, IpAddress, Ipv4, LogIndex, MuxId, VipId } from "../../core/brands.js";
 import { createRandom } from "../../core/random.js";
+import {
+  FASTPATH_ADDRESS,
+  FASTPATH_MESSAGE_BYTES,
+  FASTPATH_PORT,
+  type FastpathMessage,
+  REDIRECT,
+  RESPONDER,
+  writeFastpathMessage,
+} from "../../dataplane/fastpath-message.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import { PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
-import { buildTcpPacket } from "../../packet/build.js";
+import { buildTcpPacket, buildUdpPacket } from "../../packet/build.js";
+import { MAPPED_WORD } from "../../packet/header.js";
 import { OUTER_BYTES, writeOuterHeader } from "../../packet/ip-in-ip.js";
 import { TCP_ACK, TCP_SYN } from "../../packet/tcp.js";
 
@@ -16,6 +26,9 @@ const PAYLOAD = new Uint8Array(PACKET_BYTES - 40);
 const VIP = 0xcb00710a; // 203.0.113.10
 const DIP = 0x0a000001;
 const MUX = 0xc0000201;
+/** Host of the other end, where flows go straight (FastPath). */
+const PEER = 0x0a000102;
+const HOST_KEY = new Uint8Array(16).fill(7);
 const FIRST_REMOTE = 0x64400000; // 100.64.0.0
 const SEED = 1;
 
@@ -26,6 +39,7 @@ const ITEMS: readonly HostItem[] = [
     address: "10.0.0.1" as IpAddress,
     locator: "10.0.0.1" as IpAddress,
     tenant: "default",
+    fastpathKey: HOST_KEY,
   },
   {
     kind: "endpoint",
@@ -51,7 +65,11 @@ export class HostTraffic {
   #filling: PacketBatch | null = null;
   #next = 0;
 
-  constructor() {
+  readonly #isDirect: boolean;
+
+  /** `isDirect`: what the machine sends goes straight to the peer's host. */
+  constructor(isDirect = false) {
+    this.#isDirect = isDirect;
     assert(
       this.agent.tables.apply({ kind: "snapshot", items: ITEMS }, 1 as LogIndex) === "in-force",
       "the host is in force",
@@ -64,7 +82,7 @@ export class HostTraffic {
     return batch;
   }
 
-  /** Every packet passes, and leaves with 64 bytes. */
+  /** Every packet passes, and leaves with 64 bytes, those to a peer's host with an outer header besides. */
   check(nowMs: number): void {
     const out = new PacketBatch();
     for (const batch of this.batches) {
@@ -72,10 +90,14 @@ export class HostTraffic {
       this.agent.process(batch, nowMs, out);
       assert(out.count === batch.count, "every packet passes");
       assert(
-        out.lengths.subarray(0, out.count).every((length) => length === PACKET_BYTES),
-        "and has 64 bytes",
+        out.lengths.subarray(0, out.count).every((length, i) => length === this.#bytesTo(out.links[i]!)),
+        "and has as many bytes as it should",
       );
     }
+  }
+
+  #bytesTo(link: number): number {
+    return PACKET_BYTES + (this.#isDirect && link === WIRE_LINK ? OUTER_BYTES : 0);
   }
 
   /** Passes one packet, now; answers what came out. */
@@ -119,10 +141,10 @@ const segment = (ends: Ends, flags: number, payload?: Uint8Array): Uint8Array =>
     ...(payload ? { payload } : {}),
   });
 
-function encapsulated(packet: Uint8Array): Uint8Array {
+function encapsulated(packet: Uint8Array, from = MUX): Uint8Array {
   const bytes = new Uint8Array(OUTER_BYTES + packet.length);
   bytes.set(packet, OUTER_BYTES);
-  writeOuterHeader(new DataView(bytes.buffer), 0, MUX, DIP, 0, packet.length);
+  writeOuterHeader(new DataView(bytes.buffer), 0, from, DIP, 0, packet.length);
   return bytes;
 }
 
@@ -141,6 +163,56 @@ export function inboundFlows(flows: number): HostTraffic {
   }
   traffic.fill();
   return traffic;
+}
+
+/** As `inboundFlows`, of clients that are machines of the site: both ways straight from host to host. */
+export function directFlows(flows: number): HostTraffic {
+  const traffic = new HostTraffic(true);
+  for (let flow = 0; flow < flows; flow++) {
+    const [remote, port] = [FIRST_REMOTE + (flow >>> 4), 40_000 + (flow & 15)];
+    const there = { source: remote, sourcePort: port, destination: VIP, destinationPort: 80 };
+    const back = { source: DIP, sourcePort: 8_080, destination: remote, destinationPort: port };
+    traffic.pass(encapsulated(segment(there, TCP_SYN)), WIRE_LINK);
+    traffic.pass(segment(back, TCP_SYN | TCP_ACK), 1);
+    traffic.pass(encapsulated(segment(there, TCP_ACK)), WIRE_LINK);
+    traffic.pass(encapsulated(redirect(there, flow + 1)), WIRE_LINK);
+    traffic.pass(encapsulated(segment(there, TCP_ACK), PEER), WIRE_LINK);
+    traffic.keep(encapsulated(segment(there, TCP_ACK, PAYLOAD), PEER), WIRE_LINK);
+    traffic.keep(segment(back, TCP_ACK, PAYLOAD), 1);
+  }
+  traffic.fill();
+  return traffic;
+}
+
+/** What a MUX tells the host about a flow of which it has the responder. */
+function redirect({ source, sourcePort, destination, destinationPort }: Ends, sequence: number): Uint8Array {
+  const payload = new Uint8Array(FASTPATH_MESSAGE_BYTES);
+  const words = (address: number): Int32Array => Int32Array.of(0, 0, MAPPED_WORD, address);
+  const message: FastpathMessage = {
+    kind: REDIRECT,
+    end: RESPONDER,
+    protocol: 6,
+    source: words(source),
+    sourcePort,
+    destination: words(destination),
+    destinationPort,
+    peerLocator: words(PEER),
+    dipId: 1,
+    peerDipId: 2,
+    muxId: 1,
+    incarnation: 1,
+    sequence,
+    index: 1,
+    lifetimeMs: 60_000,
+  };
+  writeFastpathMessage(payload, 0, message, HOST_KEY);
+  return buildUdpPacket({
+    source: MUX as Ipv4,
+    destination: (FASTPATH_ADDRESS >>> 0) as Ipv4,
+    sourcePort: FASTPATH_PORT,
+    destinationPort: FASTPATH_PORT,
+    payload,
+  });
 }
 
 /** Established connections of the machine to the outside, by SNAT: eight ports, as many destinations as it takes. */
