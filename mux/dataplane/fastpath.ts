@@ -6,7 +6,8 @@
  *     a message to A, signed by A's key                  a message to B, signed by B's key
  *
  * What goes on coming, because a message was lost or has run out, is redirected again after a second at the earliest. When a DIP
- * moves or goes, or a pool changes, the flow table is walked in pieces, and flows that would now go elsewhere are revoked.
+ * moves or goes, a pool changes, or a rule keeps its flows from now on, the flow table is walked in pieces, and flows that would now go
+ * elsewhere are revoked.
  *
  * Per flow one word in the flow table: 0 not looked at, `NEVER`, or the time of the last message. Off the fast path: a few
  * messages per flow, rate-limited; they may allocate.
@@ -124,7 +125,7 @@ export class Fastpath {
   }
 
   #revokeIfMoved(entry: number, now: number, out: PacketBatch): void {
-    const { members, dips, snat, vips, movedDips } = this.#tables;
+    const { members, dips, snat, vips, rules, movedDips } = this.#tables;
     const flows = this.#flows;
     const at = flows.redirectedAt(entry);
     if (at === 0 || at === NEVER || ((now - at) | 0) > REDIRECT_LIFETIME_MS) return;
@@ -135,7 +136,11 @@ export class Fastpath {
     const dipSlot = members.dipSlot[member]!; // a member of an entry has a slot
     const isStale = dipSlot === NOT_FOUND || flows.generation(entry) !== members.generation(member, PROTOCOL_TCP);
     const responderId = dipSlot === NOT_FOUND ? 0 : dips.dipId(dipSlot);
-    if (!isStale && initiatorId !== 0 && !movedDips.has(initiatorId) && !movedDips.has(responderId)) return;
+    const rule = rules.find(vipId, PROTOCOL_TCP, ports & 0xffff);
+    const flowRule = rule === NOT_FOUND ? rules.findAllPorts(vipId, PROTOCOL_TCP) : rule;
+    const isKept = flowRule !== NOT_FOUND && rules.staysOnMuxes(flowRule);
+    const hasMoved = movedDips.has(initiatorId) || movedDips.has(responderId);
+    if (!isStale && !isKept && initiatorId !== 0 && !hasMoved) return;
     flows.setRedirectedAt(entry, 0);
     const ofDestination = vips.findId(vipId);
     if (ofDestination === NOT_FOUND) return;

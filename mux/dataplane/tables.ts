@@ -160,6 +160,7 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
         return;
       case "rule":
         this.rules.put(item, this.pools, this.#flows.idleClass(item.idleTimeoutMs ?? 0));
+        if (item.fastpath === false && before?.kind === "rule" && before.fastpath !== false) this.endsGeneration++;
         return;
       case "nat":
         this.nats.put(item.vipId, item.protocol, item.port, item.dipId);

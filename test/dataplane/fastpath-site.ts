@@ -87,6 +87,8 @@ export class FastpathSite {
   nowMs = 1_000;
   /** What the router carried since the last look, each packet as the router got it. */
   wire: Seen[] = [];
+  /** MUXes that died: the router sends their packets to the others. */
+  readonly dead = new Set<number>();
   /** The router loses what this says. */
   loses: (packet: Seen) => boolean = () => false;
   readonly inbox: Record<HostName, Seen[]> = { client: [], server: [] };
@@ -114,7 +116,7 @@ export class FastpathSite {
 
   // ---- what is configured ----
 
-  dipItem(dipId: DipId): MuxItem {
+  dipItem(dipId: DipId): Extract<MuxItem, { kind: "dip" }> {
     const isClient = dipId === CLIENT_DIP;
     const { clientLocator, serverLocator } = this.addresses;
     return {
@@ -123,6 +125,10 @@ export class FastpathSite {
       locator: (isClient ? clientLocator : serverLocator) as IpAddress,
       hostId: isClient ? CLIENT_HOST : SERVER_HOST,
     };
+  }
+
+  rule(options: { readonly fastpath?: false } = {}): MuxItem {
+    return { kind: "rule", vipId: 1 as VipId, protocol: 6, port: 80, poolId: 5 as PoolId, ...options };
   }
 
   muxItems(master: Uint8Array = MASTER): readonly MuxItem[] {
@@ -150,7 +156,7 @@ export class FastpathSite {
       }),
       vip(1, serverVip),
       vip(2, clientVip),
-      { kind: "rule", vipId: 1 as VipId, protocol: 6, port: 80, poolId: 5 as PoolId },
+      this.rule(),
       { kind: "pool", poolId: 5 as PoolId, maxMembers: 10, members: [{ dipId: SERVER_DIP, weight: 1 }] },
       this.dipItem(SERVER_DIP),
       this.dipItem(CLIENT_DIP),
@@ -159,7 +165,7 @@ export class FastpathSite {
   }
 
   /** The host's DIP, with the key that the Managers give it. */
-  hostDip(name: HostName, master: Uint8Array = MASTER): HostItem {
+  hostDip(name: HostName, master: Uint8Array = MASTER): Extract<HostItem, { kind: "dip" }> {
     const { client, server, clientLocator, serverLocator } = this.addresses;
     return {
       kind: "dip",
@@ -262,7 +268,8 @@ export class FastpathSite {
     }
     if (packet.to !== this.addresses.clientVip && packet.to !== this.addresses.serverVip) return;
     // By address alone: all of one flow takes one MUX, and its answers take the other.
-    const mux = this.muxes[packet.to === this.addresses.serverVip ? 0 : 1]!;
+    const place = packet.to === this.addresses.serverVip ? 0 : 1;
+    const mux = this.muxes[this.dead.has(place) ? 1 - place : place]!;
     const out = new PacketBatch({ packets: 16, bytes: 32_768 });
     mux.process(batchOf(packet.packet), this.nowMs, out);
     for (const sent of packetsOf(out)) this.#route(seen(sent));

@@ -200,11 +200,40 @@ describe("the life of a redirect", () => {
     expect(site.hosts.client.fastpath().fellBack).toBe(0);
   });
 
+  it("outlives the MUX that told it; then the flow goes by another one", () => {
+    const site = new FastpathSite();
+    const flow = new Connection(site).open();
+    site.dead.add(0);
+    const before = site.throughMuxes();
+    for (let second = 0; second < 29; second++) {
+      expect(flow.talk(1)).toBe(2);
+      site.elapse(1_000);
+    }
+    expect(site.throughMuxes(), "nobody misses the MUX").toBe(before);
+    site.elapse(1_000);
+    for (let second = 0; second < 5; second++) {
+      expect(flow.talk(1)).toBe(2);
+      site.elapse(1_000);
+    }
+    expect(site.throughMuxes()).toBe(before + 10);
+  });
+
+  it("is taken back when its rule keeps flows on MUXes from now on", () => {
+    const site = new FastpathSite();
+    const flow = new Connection(site).open();
+    expect(flow.talk(2)).toBe(4);
+    const before = site.throughMuxes();
+    site.changeMuxes(site.rule({ fastpath: false }));
+    site.elapse(10);
+    expect(flow.talk(5)).toBe(10);
+    expect(site.throughMuxes()).toBe(before + 10);
+  });
+
   it("is taken back when the server's machine moves: the flow goes to the VIP at once", () => {
     const site = new FastpathSite();
     const flow = new Connection(site).open();
     expect(flow.talk(5)).toBe(10);
-    site.changeMuxes({ ...site.dipItem(SERVER_DIP), hostId: 11 as HostId, locator: "10.0.7.1" as IpAddress } as never);
+    site.changeMuxes({ ...site.dipItem(SERVER_DIP), hostId: 11 as HostId, locator: "10.0.7.1" as IpAddress });
     site.elapse(10);
     expect(site.hosts.client.fastpath().revoked).toBe(1);
     site.wire = [];
@@ -334,8 +363,8 @@ describe("a message that is not to be believed", () => {
 
   it("of a host without a key: none is believed", () => {
     const { site, packet } = told();
-    const { fastpathKey: _, ...withoutKey } = site.hostDip("client") as { fastpathKey?: Uint8Array };
-    site.changeHost("client", withoutKey as never);
+    const { fastpathKey: _, ...withoutKey } = site.hostDip("client");
+    site.changeHost("client", withoutKey);
     site.inject(packet);
     expect(dropsOfClient(site)).toEqual({ fastpath_forged: 1 });
   });

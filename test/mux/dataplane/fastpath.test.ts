@@ -183,6 +183,36 @@ describe("FastPath at the MUX", () => {
     ]);
   });
 
+  it("takes flows back when their rule keeps them from now on", () => {
+    const bench = new MuxBench(site);
+    bench.send(tcp(CLIENT, SERVER, "S"));
+    bench.send(tcp(CLIENT, SERVER, "A"));
+    bench.change(upsert({ ...ruleItem(1, 80), fastpath: false } as MuxItem));
+    expect(messages(tick(bench), hostOf).map(({ kind, to }) => ({ kind, to }))).toEqual([
+      { kind: REVOKE, to: "10.0.0.3" },
+      { kind: REVOKE, to: "10.0.0.1" },
+    ]);
+    bench.nowMs += 1_000;
+    expect(bench.send(tcp(CLIENT, SERVER, "A")), "and tells nobody anew").toHaveLength(1);
+  });
+
+  it("leaves a flow alone whose ends have locators of different families", () => {
+    const bench = new MuxBench(site, { addressIpv6: "2001:db8:aa::1" as IpAddress });
+    bench.change(upsert(hosted(3, 30, "2001:db8:bb::3" as IpAddress)));
+    bench.send(tcp(CLIENT, SERVER, "S"));
+    expect(bench.send(tcp(CLIENT, SERVER, "A"))).toHaveLength(1);
+  });
+
+  it("goes on with its flows under a new master key", () => {
+    const bench = new MuxBench(site);
+    bench.send(tcp(CLIENT, SERVER, "S"));
+    bench.send(tcp(CLIENT, SERVER, "A"));
+    bench.change(upsert({ ...site[0]!, muxKey: MASTER.map((byte) => byte ^ 1) } as MuxItem));
+    bench.nowMs += 1_000;
+    expect(bench.send(tcp(CLIENT, SERVER, "A")), "two messages, by the new key").toHaveLength(3);
+    expect(bench.mux.telemetry.gauges().flows).toBe(1);
+  });
+
   it("does not walk for changes that move nobody", () => {
     const bench = new MuxBench(site);
     bench.send(tcp(CLIENT, SERVER, "S"));
