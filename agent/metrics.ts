@@ -71,6 +71,14 @@ export function agentMetrics(agent: Agent): readonly Metric[] {
       read: () => [...agent.dataplane.endedFlowCounts()].map(([end, value]) => ({ labels: { end }, value })),
     },
     {
+      name: "ananta_agent_second_chance_packets_total",
+      help: "Segments without state: passed on to a former owner of their slot, received from another owner, and of these found here.",
+      type: "counter",
+      labels: ["direction"],
+      read: () =>
+        Object.entries(agent.dataplane.secondChance()).map(([direction, value]) => ({ labels: { direction }, value })),
+    },
+    {
       name: "ananta_agent_fastpath_flows_total",
       help: "FastPath: messages of MUXes that were believed (redirected, revoked), and flows that went back because the peer was silent (fell-back).",
       type: "counter",

@@ -54,6 +54,7 @@ export const DROP_REASONS = [
   "fastpath_off", // about a flow of a rule that keeps its flows on MUXes
   "fastpath_unreachable", // its peer's locator is none that this host could send to
   "fastpath_early", // a peer is ready, and no MUX has told this host yet
+  "second_chance_limit", // a segment without state, while more than hosts may pass on per second are
 ] as const;
 
 export type DropReason = (typeof DROP_REASONS)[number];

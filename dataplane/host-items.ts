@@ -4,6 +4,7 @@
  */
 import type { DipId, IpAddress, MuxId, PoolId, VipId } from "../core/brands.js";
 import { assertNever } from "../core/assert.js";
+import type { Distribution } from "./flow-hash.js";
 import type { PortProtocol } from "./mux-items.js";
 
 export type HostItem =
@@ -15,6 +16,9 @@ export type HostItem =
   | HostGroupItem
   | HostMuxItem
   | HostInternalItem
+  | HostRuleItem
+  | HostTableItem
+  | HostOwnerItem
   | HostSiteItem;
 
 /** A DIP that lives on this host. */
@@ -144,6 +148,44 @@ export interface HostInternalItem {
   readonly tenant?: string;
 }
 
+/**
+ * TCP flows to VIP:port belong to a slot of the pool's Maglev tables; of pools that a DIP of the host owns slots of, now or
+ * formerly. Port 0: ports without a rule of their own. Key: poolId, vipId, port; a VIP's port has one pool at a time.
+ */
+export interface HostRuleItem {
+  readonly kind: "rule";
+  readonly poolId: PoolId;
+  readonly vipId: VipId;
+  readonly vip: IpAddress;
+  readonly port: number;
+  /** Absent: by five-tuple. */
+  readonly distribution?: Exclude<Distribution, 0>;
+}
+
+/** Who takes, or took, the flows of a pool; a Maglev table follows from it. The highest revision is the newest. */
+export interface HostTableItem {
+  readonly kind: "table";
+  readonly poolId: PoolId;
+  readonly revision: number;
+  /** Fixes the size of the table, see `maglev.ts`. */
+  readonly maxMembers: number;
+  /** Of weight above 0. */
+  readonly members: readonly TableMember[];
+}
+
+export interface TableMember {
+  readonly dipId: DipId;
+  readonly weight: number;
+}
+
+/** Where an owner of slots is found: segments that another owner may have state for go there, and come from there. */
+export interface HostOwnerItem {
+  readonly kind: "owner";
+  readonly poolId: PoolId;
+  readonly dipId: DipId;
+  readonly locator: IpAddress;
+}
+
 export interface HostSiteItem {
   readonly kind: "site";
   /** Key of the flow hash: 8 bytes, one for the site. */
@@ -153,7 +195,10 @@ export interface HostSiteItem {
 export type HostChange =
   { readonly op: "upsert"; readonly item: HostItem } | { readonly op: "remove"; readonly key: string };
 
-/** "dip/7", "endpoint/3/6/80/7", "outbound/7/3", "range/3/6/1290", "probe/2/7", "group/default/web", "mux/1", "internal/10.0.0.0/8", "site". */
+/**
+ * "dip/7", "endpoint/3/6/80/7", "outbound/7/3", "range/3/6/1290", "probe/2/7", "group/default/web", "mux/1", "internal/10.0.0.0/8", "rule/2/3/80",
+ * "table/2/5", "owner/2/7", "site".
+ */
 export function hostItemKey(item: HostItem): string {
   switch (item.kind) {
     case "dip":
@@ -172,6 +217,12 @@ export function hostItemKey(item: HostItem): string {
       return `mux/${item.muxId}`;
     case "internal":
       return item.tenant === undefined ? `internal/${item.prefix}` : `internal/${item.prefix}/${item.tenant}`;
+    case "rule":
+      return `rule/${item.poolId}/${item.vipId}/${item.port}`;
+    case "table":
+      return `table/${item.poolId}/${item.revision}`;
+    case "owner":
+      return `owner/${item.poolId}/${item.dipId}`;
     case "site":
       return "site";
     default:

@@ -73,6 +73,12 @@ export interface HostLayout {
   readonly ranges: number;
   readonly muxes: number;
   readonly internalPrefixes: number;
+  /** Rules of pools whose segments may be passed on; 40 bytes each. */
+  readonly rules: number;
+  /** Members that own slots of these pools, or did; 80 bytes each. */
+  readonly owners: number;
+  /** Slots of their Maglev tables, former ones included; 2 bytes each. */
+  readonly tableSlots: number;
   /** NAT entries, inbound and outbound together; 222 bytes each, with what FastPath notes of them. */
   readonly flows: number;
   /** Fragmented packets under way, 60 bytes each; and fragments that wait for their packet's first one, 2 KiB each. */
@@ -94,6 +100,9 @@ export const HOST_LAYOUT: HostLayout = {
   ranges: 32_768,
   muxes: 256,
   internalPrefixes: 256,
+  rules: 16_384,
+  owners: 16_384,
+  tableSlots: 16_777_216,
   flows: 131_072,
   fragments: 16_384,
   heldFragments: 256,

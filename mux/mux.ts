@@ -54,8 +54,6 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
     address: config.address,
     ...(config.addressIpv6 === null ? {} : { addressIpv6: config.addressIpv6 }),
     packetsPerSecondMax: config.packetsPerSecondMax,
-    // Hosts do not pass on what they have no state for, so a flow that is first seen in mid-stream is pinned where the map has it.
-    secondChance: false,
     layout: { ...parts.layout, ...config.capacity },
   });
   const io = new FabricIo(clock, env.datagrams, config.io);

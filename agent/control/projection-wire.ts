@@ -3,6 +3,7 @@ import { parseIpAddress } from "../../core/address.js";
 import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import { given } from "../../core/present.js";
+import { MAGLEV_SIZE_MAX } from "../../dataplane/maglev.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import type { PortProtocol } from "../../dataplane/mux-items.js";
 import type { ProjectionStep } from "../../dataplane/projection-receiver.js";
@@ -23,7 +24,7 @@ export function hostStep(update: ananta.v1.ProjectionUpdate.$Properties): Projec
 }
 
 function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
-  const { dip, endpoint, outbound, range, mux, internal, site, probe, group } = wire;
+  const { dip, endpoint, outbound, range, mux, internal, site, probe, group, rule, table, owner } = wire;
   if (range) {
     const { vipId, vip, protocol: number, range: at, dipId } = range;
     return {
@@ -118,12 +119,33 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
   }
   if (mux) return { kind: "mux", muxId: id(mux.muxId), address: address(mux.address) };
   if (internal) return { kind: "internal", prefix: internal.prefix ?? "", ...given({ tenant: internal.tenant }) };
+  if (rule) {
+    return {
+      kind: "rule",
+      poolId: id(rule.poolId),
+      vipId: id(rule.vipId),
+      vip: address(rule.vip),
+      port: port(rule.port),
+      ...given({ distribution: distribution(rule.distribution) }),
+    };
+  }
+  if (table) return tableItem(table);
+  if (owner)
+    return { kind: "owner", poolId: id(owner.poolId), dipId: id(owner.dipId), locator: address(owner.locator) };
   // The wire's bytes are a view on a buffer that is used again.
   if (site) return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []) };
   throw new AnantaError(
     "INVALID_ARGUMENT",
     "host_items: an item of an unknown kind; this agent is too old for its Managers",
   );
+}
+
+function tableItem({ poolId, revision, maxMembers, members }: ananta.v1.HostTable.$Properties): HostItem {
+  const listed = (members ?? []).map(({ dipId, weight }) => ({ dipId: id<DipId>(dipId), weight: weight ?? 0 }));
+  const size = maxMembers ?? 0;
+  if (size < 1 || size > MAGLEV_SIZE_MAX || listed.length > size || listed.some(({ weight }) => weight < 1))
+    throw new AnantaError("INVALID_ARGUMENT", "host_items: a table has 1 to max_members members of weight above 0");
+  return { kind: "table", poolId: id(poolId), revision: revision ?? 0, maxMembers: size, members: listed };
 }
 
 /** Ranges of a block, one by one. Null when the block is not what the schema says. */
@@ -183,6 +205,20 @@ function id<Id extends VipId | DipId | MuxId | PoolId>(value: number | null | un
 function protocol(value: number | null | undefined): PortProtocol {
   if (value === 6 || value === 17) return value;
   throw new AnantaError("INVALID_ARGUMENT", `host_items: protocol ${value ?? 0} has no ports`);
+}
+
+function port(value: number | null | undefined): number {
+  if ((value ?? 0) > 65_535) throw new AnantaError("INVALID_ARGUMENT", `host_items: ${value} is no port`);
+  return value ?? 0;
+}
+
+function distribution(value: number | null | undefined): 1 | 2 | undefined {
+  if (value === null || value === undefined || value === 0) return undefined;
+  if (value === 1 || value === 2) return value;
+  throw new AnantaError(
+    "INVALID_ARGUMENT",
+    `host_items: distribution ${value} is not known; this agent is too old for its Managers`,
+  );
 }
 
 function address(text: string | null | undefined): IpAddress {

@@ -48,6 +48,7 @@ import { NatState } from "./nat-state.js";
 import { HostPipeline } from "./pipeline.js";
 import { portLedger, type DestinationPorts } from "./port-ledger.js";
 import { SnatPorts, type RangeRef, type SnatDemand } from "./snat-ports.js";
+import type { SecondChanceCounts } from "./second-chance.js";
 import type { ProbedHost } from "./probed-host.js";
 import { ReservedAddresses } from "./reserved.js";
 import { HostTables } from "./tables.js";
@@ -84,6 +85,8 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   /** Ports in use and on hold by destination, fullest first: who exhausts what. Walks all flows. */
   portLedger(limit: number, nowMs: number): readonly DestinationPorts[];
   fastpath(): FastpathCounts;
+  /** Segments without state, passed on between hosts. */
+  secondChance(): SecondChanceCounts;
   explain(tuple: FiveTuple, options: { readonly nowMs: number }): HostExplanation;
 }
 
@@ -96,6 +99,8 @@ const addressCapacity = (layout: HostLayout): number =>
   layout.outbounds +
   layout.ranges +
   layout.muxes +
+  layout.rules +
+  layout.owners +
   ReservedAddresses.count;
 
 export function createAgentDataplane(options: AgentDataplaneOptions): AgentDataplane {
@@ -206,6 +211,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
         dips: tables.count("dip"),
         endpoints: tables.count("endpoint"),
         ranges: ports.rangeCount,
+        "slot-tables": tables.owners.tableCount,
       },
     }),
     drainEvents: (limit) => ({ events: events.drain(limit), lost: events.lost }),
@@ -253,6 +259,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     endedFlows: (limit, matches) => lastWords.list(limit, matches),
     portLedger: (limit, nowMs) => portLedger({ tables, nat, ports }, limit, nowMs),
     fastpath: () => pipeline.fastpath.counts(),
+    secondChance: () => pipeline.chance.counts(),
     explain: (tuple, { nowMs }) => explainHostFlow(parts, tuple, nowMs),
   };
 }

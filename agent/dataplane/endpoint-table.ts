@@ -35,6 +35,11 @@ export class EndpointTable {
     return exact !== NOT_FOUND ? exact : this.#records.find(vip, dipId, protocol << 16); // all ports
   }
 
+  /** There is an endpoint for just this port. */
+  hasExact(vip: number, protocol: number, port: number, dipId: number): boolean {
+    return this.#records.find(vip, dipId, (protocol << 16) | port) !== NOT_FOUND;
+  }
+
   /** The one endpoint behind (DIP, protocol, DIP port); `NOT_FOUND` when there is none, or more than one. */
   findOnlyByDipPort(dipId: number, protocol: number, dipPort: number): number {
     const records =

@@ -26,6 +26,7 @@ import type { FlowLife } from "./flow-life.js";
 import { CONFLICT, type HostParts, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
 import type { IcmpErrors } from "./icmp-errors.js";
 import { UDP_UNANSWERED } from "./nat-state.js";
+import { type SecondChance, STAYS_HERE } from "./second-chance.js";
 import type { WayOut } from "./way-out.js";
 
 export interface FromWireStages {
@@ -35,6 +36,7 @@ export interface FromWireStages {
   readonly echo: EchoNat;
   readonly fastpath: HostFastpath;
   readonly fragments: HostFragments;
+  readonly chance: SecondChance;
 }
 
 export class FromWire {
@@ -45,8 +47,9 @@ export class FromWire {
   readonly #echo: EchoNat;
   readonly #fastpath: HostFastpath;
   readonly #fragments: HostFragments;
+  readonly #chance: SecondChance;
 
-  constructor(parts: HostParts, { wayOut, life, icmp, echo, fastpath, fragments }: FromWireStages) {
+  constructor(parts: HostParts, { wayOut, life, icmp, echo, fastpath, fragments, chance }: FromWireStages) {
     this.#parts = parts;
     this.#wayOut = wayOut;
     this.#life = life;
@@ -54,6 +57,7 @@ export class FromWire {
     this.#echo = echo;
     this.#fastpath = fastpath;
     this.#fragments = fragments;
+    this.#chance = chance;
   }
 
   /** `NO_FAULT` when the packet left, else the drop reason's number. */
@@ -72,8 +76,11 @@ export class FromWire {
       if (isPart) this.#fragments.release(this.#parts.tables.findLocator(to), false, out); // a number of ours stays
       return result;
     }
-    const isOfMux = this.#parts.tables.isMux(header.source3);
+    const { tables } = this.#parts;
+    const isOfMux = tables.isMux(header.source3);
+    const sender = isOfMux ? 0 : tables.owners.dipAt(header.source3);
     const slot = this.#locate(isOfMux);
+    this.#chance.arrived(sender);
     addresses.unname(header);
     if (slot < 0) return ~slot;
     return isOfMux ? this.#inside(batch, family, slot, nowMs, out) : this.#insidePeers(batch, family, slot, nowMs, out);
@@ -115,19 +122,24 @@ export class FromWire {
 
   #decapsulated(batch: PacketBatch, slot: number, ecn: number, nowMs: number, out: PacketBatch): number {
     const { header } = this.#parts;
+    if (!this.#chance.mayCome()) return DROP.unknown_encapsulator; // (P3)
     if (header.destination3 === FASTPATH_ADDRESS) return this.#fastpath.message(batch, slot, nowMs, out);
     if (isLaterPart(header)) return this.#fragments.later(batch, slot, false, ecn, nowMs, out);
     if (!isIcmp(header)) return this.#toVm(batch, slot, ecn, nowMs, out);
     return isIcmpError(header)
-      ? this.#icmp.fromWire(batch, slot, out)
+      ? this.#icmp.fromWire(batch, slot, nowMs, out)
       : this.#echo.fromWire(batch, slot, ecn, nowMs, out);
   }
 
-  /** As `#inside`, of a packet that another host encapsulated: of a flow that goes so (FastPath), or nothing. */
+  /** As `#inside`, of a packet that another host encapsulated: of a flow that goes so (FastPath), or passed on to us. */
   #insidePeers(batch: PacketBatch, family: number, slot: number, nowMs: number, out: PacketBatch): number {
     const { header, addresses } = this.#parts;
     const outerTos = header.tos;
     const result = this.#fastpath.fromPeer(batch, family, slot, nowMs, out);
+    if (result === DROP.unknown_encapsulator && this.#chance.isOfOwner) {
+      this.#chance.parseOuter(batch);
+      return this.#inside(batch, family, slot, nowMs, out);
+    }
     if (result !== OF_PEER) return result;
     const ecn = decapsulatedEcn(outerTos, header.tos);
     const passed =
@@ -187,7 +199,12 @@ export class FromWire {
     const isHairpin = source3 === tables.address[slot]!;
     const remote = isHairpin ? reserved.hairpinFor(source3) : source3;
     let entry = nat.findOutside(remote, vip, sourcePort, destinationPort, protocol, slot);
-    if (entry !== NOT_FOUND) return this.#byEntry(batch, slot, entry, isHairpin, ecn, nowMs, out);
+    if (entry !== NOT_FOUND) {
+      this.#chance.met();
+      return this.#byEntry(batch, slot, entry, isHairpin, ecn, nowMs, out);
+    }
+    const passed = this.#chance.segment(batch, slot, nowMs, out);
+    if (passed !== STAYS_HERE) return passed;
     const dipId = tables.dipId(slot);
     const { endpoints } = tables;
     const endpoint = endpoints.find(vip, protocol, destinationPort, dipId);

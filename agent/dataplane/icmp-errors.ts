@@ -30,26 +30,33 @@ import { parseQuoted } from "../../packet/quoted.js";
 import { TCP_CHECKSUM } from "../../packet/tcp.js";
 import { UDP_CHECKSUM } from "../../packet/udp.js";
 import type { HostParts } from "./host-parts.js";
+import { type SecondChance, STAYS_HERE } from "./second-chance.js";
 import type { WayOut } from "./way-out.js";
 
 export class IcmpErrors {
   readonly #parts: HostParts;
   readonly #wayOut: WayOut;
+  readonly #chance: SecondChance;
   readonly #quoted = createPacketHeader();
 
-  constructor(parts: HostParts, wayOut: WayOut) {
+  constructor(parts: HostParts, wayOut: WayOut, chance: SecondChance) {
     this.#parts = parts;
+    this.#chance = chance;
     this.#wayOut = wayOut;
   }
 
   /** The decapsulated error in `header`, for the machine of `slot`. */
-  fromWire(batch: PacketBatch, slot: number, out: PacketBatch): number {
+  fromWire(batch: PacketBatch, slot: number, nowMs: number, out: PacketBatch): number {
     return this.#withQuoted(batch, (quoted) => {
       const { header, nat, tables } = this.#parts;
       const { source3, destination3, destinationPort, protocol } = quoted;
       if (source3 !== header.destination3) return DROP.icmp_unmatched; // it would be about somebody else's packet
       const entry = nat.findOutside(destination3, source3, destinationPort, portOf(quoted), protocol, slot);
-      if (entry === NOT_FOUND) return DROP.icmp_unmatched;
+      if (entry === NOT_FOUND) {
+        const passed = this.#chance.error(batch, quoted, slot, nowMs, out);
+        return passed === STAYS_HERE ? DROP.icmp_unmatched : passed;
+      }
+      this.#chance.met();
       const at = this.#wayOut.copy(batch, tables.dipId(slot), out);
       if (at < 0) return DROP.output_full;
       this.#rewrite(out.view, at, true, nat.dip(entry), nat.dipPort(entry));

@@ -11,8 +11,8 @@
  *  (P1) Nothing leaves for the outside with a DIP as its source: a packet without translation is held or dropped.
  *  (P2) A packet from a VM has the VM's own address as its source (or a VIP that it holds, with floating IP), and is no
  *       encapsulation of the VM's making.
- *  (P3) Only MUXes that the control plane named may encapsulate to us, and the host that a MUX named as the other end of a flow,
- *       packets of this flow alone (`fastpath.ts`).
+ *  (P3) Only MUXes that the control plane named may encapsulate to us; the host that a MUX named as the other end of a flow, packets of
+ *       this flow alone (`fastpath.ts`); and owners of the slots of our pools, what they have no state for (`second-chance.ts`).
  *  (P4) A new flow has passed the security groups of its VIP and of its DIP; packets of flows are not asked again.
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
@@ -32,6 +32,7 @@ import { HELD, type HostParts } from "./host-parts.js";
 import { IcmpErrors } from "./icmp-errors.js";
 import { NatState } from "./nat-state.js";
 import { Outbound } from "./outbound.js";
+import { SecondChance } from "./second-chance.js";
 import { WayOut } from "./way-out.js";
 
 export interface HostPipelineOptions {
@@ -45,6 +46,7 @@ export interface HostPipelineOptions {
 export class HostPipeline {
   readonly fastpath: HostFastpath;
   readonly fragments: HostFragments;
+  readonly chance: SecondChance;
   readonly #parts: HostParts;
   readonly #wayOut: WayOut;
   readonly #life: FlowLife;
@@ -57,7 +59,8 @@ export class HostPipeline {
     this.#parts = parts;
     const wayOut = new WayOut(parts);
     const life = new FlowLife(parts);
-    const icmp = new IcmpErrors(parts, wayOut);
+    this.chance = new SecondChance(parts);
+    const icmp = new IcmpErrors(parts, wayOut, this.chance);
     const echo = new EchoNat(parts, wayOut, life);
     const outbound = new Outbound(parts, wayOut, life);
     this.fastpath = new HostFastpath(parts, wayOut);
@@ -66,7 +69,15 @@ export class HostPipeline {
     this.#wayOut = wayOut;
     this.#life = life;
     this.#outbound = outbound;
-    this.#fromWire = new FromWire(parts, { wayOut, life, icmp, echo, fastpath: this.fastpath, fragments });
+    this.#fromWire = new FromWire(parts, {
+      wayOut,
+      life,
+      icmp,
+      echo,
+      fastpath: this.fastpath,
+      fragments,
+      chance: this.chance,
+    });
     this.#fromVm = new FromVm(parts, { wayOut, life, icmp, echo, outbound, fastpath: this.fastpath, fragments });
   }
 
@@ -111,6 +122,7 @@ export class HostPipeline {
     }
     this.#retryHeld(nowMs, out);
     this.fragments.tick(nowMs);
+    this.#parts.tables.owners.tick();
   }
 
   /** Removes a NAT entry for a reason from outside the packet path, see `FLOW_ENDS`. */

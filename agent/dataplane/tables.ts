@@ -10,7 +10,7 @@ import { assertNever } from "../../core/assert.js";
 import type { DipId, LogIndex, VipId } from "../../core/brands.js";
 import { RecordTable } from "../../dataplane/record-table.js";
 import type { ApplyResult, TableDelta, Tables } from "../../dataplane/contract.js";
-import { mixWords } from "../../dataplane/flow-hash.js";
+import { FlowHasher, mixWords } from "../../dataplane/flow-hash.js";
 import {
   hostItemKey,
   type HostChange,
@@ -26,6 +26,7 @@ import { type Addresses, isIpv6Number, NO_ADDRESS } from "./addresses.js";
 import { EndpointTable } from "./endpoint-table.js";
 import { parsePrefix, PrefixList } from "./prefix-list.js";
 import { SecurityGroups } from "./security-groups.js";
+import { SlotOwners } from "./slot-owners.js";
 import type { SnatPorts } from "./snat-ports.js";
 
 export interface OutboundVip {
@@ -53,6 +54,7 @@ export type OnGone = (dipSlots: ReadonlySet<number>, rangeRecords: ReadonlySet<n
 
 export class HostTables implements Tables<HostItem, HostChange> {
   readonly endpoints: EndpointTable;
+  readonly owners: SlotOwners;
   readonly internal: PrefixList;
   readonly security: SecurityGroups;
   readonly addresses: Addresses;
@@ -75,6 +77,8 @@ export class HostTables implements Tables<HostItem, HostChange> {
   /** Counts changes of the probes. */
   probesVersion = 0;
   readonly #nowMs: () => number;
+  /** Flow hash of the site, by which MUXes choose; null: not told yet. */
+  #hasher: FlowHasher | null = null;
   #index = 0 as LogIndex;
   #generation = 0;
 
@@ -87,6 +91,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
     this.#nowMs = nowMs;
     this.#onGone = onGone;
     this.endpoints = new EndpointTable(layout.endpoints, addresses);
+    this.owners = new SlotOwners(layout, addresses);
     this.#dips = new RecordTable(layout.dips);
     this.#byLocator = new WordIndex(layout.dips);
     this.#locator = new Int32Array(layout.dips);
@@ -96,6 +101,10 @@ export class HostTables implements Tables<HostItem, HostChange> {
   }
 
   // ---- what packets ask ----
+
+  get hasher(): FlowHasher | null {
+    return this.#hasher;
+  }
 
   /** Slot of a DIP of this host, or `NOT_FOUND`. */
   findDip(dipId: number): number {
@@ -242,7 +251,17 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "group":
         this.security.remove(before);
         return;
+      case "rule":
+        this.owners.removeRule(before);
+        return;
+      case "table":
+        this.owners.removeTable(before);
+        return;
+      case "owner":
+        this.owners.removeOwner(before);
+        return;
       case "site":
+        this.#hasher = null;
         return;
       default:
         assertNever(before);
@@ -286,8 +305,18 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "group":
         this.security.put(item);
         return;
+      case "rule":
+        this.owners.putRule(item);
+        return;
+      case "table":
+        this.owners.putTable(item);
+        return;
+      case "owner":
+        this.owners.putOwner(item);
+        return;
       case "site":
-        return; // hosts hash nothing by the site's key yet
+        this.#hasher = new FlowHasher(item.hashKey);
+        return;
       default:
         assertNever(item);
     }
@@ -325,7 +354,10 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "endpoint":
       case "outbound":
       case "range":
+      case "rule":
         return this.#isAddress(item.vip);
+      case "owner":
+        return this.#isAddress(item.locator);
       case "mux":
         return this.#isAddress(item.address);
       case "internal":
@@ -334,6 +366,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
         return item.hashKey.length === 8;
       case "probe":
       case "group":
+      case "table":
         return true;
       default:
         return false; // of a newer version of the control plane

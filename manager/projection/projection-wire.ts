@@ -84,6 +84,12 @@ export function wireHostItem(item: HostItem): ananta.v1.HostItem.$Properties {
       return { mux: { muxId: item.muxId, address: item.address } };
     case "internal":
       return { internal: withoutKind(item) };
+    case "rule":
+      return { rule: withoutKind(item) };
+    case "table":
+      return { table: { ...withoutKind(item), members: item.members.map(({ dipId, weight }) => ({ dipId, weight })) } };
+    case "owner":
+      return { owner: withoutKind(item) };
     case "site":
       return { site: { hashKey: item.hashKey } };
     default:

@@ -94,6 +94,7 @@ function poolChanged(state: State, pool: PoolObject, members: readonly DipId[]):
 function vipChanged(state: State, vip: VipObject): void {
   state.outbound.objectsChanged();
   state.projection.vipChanged(vip.vipId);
+  for (const { poolId } of state.objects.poolsNamedBy(vip)) state.projection.poolChanged(poolId); // hosts know their rules
   for (const hostId of hostsOf(state, vip)) state.projection.hostChanged(hostId);
 }
 

@@ -12,12 +12,13 @@ import {
   MEMBER_DRAINING,
   MEMBER_UP,
   type MuxItem,
+  type MuxPoolItem,
   type MuxPoolMember,
 } from "../../dataplane/mux-items.js";
 import type { DipRecord, DipTable } from "./dip-table.js";
 import type { HealthTable } from "./health-table.js";
 import type { HostTable } from "./host-table.js";
-import type { PoolMember, VipOutbound, VipSpec } from "./objects.js";
+import type { BackendPoolSpec, PoolMember, VipOutbound, VipSpec } from "./objects.js";
 import { byNumber } from "./order.js";
 import { SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { Mux } from "./state-machine.js";
@@ -81,22 +82,29 @@ export function vipItems({ objects, dips, withdrawals }: ItemSources, vip: VipOb
   return items;
 }
 
-const DISTRIBUTIONS = {
+export const DISTRIBUTIONS = {
   clientIpProtocol: DISTRIBUTION_CLIENT_PROTOCOL,
   clientIp: DISTRIBUTION_CLIENT,
 } as const;
 
-/** A pool as MUXes use it. Members that no host runs are left out: nothing could be sent to them. */
-export function poolItems({ dips, hosts, health }: ItemSources, pool: PoolObject): readonly MuxItem[] {
-  const { active, poolId } = pool;
-  if (active === null) return [];
-  const members = active.members.flatMap((member): readonly MuxPoolMember[] => {
-    const dip = dips.find(pool.ref.tenant, member.dip);
+/** A pool as MUXes use it. */
+export function poolItems(sources: ItemSources, pool: PoolObject): readonly MuxItem[] {
+  return pool.active === null ? [] : [poolItem(sources, pool, pool.active)];
+}
+
+/** One version of it. Members that no host runs are left out: nothing could be sent to them. */
+export function poolItem(
+  { dips, hosts, health }: ItemSources,
+  { poolId, ref }: PoolObject,
+  spec: BackendPoolSpec,
+): MuxPoolItem {
+  const members = spec.members.flatMap((member): readonly MuxPoolMember[] => {
+    const dip = dips.find(ref.tenant, member.dip);
     if (dip === null || dip.locator === null || dip.hostId === null) return [];
     const { isExpired } = hosts.must(dip.hostId);
     const isDown =
       member.adminState === "down" ||
-      (member.adminState === "none" && active.probe !== null && health.isDown(poolId, dip.dipId));
+      (member.adminState === "none" && spec.probe !== null && health.isDown(poolId, dip.dipId));
     const state = isDown ? MEMBER_DOWN : isExpired ? MEMBER_DRAINING : MEMBER_UP;
     return [
       {
@@ -108,17 +116,15 @@ export function poolItems({ dips, hosts, health }: ItemSources, pool: PoolObject
     ];
   });
   members.sort((a, b) => a.dipId - b.dipId); // a Maglev table is a function of the set of members
-  return [
-    {
-      kind: "pool",
-      poolId,
-      maxMembers: active.maxMembers,
-      members,
-      ...(active.failoverPercent === 0 ? {} : { failoverPermille: active.failoverPercent * 10 }),
-      ...(active.allDown === "failOpen" ? { failOpen: true } : {}),
-      ...(active.tcpOnDown === "reset" ? { resetOnProbeDown: true } : {}),
-    },
-  ];
+  return {
+    kind: "pool",
+    poolId,
+    maxMembers: spec.maxMembers,
+    members,
+    ...(spec.failoverPercent === 0 ? {} : { failoverPermille: spec.failoverPercent * 10 }),
+    ...(spec.allDown === "failOpen" ? { failOpen: true } : {}),
+    ...(spec.tcpOnDown === "reset" ? { resetOnProbeDown: true } : {}),
+  };
 }
 
 export function dipItems(dip: DipRecord): readonly MuxItem[] {

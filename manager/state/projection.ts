@@ -34,6 +34,8 @@ import { SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
 import type { AppliedBatch } from "./results.js";
 import type { SnatAllocator } from "./snat-allocator.js";
+import { servingSets, tableItems } from "./table-items.js";
+import type { TableHistory } from "./table-history.js";
 import { View } from "./view.js";
 import { ViewCapture } from "./view-capture.js";
 
@@ -44,6 +46,8 @@ const OTHERS_PER_STEP = 16;
 export interface ProjectionSources extends ItemSources {
   readonly muxes: MuxPool;
   readonly snat: SnatAllocator;
+  /** Follows the pools; brought up to date here, since it is here that changes of pools come together. */
+  readonly tables: TableHistory;
 }
 
 export class Projection {
@@ -60,6 +64,8 @@ export class Projection {
   private readonly shownAddresses = new Map<VipId, IpAddress>();
   /** Hosts in whose views the DIPs are. */
   private readonly shownHosts = new Map<DipId, HostId>();
+  /** Hosts in whose views the tables of pools are. */
+  private readonly tableHosts = new Map<PoolId, ReadonlySet<HostId>>();
 
   private readonly dirtyVips = new Set<VipId>();
   private readonly dirtyPools = new Set<PoolId>();
@@ -272,6 +278,7 @@ export class Projection {
     const dip = this.sources.dips.must(id);
     this.mux.replaceGroup(`dip/${id}`, dipItems(dip));
     for (const pool of dip.pools) this.dirtyPools.add(pool);
+    for (const pool of this.sources.tables.poolsOf(id)) this.dirtyPools.add(pool);
     const shown = this.shownHosts.get(id) ?? null;
     if (shown === dip.hostId) return;
     if (shown !== null) for (const item of this.dipRanges(id)) this.view(shown).rangeRemoved(item);
@@ -285,6 +292,21 @@ export class Projection {
   private flushPool(id: PoolId): void {
     const pool = this.sources.objects.poolById(id);
     this.mux.replaceGroup(`pool/${id}`, pool === null ? [] : poolItems(this.sources, pool));
+    const { tables, dips } = this.sources;
+    if (pool === null) tables.remove(id);
+    else tables.note(id, servingSets(this.sources, pool));
+    const items = pool === null ? [] : tableItems(this.sources, pool);
+    const hosts = new Set<HostId>();
+    if (items.length > 0)
+      for (const dip of tables.owners(id)) {
+        const { hostId } = dips.must(dip);
+        if (hostId !== null) hosts.add(hostId);
+      }
+    for (const host of this.tableHosts.get(id) ?? [])
+      if (!hosts.has(host)) this.view(host).replaceGroup(`tables/${id}`, []);
+    for (const host of hosts) this.view(host).replaceGroup(`tables/${id}`, items);
+    if (hosts.size === 0) this.tableHosts.delete(id);
+    else this.tableHosts.set(id, hosts);
   }
 
   private flushHost(id: HostId): void {

@@ -10,7 +10,7 @@ import type { Mux } from "./state-machine.js";
 import type { Site } from "./state.js";
 
 /** First byte of a snapshot; raised when a line changes its meaning. */
-export const SNAPSHOT_FORMAT_VERSION = 2;
+export const SNAPSHOT_FORMAT_VERSION = 3;
 
 export type HeadLine = ["head", LogIndex, number, Site | null, number, number];
 export type EpochLine = ["epoch", number, LogIndex, readonly HostId[]];
@@ -19,6 +19,9 @@ export type ReplicaLine = ["replica", NodeId, number, string];
 export type DipLine = ["dip", string, IpAddress, HostId | 0, IpAddress | 0];
 export type HostLine = ["host", HostId, string, number, string, readonly DipId[], LogIndex, readonly string[], 0 | 1];
 export type DownLine = ["down", PoolId, DipId, string, number, LogIndex];
+/** The pool, its next revision, and its sets, newest first: revision, then DIP and weight of each member. */
+export type TablesLine = ["tables", PoolId, number, readonly TableTuple[]];
+export type TableTuple = readonly [revision: number, members: readonly (readonly [DipId, number])[]];
 export type WithdrawnLine = ["withdrawn", VipId, string, number, number];
 export type MuxLine = [
   "mux",
@@ -67,6 +70,7 @@ export type Line =
   | MuxLine
   | DownLine
   | WithdrawnLine
+  | TablesLine
   | TenantLine
   | GroupLine
   | PoolLine

@@ -155,6 +155,15 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       state.withdrawals.put({ vipId, reason, sinceMs, untilMs });
       return;
     }
+    case "tables": {
+      const [, poolId, nextRevision, tuples] = line;
+      const tables = tuples.map(([revision, members]) => ({
+        revision,
+        members: members.map(([dipId, weight]) => ({ dipId, weight })),
+      }));
+      state.tables.put({ poolId, nextRevision, tables });
+      return;
+    }
     case "owned": {
       const space = state.snat.openSpace(line[1], line[2]);
       for (const [range, count, dip, granted] of line[3]) state.snat.take(space, range, count, dip, granted);

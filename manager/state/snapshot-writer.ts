@@ -24,11 +24,13 @@ import {
   type ObjectCounters,
   type OwnedRuns,
   SNAPSHOT_FORMAT_VERSION,
+  type TableTuple,
   type Versions,
 } from "./snapshot-lines.js";
 import { readGroup, readPool, readTenant, readVip } from "./spec-readers.js";
 import type { Host, Mux } from "./state-machine.js";
 import type { State } from "./state.js";
+import type { PoolTables } from "./table-history.js";
 import { ChunkWriter } from "./text-chunks.js";
 import type { GroupObject, PoolObject, TenantObject, VipObject } from "./vip-map.js";
 import type { Withdrawal } from "./withdrawals.js";
@@ -98,6 +100,7 @@ function linesOf(state: State, reading: Reading): Iterable<Line> {
     vipLines([...objects.allVips()]),
     healthLines(state.health.all()),
     withdrawalLines(state.withdrawals.all()),
+    tableLines(state.tables.all()),
     snatLines([...snat.quarantines], snat.spaces(), reading),
     sessionLines(sessions.records(reading), [...sessions.expiredSessions()]),
   ]);
@@ -195,6 +198,16 @@ function* healthLines(down: readonly DownMember[]): Iterable<Line> {
 
 function* withdrawalLines(withdrawals: readonly Withdrawal[]): Iterable<Line> {
   for (const { vipId, reason, sinceMs, untilMs } of withdrawals) yield ["withdrawn", vipId, reason, sinceMs, untilMs];
+}
+
+function* tableLines(pools: readonly PoolTables[]): Iterable<Line> {
+  for (const { poolId, nextRevision, tables } of pools) {
+    const tuples = tables.map(({ revision, members }): TableTuple => [
+      revision,
+      members.map(({ dipId, weight }) => [dipId, weight]),
+    ]);
+    yield ["tables", poolId, nextRevision, tuples];
+  }
 }
 
 function* snatLines(

@@ -9,6 +9,7 @@ import { HostTable } from "./host-table.js";
 import { MuxPool } from "./mux-pool.js";
 import { OutboundIndex } from "./outbound-index.js";
 import { Projection } from "./projection.js";
+import { TableHistory } from "./table-history.js";
 import { Sessions } from "./sessions.js";
 import { SnatAllocator } from "./snat-allocator.js";
 import { VipMap } from "./vip-map.js";
@@ -50,6 +51,8 @@ export interface State {
   readonly hosts: HostTable;
   readonly health: HealthTable;
   readonly withdrawals: Withdrawals;
+  /** Who took the flows of each pool: a function of the log, since it remembers. */
+  readonly tables: TableHistory;
   readonly muxes: MuxPool;
   readonly snat: SnatAllocator;
   readonly outbound: OutboundIndex;
@@ -67,6 +70,7 @@ export function createState(): State {
     hosts: new HostTable(),
     health: new HealthTable(),
     withdrawals: new Withdrawals(),
+    tables: new TableHistory(),
     muxes: new MuxPool(),
     snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol), images),
   };

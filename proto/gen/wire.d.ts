@@ -3934,8 +3934,17 @@ export namespace ananta {
             /** HostItem group. */
             group?: (ananta.v1.HostSecurityGroup.$Properties|null);
 
+            /** HostItem rule. */
+            rule?: (ananta.v1.HostRule.$Properties|null);
+
+            /** HostItem table. */
+            table?: (ananta.v1.HostTable.$Properties|null);
+
+            /** HostItem owner. */
+            owner?: (ananta.v1.SlotOwner.$Properties|null);
+
             /** HostItem item. */
-            item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group");
+            item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group"|"rule"|"table"|"owner");
 
             /**
              * Creates a new HostItem instance using the specified properties.
@@ -4024,8 +4033,17 @@ export namespace ananta {
                 /** HostItem group */
                 group?: (ananta.v1.HostSecurityGroup.$Properties|null);
 
+                /** HostItem rule */
+                rule?: (ananta.v1.HostRule.$Properties|null);
+
+                /** HostItem table */
+                table?: (ananta.v1.HostTable.$Properties|null);
+
+                /** HostItem owner */
+                owner?: (ananta.v1.SlotOwner.$Properties|null);
+
                 /** HostItem item */
-                item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group");
+                item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group"|"rule"|"table"|"owner");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -4042,9 +4060,12 @@ export namespace ananta {
               site?: ananta.v1.Site.$Shape|null;
               probe?: ananta.v1.HostProbe.$Shape|null;
               group?: ananta.v1.HostSecurityGroup.$Shape|null;
+              rule?: ananta.v1.HostRule.$Shape|null;
+              table?: ananta.v1.HostTable.$Shape|null;
+              owner?: ananta.v1.SlotOwner.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ item?: undefined; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "dip"; dip: ananta.v1.LocalDip.$Shape; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "endpoint"; dip?: null; endpoint: ananta.v1.Endpoint.$Shape; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "outbound"; dip?: null; endpoint?: null; outbound: ananta.v1.Outbound.$Shape; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "range"; dip?: null; endpoint?: null; outbound?: null; range: ananta.v1.OwnedRange.$Shape; mux?: null; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "mux"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux: ananta.v1.KnownMux.$Shape; internal?: null; site?: null; probe?: null; group?: null }|{ item?: "internal"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal: ananta.v1.InternalPrefix.$Shape; site?: null; probe?: null; group?: null }|{ item?: "site"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site: ananta.v1.Site.$Shape; probe?: null; group?: null }|{ item?: "probe"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe: ananta.v1.HostProbe.$Shape; group?: null }|{ item?: "group"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group: ananta.v1.HostSecurityGroup.$Shape })
+              ({ item?: undefined; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "dip"; dip: ananta.v1.LocalDip.$Shape; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "endpoint"; dip?: null; endpoint: ananta.v1.Endpoint.$Shape; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "outbound"; dip?: null; endpoint?: null; outbound: ananta.v1.Outbound.$Shape; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "range"; dip?: null; endpoint?: null; outbound?: null; range: ananta.v1.OwnedRange.$Shape; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "mux"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux: ananta.v1.KnownMux.$Shape; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "internal"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal: ananta.v1.InternalPrefix.$Shape; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "site"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site: ananta.v1.Site.$Shape; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "probe"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe: ananta.v1.HostProbe.$Shape; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "group"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group: ananta.v1.HostSecurityGroup.$Shape; rule?: null; table?: null; owner?: null }|{ item?: "rule"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule: ananta.v1.HostRule.$Shape; table?: null; owner?: null }|{ item?: "table"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table: ananta.v1.HostTable.$Shape; owner?: null }|{ item?: "owner"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner: ananta.v1.SlotOwner.$Shape })
             );
         }
 
@@ -4862,6 +4883,438 @@ export namespace ananta {
 
             /** Shape of a HostSecurityRule. */
             type $Shape = ananta.v1.HostSecurityRule.$Properties;
+        }
+
+        /**
+         * Properties of a HostRule.
+         * @deprecated Use ananta.v1.HostRule.$Properties instead.
+         */
+        interface IHostRule extends ananta.v1.HostRule.$Properties {
+        }
+
+        /** TCP flows to VIP:port belong to slots of this pool's Maglev tables; of pools that a DIP of the host owns slots of, or did. */
+        class HostRule {
+
+            /**
+             * Constructs a new HostRule.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.HostRule.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** HostRule poolId. */
+            poolId: number;
+
+            /** HostRule vipId. */
+            vipId: number;
+
+            /** HostRule vip. */
+            vip: string;
+
+            /** 0: ports without a rule of their own. */
+            port: number;
+
+            /** As in MuxRule; absent: 0. */
+            distribution?: (number|null);
+
+            /**
+             * Creates a new HostRule instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns HostRule instance
+             */
+            static create(properties: ananta.v1.HostRule.$Shape): ananta.v1.HostRule & ananta.v1.HostRule.$Shape;
+            static create(properties?: ananta.v1.HostRule.$Properties): ananta.v1.HostRule;
+
+            /**
+             * Encodes the specified HostRule message. Does not implicitly {@link ananta.v1.HostRule.verify|verify} messages.
+             * @param message HostRule message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.HostRule.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HostRule message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.HostRule & ananta.v1.HostRule.$Shape} HostRule
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostRule & ananta.v1.HostRule.$Shape;
+
+            /**
+             * Verifies a HostRule message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a HostRule message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns HostRule
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.HostRule;
+
+            /**
+             * Creates a plain object from a HostRule message. Also converts values to other types if specified.
+             * @param message HostRule
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.HostRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this HostRule to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace HostRule {
+
+            /** Properties of a HostRule. */
+            interface $Properties {
+
+                /** HostRule poolId */
+                poolId?: (number|null);
+
+                /** HostRule vipId */
+                vipId?: (number|null);
+
+                /** HostRule vip */
+                vip?: (string|null);
+
+                /** 0: ports without a rule of their own. */
+                port?: (number|null);
+
+                /** As in MuxRule; absent: 0. */
+                distribution?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HostRule. */
+            type $Shape = ananta.v1.HostRule.$Properties;
+        }
+
+        /**
+         * Properties of a HostTable.
+         * @deprecated Use ananta.v1.HostTable.$Properties instead.
+         */
+        interface IHostTable extends ananta.v1.HostTable.$Properties {
+        }
+
+        /** Who takes, or took, the flows of a pool: a Maglev table follows from it. The highest revision is the newest. */
+        class HostTable {
+
+            /**
+             * Constructs a new HostTable.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.HostTable.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** HostTable poolId. */
+            poolId: number;
+
+            /** HostTable revision. */
+            revision: number;
+
+            /** Fixes the size of the Maglev table. */
+            maxMembers: number;
+
+            /** Of weight above 0. */
+            members: ananta.v1.TableMember.$Properties[];
+
+            /**
+             * Creates a new HostTable instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns HostTable instance
+             */
+            static create(properties: ananta.v1.HostTable.$Shape): ananta.v1.HostTable & ananta.v1.HostTable.$Shape;
+            static create(properties?: ananta.v1.HostTable.$Properties): ananta.v1.HostTable;
+
+            /**
+             * Encodes the specified HostTable message. Does not implicitly {@link ananta.v1.HostTable.verify|verify} messages.
+             * @param message HostTable message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.HostTable.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HostTable message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.HostTable & ananta.v1.HostTable.$Shape} HostTable
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostTable & ananta.v1.HostTable.$Shape;
+
+            /**
+             * Verifies a HostTable message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a HostTable message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns HostTable
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.HostTable;
+
+            /**
+             * Creates a plain object from a HostTable message. Also converts values to other types if specified.
+             * @param message HostTable
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.HostTable, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this HostTable to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace HostTable {
+
+            /** Properties of a HostTable. */
+            interface $Properties {
+
+                /** HostTable poolId */
+                poolId?: (number|null);
+
+                /** HostTable revision */
+                revision?: (number|null);
+
+                /** Fixes the size of the Maglev table. */
+                maxMembers?: (number|null);
+
+                /** Of weight above 0. */
+                members?: (ananta.v1.TableMember.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HostTable. */
+            type $Shape = ananta.v1.HostTable.$Properties;
+        }
+
+        /**
+         * Properties of a TableMember.
+         * @deprecated Use ananta.v1.TableMember.$Properties instead.
+         */
+        interface ITableMember extends ananta.v1.TableMember.$Properties {
+        }
+
+        /** Represents a TableMember. */
+        class TableMember {
+
+            /**
+             * Constructs a new TableMember.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.TableMember.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** TableMember dipId. */
+            dipId: number;
+
+            /** TableMember weight. */
+            weight: number;
+
+            /**
+             * Creates a new TableMember instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns TableMember instance
+             */
+            static create(properties: ananta.v1.TableMember.$Shape): ananta.v1.TableMember & ananta.v1.TableMember.$Shape;
+            static create(properties?: ananta.v1.TableMember.$Properties): ananta.v1.TableMember;
+
+            /**
+             * Encodes the specified TableMember message. Does not implicitly {@link ananta.v1.TableMember.verify|verify} messages.
+             * @param message TableMember message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.TableMember.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a TableMember message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.TableMember & ananta.v1.TableMember.$Shape} TableMember
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.TableMember & ananta.v1.TableMember.$Shape;
+
+            /**
+             * Verifies a TableMember message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a TableMember message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns TableMember
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.TableMember;
+
+            /**
+             * Creates a plain object from a TableMember message. Also converts values to other types if specified.
+             * @param message TableMember
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.TableMember, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this TableMember to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace TableMember {
+
+            /** Properties of a TableMember. */
+            interface $Properties {
+
+                /** TableMember dipId */
+                dipId?: (number|null);
+
+                /** TableMember weight */
+                weight?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a TableMember. */
+            type $Shape = ananta.v1.TableMember.$Properties;
+        }
+
+        /**
+         * Properties of a SlotOwner.
+         * @deprecated Use ananta.v1.SlotOwner.$Properties instead.
+         */
+        interface ISlotOwner extends ananta.v1.SlotOwner.$Properties {
+        }
+
+        /** Where an owner of slots is found. Packets without state are passed on there; those it passes on are accepted. */
+        class SlotOwner {
+
+            /**
+             * Constructs a new SlotOwner.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.SlotOwner.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** SlotOwner poolId. */
+            poolId: number;
+
+            /** SlotOwner dipId. */
+            dipId: number;
+
+            /** SlotOwner locator. */
+            locator: string;
+
+            /**
+             * Creates a new SlotOwner instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns SlotOwner instance
+             */
+            static create(properties: ananta.v1.SlotOwner.$Shape): ananta.v1.SlotOwner & ananta.v1.SlotOwner.$Shape;
+            static create(properties?: ananta.v1.SlotOwner.$Properties): ananta.v1.SlotOwner;
+
+            /**
+             * Encodes the specified SlotOwner message. Does not implicitly {@link ananta.v1.SlotOwner.verify|verify} messages.
+             * @param message SlotOwner message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.SlotOwner.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a SlotOwner message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.SlotOwner & ananta.v1.SlotOwner.$Shape} SlotOwner
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SlotOwner & ananta.v1.SlotOwner.$Shape;
+
+            /**
+             * Verifies a SlotOwner message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a SlotOwner message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns SlotOwner
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.SlotOwner;
+
+            /**
+             * Creates a plain object from a SlotOwner message. Also converts values to other types if specified.
+             * @param message SlotOwner
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.SlotOwner, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this SlotOwner to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace SlotOwner {
+
+            /** Properties of a SlotOwner. */
+            interface $Properties {
+
+                /** SlotOwner poolId */
+                poolId?: (number|null);
+
+                /** SlotOwner dipId */
+                dipId?: (number|null);
+
+                /** SlotOwner locator */
+                locator?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a SlotOwner. */
+            type $Shape = ananta.v1.SlotOwner.$Properties;
         }
 
         /**

@@ -7639,11 +7639,17 @@ export const ananta = $root.ananta = (() => {
 
             HostItem.prototype.group = null;
 
+            HostItem.prototype.rule = null;
+
+            HostItem.prototype.table = null;
+
+            HostItem.prototype.owner = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(HostItem.prototype, "item", {
-                get: $util.oneOfGetter($oneOfFields = ["dip", "endpoint", "outbound", "range", "mux", "internal", "site", "probe", "group"]),
+                get: $util.oneOfGetter($oneOfFields = ["dip", "endpoint", "outbound", "range", "mux", "internal", "site", "probe", "group", "rule", "table", "owner"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -7676,6 +7682,12 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.HostProbe.encode(message.probe, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
                 if (message.group != null && $Object.hasOwnProperty.call(message, "group"))
                     $root.ananta.v1.HostSecurityGroup.encode(message.group, writer.uint32(/* id 9, wireType 2 =*/74).fork(), _depth + 1).ldelim();
+                if (message.rule != null && $Object.hasOwnProperty.call(message, "rule"))
+                    $root.ananta.v1.HostRule.encode(message.rule, writer.uint32(/* id 10, wireType 2 =*/82).fork(), _depth + 1).ldelim();
+                if (message.table != null && $Object.hasOwnProperty.call(message, "table"))
+                    $root.ananta.v1.HostTable.encode(message.table, writer.uint32(/* id 11, wireType 2 =*/90).fork(), _depth + 1).ldelim();
+                if (message.owner != null && $Object.hasOwnProperty.call(message, "owner"))
+                    $root.ananta.v1.SlotOwner.encode(message.owner, writer.uint32(/* id 12, wireType 2 =*/98).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -7770,6 +7782,27 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.group = $root.ananta.v1.HostSecurityGroup.decode(reader, reader.size(), $undefined, _depth + 1, message.group);
                             message.item = "group";
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 2)
+                                break;
+                            message.rule = $root.ananta.v1.HostRule.decode(reader, reader.size(), $undefined, _depth + 1, message.rule);
+                            message.item = "rule";
+                            continue;
+                        }
+                    case 11: {
+                            if (wireType !== 2)
+                                break;
+                            message.table = $root.ananta.v1.HostTable.decode(reader, reader.size(), $undefined, _depth + 1, message.table);
+                            message.item = "table";
+                            continue;
+                        }
+                    case 12: {
+                            if (wireType !== 2)
+                                break;
+                            message.owner = $root.ananta.v1.SlotOwner.decode(reader, reader.size(), $undefined, _depth + 1, message.owner);
+                            message.item = "owner";
                             continue;
                         }
                     }
@@ -7885,6 +7918,36 @@ export const ananta = $root.ananta = (() => {
                             return "group." + error;
                     }
                 }
+                if (message.rule != null && $Object.hasOwnProperty.call(message, "rule")) {
+                    if (properties.item === 1)
+                        return "item: multiple values";
+                    properties.item = 1;
+                    {
+                        let error = $root.ananta.v1.HostRule.verify(message.rule, _depth + 1);
+                        if (error)
+                            return "rule." + error;
+                    }
+                }
+                if (message.table != null && $Object.hasOwnProperty.call(message, "table")) {
+                    if (properties.item === 1)
+                        return "item: multiple values";
+                    properties.item = 1;
+                    {
+                        let error = $root.ananta.v1.HostTable.verify(message.table, _depth + 1);
+                        if (error)
+                            return "table." + error;
+                    }
+                }
+                if (message.owner != null && $Object.hasOwnProperty.call(message, "owner")) {
+                    if (properties.item === 1)
+                        return "item: multiple values";
+                    properties.item = 1;
+                    {
+                        let error = $root.ananta.v1.SlotOwner.verify(message.owner, _depth + 1);
+                        if (error)
+                            return "owner." + error;
+                    }
+                }
                 return null;
             };
 
@@ -7943,6 +8006,21 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.HostItem.group: object expected");
                     message.group = $root.ananta.v1.HostSecurityGroup.fromObject(object.group, _depth + 1);
                 }
+                if (object.rule != null) {
+                    if (!$util.isObject(object.rule))
+                        throw $TypeError(".ananta.v1.HostItem.rule: object expected");
+                    message.rule = $root.ananta.v1.HostRule.fromObject(object.rule, _depth + 1);
+                }
+                if (object.table != null) {
+                    if (!$util.isObject(object.table))
+                        throw $TypeError(".ananta.v1.HostItem.table: object expected");
+                    message.table = $root.ananta.v1.HostTable.fromObject(object.table, _depth + 1);
+                }
+                if (object.owner != null) {
+                    if (!$util.isObject(object.owner))
+                        throw $TypeError(".ananta.v1.HostItem.owner: object expected");
+                    message.owner = $root.ananta.v1.SlotOwner.fromObject(object.owner, _depth + 1);
+                }
                 return message;
             };
 
@@ -7998,6 +8076,21 @@ export const ananta = $root.ananta = (() => {
                     object.group = $root.ananta.v1.HostSecurityGroup.toObject(message.group, options, _depth + 1);
                     if (options.oneofs)
                         object.item = "group";
+                }
+                if (message.rule != null && $Object.hasOwnProperty.call(message, "rule")) {
+                    object.rule = $root.ananta.v1.HostRule.toObject(message.rule, options, _depth + 1);
+                    if (options.oneofs)
+                        object.item = "rule";
+                }
+                if (message.table != null && $Object.hasOwnProperty.call(message, "table")) {
+                    object.table = $root.ananta.v1.HostTable.toObject(message.table, options, _depth + 1);
+                    if (options.oneofs)
+                        object.item = "table";
+                }
+                if (message.owner != null && $Object.hasOwnProperty.call(message, "owner")) {
+                    object.owner = $root.ananta.v1.SlotOwner.toObject(message.owner, options, _depth + 1);
+                    if (options.oneofs)
+                        object.item = "owner";
                 }
                 return object;
             };
@@ -9932,6 +10025,792 @@ export const ananta = $root.ananta = (() => {
             };
 
             return HostSecurityRule;
+        })();
+
+        v1.HostRule = (function() {
+
+            const HostRule = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            HostRule.prototype.poolId = 0;
+
+            HostRule.prototype.vipId = 0;
+
+            HostRule.prototype.vip = "";
+
+            HostRule.prototype.port = 0;
+
+            HostRule.prototype.distribution = null;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(HostRule.prototype, "_distribution", {
+                get: $util.oneOfGetter($oneOfFields = ["distribution"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            HostRule.create = function(properties) {
+                return new HostRule(properties);
+            };
+
+            HostRule.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId") && message.poolId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.poolId);
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId") && message.vipId !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.vipId);
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.vip);
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port") && message.port !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.port);
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution"))
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.distribution);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            HostRule.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.HostRule();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.poolId = value;
+                            else
+                                delete message.poolId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.vipId = value;
+                            else
+                                delete message.vipId;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.port = value;
+                            else
+                                delete message.port;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            message.distribution = reader.uint32();
+                            message._distribution = "distribution";
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            HostRule.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                let properties = {};
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    if (!$util.isInteger(message.poolId))
+                        return "poolId: integer expected";
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    if (!$util.isInteger(message.vipId))
+                        return "vipId: integer expected";
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    if (!$util.isString(message.vip))
+                        return "vip: string expected";
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    if (!$util.isInteger(message.port))
+                        return "port: integer expected";
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution")) {
+                    properties._distribution = 1;
+                    if (!$util.isInteger(message.distribution))
+                        return "distribution: integer expected";
+                }
+                return null;
+            };
+
+            HostRule.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.HostRule)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.HostRule: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.HostRule();
+                if (object.poolId != null)
+                    if ($Number(object.poolId) !== 0)
+                        message.poolId = object.poolId >>> 0;
+                if (object.vipId != null)
+                    if ($Number(object.vipId) !== 0)
+                        message.vipId = object.vipId >>> 0;
+                if (object.vip != null)
+                    if (typeof object.vip !== "string" || object.vip.length)
+                        message.vip = $String(object.vip);
+                if (object.port != null)
+                    if ($Number(object.port) !== 0)
+                        message.port = object.port >>> 0;
+                if (object.distribution != null)
+                    message.distribution = object.distribution >>> 0;
+                return message;
+            };
+
+            HostRule.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.poolId = 0;
+                    object.vipId = 0;
+                    object.vip = "";
+                    object.port = 0;
+                }
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    object.poolId = message.poolId;
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    object.vipId = message.vipId;
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    object.vip = message.vip;
+                if (message.port != null && $Object.hasOwnProperty.call(message, "port"))
+                    object.port = message.port;
+                if (message.distribution != null && $Object.hasOwnProperty.call(message, "distribution"))
+                    object.distribution = message.distribution;
+                return object;
+            };
+
+            HostRule.prototype.toJSON = function() {
+                return HostRule.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return HostRule;
+        })();
+
+        v1.HostTable = (function() {
+
+            const HostTable = function (properties) {
+                this.members = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            HostTable.prototype.poolId = 0;
+
+            HostTable.prototype.revision = 0;
+
+            HostTable.prototype.maxMembers = 0;
+
+            HostTable.prototype.members = $util.emptyArray;
+
+            HostTable.create = function(properties) {
+                return new HostTable(properties);
+            };
+
+            HostTable.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId") && message.poolId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.poolId);
+                if (message.revision != null && $Object.hasOwnProperty.call(message, "revision") && message.revision !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.revision);
+                if (message.maxMembers != null && $Object.hasOwnProperty.call(message, "maxMembers") && message.maxMembers !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.maxMembers);
+                if (message.members != null && message.members.length)
+                    for (let i = 0; i < message.members.length; ++i)
+                        $root.ananta.v1.TableMember.encode(message.members[i], writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            HostTable.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.HostTable();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.poolId = value;
+                            else
+                                delete message.poolId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.revision = value;
+                            else
+                                delete message.revision;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.maxMembers = value;
+                            else
+                                delete message.maxMembers;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.members && message.members.length))
+                                message.members = [];
+                            message.members.push($root.ananta.v1.TableMember.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            HostTable.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    if (!$util.isInteger(message.poolId))
+                        return "poolId: integer expected";
+                if (message.revision != null && $Object.hasOwnProperty.call(message, "revision"))
+                    if (!$util.isInteger(message.revision))
+                        return "revision: integer expected";
+                if (message.maxMembers != null && $Object.hasOwnProperty.call(message, "maxMembers"))
+                    if (!$util.isInteger(message.maxMembers))
+                        return "maxMembers: integer expected";
+                if (message.members != null && $Object.hasOwnProperty.call(message, "members")) {
+                    if (!$Array.isArray(message.members))
+                        return "members: array expected";
+                    for (let i = 0; i < message.members.length; ++i) {
+                        let error = $root.ananta.v1.TableMember.verify(message.members[i], _depth + 1);
+                        if (error)
+                            return "members." + error;
+                    }
+                }
+                return null;
+            };
+
+            HostTable.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.HostTable)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.HostTable: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.HostTable();
+                if (object.poolId != null)
+                    if ($Number(object.poolId) !== 0)
+                        message.poolId = object.poolId >>> 0;
+                if (object.revision != null)
+                    if ($Number(object.revision) !== 0)
+                        message.revision = object.revision >>> 0;
+                if (object.maxMembers != null)
+                    if ($Number(object.maxMembers) !== 0)
+                        message.maxMembers = object.maxMembers >>> 0;
+                if (object.members) {
+                    if (!$Array.isArray(object.members))
+                        throw $TypeError(".ananta.v1.HostTable.members: array expected");
+                    message.members = $Array(object.members.length);
+                    for (let i = 0; i < object.members.length; ++i) {
+                        if (!$util.isObject(object.members[i]))
+                            throw $TypeError(".ananta.v1.HostTable.members: object expected");
+                        message.members[i] = $root.ananta.v1.TableMember.fromObject(object.members[i], _depth + 1);
+                    }
+                }
+                return message;
+            };
+
+            HostTable.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.members = [];
+                if (options.defaults) {
+                    object.poolId = 0;
+                    object.revision = 0;
+                    object.maxMembers = 0;
+                }
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    object.poolId = message.poolId;
+                if (message.revision != null && $Object.hasOwnProperty.call(message, "revision"))
+                    object.revision = message.revision;
+                if (message.maxMembers != null && $Object.hasOwnProperty.call(message, "maxMembers"))
+                    object.maxMembers = message.maxMembers;
+                if (message.members && message.members.length) {
+                    object.members = $Array(message.members.length);
+                    for (let j = 0; j < message.members.length; ++j)
+                        object.members[j] = $root.ananta.v1.TableMember.toObject(message.members[j], options, _depth + 1);
+                }
+                return object;
+            };
+
+            HostTable.prototype.toJSON = function() {
+                return HostTable.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return HostTable;
+        })();
+
+        v1.TableMember = (function() {
+
+            const TableMember = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            TableMember.prototype.dipId = 0;
+
+            TableMember.prototype.weight = 0;
+
+            TableMember.create = function(properties) {
+                return new TableMember(properties);
+            };
+
+            TableMember.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId") && message.dipId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.dipId);
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight") && message.weight !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.weight);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            TableMember.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.TableMember();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.dipId = value;
+                            else
+                                delete message.dipId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.weight = value;
+                            else
+                                delete message.weight;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            TableMember.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    if (!$util.isInteger(message.dipId))
+                        return "dipId: integer expected";
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
+                    if (!$util.isInteger(message.weight))
+                        return "weight: integer expected";
+                return null;
+            };
+
+            TableMember.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.TableMember)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.TableMember: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.TableMember();
+                if (object.dipId != null)
+                    if ($Number(object.dipId) !== 0)
+                        message.dipId = object.dipId >>> 0;
+                if (object.weight != null)
+                    if ($Number(object.weight) !== 0)
+                        message.weight = object.weight >>> 0;
+                return message;
+            };
+
+            TableMember.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.dipId = 0;
+                    object.weight = 0;
+                }
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    object.dipId = message.dipId;
+                if (message.weight != null && $Object.hasOwnProperty.call(message, "weight"))
+                    object.weight = message.weight;
+                return object;
+            };
+
+            TableMember.prototype.toJSON = function() {
+                return TableMember.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return TableMember;
+        })();
+
+        v1.SlotOwner = (function() {
+
+            const SlotOwner = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            SlotOwner.prototype.poolId = 0;
+
+            SlotOwner.prototype.dipId = 0;
+
+            SlotOwner.prototype.locator = "";
+
+            SlotOwner.create = function(properties) {
+                return new SlotOwner(properties);
+            };
+
+            SlotOwner.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId") && message.poolId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.poolId);
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId") && message.dipId !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.dipId);
+                if (message.locator != null && $Object.hasOwnProperty.call(message, "locator") && message.locator !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.locator);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            SlotOwner.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.SlotOwner();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.poolId = value;
+                            else
+                                delete message.poolId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.dipId = value;
+                            else
+                                delete message.dipId;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.locator = value;
+                            else
+                                delete message.locator;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            SlotOwner.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    if (!$util.isInteger(message.poolId))
+                        return "poolId: integer expected";
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    if (!$util.isInteger(message.dipId))
+                        return "dipId: integer expected";
+                if (message.locator != null && $Object.hasOwnProperty.call(message, "locator"))
+                    if (!$util.isString(message.locator))
+                        return "locator: string expected";
+                return null;
+            };
+
+            SlotOwner.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.SlotOwner)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.SlotOwner: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.SlotOwner();
+                if (object.poolId != null)
+                    if ($Number(object.poolId) !== 0)
+                        message.poolId = object.poolId >>> 0;
+                if (object.dipId != null)
+                    if ($Number(object.dipId) !== 0)
+                        message.dipId = object.dipId >>> 0;
+                if (object.locator != null)
+                    if (typeof object.locator !== "string" || object.locator.length)
+                        message.locator = $String(object.locator);
+                return message;
+            };
+
+            SlotOwner.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.poolId = 0;
+                    object.dipId = 0;
+                    object.locator = "";
+                }
+                if (message.poolId != null && $Object.hasOwnProperty.call(message, "poolId"))
+                    object.poolId = message.poolId;
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    object.dipId = message.dipId;
+                if (message.locator != null && $Object.hasOwnProperty.call(message, "locator"))
+                    object.locator = message.locator;
+                return object;
+            };
+
+            SlotOwner.prototype.toJSON = function() {
+                return SlotOwner.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return SlotOwner;
         })();
 
         v1.OwnedRange = (function() {

@@ -48,6 +48,10 @@ test("the view of a new host starts with everything that concerns it", () => {
       "endpoint/1/6/80/2",
       "outbound/1/1",
       "outbound/2/1",
+      "rule/1/1/80",
+      "table/1/1",
+      "owner/1/1",
+      "owner/1/2",
     ].sort(),
   );
 });
