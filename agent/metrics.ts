@@ -75,8 +75,13 @@ export function agentMetrics(agent: Agent): readonly Metric[] {
       help: "Segments without state: passed on to a former owner of their slot, received from another owner, and of these found here.",
       type: "counter",
       labels: ["direction"],
-      read: () =>
-        Object.entries(agent.dataplane.secondChance()).map(([direction, value]) => ({ labels: { direction }, value })),
+      read: () => {
+        const { passed, received, found } = agent.dataplane.secondChance();
+        return Object.entries({ passed, received, found }).map(([direction, value]) => ({
+          labels: { direction },
+          value,
+        }));
+      },
     },
     {
       name: "ananta_agent_fastpath_flows_total",

@@ -208,8 +208,9 @@ function protocol(value: number | null | undefined): PortProtocol {
 }
 
 function port(value: number | null | undefined): number {
-  if ((value ?? 0) > 65_535) throw new AnantaError("INVALID_ARGUMENT", `host_items: ${value} is no port`);
-  return value ?? 0;
+  const number = value ?? 0;
+  if (number > 65_535) throw new AnantaError("INVALID_ARGUMENT", `host_items: ${number} is no port`);
+  return number;
 }
 
 function distribution(value: number | null | undefined): 1 | 2 | undefined {
