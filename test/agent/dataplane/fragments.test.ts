@@ -146,6 +146,19 @@ describe("packets in pieces", () => {
     expect(bench.drops()).toEqual({ fragment_unmatched: 1 });
   });
 
+  it("do not follow another flow that has the place of theirs", () => {
+    const bench = new AgentBench();
+    const [first, second] = pieces(datagram("198.51.100.7:4000", `${VIP}:53`, new Uint8Array(2_000), 7), 1_480);
+    const [answered, rest] = pieces(datagram(`${DIP}:53`, "198.51.100.7:4000", new Uint8Array(2_000), 8), 1_480);
+    bench.fromMux(first!);
+    expect(bench.vm(answered!).toWire).toHaveLength(1);
+    bench.agent.flows.reset({}, () => undefined);
+    expect(bench.fromMux(datagram("198.51.100.8:4000", `${VIP}:53`, new Uint8Array(9), 9)).toVm).toHaveLength(1);
+    expect(bench.fromMux(second!).toVm).toEqual([]);
+    expect(bench.vm(rest!).toWire).toEqual([]);
+    expect(bench.drops()).toEqual({ fragment_unmatched: 2 });
+  });
+
   it("never leave with the machine's own address because the table is full", () => {
     const bench = new AgentBench(HOST, { layout: { flows: 0 } });
     const [first, second] = pieces(datagram(`${DIP}:53`, "198.51.100.7:4000", new Uint8Array(2_000), 7), 1_480);
