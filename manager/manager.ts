@@ -190,6 +190,8 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     acknowledgements,
     confirmedRenewal: (name, boot) =>
       pipeline.inOffice ? ownConfirmation(name, boot) : link.confirmedRenewal(name, boot),
+    overloadReported: (report) =>
+      pipeline.inOffice ? pipeline.overloadReported(report) : link.overloadReported(report),
     leaderInOfficeMs: () => (pipeline.inOffice ? pipeline.muxPool.inOfficeMs() : link.leaderInOfficeMs()),
   });
   const agentStreams = new AgentStreams({ replica, acknowledgements });

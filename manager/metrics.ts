@@ -77,6 +77,22 @@ function stateMetrics(manager: Manager): readonly Metric[] {
         })),
     },
     gauge("ananta_vips", "Configured VIPs.", () => state.vipCount),
+    gauge(
+      "ananta_vips_withdrawn",
+      "VIPs whose routes are withdrawn for a time, by overload or by an operator.",
+      () => state.withdrawnVips,
+    ),
+    gauge(
+      "ananta_muxes_overloaded",
+      "MUXes that report overload; on the leader.",
+      () => manager.pipeline.overload.overloadedMuxes,
+    ),
+    {
+      name: "ananta_overload_withdrawals_total",
+      help: "VIPs that this replica, as the leader, withdrew because they overloaded MUXes.",
+      type: "counter",
+      read: one(() => manager.pipeline.overload.withdrawals),
+    },
     gauge("ananta_hosts", "Known hosts.", () => state.hosts().length),
     gauge(
       "ananta_hosts_expired",

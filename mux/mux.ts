@@ -83,6 +83,7 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
         drops: aboveZero(drops),
       };
     },
+    overload: () => dataplane.overload(),
     explain: (flow) => explain(dataplane, flow, clock.nowMs()),
   });
 

@@ -8,7 +8,9 @@ import type { ananta } from "../../proto/gen/wire.js";
 import type { Channel, MessageStream, Timer } from "../../runtime/env.js";
 import { type Acknowledgements, muxKey } from "../projection/acknowledgements.js";
 import { ownIdentity } from "../projection/identity.js";
+import { overloadToWire } from "../projection/overload-wire.js";
 import type { ReplicaView } from "../replica-view.js";
+import type { OverloadReport } from "../stages/isolation.js";
 import type { MuxReport } from "../stages/mux-pool-management.js";
 import { refusal, type Submission } from "../stages/submission.js";
 import { decodeResult, encodeCommand } from "./forwarded-command.js";
@@ -97,6 +99,12 @@ export class ReplicaLink implements Route {
     if (!this.#up) return;
     this.#hostReports.set(host, index);
     this.#scheduleFlush();
+  }
+
+  /** Not kept: a MUX that is still overloaded says so again within 500 ms. */
+  overloadReported(report: OverloadReport): void {
+    if (!this.#up) return;
+    this.#stream?.send({ overload: { name: report.mux, bootId: report.bootId, overload: overloadToWire(report) } });
   }
 
   /** Newest renewal of this start of the MUX that the leader has counted; 0: none known. */

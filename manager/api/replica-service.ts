@@ -7,6 +7,7 @@ import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import { checkIdentity, ownIdentity } from "../projection/identity.js";
+import { overloadFromWire } from "../projection/overload-wire.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Pipeline } from "../stages/pipeline.js";
 import { refusal } from "../stages/submission.js";
@@ -101,6 +102,10 @@ class FollowerLink {
       throw new AnantaError("INVALID_ARGUMENT", "the first message of a link is hello, and welcome answers it");
     else if (message.commands) for (const command of message.commands.commands ?? []) this.#submit(command);
     else if (message.report) this.#report(message.report);
+    else if (message.overload) {
+      const { name, bootId, overload } = message.overload;
+      this.#pipeline.overloadReported(overloadFromWire({ name: name ?? "", bootId: bootId ?? "" }, overload ?? {}));
+    }
   }
 
   /** Elected is not yet ready: the first entry of the term must be committed and applied. */

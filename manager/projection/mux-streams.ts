@@ -12,11 +12,13 @@ import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
+import type { OverloadReport } from "../stages/isolation.js";
 import type { MuxCapacity } from "../state/commands.js";
 import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { ManagerListNews } from "./manager-list.js";
 import { checkOrigin } from "./origin.js";
+import { overloadFromWire } from "./overload-wire.js";
 import { MUX_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
 import { Turns, type Step } from "./turns.js";
@@ -38,6 +40,7 @@ export interface MuxStreamsOptions {
   readonly acknowledgements: Acknowledgements;
   /** Newest renewal of this start of the MUX that the leader has counted; 0: none. */
   readonly confirmedRenewal: (name: string, bootId: string) => number;
+  readonly overloadReported: (report: OverloadReport) => void;
   /** 0 when not known. */
   readonly leaderInOfficeMs: () => number;
 }
@@ -186,6 +189,7 @@ class MuxSession {
     else if (message.join) this.#join(this.#hello, message.join);
     else if (message.leave) this.#leave(this.#hello, message.leave);
     else if (message.counters) this.counters = message.counters;
+    else if (message.overload) this.#options.overloadReported(overloadFromWire(this.#hello, message.overload));
     else if (message.flowAnswer) this.#asked.get(message.flowAnswer.id ?? 0)?.(message.flowAnswer);
   }
 

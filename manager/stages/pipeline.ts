@@ -21,7 +21,9 @@ import { Stage, type EventCounters, type StageEvent } from "../seda/stage.js";
 import { beginEpoch, type Command } from "../state/commands.js";
 import type { AppliedBatch } from "../state/results.js";
 import type { StateMachine } from "../state/state-machine.js";
+import type { OverloadReport } from "./isolation.js";
 import { MuxPoolManagement, type MuxReport, type MuxTimings } from "./mux-pool-management.js";
+import { OverloadManagement } from "./overload-management.js";
 import {
   HOST_AGENT_MANAGEMENT,
   MUX_POOL_MANAGEMENT,
@@ -75,6 +77,7 @@ export class Pipeline {
   readonly #snat: SnatManagement;
   readonly #routes: RouteManagement;
   readonly #muxPool: MuxPoolManagement;
+  readonly #overload: OverloadManagement;
   readonly #hostIndexes = new Map<HostId, LogIndex>();
   readonly #stages: {
     readonly vipValidation: Stage<"configuration", QueuedSubmission>;
@@ -131,6 +134,12 @@ export class Pipeline {
       lose: (muxId, incarnation) =>
         this.#internal({ kind: "lose-mux", muxId, incarnation }, () => this.#muxPool.notLost(muxId, incarnation)),
     });
+    this.#overload = new OverloadManagement({
+      clock: env.clock,
+      log: env.log,
+      state,
+      withdraw: (command, whenRefused) => this.#internal(command, whenRefused),
+    });
 
     const shared = { executor: this.#executor, clock: env.clock, hasRoom: () => this.#proposer.hasRoom() };
     const propose = (batch: readonly QueuedSubmission[]): void =>
@@ -169,6 +178,7 @@ export class Pipeline {
     this.#tickAsked = false;
     this.#hostIndexes.clear();
     this.#muxPool.takeOffice();
+    this.#overload.takeOffice();
     if (this.#state.site === null) this.#internal(this.#bootstrap());
     else if (this.#epochIsDue) this.#internal(beginEpoch(this.#configuredEpoch));
     this.#keepHouse();
@@ -285,6 +295,15 @@ export class Pipeline {
     this.#advanceMuxSafeIndex();
   }
 
+  /** What an overloaded MUX says of its load, told by its stream here or by a follower. */
+  overloadReported(report: OverloadReport): void {
+    if (this.#inOffice !== null) this.#overload.report(report);
+  }
+
+  get overload(): OverloadManagement {
+    return this.#overload;
+  }
+
   hostReported(host: HostId, index: LogIndex): void {
     if (this.#inOffice === null) return;
     if ((this.#hostIndexes.get(host) ?? 0) >= index) return;
@@ -354,6 +373,7 @@ export class Pipeline {
     this.#housekeeping = this.#clock.setTimer(HOUSEKEEPING_MS, () => this.#keepHouse());
     if (this.#epochIsDue) this.#internal(beginEpoch(this.#configuredEpoch)); // the first one may have found no quorum in time
     this.#muxPool.check(HOUSEKEEPING_MS);
+    this.#overload.check();
     this.#snat.expire(this.#clock.nowMs());
     this.#routes.consider();
     const dueMs = this.#state.nextTickDueMs(this.#muxSafeIndex.value);

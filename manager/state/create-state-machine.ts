@@ -86,6 +86,9 @@ export function createStateMachine(): InspectableStateMachine {
     },
     objectsOfMuxKeys: (keys) => objectsOfMuxKeys(state, keys),
     memberHealth: (pool, dip) => state.health.get(pool, dip),
+    get withdrawnVips() {
+      return state.withdrawals.count;
+    },
     withdrawal: (vip) => state.withdrawals.get(vip),
     muxes: () => state.muxes.all(),
     replicas: () => [...state.replicas.values()].sort((a, b) => a.nodeId - b.nodeId),

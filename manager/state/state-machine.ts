@@ -75,6 +75,8 @@ export interface StateMachine {
   fence(host: HostId): Fence | null;
   /** Null: up, as far as anybody has said. */
   memberHealth(pool: PoolId, dip: DipId): DownMember | null;
+  /** How many are withdrawn now. */
+  readonly withdrawnVips: number;
   /** Null: not withdrawn. */
   withdrawal(vip: VipId): Withdrawal | null;
   muxes(): readonly Mux[];

@@ -20,6 +20,10 @@ export class Withdrawals {
     return this.withdrawn.has(vip);
   }
 
+  get count(): number {
+    return this.withdrawn.size;
+  }
+
   get(vip: VipId): Withdrawal | null {
     return this.withdrawn.get(vip) ?? null;
   }

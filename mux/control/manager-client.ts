@@ -26,8 +26,10 @@ import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { RouteAnnouncer } from "../routing/route-announcer.js";
 import type { MuxConfig } from "../config.js";
+import type { OverloadReport } from "../fairness/fairness.js";
 import { Lease, type LeaseState } from "./lease.js";
 import { Membership, type MembershipAction, type MembershipState, type Origin } from "./membership.js";
+import { OverloadReporter } from "./overload-reporter.js";
 import { muxStep } from "./projection-wire.js";
 import { WatchedItems } from "./watched-items.js";
 
@@ -85,6 +87,7 @@ export interface ManagerClientOptions {
   readonly capacity: { readonly rules: number; readonly snatRanges: number };
   readonly announcer: RouteAnnouncer;
   readonly counters: () => MuxCounterValues;
+  readonly overload: () => OverloadReport;
   readonly explain: (flow: ananta.v1.FiveTuple.$Properties) => FlowAnswer;
 }
 
@@ -131,6 +134,7 @@ export class ManagerClient {
   #step: Timer | null = null;
   #resync: Timer | null = null;
   #counters: Timer | null = null;
+  readonly #overload: OverloadReporter;
   #onStopped: (() => void) | null = null;
 
   readonly #managers = new ManagerList((addresses) => this.#streams.setAddresses(addresses));
@@ -140,6 +144,7 @@ export class ManagerClient {
     const { env, config, bootId } = options;
     this.#log = env.log;
     this.#lease = new Lease(config.timings.leaseMs);
+    this.#overload = new OverloadReporter(env.clock, options.overload, () => this.#streams.active);
     this.#membership = new Membership(bootId, config.timings, () => this.#newOrigin());
     this.#streams = new DualStream({
       clock: env.clock,
@@ -166,6 +171,7 @@ export class ManagerClient {
     this.#streams.start();
     this.#scheduleStep();
     this.#scheduleCounters();
+    this.#overload.start();
   }
 
   /** Withdraws the routes, leaves the pool, and ends; at most `stopGraceMs + leaveMs`. */
@@ -182,6 +188,7 @@ export class ManagerClient {
       this.#stepNow();
     });
     for (const timer of [this.#ack, this.#step, this.#resync, this.#counters]) timer?.cancel();
+    this.#overload.stop();
     this.#streams.stop();
   }
 

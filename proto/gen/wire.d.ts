@@ -6882,8 +6882,11 @@ export namespace ananta {
             /** MuxToManager flowAnswer. */
             flowAnswer?: (ananta.v1.MuxFlowAnswer.$Properties|null);
 
+            /** MuxToManager overload. */
+            overload?: (ananta.v1.MuxOverload.$Properties|null);
+
             /** MuxToManager message. */
-            message?: ("hello"|"activate"|"ack"|"join"|"leave"|"counters"|"flowAnswer");
+            message?: ("hello"|"activate"|"ack"|"join"|"leave"|"counters"|"flowAnswer"|"overload");
 
             /**
              * Creates a new MuxToManager instance using the specified properties.
@@ -6966,8 +6969,11 @@ export namespace ananta {
                 /** MuxToManager flowAnswer */
                 flowAnswer?: (ananta.v1.MuxFlowAnswer.$Properties|null);
 
+                /** MuxToManager overload */
+                overload?: (ananta.v1.MuxOverload.$Properties|null);
+
                 /** MuxToManager message */
-                message?: ("hello"|"activate"|"ack"|"join"|"leave"|"counters"|"flowAnswer");
+                message?: ("hello"|"activate"|"ack"|"join"|"leave"|"counters"|"flowAnswer"|"overload");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -6982,9 +6988,10 @@ export namespace ananta {
               leave?: ananta.v1.MuxLeave.$Shape|null;
               counters?: ananta.v1.MuxCounters.$Shape|null;
               flowAnswer?: ananta.v1.MuxFlowAnswer.$Shape|null;
+              overload?: ananta.v1.MuxOverload.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null }|{ message?: "hello"; hello: ananta.v1.MuxHello.$Shape; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.MuxActivate.$Shape; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.MuxAck.$Shape; join?: null; leave?: null; counters?: null; flowAnswer?: null }|{ message?: "join"; hello?: null; activate?: null; ack?: null; join: ananta.v1.MuxJoin.$Shape; leave?: null; counters?: null; flowAnswer?: null }|{ message?: "leave"; hello?: null; activate?: null; ack?: null; join?: null; leave: ananta.v1.MuxLeave.$Shape; counters?: null; flowAnswer?: null }|{ message?: "counters"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters: ananta.v1.MuxCounters.$Shape; flowAnswer?: null }|{ message?: "flowAnswer"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer: ananta.v1.MuxFlowAnswer.$Shape })
+              ({ message?: undefined; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "hello"; hello: ananta.v1.MuxHello.$Shape; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.MuxActivate.$Shape; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.MuxAck.$Shape; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "join"; hello?: null; activate?: null; ack?: null; join: ananta.v1.MuxJoin.$Shape; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "leave"; hello?: null; activate?: null; ack?: null; join?: null; leave: ananta.v1.MuxLeave.$Shape; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "counters"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters: ananta.v1.MuxCounters.$Shape; flowAnswer?: null; overload?: null }|{ message?: "flowAnswer"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer: ananta.v1.MuxFlowAnswer.$Shape; overload?: null }|{ message?: "overload"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload: ananta.v1.MuxOverload.$Shape })
             );
         }
 
@@ -7703,6 +7710,225 @@ export namespace ananta {
 
             /** Shape of a MuxCounters. */
             type $Shape = ananta.v1.MuxCounters.$Properties;
+        }
+
+        /**
+         * Properties of a MuxOverload.
+         * @deprecated Use ananta.v1.MuxOverload.$Properties instead.
+         */
+        interface IMuxOverload extends ananta.v1.MuxOverload.$Properties {
+        }
+
+        /**
+         * Over the active stream, every 500 ms while this MUX is overloaded, and once when it no longer is. The Managers withdraw a
+         * VIP on the evidence of these.
+         */
+        class MuxOverload {
+
+            /**
+             * Constructs a new MuxOverload.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.MuxOverload.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** With hysteresis: true after two bad intervals of 500 ms, false after ten good ones. */
+            isOverloaded: boolean;
+
+            /** Packets of the last interval, over all VIPs. */
+            packetsPerSecond: number;
+
+            /** What this MUX can forward; 0: not known. */
+            capacity: number;
+
+            /** The VIPs that are most above their share first; at most 10. */
+            topTalkers: ananta.v1.MuxTopTalker.$Properties[];
+
+            /**
+             * Creates a new MuxOverload instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns MuxOverload instance
+             */
+            static create(properties: ananta.v1.MuxOverload.$Shape): ananta.v1.MuxOverload & ananta.v1.MuxOverload.$Shape;
+            static create(properties?: ananta.v1.MuxOverload.$Properties): ananta.v1.MuxOverload;
+
+            /**
+             * Encodes the specified MuxOverload message. Does not implicitly {@link ananta.v1.MuxOverload.verify|verify} messages.
+             * @param message MuxOverload message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.MuxOverload.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a MuxOverload message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.MuxOverload & ananta.v1.MuxOverload.$Shape} MuxOverload
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxOverload & ananta.v1.MuxOverload.$Shape;
+
+            /**
+             * Verifies a MuxOverload message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a MuxOverload message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns MuxOverload
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.MuxOverload;
+
+            /**
+             * Creates a plain object from a MuxOverload message. Also converts values to other types if specified.
+             * @param message MuxOverload
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.MuxOverload, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this MuxOverload to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace MuxOverload {
+
+            /** Properties of a MuxOverload. */
+            interface $Properties {
+
+                /** With hysteresis: true after two bad intervals of 500 ms, false after ten good ones. */
+                isOverloaded?: (boolean|null);
+
+                /** Packets of the last interval, over all VIPs. */
+                packetsPerSecond?: (number|null);
+
+                /** What this MUX can forward; 0: not known. */
+                capacity?: (number|null);
+
+                /** The VIPs that are most above their share first; at most 10. */
+                topTalkers?: (ananta.v1.MuxTopTalker.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a MuxOverload. */
+            type $Shape = ananta.v1.MuxOverload.$Properties;
+        }
+
+        /**
+         * Properties of a MuxTopTalker.
+         * @deprecated Use ananta.v1.MuxTopTalker.$Properties instead.
+         */
+        interface IMuxTopTalker extends ananta.v1.MuxTopTalker.$Properties {
+        }
+
+        /** Represents a MuxTopTalker. */
+        class MuxTopTalker {
+
+            /**
+             * Constructs a new MuxTopTalker.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.MuxTopTalker.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** MuxTopTalker vipId. */
+            vipId: number;
+
+            /** MuxTopTalker packetsPerSecond. */
+            packetsPerSecond: number;
+
+            /** What of it is let through; the rest is dropped here. */
+            share: number;
+
+            /**
+             * Creates a new MuxTopTalker instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns MuxTopTalker instance
+             */
+            static create(properties: ananta.v1.MuxTopTalker.$Shape): ananta.v1.MuxTopTalker & ananta.v1.MuxTopTalker.$Shape;
+            static create(properties?: ananta.v1.MuxTopTalker.$Properties): ananta.v1.MuxTopTalker;
+
+            /**
+             * Encodes the specified MuxTopTalker message. Does not implicitly {@link ananta.v1.MuxTopTalker.verify|verify} messages.
+             * @param message MuxTopTalker message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.MuxTopTalker.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a MuxTopTalker message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.MuxTopTalker & ananta.v1.MuxTopTalker.$Shape} MuxTopTalker
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxTopTalker & ananta.v1.MuxTopTalker.$Shape;
+
+            /**
+             * Verifies a MuxTopTalker message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a MuxTopTalker message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns MuxTopTalker
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.MuxTopTalker;
+
+            /**
+             * Creates a plain object from a MuxTopTalker message. Also converts values to other types if specified.
+             * @param message MuxTopTalker
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.MuxTopTalker, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this MuxTopTalker to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace MuxTopTalker {
+
+            /** Properties of a MuxTopTalker. */
+            interface $Properties {
+
+                /** MuxTopTalker vipId */
+                vipId?: (number|null);
+
+                /** MuxTopTalker packetsPerSecond */
+                packetsPerSecond?: (number|null);
+
+                /** What of it is let through; the rest is dropped here. */
+                share?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a MuxTopTalker. */
+            type $Shape = ananta.v1.MuxTopTalker.$Properties;
         }
 
         /**
@@ -14316,8 +14542,11 @@ export namespace ananta {
             /** FollowerToLeader report. */
             report?: (ananta.v1.AcknowledgementReport.$Properties|null);
 
+            /** FollowerToLeader overload. */
+            overload?: (ananta.v1.MuxOverloadReport.$Properties|null);
+
             /** FollowerToLeader message. */
-            message?: ("hello"|"commands"|"report");
+            message?: ("hello"|"commands"|"report"|"overload");
 
             /**
              * Creates a new FollowerToLeader instance using the specified properties.
@@ -14388,8 +14617,11 @@ export namespace ananta {
                 /** FollowerToLeader report */
                 report?: (ananta.v1.AcknowledgementReport.$Properties|null);
 
+                /** FollowerToLeader overload */
+                overload?: (ananta.v1.MuxOverloadReport.$Properties|null);
+
                 /** FollowerToLeader message */
-                message?: ("hello"|"commands"|"report");
+                message?: ("hello"|"commands"|"report"|"overload");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -14400,9 +14632,10 @@ export namespace ananta {
               hello?: ananta.v1.LinkHello.$Shape|null;
               commands?: ananta.v1.ForwardedCommands.$Shape|null;
               report?: ananta.v1.AcknowledgementReport.$Shape|null;
+              overload?: ananta.v1.MuxOverloadReport.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; hello?: null; commands?: null; report?: null }|{ message?: "hello"; hello: ananta.v1.LinkHello.$Shape; commands?: null; report?: null }|{ message?: "commands"; hello?: null; commands: ananta.v1.ForwardedCommands.$Shape; report?: null }|{ message?: "report"; hello?: null; commands?: null; report: ananta.v1.AcknowledgementReport.$Shape })
+              ({ message?: undefined; hello?: null; commands?: null; report?: null; overload?: null }|{ message?: "hello"; hello: ananta.v1.LinkHello.$Shape; commands?: null; report?: null; overload?: null }|{ message?: "commands"; hello?: null; commands: ananta.v1.ForwardedCommands.$Shape; report?: null; overload?: null }|{ message?: "report"; hello?: null; commands?: null; report: ananta.v1.AcknowledgementReport.$Shape; overload?: null }|{ message?: "overload"; hello?: null; commands?: null; report?: null; overload: ananta.v1.MuxOverloadReport.$Shape })
             );
         }
 
@@ -14911,6 +15144,111 @@ export namespace ananta {
 
             /** Shape of a MuxAcknowledgement. */
             type $Shape = ananta.v1.MuxAcknowledgement.$Properties;
+        }
+
+        /**
+         * Properties of a MuxOverloadReport.
+         * @deprecated Use ananta.v1.MuxOverloadReport.$Properties instead.
+         */
+        interface IMuxOverloadReport extends ananta.v1.MuxOverloadReport.$Properties {
+        }
+
+        /** What a MUX with a stream to this follower says of its load; passed on at once and kept by nobody but the leader. */
+        class MuxOverloadReport {
+
+            /**
+             * Constructs a new MuxOverloadReport.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.MuxOverloadReport.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** MuxOverloadReport name. */
+            name: string;
+
+            /** MuxOverloadReport bootId. */
+            bootId: string;
+
+            /** MuxOverloadReport overload. */
+            overload?: (ananta.v1.MuxOverload.$Properties|null);
+
+            /**
+             * Creates a new MuxOverloadReport instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns MuxOverloadReport instance
+             */
+            static create(properties: ananta.v1.MuxOverloadReport.$Shape): ananta.v1.MuxOverloadReport & ananta.v1.MuxOverloadReport.$Shape;
+            static create(properties?: ananta.v1.MuxOverloadReport.$Properties): ananta.v1.MuxOverloadReport;
+
+            /**
+             * Encodes the specified MuxOverloadReport message. Does not implicitly {@link ananta.v1.MuxOverloadReport.verify|verify} messages.
+             * @param message MuxOverloadReport message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.MuxOverloadReport.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a MuxOverloadReport message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.MuxOverloadReport & ananta.v1.MuxOverloadReport.$Shape} MuxOverloadReport
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxOverloadReport & ananta.v1.MuxOverloadReport.$Shape;
+
+            /**
+             * Verifies a MuxOverloadReport message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a MuxOverloadReport message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns MuxOverloadReport
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.MuxOverloadReport;
+
+            /**
+             * Creates a plain object from a MuxOverloadReport message. Also converts values to other types if specified.
+             * @param message MuxOverloadReport
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.MuxOverloadReport, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this MuxOverloadReport to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace MuxOverloadReport {
+
+            /** Properties of a MuxOverloadReport. */
+            interface $Properties {
+
+                /** MuxOverloadReport name */
+                name?: (string|null);
+
+                /** MuxOverloadReport bootId */
+                bootId?: (string|null);
+
+                /** MuxOverloadReport overload */
+                overload?: (ananta.v1.MuxOverload.$Properties|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a MuxOverloadReport. */
+            type $Shape = ananta.v1.MuxOverloadReport.$Properties;
         }
 
         /**

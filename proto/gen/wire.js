@@ -13166,11 +13166,13 @@ export const ananta = $root.ananta = (() => {
 
             MuxToManager.prototype.flowAnswer = null;
 
+            MuxToManager.prototype.overload = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(MuxToManager.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "join", "leave", "counters", "flowAnswer"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "join", "leave", "counters", "flowAnswer", "overload"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -13199,6 +13201,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.MuxCounters.encode(message.counters, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.flowAnswer != null && $Object.hasOwnProperty.call(message, "flowAnswer"))
                     $root.ananta.v1.MuxFlowAnswer.encode(message.flowAnswer, writer.uint32(/* id 7, wireType 2 =*/58).fork(), _depth + 1).ldelim();
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload"))
+                    $root.ananta.v1.MuxOverload.encode(message.overload, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -13279,6 +13283,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.flowAnswer = $root.ananta.v1.MuxFlowAnswer.decode(reader, reader.size(), $undefined, _depth + 1, message.flowAnswer);
                             message.message = "flowAnswer";
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 2)
+                                break;
+                            message.overload = $root.ananta.v1.MuxOverload.decode(reader, reader.size(), $undefined, _depth + 1, message.overload);
+                            message.message = "overload";
                             continue;
                         }
                     }
@@ -13374,6 +13385,16 @@ export const ananta = $root.ananta = (() => {
                             return "flowAnswer." + error;
                     }
                 }
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload")) {
+                    if (properties.message === 1)
+                        return "message: multiple values";
+                    properties.message = 1;
+                    {
+                        let error = $root.ananta.v1.MuxOverload.verify(message.overload, _depth + 1);
+                        if (error)
+                            return "overload." + error;
+                    }
+                }
                 return null;
             };
 
@@ -13422,6 +13443,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.MuxToManager.flowAnswer: object expected");
                     message.flowAnswer = $root.ananta.v1.MuxFlowAnswer.fromObject(object.flowAnswer, _depth + 1);
                 }
+                if (object.overload != null) {
+                    if (!$util.isObject(object.overload))
+                        throw $TypeError(".ananta.v1.MuxToManager.overload: object expected");
+                    message.overload = $root.ananta.v1.MuxOverload.fromObject(object.overload, _depth + 1);
+                }
                 return message;
             };
 
@@ -13467,6 +13493,11 @@ export const ananta = $root.ananta = (() => {
                     object.flowAnswer = $root.ananta.v1.MuxFlowAnswer.toObject(message.flowAnswer, options, _depth + 1);
                     if (options.oneofs)
                         object.message = "flowAnswer";
+                }
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload")) {
+                    object.overload = $root.ananta.v1.MuxOverload.toObject(message.overload, options, _depth + 1);
+                    if (options.oneofs)
+                        object.message = "overload";
                 }
                 return object;
             };
@@ -14854,6 +14885,468 @@ export const ananta = $root.ananta = (() => {
             };
 
             return MuxCounters;
+        })();
+
+        v1.MuxOverload = (function() {
+
+            const MuxOverload = function (properties) {
+                this.topTalkers = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MuxOverload.prototype.isOverloaded = false;
+
+            MuxOverload.prototype.packetsPerSecond = 0;
+
+            MuxOverload.prototype.capacity = 0;
+
+            MuxOverload.prototype.topTalkers = $util.emptyArray;
+
+            MuxOverload.create = function(properties) {
+                return new MuxOverload(properties);
+            };
+
+            MuxOverload.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.isOverloaded != null && $Object.hasOwnProperty.call(message, "isOverloaded") && message.isOverloaded !== false)
+                    writer.uint32(/* id 1, wireType 0 =*/8).bool(message.isOverloaded);
+                if (message.packetsPerSecond != null && $Object.hasOwnProperty.call(message, "packetsPerSecond") && (typeof message.packetsPerSecond === "object" ? message.packetsPerSecond.low || message.packetsPerSecond.high : message.packetsPerSecond !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.packetsPerSecond);
+                if (message.capacity != null && $Object.hasOwnProperty.call(message, "capacity") && (typeof message.capacity === "object" ? message.capacity.low || message.capacity.high : message.capacity !== 0))
+                    $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.capacity);
+                if (message.topTalkers != null && message.topTalkers.length)
+                    for (let i = 0; i < message.topTalkers.length; ++i)
+                        $root.ananta.v1.MuxTopTalker.encode(message.topTalkers[i], writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MuxOverload.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.MuxOverload();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.isOverloaded = value;
+                            else
+                                delete message.isOverloaded;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.packetsPerSecond = value;
+                            else
+                                delete message.packetsPerSecond;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.capacity = value;
+                            else
+                                delete message.capacity;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.topTalkers && message.topTalkers.length))
+                                message.topTalkers = [];
+                            message.topTalkers.push($root.ananta.v1.MuxTopTalker.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            MuxOverload.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.isOverloaded != null && $Object.hasOwnProperty.call(message, "isOverloaded"))
+                    if (typeof message.isOverloaded !== "boolean")
+                        return "isOverloaded: boolean expected";
+                if (message.packetsPerSecond != null && $Object.hasOwnProperty.call(message, "packetsPerSecond"))
+                    if (!$util.isInteger(message.packetsPerSecond) && !(message.packetsPerSecond && $util.isInteger(message.packetsPerSecond.low) && $util.isInteger(message.packetsPerSecond.high)))
+                        return "packetsPerSecond: integer|Long expected";
+                if (message.capacity != null && $Object.hasOwnProperty.call(message, "capacity"))
+                    if (!$util.isInteger(message.capacity) && !(message.capacity && $util.isInteger(message.capacity.low) && $util.isInteger(message.capacity.high)))
+                        return "capacity: integer|Long expected";
+                if (message.topTalkers != null && $Object.hasOwnProperty.call(message, "topTalkers")) {
+                    if (!$Array.isArray(message.topTalkers))
+                        return "topTalkers: array expected";
+                    for (let i = 0; i < message.topTalkers.length; ++i) {
+                        let error = $root.ananta.v1.MuxTopTalker.verify(message.topTalkers[i], _depth + 1);
+                        if (error)
+                            return "topTalkers." + error;
+                    }
+                }
+                return null;
+            };
+
+            MuxOverload.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.MuxOverload)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.MuxOverload: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.MuxOverload();
+                if (object.isOverloaded != null)
+                    if (object.isOverloaded)
+                        message.isOverloaded = $Boolean(object.isOverloaded);
+                if (object.packetsPerSecond != null)
+                    if (typeof object.packetsPerSecond === "object" ? object.packetsPerSecond.low || object.packetsPerSecond.high : $Number(object.packetsPerSecond) !== 0)
+                        if ($Long)
+                            message.packetsPerSecond = $Long.fromValue(object.packetsPerSecond, true);
+                        else if (typeof object.packetsPerSecond === "string")
+                            message.packetsPerSecond = $parseInt(object.packetsPerSecond, 10);
+                        else if (typeof object.packetsPerSecond === "number")
+                            message.packetsPerSecond = object.packetsPerSecond;
+                        else if (typeof object.packetsPerSecond === "object")
+                            message.packetsPerSecond = new $util.LongBits(object.packetsPerSecond.low >>> 0, object.packetsPerSecond.high >>> 0).toNumber(true);
+                if (object.capacity != null)
+                    if (typeof object.capacity === "object" ? object.capacity.low || object.capacity.high : $Number(object.capacity) !== 0)
+                        if ($Long)
+                            message.capacity = $Long.fromValue(object.capacity, true);
+                        else if (typeof object.capacity === "string")
+                            message.capacity = $parseInt(object.capacity, 10);
+                        else if (typeof object.capacity === "number")
+                            message.capacity = object.capacity;
+                        else if (typeof object.capacity === "object")
+                            message.capacity = new $util.LongBits(object.capacity.low >>> 0, object.capacity.high >>> 0).toNumber(true);
+                if (object.topTalkers) {
+                    if (!$Array.isArray(object.topTalkers))
+                        throw $TypeError(".ananta.v1.MuxOverload.topTalkers: array expected");
+                    message.topTalkers = $Array(object.topTalkers.length);
+                    for (let i = 0; i < object.topTalkers.length; ++i) {
+                        if (!$util.isObject(object.topTalkers[i]))
+                            throw $TypeError(".ananta.v1.MuxOverload.topTalkers: object expected");
+                        message.topTalkers[i] = $root.ananta.v1.MuxTopTalker.fromObject(object.topTalkers[i], _depth + 1);
+                    }
+                }
+                return message;
+            };
+
+            MuxOverload.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.topTalkers = [];
+                if (options.defaults) {
+                    object.isOverloaded = false;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.packetsPerSecond = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.packetsPerSecond = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.capacity = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.capacity = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.isOverloaded != null && $Object.hasOwnProperty.call(message, "isOverloaded"))
+                    object.isOverloaded = message.isOverloaded;
+                if (message.packetsPerSecond != null && $Object.hasOwnProperty.call(message, "packetsPerSecond"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.packetsPerSecond = typeof message.packetsPerSecond === "number" ? $BigInt(message.packetsPerSecond) : $Long.fromBits(message.packetsPerSecond.low >>> 0, message.packetsPerSecond.high >>> 0, true).toBigInt();
+                    else if (typeof message.packetsPerSecond === "number")
+                        object.packetsPerSecond = options.longs === $String ? $String(message.packetsPerSecond) : message.packetsPerSecond;
+                    else
+                        object.packetsPerSecond = options.longs === $String ? $Long.prototype.toString.call(message.packetsPerSecond) : options.longs === $Number ? new $util.LongBits(message.packetsPerSecond.low >>> 0, message.packetsPerSecond.high >>> 0).toNumber(true) : message.packetsPerSecond;
+                if (message.capacity != null && $Object.hasOwnProperty.call(message, "capacity"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.capacity = typeof message.capacity === "number" ? $BigInt(message.capacity) : $Long.fromBits(message.capacity.low >>> 0, message.capacity.high >>> 0, true).toBigInt();
+                    else if (typeof message.capacity === "number")
+                        object.capacity = options.longs === $String ? $String(message.capacity) : message.capacity;
+                    else
+                        object.capacity = options.longs === $String ? $Long.prototype.toString.call(message.capacity) : options.longs === $Number ? new $util.LongBits(message.capacity.low >>> 0, message.capacity.high >>> 0).toNumber(true) : message.capacity;
+                if (message.topTalkers && message.topTalkers.length) {
+                    object.topTalkers = $Array(message.topTalkers.length);
+                    for (let j = 0; j < message.topTalkers.length; ++j)
+                        object.topTalkers[j] = $root.ananta.v1.MuxTopTalker.toObject(message.topTalkers[j], options, _depth + 1);
+                }
+                return object;
+            };
+
+            MuxOverload.prototype.toJSON = function() {
+                return MuxOverload.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return MuxOverload;
+        })();
+
+        v1.MuxTopTalker = (function() {
+
+            const MuxTopTalker = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MuxTopTalker.prototype.vipId = 0;
+
+            MuxTopTalker.prototype.packetsPerSecond = 0;
+
+            MuxTopTalker.prototype.share = 0;
+
+            MuxTopTalker.create = function(properties) {
+                return new MuxTopTalker(properties);
+            };
+
+            MuxTopTalker.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId") && message.vipId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.vipId);
+                if (message.packetsPerSecond != null && $Object.hasOwnProperty.call(message, "packetsPerSecond") && (typeof message.packetsPerSecond === "object" ? message.packetsPerSecond.low || message.packetsPerSecond.high : message.packetsPerSecond !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.packetsPerSecond);
+                if (message.share != null && $Object.hasOwnProperty.call(message, "share") && (typeof message.share === "object" ? message.share.low || message.share.high : message.share !== 0))
+                    $write.uint64(writer.uint32(/* id 3, wireType 0 =*/24), message.share);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MuxTopTalker.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.MuxTopTalker();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.vipId = value;
+                            else
+                                delete message.vipId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.packetsPerSecond = value;
+                            else
+                                delete message.packetsPerSecond;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.share = value;
+                            else
+                                delete message.share;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            MuxTopTalker.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    if (!$util.isInteger(message.vipId))
+                        return "vipId: integer expected";
+                if (message.packetsPerSecond != null && $Object.hasOwnProperty.call(message, "packetsPerSecond"))
+                    if (!$util.isInteger(message.packetsPerSecond) && !(message.packetsPerSecond && $util.isInteger(message.packetsPerSecond.low) && $util.isInteger(message.packetsPerSecond.high)))
+                        return "packetsPerSecond: integer|Long expected";
+                if (message.share != null && $Object.hasOwnProperty.call(message, "share"))
+                    if (!$util.isInteger(message.share) && !(message.share && $util.isInteger(message.share.low) && $util.isInteger(message.share.high)))
+                        return "share: integer|Long expected";
+                return null;
+            };
+
+            MuxTopTalker.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.MuxTopTalker)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.MuxTopTalker: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.MuxTopTalker();
+                if (object.vipId != null)
+                    if ($Number(object.vipId) !== 0)
+                        message.vipId = object.vipId >>> 0;
+                if (object.packetsPerSecond != null)
+                    if (typeof object.packetsPerSecond === "object" ? object.packetsPerSecond.low || object.packetsPerSecond.high : $Number(object.packetsPerSecond) !== 0)
+                        if ($Long)
+                            message.packetsPerSecond = $Long.fromValue(object.packetsPerSecond, true);
+                        else if (typeof object.packetsPerSecond === "string")
+                            message.packetsPerSecond = $parseInt(object.packetsPerSecond, 10);
+                        else if (typeof object.packetsPerSecond === "number")
+                            message.packetsPerSecond = object.packetsPerSecond;
+                        else if (typeof object.packetsPerSecond === "object")
+                            message.packetsPerSecond = new $util.LongBits(object.packetsPerSecond.low >>> 0, object.packetsPerSecond.high >>> 0).toNumber(true);
+                if (object.share != null)
+                    if (typeof object.share === "object" ? object.share.low || object.share.high : $Number(object.share) !== 0)
+                        if ($Long)
+                            message.share = $Long.fromValue(object.share, true);
+                        else if (typeof object.share === "string")
+                            message.share = $parseInt(object.share, 10);
+                        else if (typeof object.share === "number")
+                            message.share = object.share;
+                        else if (typeof object.share === "object")
+                            message.share = new $util.LongBits(object.share.low >>> 0, object.share.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            MuxTopTalker.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.vipId = 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.packetsPerSecond = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.packetsPerSecond = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.share = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.share = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    object.vipId = message.vipId;
+                if (message.packetsPerSecond != null && $Object.hasOwnProperty.call(message, "packetsPerSecond"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.packetsPerSecond = typeof message.packetsPerSecond === "number" ? $BigInt(message.packetsPerSecond) : $Long.fromBits(message.packetsPerSecond.low >>> 0, message.packetsPerSecond.high >>> 0, true).toBigInt();
+                    else if (typeof message.packetsPerSecond === "number")
+                        object.packetsPerSecond = options.longs === $String ? $String(message.packetsPerSecond) : message.packetsPerSecond;
+                    else
+                        object.packetsPerSecond = options.longs === $String ? $Long.prototype.toString.call(message.packetsPerSecond) : options.longs === $Number ? new $util.LongBits(message.packetsPerSecond.low >>> 0, message.packetsPerSecond.high >>> 0).toNumber(true) : message.packetsPerSecond;
+                if (message.share != null && $Object.hasOwnProperty.call(message, "share"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.share = typeof message.share === "number" ? $BigInt(message.share) : $Long.fromBits(message.share.low >>> 0, message.share.high >>> 0, true).toBigInt();
+                    else if (typeof message.share === "number")
+                        object.share = options.longs === $String ? $String(message.share) : message.share;
+                    else
+                        object.share = options.longs === $String ? $Long.prototype.toString.call(message.share) : options.longs === $Number ? new $util.LongBits(message.share.low >>> 0, message.share.high >>> 0).toNumber(true) : message.share;
+                return object;
+            };
+
+            MuxTopTalker.prototype.toJSON = function() {
+                return MuxTopTalker.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return MuxTopTalker;
         })();
 
         v1.ManagerToMux = (function() {
@@ -27823,11 +28316,13 @@ export const ananta = $root.ananta = (() => {
 
             FollowerToLeader.prototype.report = null;
 
+            FollowerToLeader.prototype.overload = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(FollowerToLeader.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "commands", "report"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "commands", "report", "overload"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -27848,6 +28343,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.ForwardedCommands.encode(message.commands, writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
                 if (message.report != null && $Object.hasOwnProperty.call(message, "report"))
                     $root.ananta.v1.AcknowledgementReport.encode(message.report, writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload"))
+                    $root.ananta.v1.MuxOverloadReport.encode(message.overload, writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -27900,6 +28397,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.report = $root.ananta.v1.AcknowledgementReport.decode(reader, reader.size(), $undefined, _depth + 1, message.report);
                             message.message = "report";
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            message.overload = $root.ananta.v1.MuxOverloadReport.decode(reader, reader.size(), $undefined, _depth + 1, message.overload);
+                            message.message = "overload";
                             continue;
                         }
                     }
@@ -27955,6 +28459,16 @@ export const ananta = $root.ananta = (() => {
                             return "report." + error;
                     }
                 }
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload")) {
+                    if (properties.message === 1)
+                        return "message: multiple values";
+                    properties.message = 1;
+                    {
+                        let error = $root.ananta.v1.MuxOverloadReport.verify(message.overload, _depth + 1);
+                        if (error)
+                            return "overload." + error;
+                    }
+                }
                 return null;
             };
 
@@ -27983,6 +28497,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.FollowerToLeader.report: object expected");
                     message.report = $root.ananta.v1.AcknowledgementReport.fromObject(object.report, _depth + 1);
                 }
+                if (object.overload != null) {
+                    if (!$util.isObject(object.overload))
+                        throw $TypeError(".ananta.v1.FollowerToLeader.overload: object expected");
+                    message.overload = $root.ananta.v1.MuxOverloadReport.fromObject(object.overload, _depth + 1);
+                }
                 return message;
             };
 
@@ -28008,6 +28527,11 @@ export const ananta = $root.ananta = (() => {
                     object.report = $root.ananta.v1.AcknowledgementReport.toObject(message.report, options, _depth + 1);
                     if (options.oneofs)
                         object.message = "report";
+                }
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload")) {
+                    object.overload = $root.ananta.v1.MuxOverloadReport.toObject(message.overload, options, _depth + 1);
+                    if (options.oneofs)
+                        object.message = "overload";
                 }
                 return object;
             };
@@ -28970,6 +29494,186 @@ export const ananta = $root.ananta = (() => {
             };
 
             return MuxAcknowledgement;
+        })();
+
+        v1.MuxOverloadReport = (function() {
+
+            const MuxOverloadReport = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MuxOverloadReport.prototype.name = "";
+
+            MuxOverloadReport.prototype.bootId = "";
+
+            MuxOverloadReport.prototype.overload = null;
+
+            MuxOverloadReport.create = function(properties) {
+                return new MuxOverloadReport(properties);
+            };
+
+            MuxOverloadReport.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.name);
+                if (message.bootId != null && $Object.hasOwnProperty.call(message, "bootId") && message.bootId !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.bootId);
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload"))
+                    $root.ananta.v1.MuxOverload.encode(message.overload, writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MuxOverloadReport.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.MuxOverloadReport();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.bootId = value;
+                            else
+                                delete message.bootId;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            message.overload = $root.ananta.v1.MuxOverload.decode(reader, reader.size(), $undefined, _depth + 1, message.overload);
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            MuxOverloadReport.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    if (!$util.isString(message.name))
+                        return "name: string expected";
+                if (message.bootId != null && $Object.hasOwnProperty.call(message, "bootId"))
+                    if (!$util.isString(message.bootId))
+                        return "bootId: string expected";
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload")) {
+                    let error = $root.ananta.v1.MuxOverload.verify(message.overload, _depth + 1);
+                    if (error)
+                        return "overload." + error;
+                }
+                return null;
+            };
+
+            MuxOverloadReport.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.MuxOverloadReport)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.MuxOverloadReport: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.MuxOverloadReport();
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                if (object.bootId != null)
+                    if (typeof object.bootId !== "string" || object.bootId.length)
+                        message.bootId = $String(object.bootId);
+                if (object.overload != null) {
+                    if (!$util.isObject(object.overload))
+                        throw $TypeError(".ananta.v1.MuxOverloadReport.overload: object expected");
+                    message.overload = $root.ananta.v1.MuxOverload.fromObject(object.overload, _depth + 1);
+                }
+                return message;
+            };
+
+            MuxOverloadReport.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.name = "";
+                    object.bootId = "";
+                    object.overload = null;
+                }
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                if (message.bootId != null && $Object.hasOwnProperty.call(message, "bootId"))
+                    object.bootId = message.bootId;
+                if (message.overload != null && $Object.hasOwnProperty.call(message, "overload"))
+                    object.overload = $root.ananta.v1.MuxOverload.toObject(message.overload, options, _depth + 1);
+                return object;
+            };
+
+            MuxOverloadReport.prototype.toJSON = function() {
+                return MuxOverloadReport.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return MuxOverloadReport;
         })();
 
         v1.HostAcknowledgement = (function() {

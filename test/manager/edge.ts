@@ -118,7 +118,13 @@ export function edge() {
     hostReported: (host, index) => reports.push(`host ${host} ${index}`),
   });
   const agents = new AgentStreams({ replica, acknowledgements });
-  const muxes = new MuxStreams({ replica, acknowledgements, confirmedRenewal: () => 0, leaderInOfficeMs: () => 0 });
+  const muxes = new MuxStreams({
+    replica,
+    acknowledgements,
+    confirmedRenewal: () => 0,
+    overloadReported: ({ mux, topTalkers }) => reports.push(`overload ${mux} ${topTalkers.length}`),
+    leaderInOfficeMs: () => 0,
+  });
   submit({
     origin: null,
     command: { kind: "bootstrap", clusterId: CLUSTER_ID, clusterEpoch: 1, hashKey: "0123456789abcdef" },

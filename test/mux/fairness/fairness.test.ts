@@ -1,10 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { VipId } from "../../../core/brands.js";
 import { createRandom } from "../../../core/random.js";
 import { dropThreshold, fairShares, type Demand } from "../../../mux/fairness/fair-share.js";
-import type { OverloadReport } from "../../../mux/fairness/fairness.js";
 import { HeavyHitters } from "../../../mux/fairness/heavy-hitters.js";
-import { Isolation } from "../../../mux/fairness/isolation.js";
 import { OverloadDetector } from "../../../mux/fairness/overload.js";
 import { SEED } from "../../packet/packet-kit.js";
 
@@ -91,46 +88,5 @@ describe("heavy hitters", () => {
     }
     sketch.fade();
     expect(sketch.top(1)[0]!.count).toBeLessThanOrEqual(20_000);
-  });
-});
-
-describe("isolation", () => {
-  const vip = (id: number): VipId => id as VipId;
-  const flooded = (asked: number, share: number): OverloadReport => ({
-    isOverloaded: true,
-    packetsPerSecond: asked,
-    capacity: 1_000,
-    topTalkers: [
-      { vipId: vip(1), packetsPerSecond: asked, share },
-      { vipId: vip(2), packetsPerSecond: 100, share: 100 },
-    ],
-  });
-  const calm: OverloadReport = { isOverloaded: false, packetsPerSecond: 100, capacity: 1_000, topTalkers: [] };
-
-  it("withdraws the VIP with the most excess after two seconds, and restores it after a minute", () => {
-    const isolation = new Isolation();
-    expect(isolation.step([flooded(9_000, 900), calm], 0)).toEqual({ withdraw: null, restore: [] });
-    expect(isolation.step([flooded(9_000, 900), calm], 2_000)).toEqual({ withdraw: 1, restore: [] });
-    expect(isolation.step([calm, calm], 3_000)).toEqual({ withdraw: null, restore: [] });
-    expect(isolation.step([calm, calm], 62_000)).toEqual({ withdraw: null, restore: [1] });
-  });
-
-  it("withdraws for twice as long when the flood is still there", () => {
-    const isolation = new Isolation();
-    for (const nowMs of [0, 2_000]) isolation.step([flooded(9_000, 900)], nowMs);
-    expect(isolation.step([calm], 62_000).restore).toEqual([1]);
-    isolation.step([flooded(9_000, 900)], 63_000);
-    expect(isolation.step([flooded(9_000, 900)], 65_000).withdraw).toBe(1);
-    expect(isolation.step([calm], 184_999).restore).toEqual([]);
-    expect(isolation.step([calm], 185_000).restore).toEqual([1]);
-  });
-
-  it("leaves a moment's overload alone, and a VIP within its share", () => {
-    const isolation = new Isolation();
-    isolation.step([flooded(9_000, 900)], 0);
-    isolation.step([calm], 1_000);
-    expect(isolation.step([flooded(9_000, 900)], 2_500).withdraw).toBeNull();
-    const busy = new Isolation();
-    for (const nowMs of [0, 2_000, 4_000]) expect(busy.step([flooded(1_500, 900)], nowMs).withdraw).toBeNull();
   });
 });

@@ -1,0 +1,120 @@
+/**
+ * The leader's ear for overloaded MUXes, and its hand: reports come in, `Isolation` decides, the withdrawal goes through the log
+ * like an operator's. It ends by its deadline there, so that no leader is needed to bring a VIP back.
+ */
+import type { VipId } from "../../core/brands.js";
+import type { Clock, Log } from "../../runtime/env.js";
+import type { WithdrawVipCommand } from "../state/commands.js";
+import type { StateMachine } from "../state/state-machine.js";
+import { type VipObject, isVip } from "../state/vip-map.js";
+import { Isolation, type OverloadReport, type Withdraw } from "./isolation.js";
+
+/** An overloaded MUX reports every 500 ms: without a word for three of them it says nothing any more. */
+const FRESH_MS = 1_500;
+const STEP_MS = 500;
+
+interface Heard {
+  readonly report: OverloadReport;
+  readonly heardAtMs: number;
+}
+
+export class OverloadManagement {
+  /** VIPs that this process has withdrawn. */
+  withdrawals = 0;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #state: Pick<StateMachine, "muxes" | "objects" | "withdrawal" | "withdrawnVips">;
+  readonly #withdraw: (command: WithdrawVipCommand, whenRefused: () => void) => void;
+  #heard = new Map<string, Heard>();
+  #isolation = new Isolation();
+  #nextStepMs = 0;
+
+  constructor(options: {
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly state: Pick<StateMachine, "muxes" | "objects" | "withdrawal" | "withdrawnVips">;
+    readonly withdraw: (command: WithdrawVipCommand, whenRefused: () => void) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#state = options.state;
+    this.#withdraw = options.withdraw;
+  }
+
+  takeOffice(): void {
+    this.#heard.clear();
+    this.#isolation = new Isolation();
+  }
+
+  report(report: OverloadReport): void {
+    this.#heard.set(report.mux, { report, heardAtMs: this.#clock.nowMs() });
+  }
+
+  /** MUXes that are overloaded, as far as this leader has heard lately. */
+  get overloadedMuxes(): number {
+    return this.#fresh().filter(({ isOverloaded }) => isOverloaded).length;
+  }
+
+  /** Call about every 100 ms while in office. */
+  check(): void {
+    const nowMs = this.#clock.nowMs();
+    if (this.#heard.size === 0 || nowMs < this.#nextStepMs) return;
+    this.#nextStepMs = nowMs + STEP_MS;
+    const reports = this.#fresh();
+    // When the last one is forgotten, the step below has seen none: nothing of an earlier flood counts for a later one.
+    for (const [name, { heardAtMs }] of this.#heard) if (nowMs - heardAtMs > FRESH_MS) this.#heard.delete(name);
+    const vips = new Map(this.#vips().map((vip) => [vip.vipId, vip]));
+    const restoreAfter = (vipId: VipId): number | null => {
+      const vip = vips.get(vipId);
+      if (vip === undefined || vip.deleting || this.#state.withdrawal(vipId) !== null) return null;
+      return vip.spec.overload.action === "none" ? null : vip.spec.overload.restoreAfterSeconds;
+    };
+    const decision = this.#isolation.step(
+      reports,
+      {
+        restoreAfterSeconds: restoreAfter,
+        vips: vips.size,
+        withdrawn: this.#state.withdrawnVips,
+      },
+      nowMs,
+    );
+    const vip = decision === null ? undefined : vips.get(decision.vipId);
+    if (decision !== null && vip !== undefined) this.#isolate(vip, decision);
+  }
+
+  #isolate({ ref, spec }: VipObject, decision: Withdraw): void {
+    const { forSeconds, muxes, packetsPerSecond, share } = decision;
+    this.withdrawals++;
+    this.#log.warn("a VIP overloads MUXes: withdrawing it", {
+      tenant: ref.tenant,
+      vip: ref.name,
+      muxes: muxes.length,
+      packetsPerSecond,
+      share,
+      forSeconds,
+    });
+    const reason = `overload: ${packetsPerSecond} packets/s on ${muxes.length} overloaded MUXes, whose share for it is ${share}`;
+    this.#withdraw(
+      { kind: "withdraw-vip", tenant: ref.tenant, name: ref.name, reason, forSeconds, isOverload: true },
+      () => {
+        this.withdrawals--;
+        this.#isolation.refused(decision, spec.overload.restoreAfterSeconds);
+      },
+    );
+  }
+
+  /** Of live MUXes only: an earlier process of a MUX, or one that was declared lost, has no say. */
+  #fresh(): readonly OverloadReport[] {
+    const nowMs = this.#clock.nowMs();
+    const live = new Map(
+      this.#state.muxes().flatMap((mux) => (mux.state === "live" ? [[mux.name, mux.bootId] as const] : [])),
+    );
+    return [...this.#heard.values()].flatMap(({ report, heardAtMs }) =>
+      live.get(report.mux) === report.bootId && nowMs - heardAtMs <= FRESH_MS ? [report] : [],
+    );
+  }
+
+  #vips(): readonly VipObject[] {
+    return this.#state.objects("Vip", null).flatMap((object) => (isVip(object) ? [object] : []));
+  }
+}
