@@ -32,7 +32,7 @@ export function objectPage(
   for (const object of following) {
     const shown = wire(object);
     taken.push(shown);
-    bytes += ananta.v1.Object.encode(shown).len;
+    bytes += ananta.v1.Object.encode(shown).pos;
     if (bytes >= PAGE_BYTES && taken.length < following.length)
       return { objects: taken, nextPage: `${object.ref.tenant}/${object.ref.name}` };
   }
