@@ -20,6 +20,9 @@ const REQUESTERS: readonly number[] = [1, 64, 256, 1_000];
 /** One unary row is enough: it shows the price of a call per request. */
 const UNARY_REQUESTERS = 256;
 const WARM_UP_MS = 1_000;
+/** Before anything counts: V8 interprets what it meets for the first time, and a Manager in service runs for weeks. */
+const WARM_MS = 15_000;
+const WARM_REQUESTERS = 64;
 const MUX_CAPACITY = { rules: 1_024, snatRanges: 2 ** 21 };
 
 const SUBJECTS = {
@@ -59,6 +62,8 @@ async function measureGrants(
     await site.apply(snatObjects());
     const agents = await Agents.start(site);
     const leader = await site.leader();
+    progress(`warming up: ${WARM_REQUESTERS} requesters for ${WARM_MS / 1_000} s, not counted`);
+    await agents.run({ requesters: WARM_REQUESTERS, warmUpMs: 0, measureMs: WARM_MS });
     for (const requesters of REQUESTERS)
       samples.push(
         tell({
@@ -146,7 +151,7 @@ await runBenchmark({
     seconds: { meaning: "measured time of each point", default: 3, min: 1, max: 10 },
     "ports-from": { meaning: "where the search for free ports starts", default: 26_000, min: 1_024, max: 32_000 },
     profile: {
-      meaning: "1: Node writes a CPU profile of every Manager to the current folder",
+      meaning: "1: Node writes a CPU profile of every Manager and MUX to the current folder",
       default: 0,
       min: 0,
       max: 1,

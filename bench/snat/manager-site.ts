@@ -21,7 +21,7 @@ const APPLY_LIMITS = { deadlineMs: 60_000, hedgeMs: 30_000 };
 export interface ManagerSiteOptions {
   readonly portsFrom: number;
   readonly muxCapacity: { readonly rules: number; readonly snatRanges: number };
-  /** Node writes a CPU profile of every Manager to the current folder when it ends. */
+  /** Node writes a CPU profile of every Manager and MUX to the current folder when it ends. */
   readonly profile: boolean;
 }
 
@@ -62,7 +62,7 @@ export class ManagerSite {
     for (const plan of childPlans(this.plan, { clusterId, dataFolder: this.#folder.path, bootstrap: true })) {
       if (plan.role === "agent") continue;
       const config = plan.role === "mux" ? { ...plan.config, capacity: muxCapacity } : plan.config;
-      this.#spawn({ ...plan, role: plan.role, config }, profile && plan.role === "manager");
+      this.#spawn({ ...plan, role: plan.role, config }, profile);
     }
     this.api = new ManagerApi(
       this.env,

@@ -115,6 +115,13 @@ export class Stage<Kind extends string, Event extends StageEvent> {
   }
 
   /** Most urgent kind first. */
+  /** Events of all kinds that wait. */
+  get queued(): number {
+    let queued = 0;
+    for (const { queue } of this.#lanes.values()) queued += queue.length;
+    return queued;
+  }
+
   get counters(): readonly EventCounters[] {
     return Array.from(this.#lanes.values(), ({ queue, counters }) => ({ ...counters, queued: queue.length }));
   }
@@ -133,7 +140,7 @@ export class Stage<Kind extends string, Event extends StageEvent> {
 
   /** There may be room again: schedules a drain if events wait. */
   poke(): void {
-    if (this.#draining || this.#queued() === 0 || !this.#hasRoom()) return;
+    if (this.#draining || this.queued === 0 || !this.#hasRoom()) return;
     this.#draining = true;
     // One turn later, so that a batch gathers what arrives in the same turn of the event loop.
     this.#clock.nextTurn(() => {
@@ -187,12 +194,6 @@ export class Stage<Kind extends string, Event extends StageEvent> {
       `stage ${this.#policy.name} refused a ${policy.kind} event: ${why}; retry after ${policy.retryAfterMs} ms`,
       { stage: this.#policy.name, event: policy.kind, retryAfterMs: policy.retryAfterMs },
     );
-  }
-
-  #queued(): number {
-    let sum = 0;
-    for (const { queue } of this.#lanes.values()) sum += queue.length;
-    return sum;
   }
 
   #laneOf(kind: Kind): Lane<Event> {

@@ -320,6 +320,11 @@ export class Pipeline {
     return this.#muxPool;
   }
 
+  /** How many events wait, stage by stage. */
+  queued(): readonly { readonly name: string; readonly queued: number }[] {
+    return Object.values(this.#stages).map(({ policy: { name }, queued }) => ({ name, queued }));
+  }
+
   counters(): readonly StageReading[] {
     return Object.values(this.#stages).map(({ policy, counters }) => {
       return { name: policy.name, priority: policy.priority, events: counters };

@@ -209,12 +209,9 @@ export class Watch implements SiteObserver, ClientJudge {
   }
 
   private queueBounds(name: string, manager: Manager): void {
-    for (const stage of manager.pipeline.counters()) {
-      const bound = QUEUE_BOUNDS.get(stage.name);
-      const queued = stage.events.reduce((sum, event) => sum + event.queued, 0);
-      mustHold(bound === undefined || queued <= bound, "queues are bounded", () => {
-        return `${name}: ${stage.name} holds ${queued}`;
-      });
+    for (const { name: stage, queued } of manager.pipeline.queued()) {
+      const bound = QUEUE_BOUNDS.get(stage);
+      mustHold(bound === undefined || queued <= bound, "queues are bounded", () => `${name}: ${stage} holds ${queued}`);
     }
   }
 
