@@ -11,6 +11,7 @@ export interface GetOptions {
   readonly stale?: boolean;
   readonly watch?: boolean;
   readonly fromIndex?: string;
+  readonly selector?: string;
   readonly tenant: string;
   readonly allTenants?: boolean;
 }

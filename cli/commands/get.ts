@@ -5,6 +5,7 @@ import { documentFromWire } from "../../manager/api/wire-objects.js";
 import { clusterListings } from "../cluster-tables.js";
 import type { Context } from "../context.js";
 import { EXIT, ToldError, UsageError } from "../exit-codes.js";
+import { parseLabelSelector } from "../label-selector.js";
 import { GET, LIST, type WireObject } from "../methods.js";
 import { objectHeader, objectRow } from "../object-columns.js";
 import { formatOption, isStructured, listDocument, serialize, type Document, type ReadAt } from "../output.js";
@@ -27,6 +28,7 @@ export function getCommand(context: Context): Command {
     .addOption(formatOption())
     .option("-t, --tenant <tenant>", "tenant of the objects", DEFAULT_TENANT)
     .option("-A, --all-tenants", "objects of all tenants")
+    .option("-l, --selector <selector>", 'only objects whose labels match: app=web,tier!=test,"zone in (a,b)",!old')
     .option("--stale", "answer from what one replica has, however old: works without a majority")
     .option("-w, --watch", "after the present state, show changes as they come")
     .option("--from-index <index>", "with --watch: only changes after this log index, as get -o json shows it")
@@ -40,6 +42,7 @@ async function get(context: Context, words: readonly string[], command: Command)
   const targets = parseTargets(words);
   const kinds = new Set(targets.map(({ type }) => type.kind));
   if (options.fromIndex !== undefined && options.watch !== true) throw new UsageError("--from-index goes with --watch");
+  checkSelector(options, targets);
   if (options.watch === true) {
     const [target] = targets;
     if (target === undefined || kinds.size > 1) throw new UsageError("--watch takes one type");
@@ -55,6 +58,16 @@ async function get(context: Context, words: readonly string[], command: Command)
   return EXIT.ok;
 }
 
+function checkSelector({ selector, watch: isWatch }: GetOptions, targets: readonly Target[]): void {
+  if (selector === undefined) return;
+  if (targets.some(({ name }) => name !== null))
+    throw new UsageError("--selector chooses by labels: give no names with it");
+  if (isWatch === true) throw new UsageError("--selector does not go with --watch");
+  const other = targets.find(({ type }) => !type.isObject);
+  if (other !== undefined)
+    throw new UsageError(`--selector: ${other.type.aliases[0] ?? other.type.name} have no labels`);
+}
+
 async function getObjects(
   context: Context,
   command: Command,
@@ -67,12 +80,14 @@ async function getObjects(
   const names = targets.flatMap(({ name }) => (name === null ? [] : [name]));
   if (names.length > 0 && options.allTenants === true)
     throw new UsageError("a name belongs to one tenant: give --tenant, not --all-tenants");
+  const selects = options.selector === undefined ? (): boolean => true : parseLabelSelector(options.selector);
   const objects: WireObject[] = [];
   let read: ReadAt | null = null;
   if (names.length === 0) {
     const tenant = options.allTenants === true ? "" : options.tenant;
     const listed = await client.readPages(LIST, { kind: type.kind, tenant, stale });
-    for (const page of listed.pages) objects.push(...page.objects);
+    for (const page of listed.pages)
+      objects.push(...page.objects.filter(({ metadata }) => selects(metadata?.labels ?? {})));
     read = listed;
     if (stale) tellStale(context, listed.endpoint, read);
   }
@@ -95,9 +110,9 @@ async function getObjects(
   } else if (output === "name") {
     context.print(objects.map(({ metadata }) => `${type.name}/${metadata?.name ?? ""}\n`).join(""));
   } else if (objects.length === 0) {
-    context.tell(
-      options.allTenants === true ? `no ${type.kind} in any tenant` : `no ${type.kind} in tenant "${options.tenant}"`,
-    );
+    const where = options.allTenants === true ? "in any tenant" : `in tenant "${options.tenant}"`;
+    const matching = options.selector === undefined ? "" : ` with labels ${options.selector}`;
+    context.tell(`no ${type.kind} ${where}${matching}`);
   } else {
     const choice = { wide: output === "wide", tenant: options.allTenants === true };
     const table = createTable(objectHeader(type.kind, choice), context.paint);

@@ -48,6 +48,26 @@ async function siteWithWeb(salt: string): Promise<FakeSite> {
 }
 
 describe("get", () => {
+  it("chooses by labels, in one tenant and in all", async () => {
+    const site = await siteWithWeb("labels");
+    expect((await site.run("get vips -l app=shop -o name")).out).toBe("vip/web\n");
+    expect((await site.run("get vips -A -l !app -o name")).out).toBe("vip/dns\n");
+    expect(await site.run("get vips -l app=bank")).toEqual({
+      code: 0,
+      err: 'no Vip in tenant "default" with labels app=bank\n',
+      out: "",
+    });
+    const refused = async (line: string): Promise<string> => {
+      const { code, err } = await site.run(line);
+      expect(code).toBe(2);
+      return err;
+    };
+    expect(await refused("get vips -l app>1")).toContain('"app>1" is no requirement');
+    expect(await refused("get vip web -l app")).toContain("give no names with it");
+    expect(await refused("get vips -l app -w")).toContain("--selector does not go with --watch");
+    expect(await refused("get muxes -l app")).toContain("have no labels");
+  });
+
   it("lists objects of the default tenant in columns", async () => {
     const site = await siteWithWeb("get");
     expect(await site.run("get vips")).toEqual({
