@@ -123,6 +123,7 @@ export class HostPipeline {
     this.#retryHeld(nowMs, out);
     this.fragments.tick(nowMs);
     this.#parts.tables.owners.tick();
+    this.chance.tick(nowMs);
   }
 
   /** Removes a NAT entry for a reason from outside the packet path, see `FLOW_ENDS`. */

@@ -17,9 +17,11 @@
  *       alone, and only a TCP segment that is no SYN, or an ICMP error.
  *  (C3) What was inside stays as it was: no host on the way translates, tracks or answers.
  *  (C4) Per packet this allocates nothing.
+ *  (C5) A host that was restarted keeps what comes for a while: it does not know its own flows.
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
 import { distributionPorts, distributionProtocol, type FlowHasher } from "../../dataplane/flow-hash.js";
+import { MUX_TIMEOUTS } from "../../dataplane/layouts.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
@@ -38,6 +40,12 @@ export const STAYS_HERE = -7;
 
 /** Segments passed on per second: more are no flows that moved but a flood, which hosts must not multiply by eight. */
 const PASSES_PER_SECOND = 50_000;
+
+/**
+ * After a restart what comes stays here so long: it is most likely a flow of before, which its machine still knows. As long as MUXes
+ * remember a flow that is silent; later ones than that come as new to everybody.
+ */
+const AFTER_RESTART_MS = MUX_TIMEOUTS.trustedMs;
 
 /** Since the start. */
 export interface SecondChanceCounts {
@@ -68,6 +76,8 @@ export class SecondChance {
   readonly #outer = new Int32Array(5);
   /** A flow's addresses as they are on the wire, for its hash. */
   readonly #wire = createPacketHeader();
+  /** Of a restarted host; known from its first tick on. */
+  #keepsUntilMs = Infinity;
   readonly #passes = new TokenBucket(PASSES_PER_SECOND, PASSES_PER_SECOND);
 
   constructor(parts: HostParts) {
@@ -77,6 +87,10 @@ export class SecondChance {
   counts(): SecondChanceCounts {
     const [passed = 0, received = 0, found = 0] = this.#counts;
     return { passed, received, found };
+  }
+
+  tick(nowMs: number): void {
+    if (this.#keepsUntilMs === Infinity) this.#keepsUntilMs = nowMs + AFTER_RESTART_MS;
   }
 
   /** The outer header is in `header`, its addresses numbers. `sender`: the owner whose locator is its source; 0: a MUX. */
@@ -147,6 +161,7 @@ export class SecondChance {
     out: PacketBatch,
   ): number {
     const { tables } = this.#parts;
+    if (tables.isRestored && nowMs < this.#keepsUntilMs) return STAYS_HERE; // (C5)
     const { owners, hasher } = tables;
     const own = tables.dipId(slot);
     const rule = this.#ruleOf(vip, vipPort, own);
