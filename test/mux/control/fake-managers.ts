@@ -95,6 +95,8 @@ export class FakeReplica {
   readonly cluster: FakeCluster;
   /** Sends nothing at all, though its connections stand. */
   isSilent = false;
+  /** Tells in its beats what it has applied, but the changes themselves do not arrive. */
+  holdsBack = false;
   /** Applies nothing beyond this. */
   appliedMax = Infinity;
   quorumAgeMs: number | null = null;
@@ -226,7 +228,7 @@ export class FakeReplica {
 
   #feed(session: Session): void {
     const { cluster } = this;
-    if (session.sent === null || session.sent === 0 || this.isSilent) return;
+    if (session.sent === null || session.sent === 0 || this.isSilent || this.holdsBack) return;
     for (const { index, changes } of cluster.log) {
       if (index <= session.sent || index > this.applied) continue;
       session.sent = index;

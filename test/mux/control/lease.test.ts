@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { LogIndex } from "../../../core/brands.js";
 import { Lease } from "../../../mux/control/lease.js";
-import { announces, startMux, VIP } from "./mux-world.js";
+import { announces, SITE, startMux, VIP } from "./mux-world.js";
 
 const beat = (confirmedRenewal: number, quorumAgeMs = 10, leaderInOfficeMs = 60_000) => ({
   confirmedRenewal,
@@ -101,6 +101,24 @@ describe("a MUX whose lease runs out", () => {
     cluster.confirms = true;
     const leftMs = await world.runUntil(() => !cluster.items.has("mux/1"), 2_000, "the leave");
     expect(leftMs).toBeGreaterThanOrEqual(900); // routers have let go by then
+    await announces(setup);
+    expect(mux.status().incarnation).toBe(2);
+  });
+
+  // Whoever is ahead of it, its tables are old: a VIP's ports may belong to somebody else by now.
+  it("withdraws when it has lagged for two leases, and comes back once it has caught up", async () => {
+    const setup = await startMux("lagging");
+    const { world, cluster, routes, mux, replicas } = setup;
+    await announces(setup);
+    for (const replica of replicas) replica.holdsBack = true;
+    cluster.commit({ op: "upsert", item: SITE[2]! });
+    const stalledMs = world.nowMs;
+    await world.advance(1_900);
+    expect(routes.announced, "a moment's lag is none").toEqual([VIP]);
+    await world.runUntil(() => routes.announced.length === 0, 2_500, "the withdrawal");
+    expect(world.nowMs - stalledMs).toBeLessThan(4_300);
+    for (const replica of replicas) replica.holdsBack = false;
+    for (const replica of replicas) replica.pump();
     await announces(setup);
     expect(mux.status().incarnation).toBe(2);
   });
