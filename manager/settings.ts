@@ -3,7 +3,7 @@ import { z } from "zod";
 import { nodeId } from "../core/brands.js";
 import { CLUSTER_EPOCH_MAX } from "../core/cluster-epoch.js";
 import { hostPort } from "../runtime/settings.js";
-import { managerConfig, type ManagerConfig } from "./config.js";
+import { managerConfig, RAFT_TIMINGS, type ManagerConfig } from "./config.js";
 
 const id = z.number().int().min(1).max(65_535);
 /** Founders, and a replica that joins knows itself besides: more than are ever needed. */
@@ -18,6 +18,7 @@ export const managerSettings = z.object({
   bootstrap: z.boolean().default(false),
   join: z.boolean().default(false),
   leaseReads: z.boolean().default(false),
+  snapshotEveryEntries: z.number().int().min(100).max(1_000_000).default(RAFT_TIMINGS.snapshotEveryEntries),
   replicas: z
     .array(z.object({ nodeId: id, raftAddress: hostPort, apiAddress: hostPort }))
     .min(1)
@@ -32,7 +33,8 @@ export const managerSettings = z.object({
 export type ManagerSettings = z.infer<typeof managerSettings>;
 
 export function configOf(settings: ManagerSettings): ManagerConfig {
-  const { clusterId, clusterEpoch, dataFolder, bootstrap, join, leaseReads, replicas, opsAddress } = settings;
+  const { clusterId, clusterEpoch, dataFolder, bootstrap, join, replicas, opsAddress } = settings;
+  const { leaseReads, snapshotEveryEntries } = settings;
   return managerConfig({
     nodeId: nodeId(settings.nodeId),
     clusterId,
@@ -40,7 +42,7 @@ export function configOf(settings: ManagerSettings): ManagerConfig {
     dataFolder,
     bootstrap,
     join,
-    raft: { leaseReads },
+    raft: { leaseReads, snapshotEveryEntries },
     replicas: replicas.map((replica) => ({ ...replica, nodeId: nodeId(replica.nodeId) })),
     opsAddress,
     history: { retentionMs: settings.historyDays * DAY_MS, recordsMax: settings.historyRecordsMax },

@@ -23,6 +23,13 @@ export interface ManagerSiteOptions {
   readonly muxCapacity: { readonly rules: number; readonly snatRanges: number };
   /** Node writes a CPU profile of every Manager and MUX to the current folder when it ends. */
   readonly profile: boolean;
+  /** What runs as a Manager, from the root of the build, instead of its own main file; and settings beside those of the plan. */
+  readonly manager?: {
+    readonly program: string;
+    readonly settings: Readonly<Record<string, unknown>>;
+    /** Environment of the Manager of this name. */
+    readonly env: (name: string, folder: string) => Readonly<Record<string, string>>;
+  };
 }
 
 export interface SiteProcess {
@@ -31,13 +38,28 @@ export interface SiteProcess {
   readonly pid: number;
 }
 
+interface ProcessPlan {
+  readonly name: string;
+  readonly role: "manager" | "mux";
+  readonly program: string;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+interface Child {
+  readonly plan: ProcessPlan;
+  readonly child: ChildProcess;
+  /** Its end is wanted. */
+  isEnding: boolean;
+}
+
 export class ManagerSite {
   readonly env: Env;
   readonly plan: SitePlan;
   readonly clusterId: string;
   readonly api: ManagerApi;
   readonly #folder = temporaryFolder("snat");
-  readonly #children: { readonly name: string; readonly role: "manager" | "mux"; readonly child: ChildProcess }[] = [];
+  readonly #children: Child[] = [];
+  readonly #options: ManagerSiteOptions;
   readonly #forget: () => void;
   #stopping = false;
 
@@ -53,7 +75,8 @@ export class ManagerSite {
     }
   }
 
-  private constructor(portBase: number, { muxCapacity, profile }: ManagerSiteOptions) {
+  private constructor(portBase: number, options: ManagerSiteOptions) {
+    this.#options = options;
     this.env = createNodeEnv({ name: "benchmark", logLevel: "warn", logTo: join(this.#folder.path, "benchmark.log") });
     this.clusterId = hex(this.env.entropy(16));
     this.plan = planSite(portBase);
@@ -61,8 +84,9 @@ export class ManagerSite {
     const { clusterId } = this;
     for (const plan of childPlans(this.plan, { clusterId, dataFolder: this.#folder.path, bootstrap: true })) {
       if (plan.role === "agent") continue;
-      const config = plan.role === "mux" ? { ...plan.config, capacity: muxCapacity } : plan.config;
-      this.#spawn({ ...plan, role: plan.role, config }, profile);
+      if (plan.role === "mux")
+        this.#spawn({ ...plan, role: plan.role, config: { ...plan.config, capacity: options.muxCapacity } });
+      else this.#spawn({ ...plan, role: plan.role });
     }
     this.api = new ManagerApi(
       this.env,
@@ -90,7 +114,43 @@ export class ManagerSite {
   }
 
   processes(): readonly SiteProcess[] {
-    return this.#children.map(({ name, role, child }) => ({ name, role, pid: child.pid ?? 0 }));
+    return this.#children
+      .filter(({ isEnding }) => !isEnding)
+      .map(({ plan: { name, role }, child }) => ({ name, role, pid: child.pid ?? 0 }));
+  }
+
+  /** Kills the process with SIGKILL and starts it again with what it has on disk; `ended` runs between the two. */
+  async restart(name: string, ended: () => Promise<void>): Promise<void> {
+    const at = this.#children.find(({ plan, isEnding }) => plan.name === name && !isEnding);
+    assert(at !== undefined, `${name} runs`);
+    at.isEnding = true;
+    at.child.kill("SIGKILL");
+    await ended();
+    this.#spawn({ ...at.plan, config: { ...at.plan.config, bootstrap: false } });
+  }
+
+  /** Starts a sixth replica with an empty folder, which has still to be added to the cluster. */
+  startSixth(): { readonly nodeId: number; readonly raftAddress: string; readonly apiAddress: string } {
+    const first = this.#children.find(({ plan }) => plan.name === "manager-1")?.plan;
+    assert(first !== undefined, "the first Manager was started");
+    const [host = "", port = ""] = (this.plan.managers[0]?.api ?? "").split(":");
+    const at = (offset: number): string => `${host}:${Number(port) + offset}`;
+    const own = { nodeId: 6, raftAddress: at(15), apiAddress: at(5) };
+    const replicas = [...(first.config["replicas"] as readonly unknown[]), own];
+    this.#spawn({
+      ...first,
+      name: "manager-6",
+      config: {
+        ...first.config,
+        nodeId: 6,
+        bootstrap: false,
+        join: true,
+        dataFolder: join(this.#folder.path, "manager-6"),
+        opsAddress: at(25),
+        replicas,
+      },
+    });
+    return own;
   }
 
   /** Asks nicely, so that a profiled process writes its profile; then the hard way. */
@@ -112,29 +172,29 @@ export class ManagerSite {
     this.#folder.remove();
   }
 
-  #spawn(
-    plan: {
-      readonly name: string;
-      readonly role: "manager" | "mux";
-      readonly program: string;
-      readonly config: unknown;
-    },
-    profile: boolean,
-  ): void {
+  #spawn(plan: ProcessPlan): void {
+    const { manager, profile } = this.#options;
+    const isManager = plan.role === "manager";
     const folder = join(this.#folder.path, plan.name);
     mkdirSync(folder, { recursive: true });
     const configFile = join(this.#folder.path, `${plan.name}.json`);
-    writeFileSync(configFile, JSON.stringify(plan.config));
+    writeFileSync(configFile, JSON.stringify({ ...plan.config, ...(isManager ? manager?.settings : {}) }));
     const logFile = join(this.#folder.path, `${plan.name}.log`);
     const log = openSync(logFile, "a");
-    const program = fileURLToPath(new URL(`../../${plan.program}`, import.meta.url));
+    const own = isManager && manager !== undefined ? manager.program : plan.program;
+    const program = fileURLToPath(new URL(`../../${own}`, import.meta.url));
     const profiling = profile ? ["--cpu-prof", "--cpu-prof-name", `${plan.name}.cpuprofile`] : [];
     const args = ["--enable-source-maps", ...profiling, program, "--config", configFile];
-    const child = spawn(process.execPath, args, { stdio: ["ignore", log, log] });
+    const env = { ...process.env, ...(isManager ? manager?.env(plan.name, this.#folder.path) : {}) };
+    const started: Child = {
+      plan,
+      child: spawn(process.execPath, args, { stdio: ["ignore", log, log], env }),
+      isEnding: false,
+    };
     closeSync(log);
-    this.#children.push({ name: plan.name, role: plan.role, child });
-    child.once("exit", () => {
-      if (this.#stopping) return;
+    this.#children.push(started);
+    started.child.once("exit", () => {
+      if (this.#stopping || started.isEnding) return;
       process.stderr.write(`${plan.name} ended:\n${readFileSync(logFile, "utf8").slice(-4_000)}\n`);
       process.exit(1); // nothing that is measured without it means anything
     });

@@ -1,0 +1,59 @@
+/**
+ * How long the event loop of this process was held up, and by whom. A timer of 5 ms comes late when something else ran
+ * instead of it. Of that delay the kernel says how much the main thread spent waiting for a processor (`schedstat`,
+ * proc(5)): that was the other processes' doing, on a machine with fewer processors than processes. The rest is the
+ * program's own: what blocks it, computing, collecting garbage or waiting for a synchronous call.
+ */
+import { appendFileSync, readFileSync } from "node:fs";
+
+const INTERVAL_MS = 5;
+/** Shorter ones are not written down. */
+const NOTED_MS = 10;
+
+export interface Stall {
+  /** When it ended, wall clock. */
+  readonly atMs: number;
+  /** By how much the timer came late. */
+  readonly lateMs: number;
+  /** Without what the thread waited for a processor; equal to `lateMs` where the kernel does not tell. */
+  readonly ownMs: number;
+}
+
+export function watchStalls(file: string): void {
+  let dueMs = performance.now() + INTERVAL_MS;
+  let waited = waitedMs();
+  const look = (): void => {
+    const nowMs = performance.now();
+    const lateMs = nowMs - dueMs;
+    const waitedNow = waitedMs();
+    if (lateMs >= NOTED_MS) {
+      const stall: Stall = { atMs: Date.now(), lateMs, ownMs: Math.max(0, lateMs - (waitedNow - waited)) };
+      appendFileSync(file, `${JSON.stringify(stall)}\n`);
+    }
+    waited = waitedNow;
+    dueMs = performance.now() + INTERVAL_MS;
+    setTimeout(look, INTERVAL_MS).unref();
+  };
+  setTimeout(look, INTERVAL_MS).unref();
+}
+
+/** Time that the main thread was ready to run and no processor was free, since it began; 0 where the kernel does not tell. */
+function waitedMs(): number {
+  try {
+    return Number(readFileSync("/proc/self/schedstat", "utf8").split(" ")[1]) / 1e6;
+  } catch {
+    return 0;
+  }
+}
+
+/** What a process wrote down, oldest first; nothing when it never stalled. */
+export function readStalls(file: string): readonly Stall[] {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch {
+    return [];
+  }
+  // A process that was killed may have left half a line.
+  return text.split("\n").flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Stall] : []));
+}
