@@ -30,6 +30,8 @@ export interface ViewModel {
   /** Newest last. */
   readonly events: readonly SiteEvent[];
   readonly dataFolder: string;
+  /** "host:port" of Managers that the command line has to be told of; empty: it finds them by itself. */
+  readonly endpoints: readonly string[];
 }
 
 export interface ViewSize {
@@ -37,6 +39,10 @@ export interface ViewSize {
   readonly rows: number;
   readonly colour: boolean;
 }
+
+/** What the command line reads; three of five fit into 80 columns, and each of them knows the others. */
+const exportText = (endpoints: readonly string[]): string =>
+  `export ANANTA_ENDPOINTS=${endpoints.slice(0, 3).join(",")}`;
 
 const COMMANDS: readonly (readonly [command: string, what: string])[] = [
   ["npx ananta status", "replicas, MUXes, hosts"],
@@ -76,8 +82,8 @@ export function renderView(view: ViewModel, size: ViewSize): readonly string[] {
     dataPathLines(view, palette),
   ];
   const spaced = sections.flatMap((section) => [...section, ""]);
-  const roomy = spaced.length + COMMANDS.length + 5 <= size.rows;
-  const footer = roomy ? commandLines(size.columns, palette) : commandsInShort(palette);
+  const roomy = spaced.length + COMMANDS.length + 6 <= size.rows;
+  const footer = roomy ? commandLines(view, size.columns, palette) : commandsInShort(view, palette);
   const lines = roomy ? spaced : sections.flat();
   const eventRoom = size.rows - footer.length - lines.length - (roomy ? 2 : 0);
   // Two events are always worth a line of the body: one may be the command that starts a dead child.
@@ -90,19 +96,24 @@ export function renderView(view: ViewModel, size: ViewSize): readonly string[] {
   return [...body, ...eventLines, ...footer].slice(0, size.rows).map((line) => clip(line, size.columns));
 }
 
-function commandLines(columns: number, { title, dim }: Palette): readonly string[] {
+function commandLines({ endpoints }: ViewModel, columns: number, { title, dim }: Palette): readonly string[] {
   const width = Math.max(...COMMANDS.map(([command]) => command.length));
   const fits = (what: string): boolean => width + what.length + 5 <= columns;
   return [
     title("Try next, in another terminal"),
+    ...(endpoints.length === 0 ? [] : [`  ${exportText(endpoints)}`]),
     ...COMMANDS.map(([command, what]) => (fits(what) ? `  ${command.padEnd(width)}   ${dim(what)}` : `  ${command}`)),
   ];
 }
 
-/** All commands in two lines of at most 80 characters. */
-function commandsInShort({ title }: Palette): readonly string[] {
+/** All commands in two lines of at most 80 characters; a third one where they have to be told of the Managers. */
+function commandsInShort({ endpoints }: ViewModel, { title }: Palette): readonly string[] {
   const commands = COMMANDS.map(([command]) => command);
-  return [`${title("Try")}  ${commands.slice(0, -1).join("; ")}`, `     ${commands.at(-1) ?? ""}`];
+  return [
+    ...(endpoints.length === 0 ? [] : [`     ${exportText(endpoints)}`]),
+    `${title("Try")}  ${commands.slice(0, -1).join("; ")}`,
+    `     ${commands.at(-1) ?? ""}`,
+  ];
 }
 
 function replicaLines(view: ViewModel, { title, good, bad }: Palette): readonly string[] {

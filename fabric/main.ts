@@ -17,7 +17,7 @@ import { EmbeddedSite } from "./embedded-site.js";
 import { FlowGenerator } from "./flow-generator.js";
 import { DataFolder, LauncherError } from "./launcher/data-folder.js";
 import { clockText, LiveView, type SiteEvent, type ViewModel } from "./live-view.js";
-import { DEMO_VIP, exampleObjects, SERVER_PORT } from "./site.js";
+import { DEMO_VIP, exampleObjects, PORT_BASE_DEFAULT, SERVER_PORT } from "./site.js";
 import { UdpProber } from "./udp-prober.js";
 
 /** A cold start on a busy two-core machine takes a few seconds; what takes this long does not come any more. */
@@ -80,6 +80,8 @@ async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupte
   const { portBase, restart, ecmp } = args;
   const site = await EmbeddedSite.start(env, { folder, portBase, restart, ecmp, onEvent });
   const { fabric } = site;
+  const endpoints = portBase === PORT_BASE_DEFAULT ? [] : site.plan.managers.map(({ api }) => api);
+  if (endpoints.length > 0) onEvent(`commands reach this site with ANANTA_ENDPOINTS=${endpoints.join(",")}`);
   const inbound = new FlowGenerator(
     {
       direction: "inbound",
@@ -120,6 +122,7 @@ async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupte
       retransmissions: counters.retransmissions,
       events,
       dataFolder: relative(process.cwd(), folder.path) || ".",
+      endpoints,
     };
   };
   const colour = process.stdout.isTTY && (process.env["NO_COLOR"] ?? "") === "";

@@ -37,6 +37,13 @@ export class LauncherError extends Error {
   override readonly name = "LauncherError";
 }
 
+/** Step by step: Node's recursive mkdir tries for ever where a file system answers ENOENT for a new folder, as /proc does. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path);
+}
+
 export class DataFolder {
   readonly path: string;
   private readonly lockPath: string;
@@ -51,7 +58,7 @@ export class DataFolder {
   /** Throws LauncherError when another launcher has it. */
   lock(): void {
     try {
-      mkdirSync(this.path, { recursive: true });
+      makeFolder(this.path);
     } catch (caught) {
       throw new LauncherError(`the data folder ${this.path} cannot be made: ${messageOf(caught)}`, { cause: caught });
     }

@@ -25,6 +25,14 @@ describe("data folder", () => {
     new DataFolder(path).lock();
   });
 
+  it("is made with the folders above it, and where that cannot be the user is told", () => {
+    new DataFolder(join(path, "a", "b")).lock();
+    writeFileSync(join(path, "file"), "");
+    expect(() => new DataFolder(join(path, "file", "x")).lock()).toThrow("cannot be made");
+    // Node's own recursive mkdir never comes back from here.
+    if (process.platform === "linux") expect(() => new DataFolder("/proc/ananta").lock()).toThrow("cannot be made");
+  });
+
   it("is taken over from a process that died, also when its number was given away again", () => {
     writeFileSync(join(path, "lock"), JSON.stringify({ pid: 2 ** 22 + 1, started: "1" }));
     new DataFolder(path).lock();

@@ -100,6 +100,7 @@ const view: ViewModel = {
   retransmissions: 3,
   events: Array.from({ length: 20 }, (_, n) => ({ atMs: n * 1_000, text: `event ${n}` })),
   dataFolder: ".ananta",
+  endpoints: [],
 };
 
 const visible = (line: string): string => line.replace(/\u001b\[[0-9;]*m/g, "");
@@ -136,6 +137,15 @@ describe("live view", () => {
     const text = renderView(view, { columns: 80, rows: 24, colour: false }).join("\n");
     for (const part of ["MANAGER", "MUX", "HOST", "VIP", "TRAFFIC", "npx ananta snat list"])
       expect(text).toContain(part);
+  });
+
+  it("says where the Managers are when the command line would not find them", () => {
+    const moved = { ...view, endpoints: [1, 2, 3, 4, 5].map((n) => `127.0.0.1:5200${n}`) };
+    const line = "export ANANTA_ENDPOINTS=127.0.0.1:52001,127.0.0.1:52002,127.0.0.1:52003";
+    for (const rows of [24, 60]) {
+      expect(renderView(moved, { columns: 80, rows, colour: false }).join("\n")).toContain(line);
+      expect(renderView(view, { columns: 80, rows, colour: false }).join("\n")).not.toContain("ANANTA_ENDPOINTS");
+    }
   });
 
   it("uses colour codes only where asked", () => {
