@@ -25,6 +25,7 @@ export class Injector {
   private readonly site: SimSite;
   private readonly requesters: SnatRequesters;
   private stopped = false;
+  private endsAtMs = 0;
 
   constructor(site: SimSite, requesters: SnatRequesters) {
     this.site = site;
@@ -34,6 +35,7 @@ export class Injector {
 
   /** Puts the whole script on the world's clock, from now on. */
   start(): void {
+    this.endsAtMs = this.site.world.nowMs + this.site.plan.faultMs;
     if (this.site.plan.clockRates.size > 0) this.count("clock drift");
     for (const fault of this.site.plan.faults) {
       this.site.world.clock.schedule(fault.atMs, () => {
@@ -136,7 +138,9 @@ export class Injector {
         });
       case "disk stall":
         return this.diskFault(random, (disk) => {
-          disk.slowSync(5 + fault.strength * fault.strength * 5_000);
+          // A sync that began in the stall ends with it, and all faults end together: liveness is asked for from then on.
+          const leftMs = this.endsAtMs - this.site.world.nowMs - fault.forMs;
+          disk.slowSync(Math.max(5, Math.min(5 + fault.strength * fault.strength * 5_000, leftMs)));
           this.later(fault.forMs, () => disk.slowSync(0));
         });
       case "wipe":
