@@ -158,10 +158,18 @@ export class ReplicaLink implements Route {
         return;
       }
       this.#drop(new AnantaError("UNAVAILABLE", `the leader was silent for ${SILENCE_MAX_MS} ms`));
+      this.#forgetChannel(); // its connection may be one whose other end is gone: another stream on it would be as silent
       this.#reopen = clock.setTimer(REOPEN_MS, () => this.#open());
     };
     if (silentMs() < SILENCE_MAX_MS) goOn();
     else this.#silence = clock.nextTurn(goOn);
+  }
+
+  #forgetChannel(): void {
+    const node = this.#leader?.node;
+    if (node === undefined) return;
+    this.#channels.get(node)?.close();
+    this.#channels.delete(node);
   }
 
   /** Null while nobody has said where that replica is reached. */

@@ -22,4 +22,12 @@ describe("worlds that broke something once", () => {
       expect((await runWorld(planOf("found-113"))).violation).toBeNull();
     },
   );
+
+  test(
+    "a link to the leader whose other end is gone without a word: the next one takes a connection of its own",
+    { timeout: 120_000 },
+    async () => {
+      expect((await runWorld(planOf("found-1387313742"))).violation).toBeNull();
+    },
+  );
 });
