@@ -9,7 +9,9 @@
  * Invariants
  *  (X1) A flow goes directly only while its redirect lives, and only after the peer showed that it was told too (F4).
  *  (X2) Data that was sent directly and had no direct answer for a second ends it: a host that died, that started again, that
- *       the DIP has left, or a path that drops long packets. Then the VIP's way has the flow, at least for `REST_MS`.
+ *       the DIP has left, or a path that drops long packets. So does data that came by the VIP, unless something comes directly within
+ *       a second: what our machine sends in a download are acknowledgements, which nobody answers. Then the VIP's way has the
+ *       flow, at least for `REST_MS`.
  *  (X3) Packets of the peer are taken somewhat longer than the redirect lives: the two ends were not told in the same moment.
  *
  * 37 bytes per entry, nothing allocated per packet.
@@ -134,9 +136,9 @@ export class DirectFlows {
     if (this.#state[entry] === TOLD && nowMs < this.#until[entry]!) this.#state[entry] = DIRECT;
   }
 
-  /** Data went to the peer, which will have an answer. */
+  /** Data went to the peer, which will have an answer; or data came by the VIP, though the flow goes directly. */
   asked(entry: number, nowMs: number): void {
-    if (this.#waitingSince[entry] === HEARD) this.#waitingSince[entry] = nowMs;
+    if (this.#state[entry] === DIRECT && this.#waitingSince[entry] === HEARD) this.#waitingSince[entry] = nowMs;
   }
 
   #isPeer(entry: number, a: number, b: number, c: number, d: number): boolean {

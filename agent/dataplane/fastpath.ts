@@ -36,9 +36,8 @@ import { OUTER_BYTES, OUTER_IPV6_BYTES } from "../../packet/ip-in-ip.js";
 import { PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
 import type { AddressWords } from "../../packet/ipv6.js";
 import { parseIpHeader, parseTransport } from "../../packet/parse.js";
-import { TCP_FIN } from "../../packet/tcp.js";
 import { NO_ADDRESS } from "./addresses.js";
-import { type HostParts, startsTcpFlow } from "./host-parts.js";
+import { hasTcpData, type HostParts, startsTcpFlow } from "./host-parts.js";
 import { INBOUND, OUTBOUND } from "./nat-state.js";
 import type { WayOut } from "./way-out.js";
 
@@ -92,8 +91,7 @@ export class HostFastpath {
     const result = this.#wayOut.toPeer(batch, slot, nat.vip(entry), nat.vipPort(entry), counter, peers, entry * 4, out);
     if (result !== NO_FAULT) return result;
     this.#counts[SENT]!++;
-    const hasData = header.payloadOffset < header.offset + header.totalBytes;
-    if (hasData || (header.tcpFlags & TCP_FIN) !== 0) direct.asked(entry, nowMs);
+    if (hasTcpData(header)) direct.asked(entry, nowMs);
     return NO_FAULT;
   }
 

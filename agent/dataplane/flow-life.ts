@@ -44,6 +44,8 @@ export class FlowLife {
   readonly #halfOpenMax: number;
   /** Inbound UDP that nobody answered, likewise: a quarter, so that both floods together leave a quarter. */
   readonly #unansweredMax: number;
+  /** When a TCP flow last went without an entry because there was no room. */
+  #refusedAtMs = -Infinity;
 
   constructor(parts: HostParts) {
     this.#parts = parts;
@@ -75,13 +77,23 @@ export class FlowLife {
       nat.detach(other);
     }
     if (protocol === PROTOCOL_TCP) {
-      if ((tcpFlags & TCP_RST) !== 0 || nat.queues.sizes[HALF_OPEN]! >= this.#halfOpenMax) return NOT_FOUND;
+      if ((tcpFlags & TCP_RST) !== 0) return NOT_FOUND;
+      if (nat.queues.sizes[HALF_OPEN]! >= this.#halfOpenMax) {
+        this.#refusedAtMs = nowMs;
+        return NOT_FOUND;
+      }
     } else if (udpQueue === UDP_UNANSWERED && nat.queues.sizes[UDP_UNANSWERED]! >= this.#unansweredMax)
       return NOT_FOUND;
     const queue = protocol === PROTOCOL_TCP ? HALF_OPEN : udpQueue;
     const entry = nat.create(INBOUND, queue, protocol, slot, dip, dipPort, remote, remotePort, vip, vipPort, nowMs);
     if (entry !== NOT_FOUND) nat.counter[entry] = counter;
+    else if (protocol === PROTOCOL_TCP) this.#refusedAtMs = nowMs;
     return entry;
+  }
+
+  /** Within the last `withinMs` a TCP flow went without an entry for want of room: our machines have flows that we do not know. */
+  refused(nowMs: number, withinMs: number): boolean {
+    return nowMs - this.#refusedAtMs < withinMs;
   }
 
   /** The packet in `header` belongs to the entry: its state and lifetime follow. */

@@ -23,7 +23,7 @@ import type { EchoNat } from "./echo-nat.js";
 import { type HostFragments, isLaterPart } from "./fragments.js";
 import { type HostFastpath, OF_PEER } from "./fastpath.js";
 import type { FlowLife } from "./flow-life.js";
-import { CONFLICT, type HostParts, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
+import { CONFLICT, hasTcpData, type HostParts, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
 import type { IcmpErrors } from "./icmp-errors.js";
 import { UDP_UNANSWERED } from "./nat-state.js";
 import { type SecondChance, STAYS_HERE } from "./second-chance.js";
@@ -147,7 +147,7 @@ export class FromWire {
         ? DROP.ttl_expired
         : ecn < 0
           ? DROP.bad_encapsulation
-          : this.#byEntry(batch, slot, this.#fastpath.entry, false, ecn, nowMs, out);
+          : this.#byEntry(batch, slot, this.#fastpath.entry, true, false, ecn, nowMs, out);
     addresses.unname(header);
     return passed;
   }
@@ -201,7 +201,7 @@ export class FromWire {
     let entry = nat.findOutside(remote, vip, sourcePort, destinationPort, protocol, slot);
     if (entry !== NOT_FOUND) {
       this.#chance.met();
-      return this.#byEntry(batch, slot, entry, isHairpin, ecn, nowMs, out);
+      return this.#byEntry(batch, slot, entry, false, isHairpin, ecn, nowMs, out);
     }
     const passed = this.#chance.segment(batch, slot, nowMs, out);
     if (passed !== STAYS_HERE) return passed;
@@ -246,18 +246,21 @@ export class FromWire {
     return this.#wayOut.toVm(batch, slot, dip, dipPort, ecn, counter, out);
   }
 
-  /** The packet in `header`, of a flow that is known. */
+  /** The packet in `header`, of a flow that is known; straight from its peer's host, or by the VIP. */
   #byEntry(
     batch: PacketBatch,
     slot: number,
     entry: number,
+    isFromPeer: boolean,
     isHairpin: boolean,
     ecn: number,
     nowMs: number,
     out: PacketBatch,
   ): number {
-    const { nat } = this.#parts;
+    const { nat, direct, header } = this.#parts;
     const counter = nat.counter[entry]!;
+    // The other end does not go directly, and may not take what does; our machine, which only acknowledges, asks nothing (X2).
+    if (!isFromPeer && hasTcpData(header)) direct.asked(entry, nowMs);
     if (nat.isDetached(entry) && !this.#life.takeBackInside(entry)) return this.#life.conflict(slot, counter, nowMs);
     this.#follow(slot, entry, batch, nowMs);
     if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, nat.dipPort(entry), ecn, counter, out);

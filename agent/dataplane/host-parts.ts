@@ -1,7 +1,7 @@
 /** What the stages of a host's pipeline share, and the answers that they give each other beside drop reasons. */
 import type { EventRing } from "../../dataplane/event-ring.js";
 import { type PacketHeader, PROTOCOL_TCP } from "../../packet/ipv4.js";
-import { TCP_ACK, TCP_SYN } from "../../packet/tcp.js";
+import { TCP_ACK, TCP_FIN, TCP_SYN } from "../../packet/tcp.js";
 import type { Addresses } from "./addresses.js";
 import type { HostCounters } from "./counters.js";
 import type { DirectFlows } from "./direct-flows.js";
@@ -43,3 +43,7 @@ export const WELL_KNOWN_PORT_MAX = 1_023;
 /** The packet in `header` is a SYN without ACK. */
 export const startsTcpFlow = ({ protocol, tcpFlags }: PacketHeader): boolean =>
   protocol === PROTOCOL_TCP && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
+
+/** The packet in `header` is a TCP segment that its receiver will acknowledge: data, or the end of it. */
+export const hasTcpData = ({ protocol, tcpFlags, payloadOffset, offset, totalBytes }: PacketHeader): boolean =>
+  protocol === PROTOCOL_TCP && (payloadOffset < offset + totalBytes || (tcpFlags & TCP_FIN) !== 0);

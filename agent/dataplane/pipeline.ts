@@ -59,7 +59,7 @@ export class HostPipeline {
     this.#parts = parts;
     const wayOut = new WayOut(parts);
     const life = new FlowLife(parts);
-    this.chance = new SecondChance(parts);
+    this.chance = new SecondChance(parts, life);
     const icmp = new IcmpErrors(parts, wayOut, this.chance);
     const echo = new EchoNat(parts, wayOut, life);
     const outbound = new Outbound(parts, wayOut, life);

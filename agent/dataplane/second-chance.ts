@@ -17,7 +17,8 @@
  *       alone, and only a TCP segment that is no SYN, or an ICMP error.
  *  (C3) What was inside stays as it was: no host on the way translates, tracks or answers.
  *  (C4) Per packet this allocates nothing.
- *  (C5) A host that was restarted keeps what comes for a while: it does not know its own flows.
+ *  (C5) A host that does not know all flows of its machines keeps what comes: after a restart everything, and after its table refused
+ *       a flow what MUXes send. For as long as MUXes remember a silent flow: what talks meanwhile gets its entry.
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
 import { distributionPorts, distributionProtocol, type FlowHasher } from "../../dataplane/flow-hash.js";
@@ -33,6 +34,7 @@ import { IPV6_DESTINATION, IPV6_HOP_LIMIT, IPV6_SOURCE } from "../../packet/ipv6
 import { isIcmp, parseIpHeader } from "../../packet/parse.js";
 import { isIcmpError } from "../../packet/icmp.js";
 import { isIpv6Number, NO_ADDRESS } from "./addresses.js";
+import type { FlowLife } from "./flow-life.js";
 import { type HostParts, startsTcpFlow } from "./host-parts.js";
 
 /** Nobody is left to pass it on to: it is this host's. */
@@ -41,11 +43,8 @@ export const STAYS_HERE = -7;
 /** Segments passed on per second: more are no flows that moved but a flood, which hosts must not multiply by eight. */
 const PASSES_PER_SECOND = 50_000;
 
-/**
- * After a restart what comes stays here so long: it is most likely a flow of before, which its machine still knows. As long as MUXes
- * remember a flow that is silent; later ones than that come as new to everybody.
- */
-const AFTER_RESTART_MS = MUX_TIMEOUTS.trustedMs;
+/** How long (C5) holds: a flow that is silent for longer comes as new to everybody. */
+const KEEPS_MS = MUX_TIMEOUTS.trustedMs;
 
 /** Since the start. */
 export interface SecondChanceCounts {
@@ -71,6 +70,7 @@ const SENDER = 4;
 
 export class SecondChance {
   readonly #parts: HostParts;
+  readonly #life: FlowLife;
   readonly #counts = new Float64Array(3);
   /** 32-bit words: a field would be a heap number. */
   readonly #outer = new Int32Array(5);
@@ -80,8 +80,9 @@ export class SecondChance {
   #keepsUntilMs = Infinity;
   readonly #passes = new TokenBucket(PASSES_PER_SECOND, PASSES_PER_SECOND);
 
-  constructor(parts: HostParts) {
+  constructor(parts: HostParts, life: FlowLife) {
     this.#parts = parts;
+    this.#life = life;
   }
 
   counts(): SecondChanceCounts {
@@ -90,7 +91,7 @@ export class SecondChance {
   }
 
   tick(nowMs: number): void {
-    if (this.#keepsUntilMs === Infinity) this.#keepsUntilMs = nowMs + AFTER_RESTART_MS;
+    if (this.#keepsUntilMs === Infinity) this.#keepsUntilMs = nowMs + KEEPS_MS;
   }
 
   /** The outer header is in `header`, its addresses numbers. `sender`: the owner whose locator is its source; 0: a MUX. */
@@ -162,6 +163,8 @@ export class SecondChance {
   ): number {
     const { tables } = this.#parts;
     if (tables.isRestored && nowMs < this.#keepsUntilMs) return STAYS_HERE; // (C5)
+    const sender = this.#outer[SENDER]!;
+    if (sender === 0 && this.#life.refused(nowMs, KEEPS_MS)) return STAYS_HERE; // (C5)
     const { owners, hasher } = tables;
     const own = tables.dipId(slot);
     const rule = this.#ruleOf(vip, vipPort, own);
@@ -169,7 +172,6 @@ export class SecondChance {
     const poolId = owners.poolId(rule);
     const ports = (clientPort << 16) | vipPort;
     const count = owners.lookUp(poolId, this.#hash(hasher, client, vip, ports, owners.distribution(rule)));
-    const sender = this.#outer[SENDER]!;
     let at = 0;
     if (sender !== 0) at = Math.max(owners.placeOf(own, count), owners.placeOf(sender, count)) + 1; // (C1)
     for (; at < count; at++) {

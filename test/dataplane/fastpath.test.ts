@@ -185,6 +185,20 @@ describe("FastPath when something is lost", () => {
     expect(flow.server("A ack=600")).toBe(true);
   });
 
+  it("falls back from a download, too, whose client only acknowledges, when the server's agent starts again", () => {
+    const site = new FastpathSite();
+    const flow = new Connection(site).open();
+    expect(flow.talk(5)).toBe(10);
+    site.restart("server");
+    expect(flow.server("PA seq=0 data=100 ack=500"), "by the VIP: the new agent was told nothing").toBe(true);
+    expect(flow.client("A seq=500 ack=100"), "straight to the host that refuses it").toBe(false);
+    expect(site.drops("server")).toEqual({ unknown_encapsulator: 1 });
+    site.elapse(1_000);
+    expect(flow.server("PA seq=0 data=100 ack=500"), "its retransmission").toBe(true);
+    expect(flow.client("A seq=500 ack=100"), "by the VIP").toBe(true);
+    expect(site.hosts.client.fastpath().fellBack).toBe(1);
+  });
+
   it("leaves an idle flow's first data to the redirect that still lives: acknowledgements are not waited for", () => {
     const site = new FastpathSite();
     const flow = new Connection(site).open();

@@ -46,6 +46,29 @@ describe("a restarted host", () => {
   });
 });
 
+describe("a host whose table has no room", () => {
+  it("keeps the flows that it served without an entry: during a flood of SYNs, and until they have got one", () => {
+    const bench = new AgentBench(ITEMS);
+    const flood = Array.from({ length: SMALL_LAYOUT.flows / 2 }, (_, i) =>
+      tcp(`192.0.2.77:${1_024 + i}`, `${VIP}:80`, "S"),
+    );
+    for (let i = 0; i < flood.length; i += 128) for (const syn of flood.slice(i, i + 128)) bench.fromMux(syn);
+    expect(bench.fromMux(tcp("198.51.100.7:1001", `${VIP}:80`, "S")).toVm, "without an entry").toHaveLength(1);
+    expect(bench.vm(tcp(`${DIP}:8080`, "198.51.100.7:1001", "SA")).toWire).toHaveLength(1);
+    expect(bench.fromMux(segment(1_001)).toVm, "its handshake's end").toHaveLength(1);
+    bench.elapse(31_000); // the flood's entries are over
+    expect(bench.fromMux(segment(1_001)).toVm, "known from now on").toHaveLength(1);
+    bench.vm(tcp(`${DIP}:8080`, "198.51.100.7:1001", "A"));
+    expect(
+      bench.wire(encapsulate(segment(1_002), FORMER, DIP)).toVm,
+      "what an owner sends is on its way to others",
+    ).toHaveLength(1);
+    bench.elapse(240_000);
+    expect(bench.fromMux(segment(1_003)).toWire.map((packet) => read(packet).destination)).toEqual([FORMER]);
+    expect(bench.fromMux(segment(1_001)).toVm).toHaveLength(1);
+  });
+});
+
 describe("segments without state", () => {
   it("are counted when they leave, come, and meet their flow", () => {
     const bench = new AgentBench(ITEMS);
