@@ -9,11 +9,14 @@ import { muxItemKey } from "../../dataplane/mux-items.js";
 import { isEqual } from "./equal.js";
 import { assignNatPorts } from "./nat-ports.js";
 import { objectKey } from "./objects.js";
+import { byNumber } from "./order.js";
 import { END_RANGE, FIRST_RANGE } from "./port-ranges.js";
 import { type PortSpace, RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "./port-space.js";
 import { Projection } from "./projection.js";
 import { SESSION_WINDOW } from "./sessions.js";
 import type { State } from "./state.js";
+import { TABLES_MAX } from "./table-history.js";
+import { servingSets } from "./table-items.js";
 import { membersToHold, type VipObject, isPending, poolNames, ruleRows, versionsOf } from "./vip-map.js";
 
 /** `assert` whose message is made only when it is needed: most of these run once per port range. */
@@ -28,6 +31,7 @@ export function assertInvariants(state: State): void {
   assertDipsAndHosts(state);
   assertMuxes(state);
   assertSessions(state);
+  assertTables(state);
   assertProjection(state);
 }
 
@@ -230,6 +234,49 @@ export function assertSessions({ sessions, time }: State): void {
     }
   }
 }
+
+/** A pool's sets: those that serve in front, each once, at most so many (T1, T2); who owns slots of what is exact. */
+export function assertTables({ objects, dips, hosts, health, withdrawals, tables }: State): void {
+  const sources = { objects, dips, hosts, health, withdrawals };
+  const poolsByDip = new Map<DipId, Set<PoolId>>();
+  for (const { poolId, nextRevision, tables: noted } of tables.all()) {
+    const pool = objects.poolById(poolId);
+    holds(pool !== null, () => `the tables of pool ${poolId} are of a pool that is stored`);
+    const owners = new Set<DipId>();
+    let above = nextRevision;
+    for (const { revision, members } of noted) {
+      holds(revision < above, () => `table ${revision} of pool ${poolId} is older than the one before it`);
+      above = revision;
+      holds(members.length > 0, () => `table ${revision} of pool ${poolId} has members`);
+      members.forEach(({ dipId, weight }, at) => {
+        const isInOrder = weight > 0 && (at === 0 || members[at - 1]!.dipId < dipId);
+        holds(isInOrder, () => `members of table ${revision} of pool ${poolId} take flows and are in order`);
+        owners.add(dipId);
+      });
+    }
+    for (const dipId of owners) poolsByDip.set(dipId, (poolsByDip.get(dipId) ?? new Set()).add(poolId));
+    holds(isEqual(sorted(owners), sorted(tables.owners(poolId))), () => `the owners of pool ${poolId} are exact`);
+    const texts = noted.map(({ members }) => JSON.stringify(members));
+    holds(texts.length <= TABLES_MAX, () => `pool ${poolId} remembers at most so many tables`);
+    holds(new Set(texts).size === texts.length, () => `pool ${poolId} lists a set once`);
+  }
+  for (const pool of objects.allPools()) {
+    const serving = servingSets(sources, pool).filter((set) => set.length > 0);
+    const front = [...new Set(serving.map((set) => JSON.stringify(set)))];
+    const noted = tables.tablesOf(pool.poolId).map(({ members }) => JSON.stringify(members));
+    holds(
+      isEqual(noted.slice(0, front.length), front),
+      () => `${objectKey(pool.ref)}: the sets that serve are in front`,
+    );
+  }
+  for (const { dipId } of dips.all())
+    holds(
+      isEqual(sorted(tables.poolsOf(dipId)), sorted(poolsByDip.get(dipId) ?? [])),
+      () => `the pools of which DIP ${dipId} owns slots are exact`,
+    );
+}
+
+const sorted = <Id extends number>(ids: Iterable<Id>): readonly Id[] => [...ids].sort(byNumber);
 
 /** The views that were kept from changes are those that the state gives when computed from scratch. */
 export function assertProjection(state: State): void {

@@ -1,7 +1,7 @@
 /**
  * What receivers see of the state: the MUX view, and one view per host. Each command leaves marks of what it
  * touched; `flush` recomputes just that and finds the differences, while port ranges, which change most, are told one by
- * one. Applying the changes of an entry to a view before it gives exactly the view after it.
+ * one. Applying the changes of an entry to a view before it gives exactly the view after it. Only reads what it projects.
  *
  * A range is in the MUX view while the VIP with its address is: from the VIP's first activation until its deletion is
  * activated. It is in a host's view when it is in the MUX view and the host runs the DIP. Ownership does not depend on
@@ -16,6 +16,7 @@ import { type MuxItem, muxItemKey } from "../../dataplane/mux-items.js";
 import type { BeforeImages } from "./before-images.js";
 import type { RangeBlock } from "./commands.js";
 import type { DipRecord } from "./dip-table.js";
+import { HostTables } from "./host-tables.js";
 import {
   dipItems,
   hostDipItems,
@@ -34,20 +35,21 @@ import { SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
 import type { AppliedBatch } from "./results.js";
 import type { SnatAllocator } from "./snat-allocator.js";
-import { servingSets, tableItems } from "./table-items.js";
-import type { TableHistory } from "./table-history.js";
+import { tableItems } from "./table-items.js";
+import type { TableReadings } from "./table-history.js";
 import { View } from "./view.js";
 import { ViewCapture } from "./view-capture.js";
 
-/** In one step of `rebuild`. A VIP brings its port ranges along, up to 16,128; a host of 50 DIPs takes some 100 us. */
+/** In one step of `rebuild`. A VIP brings its port ranges along, up to 16,128; a pool its rows, some 700, and as many hosts; a host
+ * of 50 DIPs takes some 100 us. */
 const VIPS_PER_STEP = 1;
+const POOLS_PER_STEP = 1;
 const OTHERS_PER_STEP = 16;
 
 export interface ProjectionSources extends ItemSources {
   readonly muxes: MuxPool;
   readonly snat: SnatAllocator;
-  /** Follows the pools; brought up to date here, since it is here that changes of pools come together. */
-  readonly tables: TableHistory;
+  readonly tables: TableReadings;
 }
 
 export class Projection {
@@ -64,13 +66,14 @@ export class Projection {
   private readonly shownAddresses = new Map<VipId, IpAddress>();
   /** Hosts in whose views the DIPs are. */
   private readonly shownHosts = new Map<DipId, HostId>();
-  /** Hosts in whose views the tables of pools are. */
-  private readonly tableHosts = new Map<PoolId, ReadonlySet<HostId>>();
+  private readonly tables = new HostTables();
 
   private readonly dirtyVips = new Set<VipId>();
   private readonly dirtyPools = new Set<PoolId>();
   private readonly dirtyDips = new Set<DipId>();
   private readonly dirtyHosts = new Set<HostId>();
+  /** Pools whose rows in hosts' views are to be looked at, once per entry however often they changed. */
+  private readonly dirtyTables = new Set<PoolId>();
   private muxesAreDirty = false;
   /** Master key of FastPath; null: the site has none. */
   private muxKey: Uint8Array | null = null;
@@ -127,6 +130,13 @@ export class Projection {
     }
   }
 
+  /** Pools marked since the last flush, or of a DIP that was: their members may serve otherwise now. In order. */
+  markedPools(): readonly PoolId[] {
+    const pools = new Set(this.dirtyPools);
+    for (const id of this.dirtyDips) for (const pool of this.sources.dips.must(id).pools) pools.add(pool);
+    return [...pools].sort(byNumber);
+  }
+
   /** Brings the views up to date with everything marked. After every command. */
   flush(): void {
     if (this.muxesAreDirty) this.flushMuxes();
@@ -140,6 +150,7 @@ export class Projection {
 
   /** The changes since the last call; hosts in order of id. */
   takeChanges(): Pick<AppliedBatch, "muxChanges" | "hostChanges"> {
+    this.flushTables();
     const hostChanges = new Map<HostId, readonly HostChange[]>();
     const common = this.common.takeChanges();
     const touched = common.length > 0 ? [...this.hosts.keys()] : [...this.touchedHosts];
@@ -147,8 +158,9 @@ export class Projection {
       const own = this.hosts.get(id)?.takeChanges() ?? [];
       // A host that is new has seen nothing yet, so it gets all of what hosts see alike.
       const shared = this.newHosts.has(id) ? this.commonItems() : common;
-      const changes = shared.length === 0 ? own : [...shared, ...own];
-      if (changes.length > 0) hostChanges.set(id, changes);
+      const lists = [shared, own, ...this.tables.takeChanges(id)].filter((changes) => changes.length > 0);
+      // Mostly it is one list, which many hosts have alike: not copied for each.
+      if (lists.length > 0) hostChanges.set(id, lists.length === 1 ? lists[0]! : lists.flat());
     }
     this.touchedHosts.clear();
     this.newHosts.clear();
@@ -197,14 +209,19 @@ export class Projection {
     if (view === undefined) return;
     yield* this.common.walk([]);
     yield* view.walk(this.hostRanges(id));
+    yield* this.tables.walk(id);
   }
 
   hostDigest(id: HostId): string {
     const view = this.hosts.get(id);
     if (view === undefined) return formatDigest(EMPTY_DIGEST);
+    const alike = xorDigests(
+      this.common.digest(() => []),
+      this.tables.digest(id),
+    );
     return formatDigest(
       xorDigests(
-        this.common.digest(() => []),
+        alike,
         view.digest(() => this.hostRanges(id)),
       ),
     );
@@ -222,7 +239,7 @@ export class Projection {
     yield* this.rebuildEach(objects.allVips(), VIPS_PER_STEP, ({ vipId }) => this.flushVip(vipId));
     yield* this.rebuildEach(dips.all(), OTHERS_PER_STEP, ({ dipId }) => this.flushDip(dipId));
     this.dirtyPools.clear(); // every pool follows
-    yield* this.rebuildEach(objects.allPools(), OTHERS_PER_STEP, ({ poolId }) => this.flushPool(poolId));
+    yield* this.rebuildEach(objects.allPools(), POOLS_PER_STEP, ({ poolId }) => this.flushPool(poolId));
     yield* this.rebuildEach(hosts.all(), OTHERS_PER_STEP, ({ hostId }) => this.flushHost(hostId));
     this.forgetChanges();
   }
@@ -242,9 +259,13 @@ export class Projection {
   }
 
   private forgetChanges(): void {
+    this.flushTables();
     this.mux.takeChanges();
     this.common.takeChanges();
-    for (const host of this.touchedHosts) this.hosts.get(host)?.takeChanges();
+    for (const host of this.touchedHosts) {
+      this.hosts.get(host)?.takeChanges();
+      this.tables.takeChanges(host);
+    }
     this.touchedHosts.clear();
     this.newHosts.clear();
   }
@@ -292,21 +313,22 @@ export class Projection {
   private flushPool(id: PoolId): void {
     const pool = this.sources.objects.poolById(id);
     this.mux.replaceGroup(`pool/${id}`, pool === null ? [] : poolItems(this.sources, pool));
-    const { tables, dips } = this.sources;
-    if (pool === null) tables.remove(id);
-    else tables.note(id, servingSets(this.sources, pool));
-    const items = pool === null ? [] : tableItems(this.sources, pool);
-    const hosts = new Set<HostId>();
-    if (items.length > 0)
-      for (const dip of tables.owners(id)) {
-        const { hostId } = dips.must(dip);
-        if (hostId !== null) hosts.add(hostId);
-      }
-    for (const host of this.tableHosts.get(id) ?? [])
-      if (!hosts.has(host)) this.view(host).replaceGroup(`tables/${id}`, []);
-    for (const host of hosts) this.view(host).replaceGroup(`tables/${id}`, items);
-    if (hosts.size === 0) this.tableHosts.delete(id);
-    else this.tableHosts.set(id, hosts);
+    this.dirtyTables.add(id);
+  }
+
+  private flushTables(): void {
+    const { objects, tables, dips } = this.sources;
+    for (const id of drain(this.dirtyTables)) {
+      const pool = objects.poolById(id);
+      const items = pool === null ? [] : tableItems(this.sources, pool);
+      const hosts = new Set<HostId>();
+      if (items.length > 0)
+        for (const dip of tables.owners(id)) {
+          const { hostId } = dips.must(dip);
+          if (hostId !== null) hosts.add(hostId);
+        }
+      for (const host of this.tables.replace(id, items, hosts)) this.view(host);
+    }
   }
 
   private flushHost(id: HostId): void {
@@ -316,7 +338,7 @@ export class Projection {
     this.view(id).replaceGroup("configuration", items);
   }
 
-  /** The view of a host, made now if it is new; the caller is about to change it. */
+  /** The view of a host, made now if it is new; what the host sees is about to change, or has. */
   private view(id: HostId): View<HostItem> {
     this.touchedHosts.add(id);
     let view = this.hosts.get(id);

@@ -3,7 +3,7 @@ import type { DipId } from "../../core/brands.js";
 import type { HostItem, HostRuleItem } from "../../dataplane/host-items.js";
 import { servingMembers } from "../../dataplane/serving-members.js";
 import { DISTRIBUTIONS, type ItemSources, poolItem } from "./item-sources.js";
-import type { MemberSet, TableHistory } from "./table-history.js";
+import type { MemberSet, TableReadings } from "./table-history.js";
 import { byNumber } from "./order.js";
 import type { BackendPoolSpec } from "./objects.js";
 import { type PoolObject, type VipObject } from "./vip-map.js";
@@ -18,7 +18,7 @@ export function servingSets(sources: ItemSources, pool: PoolObject): readonly Me
 
 /** The same for each host that runs an owner. Empty while no rule for TCP leads to the pool: nothing is passed on then. */
 export function tableItems(
-  sources: ItemSources & { readonly tables: TableHistory },
+  sources: ItemSources & { readonly tables: TableReadings },
   pool: PoolObject,
 ): readonly HostItem[] {
   const { objects, dips, tables } = sources;

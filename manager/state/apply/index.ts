@@ -11,6 +11,7 @@ import { registerHost } from "./hosts.js";
 import { joinMux, leaveMux, loseMux } from "./muxes.js";
 import { applyObjects, deleteObjects } from "./objects.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
+import { settle } from "./settle.js";
 import { allocateSnat, releaseSnat } from "./snat.js";
 import { restoreVip, withdrawVip } from "./withdrawals.js";
 
@@ -49,7 +50,7 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult {
       return nothing(context);
     default: {
       const result = applyRare(context, command);
-      context.state.projection.flush();
+      settle(context.state);
       return result;
     }
   }

@@ -5,6 +5,7 @@ import type { CommandResult } from "../results.js";
 import type { State } from "../state.js";
 import { type VipObject, isVip } from "../vip-map.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
+import { settle } from "./settle.js";
 
 /** The reason and the end of a withdrawal that is under way are replaced. */
 export function withdrawVip(context: ApplyContext, command: WithdrawVipCommand): CommandResult {
@@ -45,7 +46,7 @@ export function endWithdrawals(state: State, nowMs: number): void {
     state.withdrawals.remove(id);
     state.projection.vipChanged(id);
   }
-  state.projection.flush();
+  settle(state);
 }
 
 type Named = Pick<RestoreVipCommand, "tenant" | "name">;
