@@ -22,7 +22,7 @@ export function storeObject(state: State, object: AnyStoredObject): void {
       state.dips.must(id).pools.delete(object.poolId);
       state.health.remove(object.poolId, id);
     }
-    if (object.spec.probe === null && object.active?.probe === null)
+    if (versionsOf(object).every(({ probe }) => probe === null))
       for (const id of now) state.health.remove(object.poolId, id);
     for (const id of now) state.dips.must(id).pools.add(object.poolId);
     poolChanged(state, object, [...left, ...now]);

@@ -3,12 +3,16 @@ import type { ExpireHostsCommand, RenewHostsCommand, ReportHealthCommand } from 
 import type { CommandResult } from "../results.js";
 import type { Host } from "../state-machine.js";
 import type { State } from "../state.js";
+import { versionsOf } from "../vip-map.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
 
 /** When a larger share of the hosts is silent at once, the fault is more likely on our side: nothing is taken out. */
 export const EXPIRED_SHARE_MAX = 0.3;
 
-/** Transitions of a host's own DIPs; what is about others, or about pools that do not have the DIP, is left out. */
+/**
+ * Transitions of a host's own DIPs; what is about others, or about pools that do not have the DIP or are not probed, is left
+ * out: a verdict from nowhere would count once the pool gets a probe.
+ */
 export function reportHealth(context: ApplyContext, command: ReportHealthCommand): CommandResult {
   const { state, index, nowMs } = context;
   const host = state.hosts.get(command.hostId);
@@ -20,6 +24,8 @@ export function reportHealth(context: ApplyContext, command: ReportHealthCommand
   for (const { poolId, dipId, healthy, reason } of command.transitions) {
     const dip = state.dips.get(dipId);
     if (dip === null || dip.hostId !== host.hostId || !dip.pools.has(poolId)) continue;
+    const pool = state.objects.poolById(poolId);
+    if (pool === null || !versionsOf(pool).some(({ probe }) => probe !== null)) continue;
     const before = state.health.get(poolId, dipId);
     if (healthy) state.health.remove(poolId, dipId);
     else state.health.put({ poolId, dipId, reason, sinceMs: before?.sinceMs ?? nowMs, index: before?.index ?? index });

@@ -40,6 +40,14 @@ function verdict(site: Site, dip: string, healthy: boolean): Command {
 }
 
 describe("health", () => {
+  // Found by the model: the verdict was kept, and took the member out the moment the pool got its probe.
+  test("a verdict on a pool without a probe is worth nothing, then or later", () => {
+    const site = smallSite();
+    site.ok("none", verdict(site, "10.0.0.1", false));
+    site.configure(pool("web", ["10.0.0.1", "10.0.0.2"], { spec: probed }));
+    expect(poolItem(site).members[0]).not.toHaveProperty("state");
+  });
+
   test("a member whose probe fails is down on the MUXes until it succeeds", () => {
     const site = smallSite();
     site.configure(pool("web", ["10.0.0.1", "10.0.0.2"], { spec: probed }));

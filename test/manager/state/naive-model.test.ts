@@ -171,7 +171,7 @@ describe("the state machine and a site in plain Maps", () => {
       "activate allocate-snat apply-objects bootstrap delete-objects expire-hosts fence-host join-mux leave-mux lose-mux register-host release-snat renew-hosts report-health start-replica tick withdraw-vip";
     const refusals = [
       ...["INVALID_ARGUMENT", "FAILED_PRECONDITION", "GENERATION_CONFLICT"].map((code) => `apply-objects: ${code}`),
-      ...["STALE_INCARNATION", "SNAT_NOT_CONFIGURED", "NO_LIVE_MUX"].map((code) => `allocate-snat: ${code}`),
+      ...["STALE_INCARNATION", "SNAT_NOT_CONFIGURED"].map((code) => `allocate-snat: ${code}`),
       ...["INVALID_ARGUMENT", "PERMISSION_DENIED"].map((code) => `release-snat: ${code}`),
       "join-mux: FAILED_PRECONDITION",
       "register-host: STALE_INCARNATION",

@@ -198,7 +198,7 @@ export class NaiveSite {
     const members = new Set(
       versions(pool).flatMap((spec) => spec.members.map(({ dip }) => this.mention(pool.ref.tenant, dip).id)),
     );
-    const unprobed = pool.spec.probe === null && pool.active?.probe === null;
+    const unprobed = versions(pool).every(({ probe }) => probe === null);
     for (const key of this.down) {
       const [id, dip] = key.split("/").map(Number);
       if (id === pool.id && (unprobed || !members.has(dip ?? 0))) this.down.delete(key);
@@ -379,7 +379,9 @@ export class NaiveSite {
     if (typeof host === "string") return refusedWith(host);
     for (const { poolId, dipId, healthy } of command.transitions) {
       const dip = this.dips[dipId - 1];
-      if (dip?.host !== host.name || !this.poolsWith(dip).some(({ id }) => id === poolId)) continue;
+      if (dip?.host !== host.name) continue;
+      const pool = this.poolsWith(dip).find(({ id }) => id === poolId);
+      if (pool === undefined || versions(pool).every(({ probe }) => probe === null)) continue;
       if (healthy) this.down.delete(`${poolId}/${dipId}`);
       else this.down.add(`${poolId}/${dipId}`);
     }
