@@ -3,11 +3,11 @@
  * the digest is the XOR of all: it does not depend on order, and putting or removing one item costs one hash and one XOR,
  * never a walk over all of them. It finds drift and defects, not an attacker: the hash is not keyed.
  *
- * The hash covers a canonical text: the key, then the item's fields by name in sorted order; one that is absent
+ * The hash covers a canonical text (of port ranges, which are many, their numbers): the key, then the item's fields by name in sorted order; one that is absent
  * means the usual, so that a sender older than a field agrees. Sets (pool members) are sorted first: equal sets are equal texts.
  */
-import type { HostItem } from "./host-items.js";
-import type { MuxItem } from "./mux-items.js";
+import type { HostItem, HostRangeItem } from "./host-items.js";
+import type { MuxItem, MuxSnatItem } from "./mux-items.js";
 
 /** 64 bits as two unsigned 32-bit halves. */
 export interface Digest {
@@ -42,37 +42,56 @@ const canonicalFields = (item: object): string =>
     .map((name) => `${name}:${canonicalValue((item as Record<string, unknown>)[name])}`)
     .join(",");
 
-/** As `canonicalFields`, five times as fast for the kinds that come by the hundred thousand. */
-function fieldsOf(item: MuxItem | HostItem): string {
-  switch (item.kind) {
-    case "snat":
-      return `dipId:${item.dipId},kind:"snat",protocol:${item.protocol},range:${item.range},vipId:${item.vipId}`;
-    case "range": {
-      const { dipId, protocol, range, vip, vipId } = item;
-      return `dipId:${dipId},kind:"range",protocol:${protocol},range:${range},vip:"${vip}",vipId:${vipId}`;
-    }
-    default:
-      return canonicalFields(item);
-  }
+/** Two lanes of 32 bits, mixed crosswise at the end (after MurmurHash3's finaliser). */
+const LANE_HIGH = 0x9e3779b9;
+const LANE_LOW = 0x85ebca6b;
+
+function mixed(high: number, low: number): Digest {
+  high = Math.imul(high ^ (high >>> 16), 0x85ebca6b) ^ Math.imul(low ^ (low >>> 13), 0xc2b2ae35);
+  low = Math.imul(low ^ (low >>> 16), 0x85ebca6b) ^ Math.imul(high ^ (high >>> 13), 0xc2b2ae35);
+  return { high: (high ^ (high >>> 16)) >>> 0, low: (low ^ (low >>> 16)) >>> 0 };
 }
 
-/** Contribution of one item to the digest of its view. */
-export function digestOf(key: string, item: MuxItem | HostItem): Digest {
-  const text = `${key}=${fieldsOf(item)}`;
-  // Two lanes of multiply-xor over UTF-16 units, mixed crosswise at the end (after MurmurHash3's finaliser).
-  let high = 0x9e3779b9;
-  let low = 0x85ebca6b;
+function digestOfText(text: string): Digest {
+  let high = LANE_HIGH;
+  let low = LANE_LOW;
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
     high = Math.imul(high ^ unit, 0x01000193);
     low = Math.imul(low ^ unit, 0x5bd1e995);
     low ^= low >>> 15;
   }
-  high = Math.imul(high ^ (high >>> 16), 0x85ebca6b) ^ Math.imul(low ^ (low >>> 13), 0xc2b2ae35);
-  low = Math.imul(low ^ (low >>> 16), 0x85ebca6b) ^ Math.imul(high ^ (high >>> 13), 0xc2b2ae35);
-  return { high: (high ^ (high >>> 16)) >>> 0, low: (low ^ (low >>> 16)) >>> 0 };
+  return mixed(high, low);
+}
+/**
+ * The kinds that come by the hundred thousand, from their numbers: writing the text would cost ten times as much as granting
+ * the range. Their key says nothing that their fields do not. Null: any other kind.
+ */
+function digestOfRange(item: MuxItem | HostItem): Digest | null {
+  if (item.kind !== "snat" && item.kind !== "range") return null;
+  const address = item.kind === "range" ? digestOfText(item.vip) : EMPTY_DIGEST; // a VIP's id is its own for ever, its address is not
+  let high = LANE_HIGH ^ address.high;
+  let low = LANE_LOW ^ address.low;
+  for (const number of [item.kind === "snat" ? 1 : 2, item.vipId, item.protocol, item.range, item.dipId]) {
+    high = Math.imul(high ^ number, 0x01000193);
+    high ^= high >>> 15;
+    low = Math.imul(low ^ number, 0x5bd1e995);
+    low ^= low >>> 13;
+  }
+  return mixed(high, low);
 }
 
+/** Contribution of one item to the digest of its view. */
+export const digestOf = (key: string, item: MuxItem | HostItem): Digest =>
+  digestOfRange(item) ?? digestOfText(`${key}=${canonicalFields(item)}`);
+
 /** True when the two items say the same. */
-export const sameItem = (a: MuxItem | HostItem, b: MuxItem | HostItem): boolean =>
-  a === b || (a.kind === b.kind && fieldsOf(a) === fieldsOf(b));
+export function sameItem(a: MuxItem | HostItem, b: MuxItem | HostItem): boolean {
+  if (a === b) return true;
+  if (a.kind === "snat" && b.kind === "snat") return samePorts(a, b);
+  if (a.kind === "range" && b.kind === "range") return samePorts(a, b) && a.vip === b.vip;
+  return a.kind === b.kind && canonicalFields(a) === canonicalFields(b);
+}
+
+const samePorts = (a: MuxSnatItem | HostRangeItem, b: MuxSnatItem | HostRangeItem): boolean =>
+  a.vipId === b.vipId && a.protocol === b.protocol && a.range === b.range && a.dipId === b.dipId;

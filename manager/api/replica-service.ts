@@ -19,6 +19,11 @@ type ToFollower = ananta.v1.LeaderToFollower.$Properties;
 export type FollowerStream = MessageStream<ToFollower, FromFollower>;
 
 const BEAT_MS = 50;
+/**
+ * A follower that has no answer coming needs muxSafeIndex only for what its agents are told beside answers: it hears of it
+ * this much later, of many rounds at once.
+ */
+const SAFE_INDEX_DELAY_MS = 5;
 
 export class ReplicaService {
   readonly #replica: ReplicaView;
@@ -30,7 +35,7 @@ export class ReplicaService {
     this.#replica = replica;
     this.#pipeline = pipeline;
     replica.muxSafeIndex.onAdvance(() => {
-      for (const link of this.#links) link.scheduleFlush();
+      for (const link of this.#links) link.safeIndexAdvanced();
     });
   }
 
@@ -68,6 +73,7 @@ class FollowerLink {
   #results: ananta.v1.ForwardedResult.$Properties[] = [];
   #toldSafeIndex = 0 as LogIndex;
   #flush: Timer | null = null;
+  #tellSafeIndex: Timer | null = null;
 
   constructor(stream: FollowerStream, replica: ReplicaView, pipeline: Pipeline, closed: () => void) {
     this.#stream = stream;
@@ -129,18 +135,27 @@ class FollowerLink {
     this.#stream.send({ beat: { muxSafeIndex, confirmations, inOfficeMs } });
   }
 
-  scheduleFlush(): void {
+  safeIndexAdvanced(): void {
     if (!this.#welcomed) return;
+    this.#tellSafeIndex ??= this.#replica.env.clock.setTimer(SAFE_INDEX_DELAY_MS, () => {
+      this.#tellSafeIndex = null;
+      const muxSafeIndex = this.#replica.muxSafeIndex.value;
+      if (muxSafeIndex <= this.#toldSafeIndex) return; // answers have said it
+      this.#toldSafeIndex = muxSafeIndex;
+      this.#stream.send({ beat: { muxSafeIndex } });
+    });
+  }
+
+  /** Answers of one turn of the event loop leave together. */
+  #scheduleFlush(): void {
     this.#flush ??= this.#replica.env.clock.nextTurn(() => {
       this.#flush = null;
-      if (this.#over) return;
       const muxSafeIndex = this.#replica.muxSafeIndex.value;
+      this.#toldSafeIndex = muxSafeIndex;
       const all = this.#results;
       this.#results = [];
       for (const results of inMessages(all, ({ result }) => result?.length ?? 0))
         this.#stream.send({ results: { results, muxSafeIndex } });
-      if (all.length === 0 && muxSafeIndex > this.#toldSafeIndex) this.#stream.send({ beat: { muxSafeIndex } });
-      this.#toldSafeIndex = muxSafeIndex;
     });
   }
 
@@ -154,7 +169,7 @@ class FollowerLink {
     const reply = (result: Parameters<typeof encodeResult>[0]): void => {
       if (this.#over) return;
       this.#results.push({ id, result: encodeResult(result) });
-      this.scheduleFlush();
+      this.#scheduleFlush();
     };
     try {
       const submitted = decodeCommand(forwarded.command ?? new Uint8Array());
@@ -185,6 +200,7 @@ class FollowerLink {
     if (this.#over) return;
     this.#over = true;
     this.#flush?.cancel();
+    this.#tellSafeIndex?.cancel();
     this.#closed();
   }
 }

@@ -37,13 +37,40 @@ describe("digests", () => {
     expect(digest([pool])).not.toBe(digest([{ ...pool, members: members.slice(1) }]));
   });
 
-  it("differ for all of many similar items", () => {
+  it("differ for all of many similar port ranges, at a MUX and at a host, also when two change places", () => {
     const seen = new Set<string>();
-    for (let range = 128; range < 8_192; range++) {
-      const item: MuxItem = { kind: "snat", vipId: 3 as VipId, protocol: 6, range, dipId: (range % 7) as DipId };
-      seen.add(formatDigest(digestOf(muxItemKey(item), item)));
-    }
-    expect(seen.size).toBe(8_192 - 128);
+    let count = 0;
+    const add = (digest: ReturnType<typeof digestOf>): void => {
+      seen.add(formatDigest(digest));
+      count++;
+    };
+    for (const vipId of [1, 2, 3, 256] as VipId[])
+      for (const protocol of [6, 17] as const)
+        for (let range = 128; range < 8_192; range++) {
+          const dipId = (range % 7) as DipId;
+          const snat: MuxItem = { kind: "snat", vipId, protocol, range, dipId };
+          const host: HostItem = { ...snat, kind: "range", vip: "203.0.113.3" as IpAddress };
+          add(digestOf(muxItemKey(snat), snat));
+          add(digestOf(hostItemKey(host), host));
+          const next: MuxItem = { ...snat, range: range + 1, dipId: (dipId + 1) as DipId };
+          add(xorDigests(digestOf(muxItemKey(snat), snat), digestOf(muxItemKey(next), next)));
+        }
+    expect(seen.size).toBe(count);
+    const host: HostItem = {
+      kind: "range",
+      vipId: 1 as VipId,
+      vip: "203.0.113.3" as IpAddress,
+      protocol: 6,
+      range: 128,
+      dipId: 1 as DipId,
+    };
+    const moved: HostItem = { ...host, vip: "203.0.113.4" as IpAddress };
+    expect(digestOf(hostItemKey(host), host)).not.toEqual(digestOf(hostItemKey(moved), moved));
+    expect([sameItem(host, { ...host }), sameItem(host, moved), sameItem(host, { ...host, range: 129 })]).toEqual([
+      true,
+      false,
+      false,
+    ]);
   });
 });
 

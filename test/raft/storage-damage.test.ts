@@ -20,7 +20,7 @@ async function imageAfter(steps: number): Promise<DiskImage> {
   const clock = new HandClock();
   const storage = storageOn(disk, clock);
   const pass = async (): Promise<void> => {
-    clock.pass(5);
+    clock.pass(30); // a mark is written 25 ms after its batch
     await quiet();
   };
   for (const step of STORY.slice(0, steps)) await step(storage, pass);

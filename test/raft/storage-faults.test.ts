@@ -11,7 +11,7 @@ import { batch, entries } from "./storage-contract.js";
 import { seen, STORY, type Seen } from "./storage-story.js";
 
 const OWNER = { clusterId: "test", clusterEpoch: 1, nodeId: 1 };
-const MARK_MS = 5;
+const MARK_MS = 30;
 
 const storageOn = (disk: ImageDisk, clock: HandClock): LevelStorage =>
   new LevelStorage({ disk: disk.disk, clock, folder: "/raft", owner: OWNER, bootstrap: true });

@@ -155,7 +155,8 @@ export class RaftCore {
       s.reads.confirmed.length > 0 ||
       (s.reads.waiting.length > 0 && s.reads.asked === null && s.leader !== null) ||
       (s.role.kind === "leader" &&
-        (s.role.commitNoticeDue || (s.role.nextReads.length > 0 && s.role.roundReads.length === 0))) ||
+        (replication.commitNoticeIsDue(s, s.role) ||
+          (s.role.nextReads.length > 0 && s.role.roundReads.length === 0))) ||
       this.hasCommitted() ||
       (s.persisting === null && (isDirty(s) || s.afterDurable.length > 0))
     );

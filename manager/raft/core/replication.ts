@@ -18,7 +18,7 @@ import { admitEarlyReads } from "./read-index.js";
 import type { ProposeResult } from "./ready.js";
 import { continueReconfiguration } from "./reconfiguration.js";
 import { reachedByQuorum } from "./quorum.js";
-import { countsTowardsQuorum, note, send, type LeaderRole, type State } from "./state.js";
+import { countsTowardsQuorum, diskIsStalled, note, send, type LeaderRole, type State } from "./state.js";
 import { bestSuccessor, continueTransfer } from "./transfer.js";
 import { entryBytes, type Entry } from "./types.js";
 
@@ -44,9 +44,18 @@ export function broadcastAppends(s: State, leader: LeaderRole): void {
   for (const peer of leader.peers.values()) appendWhileRoom(s, leader, peer);
 }
 
+/**
+ * Is it time for messages of their own about the newest commit index? Not while entries wait for the write under way: the
+ * append that takes them out in a moment says it too, and spares every follower a message and a turn.
+ */
+export function commitNoticeIsDue(s: State, leader: LeaderRole): boolean {
+  const appendIsNear = s.persisting !== null && s.log.handedIndex < s.log.lastIndex && !diskIsStalled(s);
+  return leader.commitNoticeDue && !appendIsNear;
+}
+
 /** Followers that were not told of the newest commit index by an append are told now: they apply at once. */
 export function broadcastCommit(s: State, leader: LeaderRole): void {
-  if (!leader.commitNoticeDue) return;
+  if (!commitNoticeIsDue(s, leader)) return;
   leader.commitNoticeDue = false;
   for (const peer of leader.peers.values()) {
     if (peer.toldCommitIndex < Math.min(peer.matchIndex, s.log.commitIndex)) sendHeartbeat(s, leader, peer, 0);

@@ -53,8 +53,8 @@ export interface LevelStorageOptions {
   readonly join?: string | null;
 }
 
-/** (D3) At most so often: 500 small writes a second beside those of the log, which cost it a few percent. */
-const MARK_DELAY_MS = 2;
+/** (D3) Each mark costs three turns of the event loop and a sync that stands in the way of the log's; 40 a second are not felt. */
+const MARK_DELAY_MS = 25;
 
 type Operation =
   | { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
