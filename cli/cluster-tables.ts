@@ -1,13 +1,10 @@
 /** Replicas, MUXes and hosts as tables and as documents. */
 import { API_VERSION } from "../manager/api/object-schema.js";
-import type { ananta } from "../proto/gen/wire.js";
-import type { ClusterView, HostRow, ReplicaRow } from "./cluster-view.js";
+import type { ClusterView, HostRow, MuxRow, ReplicaRow } from "./cluster-view.js";
 import { formatDuration } from "./durations.js";
 import type { Document } from "./output.js";
 import { stateCell } from "./style.js";
 import type { Cell } from "./table.js";
-
-type Mux = ananta.v1.MuxStatus.$Properties;
 
 /** One kind of row: how it is named, shown and written out. */
 export interface Listing {
@@ -34,7 +31,7 @@ export function clusterListings(view: ClusterView, kind: "Replica" | "Mux" | "Ho
     case "Mux":
       return {
         header: ["NAME", "STATE", "ADDRESS", "INDEX", "RENEWED", "FLOWS", "PACKETS", "DROPS"],
-        wideHeader: ["ID", "INCARNATION", "BYTES", "VIPS"],
+        wideHeader: ["ID", "INCARNATION", "BYTES", "VIPS", "CONNECTED-TO"],
         rows: view.muxes.map(muxListing),
       };
     case "Host":
@@ -100,7 +97,7 @@ function replicaListing({ nodeId, address, state, answer, note }: ReplicaRow): L
 
 const formatAge = (ageMs: number): string => (ageMs >= 2 ** 31 - 1 ? "never" : `${formatDuration(ageMs)} ago`);
 
-function muxListing(mux: Mux): Listing {
+function muxListing({ mux, connectedTo }: MuxRow): Listing {
   const counters = mux.counters ?? {};
   // No replica that answered has a stream of this MUX: nothing is known, which is not zero.
   const known = (count: number): Cell => (mux.counters ? count : "-");
@@ -118,7 +115,13 @@ function muxListing(mux: Mux): Listing {
       known(counters.packets ?? 0),
       known(drops),
     ],
-    wideCells: [mux.muxId ?? 0, mux.incarnation ?? 0, known(counters.bytes ?? 0), known(counters.vipsAnnounced ?? 0)],
+    wideCells: [
+      mux.muxId ?? 0,
+      mux.incarnation ?? 0,
+      known(counters.bytes ?? 0),
+      known(counters.vipsAnnounced ?? 0),
+      replicasText(connectedTo),
+    ],
     document: {
       apiVersion: API_VERSION,
       kind: "Mux",
@@ -130,6 +133,7 @@ function muxListing(mux: Mux): Listing {
         address: mux.address ?? "",
         index: mux.index ?? 0,
         renewedMsAgo: renewed,
+        connectedToReplicas: connectedTo,
         // Null: nobody who answered has a stream of it.
         counters: mux.counters
           ? {
@@ -145,6 +149,9 @@ function muxListing(mux: Mux): Listing {
   };
 }
 
+const replicasText = (ids: readonly number[]): string =>
+  ids.length === 0 ? "-" : ids.map((id) => `replica ${id}`).join(",");
+
 function hostListing({ host, connectedTo }: HostRow): Listing {
   const dips = host.dips ?? [];
   return {
@@ -152,11 +159,7 @@ function hostListing({ host, connectedTo }: HostRow): Listing {
     cells: [
       host.name ?? "",
       dips.join(","),
-      (host.fenced ?? "") !== ""
-        ? stateCell("fenced")
-        : connectedTo.length === 0
-          ? "-"
-          : connectedTo.map((id) => `replica ${id}`).join(","),
+      (host.fenced ?? "") !== "" ? stateCell("fenced") : replicasText(connectedTo),
     ],
     wideCells: [host.hostId ?? 0, host.incarnation ?? 0],
     document: {

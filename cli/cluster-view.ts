@@ -4,7 +4,11 @@
  */
 import type { ananta } from "../proto/gen/wire.js";
 import type { Survey } from "./api-client.js";
+import { formatDuration } from "./durations.js";
 import type { ReplicaAnswer } from "./methods.js";
+
+/** A MUX renews every 200 ms; half of the usual lease without is no hiccup. */
+const RENEWAL_LATE_MS = 1_000;
 
 export interface ReplicaRow {
   /** Null: it has not said, and no other replica knows the address. */
@@ -19,6 +23,13 @@ export interface ReplicaRow {
   readonly note: string;
 }
 
+export interface MuxRow {
+  /** Index and counters of whichever replica knows most. */
+  readonly mux: ananta.v1.MuxStatus.$Properties;
+  /** Node ids of the replicas that hold a stream of it. */
+  readonly connectedTo: readonly number[];
+}
+
 export interface HostRow {
   readonly host: ananta.v1.HostStatus.$Properties;
   /** Node ids of the replicas that hold a stream of it. */
@@ -30,7 +41,8 @@ export interface ClusterView {
   /** Whose word counts for muxes and hosts; null: nobody answered. */
   readonly best: { readonly endpoint: string; readonly answer: ReplicaAnswer } | null;
   readonly leader: ReplicaRow | null;
-  readonly muxes: readonly ananta.v1.MuxStatus.$Properties[];
+  /** In order of names, as hosts. */
+  readonly muxes: readonly MuxRow[];
   readonly hosts: readonly HostRow[];
   readonly health: "healthy" | "degraded" | "unhealthy";
   /** What is not as it should be, one sentence each. */
@@ -99,8 +111,8 @@ function membershipRoles(surveys: readonly Survey[]): ReadonlyMap<number, string
 function muxRows(
   muxes: readonly ananta.v1.MuxStatus.$Properties[],
   replicas: readonly ReplicaRow[],
-): readonly ananta.v1.MuxStatus.$Properties[] {
-  return muxes.map((mux) => {
+): readonly MuxRow[] {
+  return sortedByName(muxes).map((mux) => {
     const same = replicas
       .flatMap(({ answer }) => answer?.muxes ?? [])
       .filter((seen) => seen.name === mux.name && seen.incarnation === mux.incarnation);
@@ -108,28 +120,33 @@ function muxRows(
     const counters = [mux, ...same]
       .map((seen) => seen.counters)
       .reduce((best, one) => ((one?.packets ?? -1) > (best?.packets ?? -1) ? one : best), null);
-    return { ...mux, index, ...(counters ? { counters } : {}) };
+    const connectedTo = nodesThat(replicas, ({ muxes: seen }) =>
+      seen.some((one) => one.name === mux.name && one.connectedHere === true),
+    );
+    return { mux: { ...mux, index, ...(counters ? { counters } : {}) }, connectedTo };
   });
 }
+
+const nodesThat = (replicas: readonly ReplicaRow[], holds: (answer: ReplicaAnswer) => boolean): readonly number[] =>
+  replicas.flatMap(({ nodeId, answer }) => (answer !== null && nodeId !== null && holds(answer) ? [nodeId] : []));
+
+/** "host-2" before "host-10". */
+const sortedByName = <One extends { readonly name?: string | null }>(all: readonly One[]): readonly One[] =>
+  [...all].sort((a, b) => (a.name ?? "").localeCompare(b.name ?? "", "en", { numeric: true }));
 
 function hostRows(
   hosts: readonly ananta.v1.HostStatus.$Properties[],
   replicas: readonly ReplicaRow[],
 ): readonly HostRow[] {
-  return hosts.map((host) => ({
+  return sortedByName(hosts).map((host) => ({
     host,
-    connectedTo: replicas.flatMap(({ nodeId, answer }) => {
-      const isHere = answer?.hosts.some((seen) => seen.name === host.name && seen.connectedHere === true) === true;
-      return isHere && nodeId !== null ? [nodeId] : [];
-    }),
+    connectedTo: nodesThat(replicas, ({ hosts: seen }) =>
+      seen.some((one) => one.name === host.name && one.connectedHere === true),
+    ),
   }));
 }
 
-function judge(
-  replicas: readonly ReplicaRow[],
-  leader: ReplicaRow | null,
-  muxes: readonly ananta.v1.MuxStatus.$Properties[],
-) {
+function judge(replicas: readonly ReplicaRow[], leader: ReplicaRow | null, muxes: readonly MuxRow[]) {
   const severe: string[] = [];
   const mild: string[] = [];
   if (leader === null) severe.push("no replica leads: nothing can be changed");
@@ -142,14 +159,27 @@ function judge(
     if (answer === null) mild.push(`${who} is unreachable: ${note}`);
     else if (note !== "" && membership === "voter") mild.push(`${who} ${note}`);
   }
-  if (!muxes.some(({ state }) => state === "live"))
+  if (!muxes.some(({ mux }) => mux.state === "live"))
     severe.push("no MUX is live: no traffic is forwarded, and no SNAT ports are granted");
-  for (const { name, state } of muxes) if (state === "lost") mild.push(`MUX ${name ?? ""} is lost`);
+  const allAnswer = replicas.every(({ answer }) => answer !== null);
+  mild.push(...muxes.flatMap((row) => muxProblem(row, allAnswer)));
   const withheld = (leader?.answer ?? replicas.find(({ answer }) => answer !== null)?.answer)?.grantsWithheld ?? "";
   if (withheld !== "") mild.push(`no SNAT ports are granted: ${withheld}`);
   severe.push(...divergence(replicas));
   const health: ClusterView["health"] = severe.length > 0 ? "unhealthy" : mild.length > 0 ? "degraded" : "healthy";
   return { health, problems: [...severe, ...mild] };
+}
+
+/** A MUX that died is live in the log until its lease has run out: what is known of it before is said as well. */
+function muxProblem({ mux, connectedTo }: MuxRow, allAnswer: boolean): readonly string[] {
+  const name = mux.name ?? "";
+  if (mux.state === "lost") return [`MUX ${name} is lost`];
+  if (mux.state !== "live") return [];
+  // One that a silent replica has a stream of cannot be told from one that nobody has.
+  if (allAnswer && connectedTo.length === 0)
+    return [`MUX ${name} holds a lease but is connected to no replica: it will be lost when the lease runs out`];
+  const lateMs = mux.renewedMsAgo ?? 0;
+  return lateMs >= RENEWAL_LATE_MS ? [`MUX ${name} renewed its lease ${formatDuration(lateMs)} ago: it is late`] : [];
 }
 
 /** Same log, same bytes: two replicas at one index with two digests are a defect. */

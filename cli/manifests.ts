@@ -95,7 +95,8 @@ export function parseManifest(file: string, text: string, objects: ManifestObjec
     const [first] = document.errors;
     for (const error of document.errors) {
       if (error !== first && error.code !== "DUPLICATE_KEY") continue;
-      problems.push(`${formatPosition(at(error.pos[0]))}: ${plainYamlError(error.code, error.message)}`);
+      const message = isJson(file, text) ? plainJsonError(error.message) : plainYamlError(error.code, error.message);
+      problems.push(`${formatPosition(at(error.pos[0]))}: ${message}`);
     }
     if (document.errors.length > 0 || document.contents === null) continue;
     let value: unknown;
@@ -135,6 +136,14 @@ function isList(value: unknown): value is Record<string, unknown> {
     "apiVersion" in value &&
     value.apiVersion === API_VERSION
   );
+}
+
+/** JSON is YAML, too; but whoever wrote JSON shall be told of JSON. */
+const isJson = (file: string, text: string): boolean => file.endsWith(".json") || /^\s*[{[]/.test(text);
+
+function plainJsonError(message: string): string {
+  const unclosed = /end with a ([\]}])/.exec(message)?.[1];
+  return `not JSON: ${unclosed === undefined ? message : `a ${unclosed} is missing; is the file cut off?`}`;
 }
 
 function plainYamlError(code: string, message: string): string {

@@ -13,18 +13,6 @@ export interface Arguments {
   readonly flows: number;
 }
 
-export const USAGE = `Usage: npm start -- [options]
-
-Runs a whole site on this machine: five Managers, two MUXes, three hosts with two VMs each, and some traffic.
-
-  --demo            play a story that kills a leader and a MUX, check what happened, and exit
-  --no-restart      a child that dies stays down; the command that starts it is printed
-  --port-base N     first of ${PORT_SPAN} ports that are used on 127.0.0.1 (default ${PORT_BASE_DEFAULT})
-  --data DIR        where state is kept (default .ananta; the demo: a temporary folder)
-  --ecmp MODE       how the router spreads flows over MUXes: plain (default) or resilient
-  --flows N         flows per direction of the demo (default 1000)
-  --help            this text`;
-
 /** A problem is one line for the user. */
 export function parseArguments(args: readonly string[]): Arguments | "help" | { readonly problem: string } {
   let demo = false;

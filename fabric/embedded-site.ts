@@ -78,6 +78,7 @@ export class EmbeddedSite {
       { restart: options.restart, tether: new URL("./launcher/tether.js", import.meta.url).href },
     );
     this.fabric.onRouterEvent = (event) => options.onEvent(routerEventText(event));
+    this.watch.onLeader = ({ nodeId, term }) => options.onEvent(`manager-${nodeId} leads, term ${term}`);
     this.supervisor.onEvent = (event) => this.tell(event, options.onEvent);
     this.supervisor.onStartFailed = (name, reason) => {
       const text = `${name} did not start: ${reason}`;

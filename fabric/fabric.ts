@@ -65,7 +65,8 @@ export class Fabric {
     this.nics = sockets.nics;
     const routes = new Map<Ipv4, RouterPort>();
     for (const host of plan.hosts) {
-      for (const vm of host.vms) routes.set(vm.dip, { kind: "host", name: host.name, address: host.wire });
+      for (const vm of host.vms)
+        routes.set(vm.locator ?? vm.dip, { kind: "host", name: host.name, address: host.wire });
     }
     // What MUXes relay to each other goes by their own addresses.
     for (const mux of plan.muxes) routes.set(mux.address, { kind: "mux", name: mux.name, address: mux.wire });

@@ -215,15 +215,18 @@ export function summaryLine(view: ViewModel): string {
     `managers ${answering}/${status.replicas.length}`,
     leader === null
       ? "no leader"
-      : `leader ${leader.nodeId} (pid ${leader.pid}) term ${leader.term} commit ${leader.commitIndex}`,
+      : `leader ${leader.nodeId} (pid ${leader.pid}), term ${leader.term}, commit ${leader.commitIndex}`,
     `muxes live ${live}, announcing ${view.routes.length}`,
     `hosts ${connectedHosts(status).size}`,
     `vips ${status.vips.length}`,
     `snat ports ${ports}`,
-    `inbound ${inbound.open} open ${inbound.answers} answers ${inbound.brokenCount} broken`,
-    `outbound ${outbound.open} open ${outbound.answers} answers ${outbound.brokenCount} broken`,
+    flowsText("inbound", inbound),
+    flowsText("outbound", outbound),
   ].join(" | ");
 }
+
+const flowsText = (name: string, { open, answers, brokenCount }: FlowStatistics): string =>
+  `${name}: ${count(open)} open, ${count(answers)} answers, ${count(brokenCount)} broken`;
 
 /** Visible characters only count: colour codes are passed on whole. */
 function clip(line: string, columns: number): string {

@@ -4,14 +4,14 @@
  *
  * Exit codes: 0 ended as asked, 1 something failed (one line says what), 2 wrong arguments, 130 the demo was interrupted.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import type { Port } from "../core/brands.js";
 import { createNodeEnv } from "../runtime/node/env.js";
 import type { Env } from "../runtime/env.js";
 import { mapStacksOnDemand, stackOf } from "../runtime/stacks.js";
-import { parseArguments, USAGE, type Arguments } from "./arguments.js";
+import { parseArguments, type Arguments } from "./arguments.js";
 import { Demo } from "./demo.js";
 import { EmbeddedSite } from "./embedded-site.js";
 import { FlowGenerator } from "./flow-generator.js";
@@ -170,7 +170,7 @@ async function begin(site: EmbeddedSite, onEvent: (text: string) => void): Promi
 async function main(): Promise<number> {
   const args = parseArguments(process.argv.slice(2));
   if (args === "help") {
-    process.stdout.write(`${USAGE}\n`);
+    process.stdout.write(readFileSync(new URL("usage.txt", import.meta.url), "utf8"));
     return 0;
   }
   if ("problem" in args) {

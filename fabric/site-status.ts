@@ -21,11 +21,14 @@ const STATUS_DEADLINE_MS = 800;
 
 export class SiteWatch {
   status: SiteStatus;
+  /** Another replica leads, or the same again in a newer term. */
+  onLeader: (leader: ReplicaView) => void = () => undefined;
   private readonly env: Env;
   private readonly api: ManagerApi;
   private readonly pages: readonly MetricsPage[];
   private timer: Timer | null = null;
   private rounds = 0;
+  private leaderTerm = 0;
   private stopped = false;
 
   constructor(env: Env, api: ManagerApi, pages: readonly MetricsPage[]) {
@@ -63,6 +66,11 @@ export class SiteWatch {
       ]);
     }
     this.status = { replicas, vips, snat, dataPaths };
+    const leader = leaderOf(this.status);
+    if (leader !== null && leader.term > this.leaderTerm) {
+      this.leaderTerm = leader.term;
+      this.onLeader(leader);
+    }
     return this.status;
   }
 }

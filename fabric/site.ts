@@ -47,6 +47,8 @@ export interface SitePlan {
 
 export interface VmPlan {
   readonly dip: Ipv4;
+  /** What leads to its host; left out: the DIP. */
+  readonly locator?: Ipv4;
   /** Datagram address of its network card. */
   readonly nic: string;
 }

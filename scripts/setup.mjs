@@ -230,7 +230,7 @@ function* filesUnder(dir) {
 function isStatic(path) {
   const name = relative(root, path);
   if (staticFolders.some((folder) => name.startsWith(folder))) return true;
-  return /\.(proto|js|json|html|css|svg)$/.test(name) && sourceFolders.some((folder) => name.startsWith(folder));
+  return /\.(proto|js|json|html|css|svg|txt)$/.test(name) && sourceFolders.some((folder) => name.startsWith(folder));
 }
 
 function sourceState() {

@@ -266,7 +266,7 @@ async function describeProcess(context: Context, { type }: Target, name: string,
   const fields = [...header, ...wideHeader].flatMap((title, column): readonly (readonly [string, Cell])[] =>
     title === "DROPS" ? [] : [[readable(title), cells[column] ?? ""]],
   );
-  const mux = type.kind === "Mux" ? view.muxes.find((candidate) => candidate.name === name) : undefined;
+  const mux = type.kind === "Mux" ? view.muxes.find((candidate) => candidate.mux.name === name)?.mux : undefined;
   const drops = Object.entries(mux?.counters?.drops ?? {}).map(([reason, count]) => [reason, count]);
   return (
     renderFields(fields, context.paint) +

@@ -15,6 +15,7 @@ export function flowCommand(context: Context): Command {
     .description("which MUX, rule and DIP a flow meets, and why")
     .argument("<flow...>", "tcp SOURCE:PORT DESTINATION:PORT, or tcp:SOURCE:PORT->DESTINATION:PORT (in quotes)")
     .addOption(formatOption(["table", "json", "yaml"]))
+    .addHelpText("after", "\nExits 3 when its packets are dropped, or lead to a DIP that no host has.\n")
     .action(
       context.action((words: readonly string[], _options: unknown, command: Command) =>
         explain(context, words, command),
@@ -29,6 +30,7 @@ async function explain(context: Context, words: readonly string[], command: Comm
   const client = context.client(command);
   const { response } = await client.read(EXPLAIN_FLOW, { flow });
   const { steps, dip, host, muxes } = response;
+  const exitCode = dip === "" || host === "" ? EXIT.unhealthy : EXIT.ok;
   if (isStructured(output)) {
     const document = {
       apiVersion: API_VERSION,
@@ -46,7 +48,7 @@ async function explain(context: Context, words: readonly string[], command: Comm
       })),
     };
     context.print(serialize(document, output));
-    return EXIT.ok;
+    return exitCode;
   }
   const goesTo: Cell =
     dip === ""
@@ -77,5 +79,5 @@ async function explain(context: Context, words: readonly string[], command: Comm
     lines.push("\n", createTable(["MUX", "IN-FLOW-TABLE", "DIP", "WHY"], context.paint).render(rows));
   }
   context.print(lines.join(""));
-  return EXIT.ok;
+  return exitCode;
 }

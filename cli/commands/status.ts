@@ -40,7 +40,7 @@ async function status(context: Context, command: Command) {
 function statusText(context: Context, view: ClusterView, wide: boolean): string {
   const { best, leader, replicas, muxes } = view;
   const answering = replicas.filter(({ answer }) => answer !== null).length;
-  const live = muxes.filter(({ state }) => state === "live").length;
+  const live = muxes.filter(({ mux }) => mux.state === "live").length;
   const ageMs = best?.answer.ageMs ?? 0;
   const fields: (readonly [string, Cell])[] = [
     ["Health", stateCell(view.health)],

@@ -90,6 +90,11 @@ export class Endpoint {
     this.udpListeners.set(port, application);
   }
 
+  /** Open connections go on; the next SYN is reset. */
+  unlisten(port: Port): void {
+    this.listeners.delete(port);
+  }
+
   unlistenUdp(port: Port): void {
     this.udpListeners.delete(port);
   }

@@ -99,6 +99,7 @@ function statusNow(options: ClusterStatusOptions): ananta.v1.ClusterStatusRespon
         index: report?.bootId === mux.bootId ? report.index : 0,
         ...(renewedMsAgo === null ? {} : { renewedMsAgo: Math.round(renewedMsAgo) }),
         ...(counters === null ? {} : { counters }),
+        connectedHere: options.muxStreams.isConnected(mux.name),
       };
     }),
     hosts: state.hosts().map((host) => ({

@@ -88,6 +88,11 @@ export class MuxStreams {
     return this.#sessions.size;
   }
 
+  isConnected(name: string): boolean {
+    for (const session of this.#sessions) if (session.name === name) return true;
+    return false;
+  }
+
   counters(name: string): ananta.v1.MuxCounters.$Properties | null {
     for (const session of this.#sessions)
       if (session.name === name && session.counters !== null) return session.counters;

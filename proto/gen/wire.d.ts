@@ -13569,6 +13569,9 @@ export namespace ananta {
             /** MuxStatus counters. */
             counters?: (ananta.v1.MuxCounters.$Properties|null);
 
+            /** A stream of this MUX is open on the answering replica. */
+            connectedHere: boolean;
+
             /**
              * Creates a new MuxStatus instance using the specified properties.
              * @param [properties] Properties to set
@@ -13652,6 +13655,9 @@ export namespace ananta {
 
                 /** MuxStatus counters */
                 counters?: (ananta.v1.MuxCounters.$Properties|null);
+
+                /** A stream of this MUX is open on the answering replica. */
+                connectedHere?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -26289,6 +26289,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxStatus.prototype.counters = null;
 
+            MuxStatus.prototype.connectedHere = false;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -26325,6 +26327,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.renewedMsAgo);
                 if (message.counters != null && $Object.hasOwnProperty.call(message, "counters"))
                     $root.ananta.v1.MuxCounters.encode(message.counters, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
+                if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere") && message.connectedHere !== false)
+                    writer.uint32(/* id 9, wireType 0 =*/72).bool(message.connectedHere);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -26425,6 +26429,15 @@ export const ananta = $root.ananta = (() => {
                             message.counters = $root.ananta.v1.MuxCounters.decode(reader, reader.size(), $undefined, _depth + 1, message.counters);
                             continue;
                         }
+                    case 9: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.connectedHere = value;
+                            else
+                                delete message.connectedHere;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -26478,6 +26491,9 @@ export const ananta = $root.ananta = (() => {
                     if (error)
                         return "counters." + error;
                 }
+                if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere"))
+                    if (typeof message.connectedHere !== "boolean")
+                        return "connectedHere: boolean expected";
                 return null;
             };
 
@@ -26530,6 +26546,9 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.MuxStatus.counters: object expected");
                     message.counters = $root.ananta.v1.MuxCounters.fromObject(object.counters, _depth + 1);
                 }
+                if (object.connectedHere != null)
+                    if (object.connectedHere)
+                        message.connectedHere = $Boolean(object.connectedHere);
                 return message;
             };
 
@@ -26557,6 +26576,7 @@ export const ananta = $root.ananta = (() => {
                     } else
                         object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
                     object.counters = null;
+                    object.connectedHere = false;
                 }
                 if (message.muxId != null && $Object.hasOwnProperty.call(message, "muxId"))
                     object.muxId = message.muxId;
@@ -26584,6 +26604,8 @@ export const ananta = $root.ananta = (() => {
                     object.renewedMsAgo = message.renewedMsAgo;
                 if (message.counters != null && $Object.hasOwnProperty.call(message, "counters"))
                     object.counters = $root.ananta.v1.MuxCounters.toObject(message.counters, options, _depth + 1);
+                if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere"))
+                    object.connectedHere = message.connectedHere;
                 return object;
             };
 

@@ -61,6 +61,18 @@ describe("apply", () => {
     expect(site.stored.size).toBe(0);
   });
 
+  it("speaks of JSON to whoever wrote JSON, and says when a file is cut off", async () => {
+    const site = await new FakeSite("apply json").start();
+    const told = async (file: string, content: string): Promise<string> =>
+      (await site.run(`apply -f ${file}`, { files: { [file]: content } })).err.split("\n")[0] ?? "";
+    expect(await told("web.json", '{"kind": "Vip", "spec": {')).toBe(
+      "web.json:1:26: not JSON: a } is missing; is the file cut off?",
+    );
+    expect(await told("-", '{"items": [{"kind": "Vip"}')).toMatch(/^<stdin>:1:\d+: not JSON: a \] is missing/);
+    expect(await told("web.json", '{"kind" "Vip"}')).toMatch(/^web\.json:1:\d+: not JSON: /);
+    expect(site.stored.size).toBe(0);
+  });
+
   it("shows problems that only the server can know at their place in the file", async () => {
     const site = await new FakeSite("apply server").start();
     const problems = [

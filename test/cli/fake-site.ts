@@ -69,6 +69,10 @@ export class FakeSite {
   inForce = true;
   leader = 1;
   muxState = "live";
+  /** Replicas that hold a stream of mux-1. */
+  muxConnectedTo: readonly number[] = [2];
+  muxRenewedMsAgo = 40;
+  furtherHosts: readonly string[] = [];
   blocks: ananta.v1.SnatOwnership.$Properties[] = [];
   /** What Apply warns of. */
   warnings: string[] = [];
@@ -327,11 +331,21 @@ export class FakeSite {
           state: this.muxState,
           address: "192.0.2.1",
           index: this.index,
-          ...(node === this.leader ? { renewedMsAgo: 40 } : {}),
+          ...(node === this.leader ? { renewedMsAgo: this.muxRenewedMsAgo } : {}),
+          connectedHere: this.muxConnectedTo.includes(node),
           ...(node === 2 ? { counters: { packets: 500, bytes: 9_000, flows: 7, drops: { drop_no_vip: 3 } } } : {}),
         },
       ],
-      hosts: [{ hostId: 1, name: "host-1", incarnation: 1, dips: ["10.1.0.4", "10.1.0.5"], connectedHere: node !== 3 }],
+      hosts: [
+        ...this.furtherHosts.map((name, at) => ({ hostId: at + 2, name, incarnation: 1 })),
+        {
+          hostId: 1,
+          name: "host-1",
+          incarnation: 1,
+          dips: ["10.1.0.4", "10.1.0.5"],
+          connectedHere: node !== 3,
+        },
+      ],
     };
   }
 }

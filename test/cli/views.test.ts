@@ -315,6 +315,29 @@ describe("status", () => {
     expect(run.out).toContain("no MUX is live");
     expect(run.out).toContain("MUX mux-1 is lost");
   });
+
+  it("is degraded as soon as a MUX that still holds its lease is connected to nobody, or renews late", async () => {
+    const site = await siteWithWeb("status mux gone");
+    site.muxConnectedTo = [];
+    const gone = await site.run("status");
+    expect(gone.code).toBe(3);
+    expect(gone.out).toContain("Health:    degraded\n");
+    expect(gone.out).toContain("MUX mux-1 holds a lease but is connected to no replica");
+    site.muxConnectedTo = [2];
+    site.muxRenewedMsAgo = 1_300;
+    expect((await site.run("status")).out).toContain("MUX mux-1 renewed its lease 1.3 s ago: it is late");
+    // A replica that does not answer may be the one that it is connected to.
+    site.muxRenewedMsAgo = 40;
+    site.world.crash("manager-2");
+    expect((await site.run("status")).out).not.toContain("mux-1 holds");
+  });
+
+  it("lists hosts by their numbers", async () => {
+    const site = await siteWithWeb("status hosts");
+    site.furtherHosts = ["host-10", "host-2"];
+    const { hosts } = JSON.parse((await site.run("status -o json")).out) as { hosts: { name: string }[] };
+    expect(hosts.map(({ name }) => name)).toEqual(["host-1", "host-2", "host-10"]);
+  });
 });
 
 describe("snat list", () => {
@@ -376,11 +399,12 @@ describe("flow explain", () => {
     expect((await site.run("flow explain tcp:198.51.100.10:40000->203.0.113.10:80")).out).toBe(words.out);
   });
 
-  it("says so when the packets are dropped", async () => {
+  it("says so when the packets are dropped, and exits 3", async () => {
     const site = await siteWithWeb("flow dropped");
-    expect((await site.run("flow explain udp 198.51.100.10:1 203.0.113.10:9")).out).toContain(
-      "Goes to:  nowhere: its packets are dropped\n",
-    );
+    const run = await site.run("flow explain udp 198.51.100.10:1 203.0.113.10:9");
+    expect(run.out).toContain("Goes to:  nowhere: its packets are dropped\n");
+    expect(run.code).toBe(3);
+    expect((await site.run("flow explain udp 198.51.100.10:1 203.0.113.10:9 -o json")).code).toBe(3);
   });
 });
 

@@ -8,7 +8,7 @@ import { parseArguments } from "../../fabric/arguments.js";
 import { DataFolder } from "../../fabric/launcher/data-folder.js";
 import { firstPortInUse } from "../../fabric/launcher/ports.js";
 import { dataPathIn } from "../../fabric/data-path.js";
-import { childPlans, planSite, portsOf } from "../../fabric/site.js";
+import { childPlans, planSite, PORT_BASE_DEFAULT, PORT_SPAN, portsOf } from "../../fabric/site.js";
 
 describe("data folder", () => {
   let path = "";
@@ -104,6 +104,14 @@ describe("arguments of npm start", () => {
       ecmp: "resilient",
       flows: 1_000,
     });
+  });
+
+  it("are all in the text that --help shows, with the defaults that hold", () => {
+    const usage = readFileSync(new URL("../../fabric/usage.txt", import.meta.url), "utf8");
+    for (const option of ["--demo", "--no-restart", "--port-base", "--data", "--ecmp", "--flows", "--help"])
+      expect(usage).toContain(`  ${option} `);
+    expect(usage).toContain(`(default ${PORT_BASE_DEFAULT})`);
+    expect(usage).toContain(`first of ${PORT_SPAN} ports`);
   });
 
   it("are refused in one line that says what would be right", () => {

@@ -154,7 +154,7 @@ describe("live view", () => {
   });
 
   it("tells in one plain line how the site is, for logs", () => {
-    expect(summaryLine(view)).toContain("managers 2/3 | leader 2 (pid 1002) term 3 commit 120");
+    expect(summaryLine(view)).toContain("managers 2/3 | leader 2 (pid 1002), term 3, commit 120");
   });
 
   it("gives the terminal back as it was", () => {
