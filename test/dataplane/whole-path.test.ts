@@ -11,7 +11,7 @@ import { MuxBench } from "../mux/dataplane/mux-kit.js";
 import * as muxKit from "../mux/dataplane/mux-kit.js";
 import { AgentBench } from "../agent/dataplane/agent-kit.js";
 import * as hostKit from "../agent/dataplane/agent-kit.js";
-import { read, tcp, udp } from "../packet/packet-kit.js";
+import { read, readEncapsulated, tcp, udp } from "../packet/packet-kit.js";
 
 const { VIP } = muxKit;
 const RANGE = 2_000;
@@ -78,6 +78,32 @@ describe("the whole path", () => {
     const vipPort = read(question.toWire[0]!).flow.split(" ")[0]!;
     const answer = agent.wire(...muxes[1]!.send(udp("192.0.2.53:53", vipPort)));
     expect(answer.toVm.map(read)).toMatchObject([{ flow: "192.0.2.53:53 > 10.0.0.1:5000" }]);
+  });
+
+  it("keeps a client's datagrams, one a second, on one machine for ten minutes, by whichever MUX", () => {
+    const items = [
+      muxKit.siteItem,
+      muxKit.vipItem(1, VIP),
+      muxKit.ruleItem(1, 53, 17),
+      muxKit.poolItem(...muxKit.equalMembers(1, 2, 3, 4)),
+      ...[1, 2, 3, 4].map((dip) => muxKit.dipItem(dip)),
+    ];
+    const muxes = ["192.0.2.1", "192.0.2.2"].map((address) => new MuxBench(items, { address: address as IpAddress }));
+    const dips = [1, 2, 3, 4].map((dip) => hostKit.dipItem(dip));
+    const endpoints = [1, 2, 3, 4].map((dip) => hostKit.endpointItem(53, 53, dip, VIP, 17));
+    const agent = new AgentBench([...dips, ...endpoints, hostKit.muxItem(), hostKit.muxItem(2, "192.0.2.2")]);
+    const reached = new Set<string>();
+    for (let second = 0; second < 600; second++) {
+      const encapsulated = muxes[second % 2]!.send(udp("198.51.100.7:40000", `${VIP}:53`));
+      const { destination } = readEncapsulated(encapsulated[0]!).outer;
+      reached.add(destination);
+      agent.wire(...encapsulated);
+      const dip = Number(destination.split(".")[3]);
+      const [answer] = agent.vmOf(dip, udp(`${destination}:53`, "198.51.100.7:40000")).toWire;
+      expect(read(answer!).flow).toBe(`${VIP}:53 > 198.51.100.7:40000`);
+      for (const bench of [...muxes, agent]) bench.elapse(1_000);
+    }
+    expect(reached.size).toBe(1);
   });
 
   it("lets a VM reach its own VIP: as a flow from VIP to VIP, whose source is never the DIP", () => {

@@ -1,123 +1,108 @@
 /**
- * FastPath in a whole site on virtual time, with Managers, MUXes, agents, a router and machines: a service uploads to another one
- * by its VIP. The bytes arrive whole, and of those that the machines send no more than one in a hundred passes a MUX; with
- * `fastpath: false` all of them do.
+ * FastPath in a whole site with eight MUXes: services reach each other by their VIPs, and after the handshake the bytes go from host
+ * to host. A switch of the rule moves the work back to the MUXes, and what is open goes on all the while, also when the
+ * pool has changed and MUXes have died since the connection began.
  */
-import { expect, it } from "vitest";
-import { createAgent, type Agent } from "../../agent/agent.js";
-import { agentConfig } from "../../agent/config.js";
-import { formatIpv4 } from "../../core/address.js";
+import { describe, expect, it } from "vitest";
 import { createRandom } from "../../core/random.js";
 import { BulkTransfer } from "../../fabric/bulk-transfer.js";
-import { ManagerApi } from "../../fabric/control/manager-api.js";
-import { Fabric } from "../../fabric/fabric.js";
-import { BULK_PORT, BULK_VIP, DEMO_VIP, planSite } from "../../fabric/site.js";
-import { muxConfig } from "../../mux/config.js";
-import { createMux, type Mux } from "../../mux/mux.js";
-import { finishesCleanly } from "../kit/finishes-cleanly.js";
-import { testSeed, VirtualWorld } from "../kit/virtual-world.js";
-import { CLUSTER_ID, VirtualManagers } from "./virtual-managers.js";
+import type { ApiObject } from "../../fabric/control/manager-api.js";
+import { BACKEND_PORT, BULK_PORT } from "../../fabric/site.js";
+import { destination, poolObject, ruleObject, vipObject, WholeSite } from "./whole-site.js";
 
-const plan = planSite(7_400);
-const [clientHost, serverHost] = [plan.hosts[0]!, plan.hosts[1]!];
+const CALLER_VIP = "203.0.113.20";
+const SERVER_VIP = "203.0.113.10";
 const BYTES = 10_000_000;
 /** What the agents clamp it to. */
 const MSS = 1_440;
 
-const objects = (fastpath: boolean): Parameters<ManagerApi["apply"]>[1] => [
-  { metadata: { name: "uploaders" }, backendPool: { members: [{ dip: formatIpv4(clientHost.vms[0]!.dip) }] } },
-  { metadata: { name: "stores" }, backendPool: { members: [{ dip: formatIpv4(serverHost.vms[0]!.dip) }] } },
-  { metadata: { name: "uploader" }, vip: { address: formatIpv4(DEMO_VIP), outbound: { pools: ["uploaders"] } } },
-  {
-    metadata: { name: "store" },
-    vip: {
-      address: formatIpv4(BULK_VIP),
-      rules: [{ name: "bulk", protocol: 6, port: BULK_PORT, pool: "stores", backendPort: BULK_PORT, fastpath }],
-    },
-  },
+const callers = (dips: readonly string[]): readonly ApiObject[] => [
+  poolObject("callers", dips),
+  vipObject("caller", CALLER_VIP, { outbound: { pools: ["callers"] } }),
 ];
+const server = (target: string, fastpath: boolean): ApiObject =>
+  vipObject("server", SERVER_VIP, { rules: [ruleObject(`tcp/80 -> servers:${target}`, { fastpath })] });
 
-it("a service uploads to another one by its VIP, past the MUXes", { timeout: 120_000 }, async () => {
-  const world = new VirtualWorld({ seed: testSeed("fastpath"), logLevel: "info" });
-  const managers = new VirtualManagers(world, { count: 3 });
-  const api = new ManagerApi(world.env("client"), managers.apiAddresses);
-  const fabric = await world.run(Fabric.start(world.env("fabric"), plan, { ecmp: "plain" }));
-  await managers.startAll();
-  const muxes: Mux[] = [];
-  for (const { name, address, wire } of plan.muxes) {
-    const mux = createMux(
-      world.env(name),
-      muxConfig({
-        name,
-        clusterId: CLUSTER_ID,
-        managers: managers.apiAddresses,
-        address: formatIpv4(address),
-        io: { kind: "fabric", listen: wire, router: plan.router },
-      }),
+/** Segments that hosts sent straight to one another, by host. */
+const sentDirectly = (site: WholeSite): readonly number[] =>
+  site.agents.map((agent) => agent.dataplane.fastpath().sent);
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0);
+
+describe("services that reach each other by their VIPs", () => {
+  it(
+    "send less than a byte in a hundred by MUXes, and all of them once FastPath is off",
+    { timeout: 300_000 },
+    async () => {
+      const site = await WholeSite.start(
+        { name: "fastpath", hosts: [["10.0.1.1"], ["10.0.2.1"]] },
+        ...callers(["10.0.1.1"]),
+        poolObject("servers", ["10.0.2.1"]),
+        server(String(BULK_PORT), true),
+      );
+      /** Bytes that MUXes got while so many were uploaded. */
+      const upload = async (): Promise<number> => {
+        const before = site.muxTraffic().bytes;
+        const transfer = new BulkTransfer(
+          { source: site.machine(1), destination: destination(SERVER_VIP, 80), bytes: BYTES },
+          createRandom(site.world.seed),
+          () => site.nowMs,
+        );
+        await site.world.runUntil(() => transfer.result !== null || transfer.failure !== null, 60_000, "the upload");
+        expect(transfer.failure).toBeNull();
+        expect(transfer.result).toMatchObject({ isWhole: true, bytes: BYTES });
+        return site.muxTraffic().bytes - before;
+      };
+
+      const withFastpath = await upload();
+      await site.advance(500); // both FINs
+      const [fromCaller = 0, fromServer = 0] = sentDirectly(site);
+      expect(withFastpath / BYTES, "of all bytes").toBeLessThan(0.01);
+      expect(fromCaller * MSS, "data").toBeGreaterThan(BYTES * 0.99);
+      expect(fromServer, "and acknowledgements").toBeGreaterThan(100);
+      expect(site.agents.map((agent) => agent.dataplane.fastpath().fellBack)).toEqual([0, 0]);
+
+      // The work moves from the hosts back to the MUXes, and their counters show it.
+      await site.apply(server(String(BULK_PORT), false));
+      expect(await upload()).toBeGreaterThan(BYTES);
+      expect(sentDirectly(site)).toEqual([fromCaller, fromServer]);
+      await site.stop();
+    },
+  );
+
+  it("keep their connections when FastPath ends for them on a MUX that never saw them, in a pool that has changed", async () => {
+    const hosts = [["10.0.1.1", "10.0.1.2"], ["10.0.2.1"], ["10.0.3.1"], ["10.0.4.1"], ["10.0.5.1"]];
+    const servers = hosts.slice(1).flat();
+    const site = await WholeSite.start(
+      { name: "fastpath and second chance", hosts },
+      ...callers(hosts[0]!),
+      poolObject("servers", servers.slice(0, 2)),
+      server(String(BACKEND_PORT), true),
     );
-    muxes.push(mux);
-    await world.run(mux.start());
-  }
-  const agents: Agent[] = [];
-  for (const { name, wire, vmListen, vms } of [clientHost, serverHost]) {
-    const agent = createAgent(
-      world.env(name),
-      agentConfig({
-        name,
-        clusterId: CLUSTER_ID,
-        managers: managers.apiAddresses,
-        dataFolder: `/data/${name}`,
-        dips: vms.map((vm) => ({ address: formatIpv4(vm.dip), nic: vm.nic })),
-        io: { kind: "fabric", listen: wire, router: plan.router, vmListen },
-      }),
-      { failed: (error) => managers.failures.push(`${name}: ${error.message}`) },
-    );
-    agents.push(agent);
-    await world.run(agent.start());
-  }
-  await world.runUntil(() => muxes.every((mux) => mux.status().membership === "joined"), 5_000, "both MUXes joined");
-  await world.advance(1_000);
+    const flows = site.flows({
+      direction: "outbound",
+      flows: 100,
+      requestIntervalMs: 1_000,
+      sources: [site.machine(1, 1), site.machine(1, 2)],
+      destinations: [destination(SERVER_VIP, 80)],
+    });
+    await site.untilOpen(flows, 100);
+    await site.advance(3_000);
+    const direct = sum(sentDirectly(site));
+    expect(direct, "they go from host to host").toBeGreaterThan(200);
 
-  const apply = async (fastpath: boolean): Promise<void> => {
-    const options = { deadlineMs: 10_000, hedgeMs: 3_000 };
-    const applied = await world.run(api.apply(api.newSession(), objects(fastpath), options));
-    expect(applied.inForce).toBe(true);
-    await world.advance(2_000);
-  };
-  /** Bytes that MUXes got while so many were uploaded. */
-  const upload = async (): Promise<number> => {
-    const throughMuxes = (): number =>
-      muxes.reduce((sum, mux) => sum + mux.dataplane.telemetry.counters().received.bytes, 0);
-    const before = throughMuxes();
-    const transfer = new BulkTransfer(
-      { source: fabric.vms[0]!, destination: { address: BULK_VIP, port: BULK_PORT }, bytes: BYTES },
-      createRandom(testSeed("upload")),
-      () => world.nowMs,
-    );
-    await world.runUntil(() => transfer.result !== null || transfer.failure !== null, 60_000, "the end of the upload");
-    expect(transfer.failure).toBeNull();
-    expect(transfer.result).toMatchObject({ isWhole: true, bytes: BYTES });
-    return throughMuxes() - before;
-  };
-
-  await apply(true);
-  const withFastpath = await upload();
-  const sent = agents.map((agent) => agent.dataplane.fastpath());
-  expect(withFastpath / BYTES, "of all bytes").toBeLessThan(0.01);
-  expect(sent[0]!.sent * MSS, "data").toBeGreaterThan(BYTES * 0.99);
-  expect(sent[1]!.sent, "and acknowledgements").toBeGreaterThan(100);
-  expect(sent.map(({ fellBack }) => fellBack)).toEqual([0, 0]);
-
-  await apply(false);
-  const before = agents.map((agent) => agent.dataplane.fastpath());
-  expect(await upload()).toBeGreaterThan(BYTES);
-  expect(agents.map((agent) => agent.dataplane.fastpath())).toEqual(before);
-
-  api.close();
-  for (const agent of agents) await world.run(agent.stop());
-  for (const mux of muxes) await world.run(mux.stop());
-  await managers.stopAll();
-  fabric.stop();
-  expect(managers.failures).toEqual([]);
-  await finishesCleanly(world);
+    // Other members own most slots now, and half of the MUXes that had the flows are gone.
+    await site.apply(poolObject("servers", servers.slice(1)));
+    for (const mux of [1, 2, 3, 4]) site.killMux(mux);
+    await site.advance(3_000);
+    await site.apply(server(String(BACKEND_PORT), false));
+    // What a MUX told that is dead now holds until it runs out.
+    await site.advance(35_000);
+    expect(flows.statistics()).toMatchObject({ open: 100, broken: [] });
+    const passed = sum(site.agents.map((agent) => agent.dataplane.secondChance().passed));
+    expect(passed, "segments went from owner to owner").toBeGreaterThan(0);
+    const after = sum(sentDirectly(site));
+    await site.advance(3_000);
+    expect(sum(sentDirectly(site)), "FastPath is over").toBe(after);
+    await site.stop();
+  });
 });
