@@ -30,14 +30,14 @@ export interface MuxLayout {
   readonly samples: number;
 }
 
-/** 20,000 endpoints and 1.6 M SNAT ports (Ananta §4) with room; in all about 100 MB, most of it touched only when used. */
+/** 20,000 endpoints, 100,000 DIPs and 1.6 M SNAT ports (Ananta §4) with room; in all about 105 MB, most of it touched only when used. */
 export const MUX_LAYOUT: MuxLayout = {
   vips: 32_768,
   rules: 65_536,
   pools: 32_768,
   nats: 65_536,
   members: 131_072,
-  dips: 65_536,
+  dips: 131_072,
   snatRanges: 262_144,
   trustedFlows: 786_432,
   untrustedFlows: 262_144,

@@ -42,7 +42,8 @@ export function configOf(settings: ManagerSettings): ManagerConfig {
     dataFolder,
     bootstrap,
     join,
-    raft: { leaseReads, snapshotEveryEntries },
+    // Behind a snapshot half as many entries are kept, for followers a little behind.
+    raft: { leaseReads, snapshotEveryEntries, trailingEntries: Math.floor(snapshotEveryEntries / 2) },
     replicas: replicas.map((replica) => ({ ...replica, nodeId: nodeId(replica.nodeId) })),
     opsAddress,
     history: { retentionMs: settings.historyDays * DAY_MS, recordsMax: settings.historyRecordsMax },

@@ -1,13 +1,13 @@
 /**
  * 2,000 Host Agents as the Managers see them, light: each registers its DIPs, follows its projection and acknowledges every
- * step, asks for ports, and when its stream ends opens another at the next replica with the index that it has in force.
+ * step, asks for ports, and when its stream ends opens another at another replica with the index that it has in force.
  */
 import { assert } from "../../core/assert.js";
 import { AnantaError } from "../../core/errors.js";
 import { hex } from "../../fabric/control/manager-api.js";
-import { AGENT_FOLLOW } from "../../manager/api/methods.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Channel, Env } from "../../runtime/env.js";
+import { LIGHT_FOLLOW } from "./light-codec.js";
 
 type Answer = ananta.v1.SnatAnswer.$Properties;
 type Message = ananta.v1.ManagerToAgent.$Properties;
@@ -32,7 +32,7 @@ export interface AgentOptions {
   readonly dips: readonly { readonly tenant: string; readonly address: string }[];
 }
 
-const open = (channel: Channel) => channel.open(AGENT_FOLLOW);
+const open = (channel: Channel) => channel.open(LIGHT_FOLLOW);
 
 export class LightAgent {
   readonly #options: AgentOptions;
@@ -49,6 +49,9 @@ export class LightAgent {
   /** Whole views received; streams opened after the first. */
   views = 0;
   reopened = 0;
+  /** Ms from each opening of a stream, or from the end of the one before, until it followed. */
+  readonly followedMs: number[] = [];
+  #withoutSinceMs = performance.now();
   /** Why the last stream ended. */
   lastEnd = "";
   readonly #waiting = new Map<number, (answer: Answer) => void>();
@@ -147,8 +150,10 @@ export class LightAgent {
     if (this.#stopped) return;
     this.lastEnd = error?.message ?? "";
     this.#stream = null;
+    if (this.#follows) this.#withoutSinceMs = performance.now();
     this.#follows = false;
-    this.#replica++;
+    // Any of the others: those of one replica do not all come to the same one.
+    this.#replica += 1 + Math.floor(Math.random() * (this.#options.channels.length - 1));
     this.reopened++;
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
@@ -165,6 +170,7 @@ export class LightAgent {
       const { snapshot, last, index, clusterEpoch } = message.projection;
       if (last !== true) return;
       if (snapshot === true) this.views++;
+      if (!this.#follows) this.followedMs.push(performance.now() - this.#withoutSinceMs);
       this.#follows = true;
       this.#epoch = clusterEpoch ?? this.#epoch;
       this.#index = index ?? 0;

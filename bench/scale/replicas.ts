@@ -38,6 +38,15 @@ export async function replicaFigures(opsAddress: string): Promise<ReplicaFigures
   };
 }
 
+/** Its page for probes says that it serves. */
+export async function isReady(opsAddress: string): Promise<boolean> {
+  try {
+    return (await fetch(`http://${opsAddress}/readyz`, { signal: AbortSignal.timeout(2_000) })).ok;
+  } catch {
+    return false;
+  }
+}
+
 /** Resident memory of a process, MB (2^20 bytes): now, and at most so far. */
 export function residentMb(pid: number): { readonly nowMb: number; readonly peakMb: number } {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");

@@ -5,10 +5,12 @@
  * program's own: what blocks it, computing, collecting garbage or waiting for a synchronous call.
  */
 import { appendFileSync, readFileSync } from "node:fs";
+import { PerformanceObserver } from "node:perf_hooks";
 
 const INTERVAL_MS = 5;
 /** Shorter ones are not written down. */
 const NOTED_MS = 10;
+const PAUSE_NOTED_MS = 3;
 
 export interface Stall {
   /** When it ended, wall clock. */
@@ -17,24 +19,34 @@ export interface Stall {
   readonly lateMs: number;
   /** Without what the thread waited for a processor; equal to `lateMs` where the kernel does not tell. */
   readonly ownMs: number;
+  /** Of it: in pauses of the garbage collector. */
+  readonly gcMs: number;
+}
+
+/** Of the garbage collector; wall clock. */
+interface Pause {
+  readonly pausedAtMs: number;
+  readonly pauseMs: number;
 }
 
 export function watchStalls(file: string): void {
+  const note = (what: Omit<Stall, "gcMs"> | Pause): void => appendFileSync(file, `${JSON.stringify(what)}\n`);
   let dueMs = performance.now() + INTERVAL_MS;
   let waited = waitedMs();
   const look = (): void => {
-    const nowMs = performance.now();
-    const lateMs = nowMs - dueMs;
+    const lateMs = performance.now() - dueMs;
     const waitedNow = waitedMs();
-    if (lateMs >= NOTED_MS) {
-      const stall: Stall = { atMs: Date.now(), lateMs, ownMs: Math.max(0, lateMs - (waitedNow - waited)) };
-      appendFileSync(file, `${JSON.stringify(stall)}\n`);
-    }
+    if (lateMs >= NOTED_MS) note({ atMs: Date.now(), lateMs, ownMs: Math.max(0, lateMs - (waitedNow - waited)) });
     waited = waitedNow;
     dueMs = performance.now() + INTERVAL_MS;
     setTimeout(look, INTERVAL_MS).unref();
   };
   setTimeout(look, INTERVAL_MS).unref();
+  // Node tells of a pause after it, and after the timer that came late by it.
+  new PerformanceObserver((list) => {
+    for (const { startTime, duration } of list.getEntries())
+      if (duration >= PAUSE_NOTED_MS) note({ pausedAtMs: performance.timeOrigin + startTime, pauseMs: duration });
+  }).observe({ entryTypes: ["gc"] });
 }
 
 /** Time that the main thread was ready to run and no processor was free, since it began; 0 where the kernel does not tell. */
@@ -55,5 +67,22 @@ export function readStalls(file: string): readonly Stall[] {
     return [];
   }
   // A process that was killed may have left half a line.
-  return text.split("\n").flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Stall] : []));
+  const lines = text
+    .split("\n")
+    .flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Omit<Stall, "gcMs"> | Pause] : []));
+  const pauses = lines.flatMap((line) => ("pauseMs" in line ? [line] : []));
+  return lines.flatMap((line) => {
+    if ("pauseMs" in line) return [];
+    const fromMs = line.atMs - line.lateMs - INTERVAL_MS;
+    const during = pauses.filter(({ pausedAtMs }) => pausedAtMs >= fromMs && pausedAtMs <= line.atMs);
+    return [
+      {
+        ...line,
+        gcMs: Math.min(
+          line.ownMs,
+          during.reduce((sum, { pauseMs }) => sum + pauseMs, 0),
+        ),
+      },
+    ];
+  });
 }

@@ -165,7 +165,7 @@ export class ManagerSite {
         }),
     );
     for (const { child } of this.#children) child.kill("SIGTERM");
-    const killer = setTimeout(() => this.#killAll(), 5_000);
+    const killer = setTimeout(() => this.#killAll(), this.#options.profile ? 60_000 : 5_000);
     await Promise.all(gone);
     clearTimeout(killer);
     this.#forget();

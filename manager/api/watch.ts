@@ -39,6 +39,8 @@ const JOURNAL_MAX = 8_192;
 /** A watcher that reads so slowly is told to list again instead of holding memory. */
 const BACKLOG_MAX = 1_024;
 const PROGRESS_MS = 5_000;
+/** Objects of the present state told in one turn of the event loop: finding out how one stands takes some 100 us. */
+const TOLD_PER_TURN = 64;
 
 export class Watches {
   readonly #replica: ReplicaView;
@@ -95,7 +97,8 @@ export class Watches {
       this.#record({ ...change, index: (isLast ? batch.index : batch.index - 1) as LogIndex }, batch.index); // (W1)
     });
     this.#applied = batch.index;
-    this.#settle();
+    // Not for grants alone: after a restore thousands of objects may wait to be seen settled.
+    if (changes.length > 0 || batch.results.some((result) => result.ok && result.value.kind === "none")) this.#settle();
   }
 
   open(request: ananta.v1.WatchRequest.$Properties, stream: WatchStream): void {
@@ -179,6 +182,8 @@ class Watcher {
   #backlog: Event[] = [];
   #blocked = false;
   #timer: Timer | null = null;
+  /** The rest of the view goes on then. */
+  #turn: Timer | null = null;
 
   constructor(options: {
     readonly kind: ObjectKind;
@@ -199,7 +204,10 @@ class Watcher {
     this.#stream.listen({
       message: () => undefined,
       closed: () => this.#close(),
-      drained: () => this.#drain(),
+      drained: () => {
+        this.#blocked = false;
+        this.#drain();
+      },
     });
     this.#timer = this.#replica.env.clock.setTimer(PROGRESS_MS, () => this.#beat());
   }
@@ -241,8 +249,16 @@ class Watcher {
   }
 
   #pullView(): void {
-    const { state, muxSafeIndex } = this.#replica;
-    while (this.#view !== null && !this.#blocked) {
+    const { state, muxSafeIndex, env } = this.#replica;
+    if (this.#turn !== null) return;
+    for (let told = 0; this.#view !== null && !this.#blocked; told++) {
+      if (told === TOLD_PER_TURN) {
+        this.#turn = env.clock.nextTurn(() => {
+          this.#turn = null;
+          this.#drain();
+        });
+        return;
+      }
       const next = this.#view.next();
       if (next.done === true) {
         this.#view = null;
@@ -262,7 +278,6 @@ class Watcher {
   }
 
   #drain(): void {
-    this.#blocked = false;
     this.#pullView();
     if (this.#view !== null) return;
     const backlog = this.#backlog;
@@ -273,6 +288,9 @@ class Watcher {
   #close(): void {
     this.#timer?.cancel();
     this.#timer = null;
+    this.#turn?.cancel();
+    this.#turn = null;
+    this.#view = null;
     this.#closed();
   }
 }

@@ -39,6 +39,8 @@ const BEAT_MS = 3_000;
 const REGISTER_DEADLINE_MS = 10_000;
 /** A connection that waits for a port bears about this much (the first packet is held for 3 s). */
 const REQUEST_DEADLINE_MS = 5_000;
+/** Of one commit's news, some ms; the other agents concerned are told in turns of the event loop. */
+const PUMPS_AT_ONCE = 64;
 const DIPS_MAX = 1_024;
 /** All ranges of two VIPs and protocols, one by one: more than a host of 1,024 DIPs ever holds; about 1 MB of the log. */
 const HELD_BLOCKS_MAX = 16_384;
@@ -80,10 +82,13 @@ export class AgentStreams {
     this.#pumpedTo = limit;
     // A change waits for these hosts' acknowledgement, also where it changes nothing in their view.
     for (const host of state.pendingActivation()?.hosts ?? []) changed?.add(host);
+    let atOnce = 0;
     for (const session of [...this.#sessions]) {
       if (session.endIfReplaced()) continue;
-      if (changed === null || session.waitsForView || (session.hostId !== null && changed.has(session.hostId)))
-        session.pump();
+      const isConcerned = changed === null || (session.hostId !== null && changed.has(session.hostId));
+      if (!isConcerned && !session.waitsForView) continue;
+      if (atOnce++ < PUMPS_AT_ONCE) session.pump();
+      else session.pumpLater();
     }
   }
 
@@ -118,6 +123,7 @@ class AgentSession {
   #answers: ananta.v1.SnatAnswer.$Properties[] = [];
   #flush: Timer | null = null;
   #over = false;
+  #pumpsLater = false;
   readonly #managers: ManagerListNews;
 
   constructor(stream: AgentStream, options: SessionOptions, closed: () => void) {
@@ -243,8 +249,8 @@ class AgentSession {
   #sendBeat(): void {
     const { replica } = this.#options;
     this.#beat = replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
-    this.#feed?.askForDigest();
-    this.#feed?.pump(); // progress, so that acknowledgements of an idle host advance
+    this.#feed?.askForDigest(); // hashes what changed since the last time, or all of the view
+    this.pumpLater(); // progress, so that acknowledgements of an idle host advance
     this.#stream.send({ beat: { appliedIndex: replica.state.appliedIndex, ...this.#managers.take() } });
   }
 
@@ -259,7 +265,7 @@ class AgentSession {
       appliedIndex: () => state.appliedIndex,
       limit: () => agentLimit(replica),
       covers: (index) => effects.covers(index),
-      changes: (after, upTo) => effects.hostChanges(host, after, upTo),
+      changes: (after, upTo, most) => effects.hostChanges(host, after, upTo, most),
       view: () => state.captureHostView(host),
       digest: () => state.hostDigest(host),
     };
@@ -270,7 +276,18 @@ class AgentSession {
       (update) => this.#stream.send({ projection: update }),
       this.#options.later,
     );
-    this.#feed.pump();
+    this.pumpLater();
+  }
+
+  /** In its turn: hundreds of agents come back in the same moment when a replica has died. */
+  pumpLater(): void {
+    if (this.#pumpsLater) return;
+    this.#pumpsLater = true;
+    this.#options.later(() => {
+      this.#pumpsLater = false;
+      this.#feed?.pump();
+      return true;
+    });
   }
 
   #acknowledge(host: HostId, ack: ananta.v1.AgentAck.$Properties): void {

@@ -9,6 +9,14 @@ import type { HostChange } from "../../dataplane/host-items.js";
 import type { MuxChange } from "../../dataplane/mux-items.js";
 import type { AppliedBatch } from "../state/results.js";
 
+/** Consecutive changes, and the index up to which they are all of them. */
+export interface Part<Change> {
+  readonly changes: readonly Change[];
+  readonly upTo: LogIndex;
+}
+
+const NO_CHANGES: readonly never[] = [];
+
 /** What is kept of an applied entry; not its answers, which may be large. */
 type Effects = Pick<AppliedBatch, "index" | "muxChanges" | "hostChanges">;
 
@@ -64,19 +72,29 @@ export class EffectLog {
     return index >= this.#after;
   }
 
-  /** Changes of the MUX view in (after, upTo]. */
-  muxChanges(after: LogIndex, upTo: LogIndex): MuxChange[] {
-    const changes: MuxChange[] = [];
-    for (const batch of this.#between(after, upTo)) for (const change of batch.muxChanges) changes.push(change);
-    return changes;
+  /** Changes of the MUX view in (after, upTo], of whole entries: `most` or fewer, unless one entry alone has more. */
+  muxChanges(after: LogIndex, upTo: LogIndex, most: number): Part<MuxChange> {
+    return this.#part({ after, upTo, most }, ({ muxChanges }) => muxChanges);
   }
 
-  /** Changes of one host's view in (after, upTo]. */
-  hostChanges(host: HostId, after: LogIndex, upTo: LogIndex): HostChange[] {
-    const changes: HostChange[] = [];
-    for (const batch of this.#between(after, upTo))
-      for (const change of batch.hostChanges.get(host) ?? []) changes.push(change);
-    return changes;
+  /** Changes of one host's view, likewise. */
+  hostChanges(host: HostId, after: LogIndex, upTo: LogIndex, most: number): Part<HostChange> {
+    return this.#part({ after, upTo, most }, ({ hostChanges }) => hostChanges.get(host) ?? NO_CHANGES);
+  }
+
+  #part<Change>(
+    { after, upTo, most }: { readonly after: LogIndex; readonly upTo: LogIndex; readonly most: number },
+    of: (batch: Effects) => readonly Change[],
+  ): Part<Change> {
+    const changes: Change[] = [];
+    let through = after;
+    for (const batch of this.#between(after, upTo)) {
+      const more = of(batch);
+      if (changes.length > 0 && changes.length + more.length > most) return { changes, upTo: through };
+      for (const change of more) changes.push(change);
+      through = batch.index;
+    }
+    return { changes, upTo };
   }
 
   /** Hosts whose view changed in (after, upTo]. */

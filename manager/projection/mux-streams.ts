@@ -245,7 +245,7 @@ class MuxSession {
       appliedIndex: () => state.appliedIndex,
       limit: () => state.appliedIndex,
       covers: (index) => effects.covers(index),
-      changes: (after, upTo) => effects.muxChanges(after, upTo),
+      changes: (after, upTo, most) => effects.muxChanges(after, upTo, most),
       view: () => state.captureMuxView(),
       digest: () => state.knownMuxDigest() ?? this.#options.countDigest(),
     };

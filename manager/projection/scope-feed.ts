@@ -4,15 +4,19 @@
  *
  * (I1) Index order: each update's index is above the one before (progress with an equal index is not sent).
  * (I2) Nothing above `limit()` is sent: the applied index for MUXes, muxSafeIndex too for Host Agents.
+ *      A receiver that missed much gets several deltas, a turn of the event loop apart, each up to an index of the log.
  * (I3) While the peer reads too slowly nothing is queued here: the feed falls behind and then sends one larger delta,
  *      or a whole view when the effect log no longer reaches back.
  */
 import type { LogIndex } from "../../core/brands.js";
+import type { Part } from "./effect-log.js";
 import { deltaUpdate, viewUpdate, type ScopeCodec, type WireUpdate } from "./projection-wire.js";
 import type { Step } from "./turns.js";
 
-/** Changes in one delta, about 1 MB: whoever missed more gets the whole view, which comes in parts. */
-const DELTA_CHANGES_MAX = 20_000;
+/** Changes in one delta, about 200 kB and ten milliseconds of work: who missed more gets several. */
+const DELTA_CHANGES = 4_000;
+/** Of one entry, which is never cut: whoever missed one with more gets the whole view, which comes in parts. */
+const ENTRY_CHANGES_MAX = 20_000;
 
 export interface ScopeSource<Item, Change> {
   readonly codec: ScopeCodec<Item, Change>;
@@ -21,8 +25,8 @@ export interface ScopeSource<Item, Change> {
   /** (I2) */
   readonly limit: () => LogIndex;
   readonly covers: (index: LogIndex) => boolean;
-  /** Changes in (after, upTo]. */
-  readonly changes: (after: LogIndex, upTo: LogIndex) => Change[];
+  /** Changes in (after, upTo], the first ones: about `most`. */
+  readonly changes: (after: LogIndex, upTo: LogIndex, most: number) => Part<Change>;
   /** The view at the applied index, as it is now. */
   readonly view: () => HeldView<Item>;
   /** Of the view at the applied index; null: not known, and dear to find out. */
@@ -58,6 +62,8 @@ export class ScopeFeed<Item, Change> {
   /** Its turn will come. */
   #isWaiting = false;
   #isOver = false;
+  /** The next delta's turn will come. */
+  #goesOn = false;
   #paused = false;
   #digestDue = false;
 
@@ -114,19 +120,29 @@ export class ScopeFeed<Item, Change> {
     }
     const limit = this.#source.limit();
     if (limit <= this.#sent) return; // (I1); also when this replica is behind the receiver: it waits
-    const changes = this.#source.changes(this.#sent, limit);
+    const { changes, upTo: index } = this.#source.changes(this.#sent, limit, DELTA_CHANGES);
     if (changes.length === 0 && !progress) return;
-    if (changes.length > DELTA_CHANGES_MAX) {
+    if (changes.length > ENTRY_CHANGES_MAX) {
       this.#sent = null;
       this.#pumpView();
       return;
     }
-    const digest = this.#digestDue && limit === this.#source.appliedIndex() ? (this.#source.digest() ?? "") : "";
+    const digest = this.#digestDue && index === this.#source.appliedIndex() ? (this.#source.digest() ?? "") : "";
     if (digest !== "") this.#digestDue = false;
-    this.#sent = this.#told = limit;
-    this.#paused = !this.#send(
-      deltaUpdate(this.#source.codec, changes, { clusterEpoch: this.#source.clusterEpoch(), index: limit, digest }),
-    );
+    this.#sent = this.#told = index;
+    const clusterEpoch = this.#source.clusterEpoch();
+    this.#paused = !this.#send(deltaUpdate(this.#source.codec, changes, { clusterEpoch, index, digest }));
+    if (index < limit) this.#goOnLater();
+  }
+
+  #goOnLater(): void {
+    if (this.#goesOn) return;
+    this.#goesOn = true;
+    this.#later(() => {
+      this.#goesOn = false;
+      this.pump();
+      return true;
+    });
   }
 
   #pumpView(): void {

@@ -56,6 +56,9 @@ export interface RaftNodeParts {
 
 /** A single proposal larger than this would not fit into a frame beside its envelope. */
 const PAYLOAD_BYTES_MAX = 2 * 1024 * 1024;
+/** A replica that catches up applies for so long, or so many times 16 KiB, in one turn of the event loop. */
+const APPLY_MS = 5;
+const APPLIES_PER_TURN = 8;
 /** A transfer that works takes some ms; the core gives it up after one election timeout, an election takes another. */
 const TRANSFER_TIMEOUTS = 3;
 
@@ -388,7 +391,8 @@ class Node implements RaftNode {
   }
 
   #run(core: RaftCore): void {
-    while (this.#lifecycle === "running" && core.hasReady()) {
+    const endMs = this.#env.clock.nowMs() + APPLY_MS;
+    for (let applies = 0; this.#lifecycle === "running" && core.hasReady();) {
       const ready = core.ready();
       if (ready.persist !== null) this.#persisting = this.#persist(core, ready.persist);
       for (const outgoing of ready.sendNow) this.#send(outgoing);
@@ -401,6 +405,7 @@ class Node implements RaftNode {
       this.#members.settle(core);
       this.#tellEstablished(core);
       if (ready.committed.length > 0 && core.hasCommitted()) {
+        if (++applies < APPLIES_PER_TURN && this.#env.clock.nowMs() < endMs) continue;
         this.#schedule(); // a replica that catches up goes on a turn later: heartbeats come between
         break;
       }

@@ -85,17 +85,16 @@ function memberIds(state: State, pool: PoolObject): Set<DipId> {
 function poolChanged(state: State, pool: PoolObject, members: readonly DipId[]): void {
   state.outbound.objectsChanged();
   state.projection.poolChanged(pool.poolId);
-  for (const id of members) {
-    const { hostId } = state.dips.must(id);
-    if (hostId !== null) state.projection.hostChanged(hostId);
-  }
+  for (const id of members) state.projection.memberChanged(id);
 }
 
 function vipChanged(state: State, vip: VipObject): void {
   state.outbound.objectsChanged();
   state.projection.vipChanged(vip.vipId);
-  for (const { poolId } of state.objects.poolsNamedBy(vip)) state.projection.poolChanged(poolId); // hosts know their rules
-  for (const hostId of hostsOf(state, vip)) state.projection.hostChanged(hostId);
+  for (const pool of state.objects.poolsNamedBy(vip)) {
+    state.projection.poolChanged(pool.poolId); // hosts know their rules
+    for (const id of memberIds(state, pool)) state.projection.memberChanged(id);
+  }
 }
 
 /** Hosts that run members of the object, or of the pools that it names, in either version; in order of id. */

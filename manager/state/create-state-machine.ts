@@ -7,6 +7,7 @@ import type { LogIndex, PoolId, VipId } from "../../core/brands.js";
 import { type ApplyContext } from "./apply/outcome.js";
 import { applySubmitted } from "./apply/index.js";
 import { checkObjectCommand } from "./apply/objects.js";
+import { settle } from "./apply/settle.js";
 import { endWithdrawals } from "./apply/withdrawals.js";
 import { COMMAND_FORMAT_VERSION, type CommandBatch } from "./commands.js";
 import { hostsOf } from "./configuration.js";
@@ -31,6 +32,7 @@ export interface InspectableStateMachine extends StateMachine {
 
 export function createStateMachine(): InspectableStateMachine {
   let state = createState();
+  let pending: { readonly state: State; readonly index: LogIndex; readonly value: Pending } | null = null;
   return {
     get appliedIndex() {
       return state.appliedIndex;
@@ -99,7 +101,12 @@ export function createStateMachine(): InspectableStateMachine {
     snatShares: () => listShares(state),
     snatUsage: () => listUsage(state),
     snatUsageOf: (vip) => usageOf(state, vip),
-    pendingActivation: () => pendingActivation(state),
+    // Asked with every acknowledgement of a host, and a walk over all members of what is pending: found out once per entry.
+    pendingActivation() {
+      if (pending?.state !== state || pending.index !== state.appliedIndex)
+        pending = { state, index: state.appliedIndex, value: pendingActivation(state) };
+      return pending.value;
+    },
     nextTickDueMs: (muxSafeIndex) => nextTickDueMs(state, muxSafeIndex),
     hasSession: (session) => state.sessions.has(session),
     inspect: () => state,
@@ -119,6 +126,8 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   endWithdrawals(state, nowMs);
   const context: ApplyContext = { state, index, nowMs };
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
+  // Once: hosts that register together mostly have members in the same pools.
+  settle(state);
   state.appliedIndex = index;
   return { index, results, ...state.projection.takeChanges(), ended: state.snat.takeEnded() };
 }
@@ -138,7 +147,9 @@ function objectsOfMuxKeys({ objects }: State, keys: Iterable<string>): readonly 
   ];
 }
 
-function pendingActivation(state: State): ReturnType<StateMachine["pendingActivation"]> {
+type Pending = ReturnType<StateMachine["pendingActivation"]>;
+
+function pendingActivation(state: State): Pending {
   const pending = state.objects.pendingObjects();
   if (pending.length === 0) return null;
   const hosts = new Set(pending.flatMap((object) => hostsOf(state, object)));

@@ -1,4 +1,7 @@
-/** Items of a view that are recomputed together, say a VIP and all its rules: `replace` finds what differs from before. */
+/**
+ * Items of a view that are recomputed together, say a VIP and all its rules: `replace` finds what differs from before.
+ * They are kept without their keys, which are made again when they are compared: a site has millions of items.
+ */
 import { isEqual } from "./equal.js";
 
 /** Where differences go. */
@@ -9,7 +12,7 @@ export interface ItemSink<Item> {
 }
 
 export class ItemGroup<Item> {
-  private items: ReadonlyMap<string, Item> = new Map();
+  private items: readonly Item[] = [];
   private readonly keyOf: (item: Item) => string;
 
   constructor(keyOf: (item: Item) => string) {
@@ -23,21 +26,25 @@ export class ItemGroup<Item> {
       const key = this.keyOf(item);
       if (!next.has(key)) next.set(key, item);
     }
-    for (const [key, before] of this.items) if (!next.has(key)) sink.remove(before, key);
-    for (const [key, item] of next) {
-      const before = this.items.get(key);
-      if (before === undefined) sink.put(item, null);
-      else if (!isEqual(before, item)) sink.put(item, before);
+    const held = new Map<string, Item>();
+    for (const before of this.items) {
+      const key = this.keyOf(before);
+      held.set(key, before);
+      if (!next.has(key)) sink.remove(before, key);
     }
-    this.items = next;
+    for (const [key, item] of next) {
+      const before = held.get(key) ?? null;
+      if (before === null || !isEqual(before, item)) sink.put(item, before);
+    }
+    this.items = [...next.values()];
   }
 
   get isEmpty(): boolean {
-    return this.items.size === 0;
+    return this.items.length === 0;
   }
 
   /** As they are now: later replacements leave what was given out alone. */
   values(): Iterable<Item> {
-    return this.items.values();
+    return this.items;
   }
 }

@@ -3,7 +3,7 @@
  * MUX rows come from `active` alone, host rows from `spec` and `active` together, so that agents know of everything that
  * MUXes may use now or after the next activation.
  */
-import type { DipId, IpAddress, VipId } from "../../core/brands.js";
+import type { DipId, IpAddress, PoolId, VipId } from "../../core/brands.js";
 import { hostPrefix } from "../../core/prefix.js";
 import { DISTRIBUTION_CLIENT, DISTRIBUTION_CLIENT_PROTOCOL } from "../../dataplane/flow-hash.js";
 import type { HostItem } from "../../dataplane/host-items.js";
@@ -154,7 +154,7 @@ export function internalVipItems(objects: VipMap): readonly HostItem[] {
   return items;
 }
 
-/** What concerns one DIP of a host: itself, its endpoints, the VIPs that it may leave as. Port ranges are not among these. */
+/** What concerns one DIP of a host alone: itself, its endpoints, the VIPs that it may leave as. Port ranges are not among these. */
 export function hostDipItems(
   { objects }: ItemSources,
   dip: DipRecord,
@@ -164,22 +164,17 @@ export function hostDipItems(
   const { dipId, address, locator, tenant } = dip;
   const items: HostItem[] = [];
   const guards = new Set<string>();
-  const named = new Set<string>();
   for (const poolId of [...dip.pools].sort(byNumber)) {
     const pool = objects.poolById(poolId);
     if (pool === null) continue; // never: a pool that names a DIP is stored
     const { name } = pool.ref;
     for (const group of pool.spec.securityGroups) guards.add(group);
     // Active versions first: where two give one key, packets go on as MUXes send them until the change is activated.
-    const members = [pool.active, pool.spec].flatMap(
-      (spec) => spec?.members.find((member) => member.dip === address) ?? [],
-    );
+    const members = bothVersions(pool).flatMap((spec) => spec.members.find((member) => member.dip === address) ?? []);
     items.push(...probeItem(objects, pool, dip));
     for (const vip of objects.usersOf(poolId)) {
-      for (const spec of [vip.active, vip.spec]) {
-        if (spec === null) continue;
-        for (const group of spec.securityGroups) named.add(group);
-        for (const member of members) items.push(...endpoints(vip, spec, name, dip, member));
+      for (const spec of bothVersions(vip)) {
+        for (const member of members) addEndpoints(items, { vip, spec, pool: name, dip, member });
         if (members.length > 0) items.push(...natEndpoints(vip, spec, name, dip));
         if (spec.outbound?.pools.includes(name) === true)
           items.push(outboundItem(spec.outbound, { dipId, vipId: vip.vipId, vip: spec.address }));
@@ -198,10 +193,42 @@ export function hostDipItems(
       ...(fastpathKey === null ? {} : { fastpathKey }),
     },
     ...items,
-    ...objects.tenantSpec(tenant).addressSpaces.map((prefix): HostItem => ({ kind: "internal", prefix, tenant })),
-    ...[...new Set([...guards, ...named])].sort().flatMap((group) => groupItem(objects, tenant, group)),
   ];
 }
+
+/** What several DIPs of a host may need: security groups, and the address spaces of their tenants. */
+export function hostSharedItems({ objects }: ItemSources, dips: readonly DipRecord[]): readonly HostItem[] {
+  const named = new Map<string, Set<string>>();
+  const pools = new Set<PoolId>();
+  for (const dip of dips) {
+    if (dip.locator === null) continue;
+    if (!named.has(dip.tenant)) named.set(dip.tenant, new Set());
+    for (const poolId of dip.pools) pools.add(poolId);
+  }
+  for (const poolId of pools) {
+    const pool = objects.poolById(poolId);
+    const groups = named.get(pool?.ref.tenant ?? "");
+    if (pool === null || groups === undefined) continue; // never: pools name DIPs of their own tenant
+    for (const group of pool.spec.securityGroups) groups.add(group);
+    for (const vip of objects.usersOf(poolId))
+      for (const spec of bothVersions(vip)) for (const group of spec.securityGroups) groups.add(group);
+  }
+  return [...named.keys()]
+    .sort()
+    .flatMap((tenant) => [
+      ...objects.tenantSpec(tenant).addressSpaces.map((prefix): HostItem => ({ kind: "internal", prefix, tenant })),
+      ...[...(named.get(tenant) ?? [])].sort().flatMap((group) => groupItem(objects, tenant, group)),
+    ]);
+}
+
+/** The active one first; one of them where they are the same. */
+const bothVersions = <Spec>({
+  spec,
+  active,
+}: {
+  readonly spec: Spec;
+  readonly active: Spec | null;
+}): readonly Spec[] => (active === null || active === spec ? [spec] : [active, spec]);
 
 function groupItem(objects: VipMap, tenant: string, name: string): readonly HostItem[] {
   const group = objects.group(tenant, name);
@@ -258,39 +285,44 @@ const outboundItem = (
   ...(outbound.queueSeconds === QUEUE_SECONDS_DEFAULT ? {} : { queueSeconds: outbound.queueSeconds }),
 });
 
-function endpoints(
-  vip: VipObject,
-  spec: VipSpec,
-  pool: string,
-  dip: DipRecord,
-  member: PoolMember,
-): readonly HostItem[] {
-  return spec.rules
-    .filter((rule) => rule.pool === pool)
-    .flatMap((rule) => {
-      // An all-port rule keeps the port of every packet.
-      const protocols = rule.protocol === "all" ? SNAT_PROTOCOLS : protocolsOf(rule.protocol);
-      const dipPort = rule.protocol === "all" ? 0 : rule.floatingIp ? rule.port : member.port || rule.backendPort;
-      return protocols.flatMap((protocol): readonly HostItem[] => {
-        if (protocol === 0) return []; // never: an all-port rule stands for both protocols here
-        return [
-          {
-            kind: "endpoint",
-            vipId: vip.vipId,
-            vip: spec.address,
-            protocol,
-            port: rule.port,
-            dipId: dip.dipId,
-            dipPort,
-            ...(rule.floatingIp ? { floating: true as const } : {}),
-            ...(rule.idleSeconds === 0 ? {} : { idleSeconds: rule.idleSeconds }),
-            ...(rule.idleReset ? {} : { idleReset: false as const }),
-            ...(rule.fastpath ? {} : { fastpath: false as const }),
-            ...ofVip(vip, spec),
-          },
-        ];
+/** By the million in a large site: most have nothing beyond the first seven fields. */
+function addEndpoints(
+  items: HostItem[],
+  of: {
+    readonly vip: VipObject;
+    readonly spec: VipSpec;
+    readonly pool: string;
+    readonly dip: DipRecord;
+    readonly member: PoolMember;
+  },
+): void {
+  const { vip, spec, pool, member } = of;
+  const { vipId } = vip;
+  const { dipId } = of.dip;
+  const extras = ofVip(vip, spec);
+  for (const rule of spec.rules) {
+    if (rule.pool !== pool) continue;
+    // An all-port rule keeps the port of every packet.
+    const protocols = rule.protocol === "all" ? SNAT_PROTOCOLS : protocolsOf(rule.protocol);
+    const dipPort = rule.protocol === "all" ? 0 : rule.floatingIp ? rule.port : member.port || rule.backendPort;
+    const isPlain = !rule.floatingIp && rule.idleSeconds === 0 && rule.idleReset && rule.fastpath && extras === null;
+    for (const protocol of protocols) {
+      if (protocol === 0) continue; // never: an all-port rule stands for both protocols here
+      const plain = { kind: "endpoint", vipId, vip: spec.address, protocol, port: rule.port, dipId, dipPort } as const;
+      if (isPlain) {
+        items.push(plain);
+        continue;
+      }
+      items.push({
+        ...plain,
+        ...(rule.floatingIp ? { floating: true as const } : {}),
+        ...(rule.idleSeconds === 0 ? {} : { idleSeconds: rule.idleSeconds }),
+        ...(rule.idleReset ? {} : { idleReset: false as const }),
+        ...(rule.fastpath ? {} : { fastpath: false as const }),
+        ...extras,
       });
-    });
+    }
+  }
 }
 
 function natEndpoints(vip: VipObject, spec: VipSpec, pool: string, dip: DipRecord): readonly HostItem[] {
@@ -316,8 +348,12 @@ function natEndpoints(vip: VipObject, spec: VipSpec, pool: string, dip: DipRecor
     );
 }
 
-/** What holds for every endpoint of a VIP. */
-function ofVip(vip: VipObject, spec: VipSpec): { readonly hairpin?: "drop"; readonly groups?: readonly string[] } {
+/** What holds for every endpoint of a VIP; null: nothing beyond the usual. */
+function ofVip(
+  vip: VipObject,
+  spec: VipSpec,
+): { readonly hairpin?: "drop"; readonly groups?: readonly string[] } | null {
+  if (spec.hairpin !== "drop" && spec.securityGroups.length === 0) return null;
   const groups = [...spec.securityGroups].sort().map((group) => `${vip.ref.tenant}/${group}`);
   return {
     ...(spec.hairpin === "drop" ? { hairpin: "drop" as const } : {}),

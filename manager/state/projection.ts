@@ -1,7 +1,8 @@
 /**
  * What receivers see of the state: the MUX view, and one view per host. Each command leaves marks of what it
- * touched; `flush` recomputes just that and finds the differences, while port ranges, which change most, are told one by
- * one. Applying the changes of an entry to a view before it gives exactly the view after it. Only reads what it projects.
+ * touched; `flush`, once per entry, recomputes just that and finds the differences, while port ranges, which change most, are
+ * told one by one. Applying the changes of an entry to a view before it gives exactly the view after it. Only reads what it
+ * projects.
  *
  * A range is in the MUX view while the VIP with its address is: from the VIP's first activation until its deletion is
  * activated. It is in a host's view when it is in the MUX view and the host runs the DIP. Ownership does not depend on
@@ -21,6 +22,7 @@ import {
   dipItems,
   hostDipItems,
   hostMuxItems,
+  hostSharedItems,
   keyBytes,
   internalVipItems,
   type ItemSources,
@@ -40,11 +42,12 @@ import type { TableReadings } from "./table-history.js";
 import { View } from "./view.js";
 import { ViewCapture } from "./view-capture.js";
 
-/** In one step of `rebuild`. A VIP brings its port ranges along, up to 16,128; a pool its rows, some 700, and as many hosts; a host
- * of 50 DIPs takes some 100 us. */
-const VIPS_PER_STEP = 1;
-const POOLS_PER_STEP = 1;
-const OTHERS_PER_STEP = 16;
+/**
+ * In one step of `rebuild`: of whatever has many parts, one. A VIP brings its port ranges along, up to 16,128; a pool its rows,
+ * some 700, and as many hosts; a host of 50 DIPs has a thousand endpoints.
+ */
+const PER_STEP = 1;
+const DIPS_PER_STEP = 16;
 
 export interface ProjectionSources extends ItemSources {
   readonly muxes: MuxPool;
@@ -71,12 +74,15 @@ export class Projection {
   private readonly dirtyVips = new Set<VipId>();
   private readonly dirtyPools = new Set<PoolId>();
   private readonly dirtyDips = new Set<DipId>();
+  private readonly dirtyMembers = new Set<DipId>();
   private readonly dirtyHosts = new Set<HostId>();
+  private readonly dirtyShared = new Set<HostId>();
   /** Pools whose rows in hosts' views are to be looked at, once per entry however often they changed. */
   private readonly dirtyTables = new Set<PoolId>();
   private muxesAreDirty = false;
   /** Master key of FastPath; null: the site has none. */
   private muxKey: Uint8Array | null = null;
+  private readonly fastpathKeys = new Map<HostId, Uint8Array>();
 
   constructor(sources: ProjectionSources) {
     this.sources = sources;
@@ -85,6 +91,7 @@ export class Projection {
   setSite({ hashKey, muxKey }: SiteKeys): void {
     const site = { kind: "site" as const, hashKey: keyBytes(hashKey) };
     this.muxKey = muxKey === undefined ? null : keyBytes(muxKey);
+    this.fastpathKeys.clear();
     this.mux.replaceGroup("site", [this.muxKey === null ? site : { ...site, muxKey: this.muxKey }]);
     this.common.replaceGroup("site", [site]);
   }
@@ -101,11 +108,17 @@ export class Projection {
     this.dirtyPools.add(id);
   }
 
+  /** What its pools, or the VIPs that name them, say has changed. */
+  memberChanged(id: DipId): void {
+    this.dirtyMembers.add(id);
+  }
+
   /** The DIP has a host, has another locator, or has no host any more. */
   dipChanged(id: DipId): void {
     this.dirtyDips.add(id);
   }
 
+  /** It has registered, or something that all its DIPs see has changed. */
   hostChanged(id: HostId): void {
     this.dirtyHosts.add(id);
   }
@@ -137,15 +150,22 @@ export class Projection {
     return [...pools].sort(byNumber);
   }
 
-  /** Brings the views up to date with everything marked. After every command. */
+  /** Brings the views up to date with everything marked. After the commands of an entry. */
   flush(): void {
     if (this.muxesAreDirty) this.flushMuxes();
-    if (this.dirtyVips.size + this.dirtyPools.size + this.dirtyDips.size + this.dirtyHosts.size === 0) return;
-    if (this.dirtyVips.size > 0) this.common.replaceGroup("internal", internalVipItems(this.sources.objects));
-    for (const id of drain(this.dirtyVips)) this.flushVip(id);
-    for (const id of drain(this.dirtyDips)) this.flushDip(id);
-    for (const id of drain(this.dirtyPools)) this.flushPool(id);
-    for (const id of drain(this.dirtyHosts)) this.flushHost(id);
+    const { dirtyVips, dirtyPools, dirtyDips, dirtyMembers, dirtyHosts } = this;
+    if (dirtyVips.size + dirtyPools.size + dirtyDips.size + dirtyMembers.size + dirtyHosts.size === 0) return;
+    if (dirtyVips.size > 0) this.common.replaceGroup("internal", internalVipItems(this.sources.objects));
+    for (const id of drain(dirtyVips)) this.flushVip(id);
+    for (const id of drain(dirtyDips)) this.flushDip(id);
+    for (const id of drain(dirtyPools)) this.flushPool(id);
+    for (const id of drain(dirtyHosts)) {
+      this.view(id); // also of a host without DIPs
+      this.dirtyShared.add(id);
+      for (const dip of this.sources.hosts.must(id).dips) dirtyMembers.add(dip);
+    }
+    for (const id of drain(dirtyMembers)) this.flushMember(id);
+    for (const id of drain(this.dirtyShared)) this.flushShared(id);
   }
 
   /** The changes since the last call; hosts in order of id. */
@@ -236,11 +256,13 @@ export class Projection {
     const { objects, dips, hosts } = this.sources;
     this.flushMuxes();
     this.common.replaceGroup("internal", internalVipItems(objects));
-    yield* this.rebuildEach(objects.allVips(), VIPS_PER_STEP, ({ vipId }) => this.flushVip(vipId));
-    yield* this.rebuildEach(dips.all(), OTHERS_PER_STEP, ({ dipId }) => this.flushDip(dipId));
+    yield* this.rebuildEach(objects.allVips(), PER_STEP, ({ vipId }) => this.flushVip(vipId));
+    yield* this.rebuildEach(dips.all(), DIPS_PER_STEP, ({ dipId }) => this.flushDip(dipId));
     this.dirtyPools.clear(); // every pool follows
-    yield* this.rebuildEach(objects.allPools(), POOLS_PER_STEP, ({ poolId }) => this.flushPool(poolId));
-    yield* this.rebuildEach(hosts.all(), OTHERS_PER_STEP, ({ hostId }) => this.flushHost(hostId));
+    this.dirtyMembers.clear(); // with their hosts
+    yield* this.rebuildEach(objects.allPools(), PER_STEP, ({ poolId }) => this.flushPool(poolId));
+    yield* this.rebuildEach(hosts.all(), PER_STEP, ({ hostId }) => this.flushHost(hostId));
+    this.dirtyShared.clear();
     this.forgetChanges();
   }
 
@@ -300,9 +322,14 @@ export class Projection {
     this.mux.replaceGroup(`dip/${id}`, dipItems(dip));
     for (const pool of dip.pools) this.dirtyPools.add(pool);
     for (const pool of this.sources.tables.poolsOf(id)) this.dirtyPools.add(pool);
+    this.dirtyMembers.add(id);
     const shown = this.shownHosts.get(id) ?? null;
     if (shown === dip.hostId) return;
-    if (shown !== null) for (const item of this.dipRanges(id)) this.view(shown).rangeRemoved(item);
+    if (shown !== null) {
+      this.view(shown).replaceGroup(`dip/${id}`, []);
+      this.dirtyShared.add(shown);
+      for (const item of this.dipRanges(id)) this.view(shown).rangeRemoved(item);
+    }
     if (dip.hostId === null) this.shownHosts.delete(id);
     else {
       this.shownHosts.set(id, dip.hostId);
@@ -331,11 +358,32 @@ export class Projection {
     }
   }
 
+  /** What the DIP's host sees of it alone. */
+  private flushMember(id: DipId): void {
+    const dip = this.sources.dips.must(id);
+    const { hostId } = dip;
+    if (hostId === null) return;
+    this.view(hostId).replaceGroup(`dip/${id}`, hostDipItems(this.sources, dip, this.fastpathKey(hostId)));
+    this.dirtyShared.add(hostId); // its security groups
+  }
+
+  /** What the host sees of all its DIPs together. */
+  private flushShared(id: HostId): void {
+    const dips = this.sources.hosts.must(id).dips.map((dip) => this.sources.dips.must(dip));
+    this.view(id).replaceGroup("shared", hostSharedItems(this.sources, dips));
+  }
+
   private flushHost(id: HostId): void {
-    const { dips, hosts } = this.sources;
-    const key = this.muxKey === null ? null : fastpathHostKey(this.muxKey, id);
-    const items = hosts.must(id).dips.flatMap((dip) => hostDipItems(this.sources, dips.must(dip), key));
-    this.view(id).replaceGroup("configuration", items);
+    this.view(id);
+    for (const dip of this.sources.hosts.must(id).dips) this.flushMember(dip);
+    this.flushShared(id);
+  }
+
+  private fastpathKey(id: HostId): Uint8Array | null {
+    if (this.muxKey === null) return null;
+    let key = this.fastpathKeys.get(id);
+    if (key === undefined) this.fastpathKeys.set(id, (key = fastpathHostKey(this.muxKey, id)));
+    return key;
   }
 
   /** The view of a host, made now if it is new; what the host sees is about to change, or has. */

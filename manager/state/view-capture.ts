@@ -10,8 +10,12 @@ import type { MuxItem } from "../../dataplane/mux-items.js";
 /** Of the items of one part: some 100 kB on the wire, a few milliseconds of work here, some more at the receiver. */
 const PART_WEIGHT = 2_000;
 
-/** A pool makes a MUX build a Maglev table: 100 slots per member, a hundred times the work of a port range. */
-const weightOf = (item: MuxItem | HostItem): number => (item.kind === "pool" ? 1 + item.maxMembers : 1);
+/**
+ * A pool makes a MUX build a Maglev table: 100 slots per member, a hundred times the work of a port range. A table has as
+ * many members as it has.
+ */
+const weightOf = (item: MuxItem | HostItem): number =>
+  item.kind === "pool" ? 1 + item.maxMembers : item.kind === "table" ? 1 + item.members.length : 1;
 
 interface CapturedItems<Item> {
   readonly index: LogIndex;

@@ -71,3 +71,35 @@ test("a leader that can be heard but hears nobody falls silent, and the others e
   hub.mend();
   await stop(world, nodes);
 });
+
+// A replica that was stopped for a minute has megabytes to apply, and heartbeats to answer meanwhile.
+test("a replica that catches up applies its entries in turns of the event loop, 128 KiB in each run of its loop", async () => {
+  const { world, hub, nodes, leader } = threeNodes("catching up");
+  for (const { node } of nodes) await world.run(node.start());
+  await world.runUntil(() => leader() !== undefined, 2_000, "a leader");
+  const behind = nodes.find((one) => one !== leader());
+  if (behind === undefined) throw new Error("two of three follow");
+  const { clock } = world.env("turns");
+  const bytesOfTurns = [0];
+  const { state } = behind;
+  const apply = state.apply.bind(state);
+  state.apply = (entries) => {
+    const bytesNow = entries.reduce((sum, { payload }) => sum + payload.length, 0);
+    bytesOfTurns.push((bytesOfTurns.pop() ?? 0) + bytesNow);
+    if (bytesOfTurns.at(-1) === bytesNow) clock.nextTurn(() => bytesOfTurns.push(0));
+    apply(entries);
+  };
+  for (const { id } of nodes) hub.cut(id, behind.id);
+  const text = "x".repeat(4_000);
+  for (let count = 0; count < 100; count++) {
+    const proposal = leader()?.node.propose(bytes(text));
+    await world.run(proposal?.applied ?? Promise.reject(new Error("no leader")));
+  }
+  expect(behind.state.texts).toHaveLength(0);
+  hub.mend();
+  await world.runUntil(() => behind.state.texts.length === 100, 5_000, "it has caught up");
+  // A finished write asks for a run of its own, which may fall into the same turn.
+  expect(Math.max(...bytesOfTurns)).toBeLessThanOrEqual(2 * 128 * 1024);
+  expect(bytesOfTurns.filter((count) => count > 0).length).toBeGreaterThanOrEqual(2);
+  await stop(world, nodes);
+});

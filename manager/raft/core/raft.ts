@@ -23,8 +23,8 @@ import { createState, hardStateSettled, isInstalling, leaderIsFresh, note, send,
 import { bestSuccessor, startTransfer, type TransferResult } from "./transfer.js";
 import type { CoreConfig, InitialState, SnapshotMeta } from "./types.js";
 
-/** Of entries, in one `Ready`: some ten milliseconds of applying. */
-const COMMITTED_BYTES_MAX = 128 * 1024;
+/** Of entries, in one `Ready`: a few milliseconds of applying, unless one entry alone is longer. */
+const COMMITTED_BYTES_MAX = 16 * 1024;
 
 /** The state may be read by anyone (status, tests) and changed only through this object. */
 export class RaftCore {

@@ -42,8 +42,12 @@ export async function readBlocks(store: Store, snapshot: StoredSnapshot | null):
     finding: null,
     cut: [],
   };
-  const records = await store.iterator(BLOCK_RANGE).all();
-  for (const [at, [key, record]] of records.entries()) {
+  // One by one, as the store gives them: a log of 96 MiB read and decoded at once would hold everything else up.
+  const records = store.iterator(BLOCK_RANGE);
+  let next = await records.next();
+  while (next !== undefined) {
+    const [key, record] = next;
+    next = await records.next();
     if (found.damage !== null) {
       found.cut.push(key);
       continue;
@@ -55,7 +59,7 @@ export async function readBlocks(store: Store, snapshot: StoredSnapshot | null):
       take(found, read as BlockRecord);
       continue;
     }
-    const nextFirst = blockKeyIndex(records[at + 1]?.[0] ?? new Uint8Array(0));
+    const nextFirst = blockKeyIndex(next?.[0] ?? new Uint8Array(0));
     if (typeof read !== "string" && read.entries[0]!.index <= snapshotIndex + 1) {
       dropCovered(found, problem); // readBlock: a block has entries
       take(found, read);
@@ -67,6 +71,7 @@ export async function readBlocks(store: Store, snapshot: StoredSnapshot | null):
       found.cut.push(key);
     }
   }
+  await records.close();
   const last = found.blocks.at(-1);
   if (last !== undefined && last.lastIndex < snapshotIndex) dropCovered(found, "the log ends before its snapshot");
   const lastIndex = found.blocks.at(-1)?.lastIndex ?? snapshotIndex;

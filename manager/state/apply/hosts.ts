@@ -50,7 +50,7 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
   const held = heldByDip(state, command.heldRanges, new Set(declaring));
   // Orphaned before DIPs are placed: a host that takes over a DIP never sees ranges that are not its own.
   for (const id of orphanable) orphan(context, state.dips.must(id), held);
-  placeDips(state, hostId, listed, dropped);
+  const isMoved = placeDips(state, hostId, listed, dropped);
   state.hosts.put({
     hostId,
     name: command.name,
@@ -64,7 +64,8 @@ export function registerHost(context: ApplyContext, command: RegisterHostCommand
   state.fences.delete(hostId);
   if (isFirstOfEpoch) takeOverHeld(context, command.heldRanges, new Set(declaring));
   state.epoch.settle(hostId);
-  state.projection.hostChanged(hostId);
+  // A stream that was opened anew says the same again: its host sees nothing new.
+  if (!sameProcess || isMoved || before.isExpired) state.projection.hostChanged(hostId);
   // Of all its DIPs: a running process may list fewer than it has.
   if (before?.isExpired === true) for (const id of dips) state.projection.dipChanged(id);
   return succeed(context, {
@@ -155,7 +156,8 @@ interface Placement {
   readonly locator: IpAddress;
 }
 
-function placeDips(state: State, hostId: HostId, listed: readonly Placement[], dropped: readonly DipId[]): void {
+/** True when any DIP came, went, or has another locator. */
+function placeDips(state: State, hostId: HostId, listed: readonly Placement[], dropped: readonly DipId[]): boolean {
   const moving = listed.filter(({ dip, locator }) => dip.hostId !== hostId || dip.locator !== locator);
   // All leave before any arrives: two DIPs may exchange their locators.
   for (const dip of [...dropped.map((id) => state.dips.must(id)), ...moving.map((placement) => placement.dip)]) {
@@ -165,6 +167,7 @@ function placeDips(state: State, hostId: HostId, listed: readonly Placement[], d
   for (const { dip, locator } of moving) state.dips.place(dip, { hostId, locator });
   // What was said of a DIP elsewhere, or by an agent that has ended, is not known to hold here.
   for (const { dip } of moving) for (const pool of dip.pools) state.health.remove(pool, dip.dipId);
+  return moving.length + dropped.length > 0;
 }
 
 /** What is declared but not owned by the DIP it is declared for, or for a DIP that is not this host's; in order of declaration. */

@@ -11,7 +11,6 @@ import { registerHost } from "./hosts.js";
 import { joinMux, leaveMux, loseMux } from "./muxes.js";
 import { applyObjects, deleteObjects } from "./objects.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
-import { settle } from "./settle.js";
 import { allocateSnat, releaseSnat } from "./snat.js";
 import { restoreVip, withdrawVip } from "./withdrawals.js";
 
@@ -41,25 +40,12 @@ export function applySubmitted(context: ApplyContext, { origin, command }: Submi
 
 function applyCommand(context: ApplyContext, command: Command): CommandResult {
   switch (command.kind) {
-    // The hot path: nothing that these do needs a flush.
     case "allocate-snat":
       return allocateSnat(context, command);
     case "release-snat":
       return releaseSnat(context, command);
     case "tick":
       return nothing(context);
-    default: {
-      const result = applyRare(context, command);
-      settle(context.state);
-      return result;
-    }
-  }
-}
-
-type RareCommand = Exclude<Command, { readonly kind: "allocate-snat" | "release-snat" | "tick" }>;
-
-function applyRare(context: ApplyContext, command: RareCommand): CommandResult {
-  switch (command.kind) {
     case "bootstrap":
       return bootstrap(context, command);
     case "begin-epoch":

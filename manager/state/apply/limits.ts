@@ -8,7 +8,7 @@ import type { State } from "../state.js";
 import { isPool, isVip, membersToHold } from "../vip-map.js";
 import type { CheckedObject, ObjectRequest } from "./object-request.js";
 
-export const DIPS_MAX = 65_536;
+export const DIPS_MAX = 131_072;
 export const VIPS_MAX = 32_768;
 export const POOLS_MAX = 32_768;
 /** Of all pools together: a DIP counts in each of its pools. */

@@ -87,3 +87,16 @@ const oneFamily = (spec: BackendPoolSpec): AddressFamily | null => {
   const first = spec.members[0];
   return first === undefined ? null : familyOf(first.dip);
 };
+
+const firstOfFamily = new WeakMap<BackendPoolSpec, ReadonlyMap<AddressFamily, IpAddress>>();
+
+/** The first member that is not of the family; null: all are. Every rule that names the pool asks: found out once. */
+export function memberOfOtherFamily(spec: BackendPoolSpec, family: AddressFamily): IpAddress | null {
+  let first = firstOfFamily.get(spec);
+  if (first === undefined) {
+    first = new Map([...spec.members].reverse().map(({ dip }) => [familyOf(dip), dip]));
+    firstOfFamily.set(spec, first);
+  }
+  for (const [other, dip] of first) if (other !== family) return dip;
+  return null;
+}

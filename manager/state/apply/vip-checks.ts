@@ -7,6 +7,7 @@ import { RANGE_OWNED, RANGE_QUARANTINED } from "../port-space.js";
 import { parsePorts } from "../port-text.js";
 import { isVip, protocolNumber, protocolsOf, versionsOf } from "../vip-map.js";
 import { type CheckedObject, type ObjectRequest, displayName, isInteger } from "./object-request.js";
+import { memberOfOtherFamily } from "./pool-checks.js";
 import { checkGroupNames } from "./tenant-checks.js";
 
 /** Names offered to someone who misspelt one. */
@@ -178,11 +179,10 @@ function checkPoolName(
     return;
   }
   const wanted = requested?.kind === "BackendPool" ? [requested.spec] : stored === null ? [] : versionsOf(stored);
-  const stranger = wanted
-    .flatMap((pool) => pool.members)
-    .find((member) => familyOf(member.dip) !== familyOf(spec.address));
-  if (stranger === undefined) return;
-  const what = `${where} names pool "${name}" with member ${stranger.dip}; VIP and DIPs are of one address family`;
+  const own = familyOf(spec.address);
+  const stranger = wanted.map((pool) => memberOfOtherFamily(pool, own)).find((dip) => dip !== null) ?? null;
+  if (stranger === null) return;
+  const what = `${where} names pool "${name}" with member ${stranger}; VIP and DIPs are of one address family`;
   request.add(object, "INVALID_ARGUMENT", path, what);
 }
 

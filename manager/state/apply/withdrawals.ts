@@ -5,7 +5,6 @@ import type { CommandResult } from "../results.js";
 import type { State } from "../state.js";
 import { type VipObject, isVip } from "../vip-map.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
-import { settle } from "./settle.js";
 
 /** The reason and the end of a withdrawal that is under way are replaced. */
 export function withdrawVip(context: ApplyContext, command: WithdrawVipCommand): CommandResult {
@@ -46,7 +45,6 @@ export function endWithdrawals(state: State, nowMs: number): void {
     state.withdrawals.remove(id);
     state.projection.vipChanged(id);
   }
-  settle(state);
 }
 
 type Named = Pick<RestoreVipCommand, "tenant" | "name">;

@@ -11,7 +11,7 @@ type Event = ananta.v1.WatchEvent.$Properties;
 
 /** `settled`: MUXes use a change at once, as far as this replica knows. */
 function scene({ settled = true } = {}) {
-  const { site, replica } = edge();
+  const { site, replica, time } = edge();
   const watches = new Watches(replica);
   const told = (): LogIndex => {
     if (site.last !== null) watches.applied(site.last);
@@ -42,7 +42,7 @@ function scene({ settled = true } = {}) {
     site.activate();
     return told();
   };
-  return { apply, watch, story, activate, inForce, told, site };
+  return { apply, watch, story, activate, inForce, told, site, time };
 }
 
 describe("a watch", () => {
@@ -74,17 +74,34 @@ describe("a watch", () => {
     expect(story(stream)).toEqual([`added d @${before + 3}`]);
   });
 
-  test("a large state is sent as fast as the watcher reads, and changes wait behind it", () => {
-    const { apply, watch, story } = scene();
+  test("a large state is sent as fast as the watcher reads, and changes wait behind it", async () => {
+    const { apply, watch, story, time } = scene();
     const names = Array.from({ length: 3_000 }, (_, position) => `p${String(position).padStart(4, "0")}`);
     const index = apply(...names);
     const stream = watch(0, false);
     expect(story(stream)).toEqual(["added p0000 @0"]);
     const later = apply("z");
     stream.drain();
+    await time.advance(1);
     const told = story(stream);
     expect(told).toHaveLength(3_001);
     expect(told.slice(-2)).toEqual([`progress - @${index}`, `added z @${later}`]);
+  });
+
+  test("a large state is told a part in each turn of the event loop, in order, and not at all to who has gone", async () => {
+    const { apply, watch, story, time } = scene();
+    const index = apply(...Array.from({ length: 200 }, (_, position) => `p${String(position).padStart(3, "0")}`));
+    const stream = watch(0);
+    const gone = watch(0);
+    expect(story(stream)).toHaveLength(64);
+    gone.close();
+    gone.take();
+    const later = apply("z");
+    await time.advance(1);
+    const told = story(stream);
+    expect(told[0]).toBe("added p064 @0");
+    expect(told.slice(-2)).toEqual([`progress - @${index}`, `added z @${later}`]);
+    expect(story(gone)).toEqual([]);
   });
 
   // A person who watches sees "Pending" turn to "Ready", and what becomes of the members.

@@ -150,8 +150,8 @@ const provocations: Readonly<Record<string, (site: Site) => Command>> = {
   "VIP default/v32767: a site holds at most 32768 VIPs": () => applying(...manyVips(VIPS_MAX)),
   "BackendPool default/p32767: a site holds at most 32768 BackendPools": () =>
     applying(...Array.from({ length: POOLS_MAX }, (_, at) => pool(`p${at}`, []))),
-  "BackendPool default/p100: there would be 66157 DIPs; a site holds at most 65536": () =>
-    applying(...largePools(101, true)),
+  "BackendPool default/p200: there would be 131657 DIPs; a site holds at most 131072": () =>
+    applying(...largePools(201, true)),
   "BackendPool default/p200: there would be 131657 members in all pools; a site holds at most 131072": () =>
     applying(...largePools(201, false)),
   "VIP default/v128: there would be 129 internal VIPs; a site holds at most 128": () =>

@@ -40,7 +40,7 @@ function scene(options: { readonly held?: number; readonly keepFrom?: number; re
       appliedIndex: () => state.applied,
       limit: () => (state.limit === 0 ? state.applied : state.limit),
       covers: (index) => effects.covers(index),
-      changes: (after, upTo) => effects.muxChanges(after, upTo),
+      changes: (after, upTo, most) => effects.muxChanges(after, upTo, most),
       view: () => {
         const left = [...items.values()];
         held.count++;
@@ -158,7 +158,23 @@ describe("the feed of one receiver", () => {
   });
 });
 
-test("who missed more than 20,000 changes gets the whole view in parts instead of one delta", () => {
+// A replica that was away for a minute, or an agent that comes back to it: no message of many MB, no long piece of work.
+test("who missed much gets several deltas, each of whole entries, a turn apart; changes meanwhile wait behind them", () => {
+  const { feed, apply, story, turn } = scene({ held: 1 });
+  const many = (count: number) => Array.from({ length: count }, (_, id) => put(dip(id)));
+  for (const index of [2, 3, 4, 5]) apply(index, ...many(1_500));
+  apply(6, put(dip(9, "10.9.9.9")));
+  feed.pump();
+  apply(7, put(dip(8, "10.8.8.8")));
+  const lengths = (): string[] => story().map((line) => `${line.split(":")[0]}, ${line.split(",").length} items`);
+  expect(lengths()).toEqual(["delta 3, 1500 items"]);
+  turn(1);
+  expect(lengths()).toEqual(["delta 7, 1500 items"]);
+  turn();
+  expect(lengths()).toEqual([]);
+});
+
+test("one entry of more than 20,000 changes is not cut: who missed it gets the whole view in parts", () => {
   const { feed, apply, story, turn } = scene({ held: 1 });
   apply(2, ...Array.from({ length: 20_001 }, (_, id) => put(dip(1, `10.1.${id >> 8}.${id & 255}`))));
   feed.pump();

@@ -56,6 +56,23 @@ test("the view of a new host starts with everything that concerns it", () => {
   );
 });
 
+// After a power failure hundreds of hosts come at once, twenty of them with members in the same pools.
+test("hosts that register in one entry change their pools once: one new table, and everybody sees it", () => {
+  const site = smallSite();
+  const dips = ["10.0.0.11", "10.0.0.12", "10.0.0.13"];
+  site.configure(pool("web", ["10.0.0.1", "10.0.0.2", ...dips]));
+  const [before] = site.machine.inspect().tables.tablesOf(1 as never);
+  const { muxChanges, results } = site.applyAll(dips.map((dip, at) => registerHost(`host-${at + 5}`, [dip])));
+  expect(results.map(({ ok }) => ok)).toEqual([true, true, true]);
+  const changedPools = muxChanges.filter((change) => change.op === "upsert" && change.item.kind === "pool");
+  expect(changedPools).toHaveLength(1);
+  const [newest, second] = site.machine.inspect().tables.tablesOf(1 as never);
+  expect(newest?.members).toHaveLength(5);
+  expect(second).toEqual(before);
+  for (const host of ["host-1", "host-5", "host-7"])
+    expect(site.hostKeys(host, "table")).toContain(`table/1/${newest?.revision ?? 0}`);
+});
+
 describe("the same boot id again", () => {
   test("gets the same answer, keeps what the host owns, and changes nothing", () => {
     const site = smallSite();
