@@ -31,7 +31,7 @@ export function clusterListings(view: ClusterView, kind: "Replica" | "Mux" | "Ho
     case "Mux":
       return {
         header: ["NAME", "STATE", "ADDRESS", "INDEX", "RENEWED", "FLOWS", "PACKETS", "DROPS"],
-        wideHeader: ["ID", "INCARNATION", "BYTES", "VIPS", "CONNECTED-TO"],
+        wideHeader: ["ID", "INCARNATION", "IPV6-ADDRESS", "BYTES", "VIPS", "CONNECTED-TO"],
         rows: view.muxes.map(muxListing),
       };
     case "Host":
@@ -118,6 +118,7 @@ function muxListing({ mux, connectedTo }: MuxRow): Listing {
     wideCells: [
       mux.muxId ?? 0,
       mux.incarnation ?? 0,
+      mux.addressIpv6 ? mux.addressIpv6 : "-",
       known(counters.bytes ?? 0),
       known(counters.vipsAnnounced ?? 0),
       replicasText(connectedTo),
@@ -131,6 +132,7 @@ function muxListing({ mux, connectedTo }: MuxRow): Listing {
         incarnation: mux.incarnation ?? 0,
         state: mux.state ?? "",
         address: mux.address ?? "",
+        ...(mux.addressIpv6 ? { addressIpv6: mux.addressIpv6 } : {}),
         index: mux.index ?? 0,
         renewedMsAgo: renewed,
         connectedToReplicas: connectedTo,

@@ -48,6 +48,14 @@ export function parseIpv6(text: string): readonly number[] | null {
   return mapped ? null : all;
 }
 
+/** Why no packet can be sent to or come from this IPv6 address; null: it is unicast, and not of a link (RFC 4291 §2.4). */
+export function unusableIpv6(groups: readonly number[]): string | null {
+  const [first = 0] = groups;
+  if (groups.slice(0, 7).every((group) => group === 0)) return "the unspecified or loopback address";
+  if ((first & 0xff00) === 0xff00) return "a multicast address";
+  return (first & 0xffc0) === 0xfe80 ? "a link-local address" : null;
+}
+
 /** RFC 5952: lower case, no leading zeros, the longest run of two or more zero groups (the first on a tie) as "::". */
 export function formatIpv6(groups: readonly number[]): IpAddress {
   let bestStart = -1;

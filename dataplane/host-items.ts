@@ -132,11 +132,13 @@ export interface HostRangeItem {
   readonly dipId: DipId;
 }
 
-/** Encapsulated packets are accepted from this outer source. */
+/** Encapsulated packets are accepted from these outer sources. */
 export interface HostMuxItem {
   readonly kind: "mux";
   readonly muxId: MuxId;
   readonly address: IpAddress;
+  /** Absent: it reaches no IPv6 locator. */
+  readonly addressIpv6?: IpAddress;
 }
 
 /** Destinations in this prefix are not source-NATed: other DIPs of the tenant's address spaces. */

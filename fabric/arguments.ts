@@ -1,5 +1,5 @@
 /** [pure] The arguments of `npm start`: few, so they are read here without a library. */
-import { PORT_BASE_DEFAULT, PORT_SPAN } from "./site.js";
+import { type LocatorFamily, PORT_BASE_DEFAULT, PORT_SPAN } from "./site.js";
 import type { EcmpMode } from "./router-model.js";
 
 export interface Arguments {
@@ -9,6 +9,8 @@ export interface Arguments {
   /** Null: `.ananta` here, or for the demo a fresh folder that is removed afterwards. */
   readonly dataFolder: string | null;
   readonly ecmp: EcmpMode;
+  /** Of the outer headers between MUXes and hosts. */
+  readonly locators: LocatorFamily;
   /** Flows per direction of the demo. */
   readonly flows: number;
 }
@@ -20,6 +22,7 @@ export function parseArguments(args: readonly string[]): Arguments | "help" | { 
   let portBase = PORT_BASE_DEFAULT;
   let dataFolder: string | null = null;
   let ecmp: EcmpMode = "plain";
+  let locators: LocatorFamily = "ipv4";
   let flows = 1_000;
   for (let at = 0; at < args.length; at++) {
     const [name = "", inline] = (args[at] ?? "").split(/=(.*)/s);
@@ -51,7 +54,11 @@ export function parseArguments(args: readonly string[]): Arguments | "help" | { 
       const mode = value();
       if (mode !== "plain" && mode !== "resilient") return { problem: "--ecmp needs plain or resilient" };
       ecmp = mode;
+    } else if (name === "--locators") {
+      const family = value();
+      if (family !== "ipv4" && family !== "ipv6") return { problem: "--locators needs ipv4 or ipv6" };
+      locators = family;
     } else return { problem: `unknown option ${name}; --help lists all` };
   }
-  return { demo, restart, portBase, dataFolder, ecmp, flows };
+  return { demo, restart, portBase, dataFolder, ecmp, locators, flows };
 }

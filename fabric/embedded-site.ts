@@ -15,7 +15,7 @@ import { firstPortInUse } from "./launcher/ports.js";
 import { Supervisor, type ChildEvent } from "./launcher/supervisor.js";
 import { routerEventText } from "./live-view.js";
 import type { EcmpMode } from "./router-model.js";
-import { childPlans, planSite, portsOf, type SitePlan } from "./site.js";
+import { childPlans, type LocatorFamily, planSite, portsOf, type SitePlan } from "./site.js";
 import { connectedHosts, leaderOf, muxesOf, SiteWatch, type SiteStatus } from "./site-status.js";
 
 export interface SiteOptions {
@@ -25,6 +25,8 @@ export interface SiteOptions {
   /** Dead children are started again after 2 s. */
   readonly restart: boolean;
   readonly ecmp: EcmpMode;
+  /** Default: "ipv4". */
+  readonly locators?: LocatorFamily;
   /** Something happened that a person would want to read. */
   readonly onEvent: (text: string) => void;
 }
@@ -89,7 +91,7 @@ export class EmbeddedSite {
 
   /** Throws LauncherError with one clear line when the site cannot be started. */
   static async start(env: Env, options: SiteOptions): Promise<EmbeddedSite> {
-    const plan = planSite(options.portBase);
+    const plan = planSite(options.portBase, options.locators);
     const { folder } = options;
     const site = folder.site(() => hex(env.entropy(16)));
     const taken = await firstPortInUse(portsOf(plan));

@@ -7,7 +7,8 @@
  *
  * One loop drives all endpoints and generators. Nothing here decides anything about flows: it only carries packets.
  */
-import type { Ipv4 } from "../core/brands.js";
+import { parseIpv4 } from "../core/address.js";
+import type { IpAddress, Ipv4 } from "../core/brands.js";
 import type { Random } from "../core/random.js";
 import { decodeFrame, PacketFramer } from "../dataplane/fabric-frame.js";
 import type { DatagramSocket, Env, Timer } from "../runtime/env.js";
@@ -64,14 +65,25 @@ export class Fabric {
     this.routerSocket = sockets.router;
     this.nics = sockets.nics;
     const routes = new Map<Ipv4, RouterPort>();
+    const routesIpv6 = new Map<IpAddress, RouterPort>();
     for (const host of plan.hosts) {
-      for (const vm of host.vms)
-        routes.set(vm.locator ?? vm.dip, { kind: "host", name: host.name, address: host.wire });
+      const port: RouterPort = { kind: "host", name: host.name, address: host.wire };
+      for (const { dip, locator } of host.vms) {
+        const at = locator === undefined ? dip : parseIpv4(locator);
+        if (at !== null) routes.set(at, port);
+        else if (locator !== undefined) routesIpv6.set(locator, port);
+      }
     }
     // What MUXes relay to each other goes by their own addresses.
     for (const mux of plan.muxes) routes.set(mux.address, { kind: "mux", name: mux.name, address: mux.wire });
     for (const local of [...plan.clients, ...plan.servers]) routes.set(local, { kind: "local", name: String(local) });
-    this.router = new RouterModel({ ecmp, hashSeed: random.nextUint32(), holdTimeMs: HOLD_TIME_MS, routes });
+    this.router = new RouterModel({
+      ecmp,
+      hashSeed: random.nextUint32(),
+      holdTimeMs: HOLD_TIME_MS,
+      routes,
+      routesIpv6,
+    });
     this.clients = plan.clients.map((address) => this.local(address, random));
     this.servers = plan.servers.map((address) => this.local(address, random));
     for (const server of this.servers) server.listen(SERVER_PORT, new IdentityServer());

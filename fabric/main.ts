@@ -45,14 +45,14 @@ function interruption(): Promise<Signal> {
 
 async function runDemo(env: Env, args: Arguments, folder: DataFolder, interrupted: Promise<Signal>): Promise<number> {
   const startedMs = env.clock.nowMs();
-  const { portBase, ecmp } = args;
+  const { portBase, ecmp, locators } = args;
   const elapsedMs = (): number => env.clock.nowMs() - startedMs;
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   let told = false;
   const onEvent = (text: string): void => {
     if (!told) print(`[${clockText(elapsedMs())}]        ${text}`);
   };
-  const site = await EmbeddedSite.start(env, { folder, portBase, restart: false, ecmp, onEvent });
+  const site = await EmbeddedSite.start(env, { folder, portBase, restart: false, ecmp, locators, onEvent });
   const demo = new Demo(site, {
     flows: args.flows,
     print,
@@ -77,8 +77,8 @@ async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupte
     if (events.length > EVENTS_KEPT) events.shift();
     view?.event(event);
   };
-  const { portBase, restart, ecmp } = args;
-  const site = await EmbeddedSite.start(env, { folder, portBase, restart, ecmp, onEvent });
+  const { portBase, restart, ecmp, locators } = args;
+  const site = await EmbeddedSite.start(env, { folder, portBase, restart, ecmp, locators, onEvent });
   const { fabric } = site;
   const endpoints = portBase === PORT_BASE_DEFAULT ? [] : site.plan.managers.map(({ api }) => api);
   if (endpoints.length > 0) onEvent(`commands reach this site with ANANTA_ENDPOINTS=${endpoints.join(",")}`);

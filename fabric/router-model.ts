@@ -18,8 +18,9 @@
  *  (R4) Plain ECMP (hash mod n) moves most flows when n changes; the resilient mode moves only those of the MUX that went,
  *       and 1/n of all when one comes.
  */
-import type { Ipv4 } from "../core/brands.js";
+import type { IpAddress, Ipv4 } from "../core/brands.js";
 import type { FrameAnnouncement } from "../dataplane/fabric-frame.js";
+import { formatWords } from "../packet/address-words.js";
 
 export type EcmpMode = "plain" | "resilient";
 
@@ -31,6 +32,8 @@ export interface RouterConfig {
   readonly holdTimeMs: number;
   /** Static host routes. */
   readonly routes: ReadonlyMap<Ipv4, RouterPort>;
+  /** Likewise of IPv6: to the hosts' locators. VIPs are announced for IPv4 only. */
+  readonly routesIpv6?: ReadonlyMap<IpAddress, RouterPort>;
 }
 
 /** Where a packet leaves the router. */
@@ -77,6 +80,7 @@ const TICK_COUNTS_MAX_MS = 100;
 const OVERTAKEN_MS = 100;
 const NO_VIPS: ReadonlySet<Ipv4> = new Set();
 const IPV4_HEADER_BYTES = 20;
+const IPV6_HEADER_BYTES = 40;
 const PROTOCOL_TCP = 6;
 const PROTOCOL_UDP = 17;
 
@@ -153,6 +157,7 @@ export class RouterModel {
    */
   forward(packet: Uint8Array): RouterPort | null {
     const length = packet.length;
+    if (packet[0]! >> 4 === 6) return this.forwardIpv6(packet);
     if (length < IPV4_HEADER_BYTES || packet[0]! >> 4 !== 4) return this.drop("malformed");
     const headerBytes = (packet[0]! & 15) * 4;
     if (headerBytes < IPV4_HEADER_BYTES || headerBytes > length || readUint16(packet, 2) !== length)
@@ -173,6 +178,18 @@ export class RouterModel {
     peer.packets++;
     this.forwarded.mux++;
     return peer.port;
+  }
+
+  private forwardIpv6(packet: Uint8Array): RouterPort | null {
+    if (packet.length < IPV6_HEADER_BYTES || readUint16(packet, 4) !== packet.length - IPV6_HEADER_BYTES)
+      return this.drop("malformed");
+    if (packet[7]! <= 1) return this.drop("ttl_expired");
+    const word = (at: number): number => readUint32(packet, 24 + at * 4) | 0;
+    const port = this.config.routesIpv6?.get(formatWords(word(0), word(1), word(2), word(3)));
+    if (port === undefined) return this.drop("no_route");
+    packet[7]!--;
+    this.forwarded[port.kind]++;
+    return port;
   }
 
   /** Which MUX a packet would take, without sending it: for explanations. */

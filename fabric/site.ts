@@ -1,7 +1,7 @@
 /**
  * [pure] The plan of the embedded site: who listens where, which addresses the machines have, and the configuration file of
  * every child process. All ports are offsets from one base, all addresses from the ranges for documentation and private use
- * (RFC 5737, RFC 1918).
+ * (RFC 5737, RFC 1918, RFC 3849).
  *
  *     base + 1..5    managers, API        base + 11..15  managers, Raft      base + 21..25  managers, metrics and health
  *     base + 31..32  MUXes, packets       base + 41..42  MUXes, metrics
@@ -10,7 +10,7 @@
  */
 import { formatIpv4, parseIpv4 } from "../core/address.js";
 import { assert } from "../core/assert.js";
-import type { Ipv4, Port } from "../core/brands.js";
+import type { IpAddress, Ipv4, Port } from "../core/brands.js";
 import type { ApiObject } from "./control/manager-api.js";
 
 export const PORT_BASE_DEFAULT = 7_400;
@@ -29,6 +29,8 @@ export interface SitePlan {
     readonly name: string;
     /** Outer source of what it encapsulates. */
     readonly address: Ipv4;
+    /** Left out: none. */
+    readonly addressIpv6?: IpAddress;
     readonly wire: string;
     readonly ops: string;
   }[];
@@ -47,8 +49,8 @@ export interface SitePlan {
 
 export interface VmPlan {
   readonly dip: Ipv4;
-  /** What leads to its host; left out: the DIP. */
-  readonly locator?: Ipv4;
+  /** Where its host is found, an address of either family; left out: the DIP. */
+  readonly locator?: IpAddress;
   /** Datagram address of its network card. */
   readonly nic: string;
 }
@@ -79,7 +81,10 @@ function address(text: string): Ipv4 {
   return parsed;
 }
 
-export function planSite(portBase: number): SitePlan {
+/** Family of the outer headers between MUXes and hosts. */
+export type LocatorFamily = "ipv4" | "ipv6";
+
+export function planSite(portBase: number, locators: LocatorFamily = "ipv4"): SitePlan {
   const at = (offset: number): string => `127.0.0.1:${portBase + offset}`;
   const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, index) => index + 1);
   return {
@@ -93,6 +98,7 @@ export function planSite(portBase: number): SitePlan {
     muxes: upTo(2).map((n) => ({
       name: `mux-${n}`,
       address: address(`10.255.0.${n}`),
+      addressIpv6: `2001:db8:255::${n}` as IpAddress,
       wire: at(30 + n),
       ops: at(40 + n),
     })),
@@ -101,7 +107,11 @@ export function planSite(portBase: number): SitePlan {
       wire: at(50 + n),
       vmListen: at(60 + n),
       ops: at(70 + n),
-      vms: upTo(2).map((vm) => ({ dip: address(`10.1.${n}.${vm}`), nic: at(90 + (n - 1) * 2 + vm) })),
+      vms: upTo(2).map((vm) => ({
+        dip: address(`10.1.${n}.${vm}`),
+        locator: (locators === "ipv6" ? `2001:db8:1:${n}::${vm}` : `10.1.${n}.${vm}`) as IpAddress,
+        nic: at(90 + (n - 1) * 2 + vm),
+      })),
     })),
     router: at(80),
     clients: upTo(20).map((n) => address(`198.51.100.${9 + n}`)),
@@ -145,6 +155,7 @@ export function childPlans(
         clusterId,
         managers,
         address: formatIpv4(mux.address),
+        addressIpv6: mux.addressIpv6,
         io: { kind: "fabric", listen: mux.wire, router: plan.router },
         opsAddress: mux.ops,
       },
@@ -158,7 +169,7 @@ export function childPlans(
         clusterId,
         managers,
         dataFolder: folder(host.name),
-        dips: host.vms.map((vm) => ({ tenant: "default", address: formatIpv4(vm.dip), nic: vm.nic })),
+        dips: host.vms.map(({ dip, locator, nic }) => ({ tenant: "default", address: formatIpv4(dip), locator, nic })),
         io: { kind: "fabric", listen: host.wire, router: plan.router, vmListen: host.vmListen },
         opsAddress: host.ops,
       },

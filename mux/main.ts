@@ -1,6 +1,6 @@
 /** The process around one MUX: settings, signals, metrics over HTTP. SIGTERM withdraws the routes and leaves the pool first. */
 import { z } from "zod";
-import { formatIpv4, formatIpv6, parseIpv4, parseIpv6 } from "../core/address.js";
+import { formatIpv4, formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../core/address.js";
 import { fail, runProcess } from "../runtime/lifecycle.js";
 import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
@@ -19,8 +19,9 @@ const ipv4 = z.string().transform((text, context) => {
 });
 const ipv6 = z.string().transform((text, context) => {
   const parsed = parseIpv6(text);
-  if (parsed !== null) return formatIpv6(parsed);
-  context.addIssue({ code: "custom", message: `"${text}" is not an IPv6 address` });
+  const why = parsed === null ? "not an IPv6 address" : unusableIpv6(parsed);
+  if (parsed !== null && why === null) return formatIpv6(parsed);
+  context.addIssue({ code: "custom", message: `"${text}" is ${why}` });
   return z.NEVER;
 });
 const milliseconds = z.number().min(1).max(600_000);

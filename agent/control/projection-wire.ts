@@ -117,7 +117,10 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
       }),
     };
   }
-  if (mux) return { kind: "mux", muxId: id(mux.muxId), address: address(mux.address) };
+  if (mux) {
+    const addressIpv6 = mux.addressIpv6 ? address(mux.addressIpv6) : undefined;
+    return { kind: "mux", muxId: id(mux.muxId), address: address(mux.address), ...given({ addressIpv6 }) };
+  }
   if (internal) return { kind: "internal", prefix: internal.prefix ?? "", ...given({ tenant: internal.tenant }) };
   if (rule) {
     return {

@@ -98,7 +98,7 @@ const addressCapacity = (layout: HostLayout): number =>
   layout.endpoints +
   layout.outbounds +
   layout.ranges +
-  layout.muxes +
+  2 * layout.muxes +
   layout.rules +
   layout.owners +
   ReservedAddresses.count;

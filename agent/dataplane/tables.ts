@@ -98,8 +98,8 @@ export class HostTables implements Tables<HostItem, HostChange> {
     this.#byLocator = new WordIndex(layout.dips);
     this.#locator = new Int32Array(layout.dips);
     this.address = new Int32Array(layout.dips);
-    this.#muxes = new RecordTable(layout.muxes);
-    this.#muxCount = new Uint32Array(layout.muxes);
+    this.#muxes = new RecordTable(2 * layout.muxes); // an address of either family
+    this.#muxCount = new Uint32Array(2 * layout.muxes);
   }
 
   // ---- what packets ask ----
@@ -236,14 +236,11 @@ export class HostTables implements Tables<HostItem, HostChange> {
         this.addresses.release(vip);
         return;
       }
-      case "mux": {
-        const address = this.addresses.find(before.address);
-        const record = this.#muxes.find(address);
+      case "mux":
         this.#muxIds.delete(before.muxId);
-        if (--this.#muxCount[record]! === 0) this.#muxes.remove(record);
-        this.addresses.release(address);
+        this.#forgetMux(before.address);
+        if (before.addressIpv6 !== undefined) this.#forgetMux(before.addressIpv6);
         return;
-      }
       case "internal":
         this.internal.remove(before.prefix, before.tenant);
         return;
@@ -295,8 +292,9 @@ export class HostTables implements Tables<HostItem, HostChange> {
         this.#ports.addRange(item, this.addresses.take(item.vip), this.#nowMs());
         return;
       case "mux":
-        this.#muxCount[this.#muxes.upsert(this.addresses.take(item.address))]!++;
         this.#muxIds.add(item.muxId);
+        this.#knowMux(item.address);
+        if (item.addressIpv6 !== undefined) this.#knowMux(item.addressIpv6);
         return;
       case "internal":
         this.internal.add(item.prefix, item.tenant);
@@ -323,6 +321,17 @@ export class HostTables implements Tables<HostItem, HostChange> {
       default:
         assertNever(item);
     }
+  }
+
+  #knowMux(address: IpAddress): void {
+    this.#muxCount[this.#muxes.upsert(this.addresses.take(address))]!++;
+  }
+
+  #forgetMux(address: IpAddress): void {
+    const number = this.addresses.find(address);
+    const record = this.#muxes.find(number);
+    if (--this.#muxCount[record]! === 0) this.#muxes.remove(record);
+    this.addresses.release(number);
   }
 
   index(): LogIndex {
@@ -362,7 +371,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "owner":
         return this.#isAddress(item.locator);
       case "mux":
-        return this.#isAddress(item.address);
+        return this.#isAddress(item.address) && (item.addressIpv6 === undefined || this.#isAddress(item.addressIpv6));
       case "internal":
         return parsePrefix(item.prefix) !== null;
       case "site":

@@ -1,4 +1,5 @@
 /** What this replica knows of the cluster, without asking anybody: it must answer when nothing else does. */
+import { given } from "../../core/present.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { AgentStreams } from "../projection/agent-streams.js";
 import { ownIdentity } from "../projection/identity.js";
@@ -96,6 +97,7 @@ function statusNow(options: ClusterStatusOptions): ananta.v1.ClusterStatusRespon
         incarnation: mux.incarnation,
         state: mux.state,
         address: mux.address,
+        ...given({ addressIpv6: mux.addressIpv6 }),
         index: report?.bootId === mux.bootId ? report.index : 0,
         ...(renewedMsAgo === null ? {} : { renewedMsAgo: Math.round(renewedMsAgo) }),
         ...(counters === null ? {} : { counters }),

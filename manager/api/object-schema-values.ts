@@ -3,7 +3,7 @@
  * would be right.
  */
 import { z } from "zod";
-import { formatIpv6, parseIpv4, parseIpv6 } from "../../core/address.js";
+import { formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../../core/address.js";
 import { formatPrefix, parsePrefix } from "../../core/prefix.js";
 import { parsePorts } from "../state/port-text.js";
 import { nearest, show } from "./object-schema-messages.js";
@@ -74,11 +74,7 @@ function unusableAddress(text: string): string | null {
   const v4 = parseIpv4(text);
   if (v4 !== null) return unusable(v4);
   const groups = text.includes(":") ? parseIpv6(text) : null;
-  if (groups === null) return null;
-  const [first = 0] = groups;
-  if (groups.slice(0, 7).every((group) => group === 0)) return "the unspecified or loopback address";
-  if ((first & 0xff00) === 0xff00) return "a multicast address";
-  return (first & 0xffc0) === 0xfe80 ? "a link-local address" : null;
+  return groups === null ? null : unusableIpv6(groups);
 }
 
 /** CIDR, without bits below its length. */

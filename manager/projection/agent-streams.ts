@@ -7,7 +7,7 @@
  */
 import type { DipId, HostId, IpAddress, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
+import { formatIpv4, formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../../core/address.js";
 import type { HostChange, HostItem } from "../../dataplane/host-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
@@ -378,7 +378,7 @@ export function registration(
     bootId: host.bootId,
     dips: dips.map((dip, position) => {
       const address = addressOf(dip.address, `dips[${position}].address`);
-      const locator = (dip.locator ?? "") === "" ? address : addressOf(dip.locator, `dips[${position}].locator`);
+      const locator = (dip.locator ?? "") === "" ? address : locatorOf(dip.locator, `dips[${position}].locator`);
       return { tenant: tenantOf(dip.tenant, `dips[${position}].tenant`), address, locator };
     }),
     heldRanges: held.map((owned, position): HeldRange => {
@@ -430,6 +430,15 @@ export function addressOf(text: string | null | undefined, where: string): IpAdd
     );
   }
   return formatIpv4(address);
+}
+
+/** Of either family: where the host is found, whatever its DIPs' packets are. */
+function locatorOf(text: string | null | undefined, where: string): IpAddress {
+  const groups = parseIpv6(text ?? "");
+  if (groups === null) return addressOf(text, where);
+  const why = unusableIpv6(groups);
+  if (why === null) return formatIpv6(groups);
+  throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is ${why}; use a unicast address`);
 }
 
 /** 1 to 64,512 ports. */

@@ -5,9 +5,10 @@
  *   activate(index in force) -> whole view or deltas, then every commit (active); acknowledgements come back
  *   join -> committed; the MUX sees itself in its projection
  */
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
+import { formatIpv4, formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../../core/address.js";
 import type { IpAddress, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
+import { given } from "../../core/present.js";
 import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
@@ -116,6 +117,7 @@ export class MuxStreams {
 
 interface MuxHello extends PeerIdentity {
   readonly address: IpAddress;
+  readonly addressIpv6?: IpAddress;
   readonly capacity: MuxCapacity;
 }
 
@@ -211,7 +213,8 @@ class MuxSession {
     };
     if (capacity.rules < 1 || capacity.snatRanges < 1)
       throw new AnantaError("INVALID_ARGUMENT", "capacity: rules and snat_ranges are at least 1");
-    this.#hello = { ...identity, address: formatIpv4(address), capacity };
+    const addressIpv6 = outerIpv6(hello.addressIpv6 ?? "");
+    this.#hello = { ...identity, address: formatIpv4(address), ...given({ addressIpv6 }), capacity };
     this.#stream.send({ welcome: { identity: ownIdentity(replica), appliedIndex: replica.state.appliedIndex } });
     this.#beat ??= replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
   }
@@ -272,8 +275,9 @@ class MuxSession {
 
   #join(hello: MuxHello, join: ananta.v1.MuxJoin.$Properties): void {
     const origin = checkOrigin(join.origin);
-    const { name, bootId, address, capacity } = hello;
-    this.#submit({ origin, command: { kind: "join-mux", name, bootId, address, capacity } }, () => !this.#over);
+    const { name, bootId, address, addressIpv6, capacity } = hello;
+    const command = { kind: "join-mux", name, bootId, address, ...given({ addressIpv6 }), capacity } as const;
+    this.#submit({ origin, command }, () => !this.#over);
   }
 
   #leave(hello: PeerIdentity, leave: ananta.v1.MuxLeave.$Properties): void {
@@ -301,4 +305,13 @@ class MuxSession {
     for (const answer of [...this.#asked.values()]) answer(null);
     this.#closed();
   }
+}
+
+/** Hosts believe what comes from it: a unicast address, in its canonical form. Absent for "". */
+function outerIpv6(text: string): IpAddress | undefined {
+  if (text === "") return undefined;
+  const groups = parseIpv6(text);
+  const why = groups === null ? "not an IPv6 address" : unusableIpv6(groups);
+  if (groups !== null && why === null) return formatIpv6(groups);
+  throw new AnantaError("INVALID_ARGUMENT", `address_ipv6: "${text}" is ${why}; use a unicast IPv6 address`);
 }

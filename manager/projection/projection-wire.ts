@@ -81,7 +81,7 @@ export function wireHostItem(item: HostItem): ananta.v1.HostItem.$Properties {
         range: { vipId: item.vipId, vip: item.vip, protocol: item.protocol, range: item.range, dipId: item.dipId },
       };
     case "mux":
-      return { mux: { muxId: item.muxId, address: item.address } };
+      return { mux: withoutKind(item) };
     case "internal":
       return { internal: withoutKind(item) };
     case "rule":

@@ -123,6 +123,7 @@ function encodeCommand(command: Command): Fields {
         command.capacity.rules,
         command.capacity.snatRanges,
         command.capacity.ipv6 === true ? 1 : 0,
+        ...(command.addressIpv6 === undefined ? [] : [command.addressIpv6]),
       ];
     case "withdraw-vip":
       return [kind, command.tenant, command.name, command.reason, command.forSeconds, command.isOverload ? 1 : 0];
@@ -152,7 +153,7 @@ function encodeCommand(command: Command): Fields {
 /** `fields` from position `at` on: the kind and what belongs to it. */
 function decodeCommand(fields: Fields, at: number): Command {
   const kind = fields[at] as Command["kind"];
-  const [a, b, c, d, e, f] = fields.slice(at + 1);
+  const [a, b, c, d, e, f, g] = fields.slice(at + 1);
   const length = fields.length - at - 1;
   const expect = (expected: number): void => {
     if (length !== expected) malformed(`${kind} has ${length} fields instead of ${expected}`);
@@ -206,13 +207,14 @@ function decodeCommand(fields: Fields, at: number): Command {
         heldRanges: list(d, "heldRanges", decodeHeld),
       };
     case "join-mux": {
-      expect(6);
+      expect(length === 6 ? 6 : 7);
       const capacity = {
         rules: count(d, "capacity.rules"),
         snatRanges: count(e, "capacity.snatRanges"),
         ...(integer(f, 0, 1, "capacity.ipv6") === 1 ? { ipv6: true as const } : {}),
       };
-      return { kind, name: label(a, "name"), bootId: text(b, "bootId"), address: address(c, "address"), capacity };
+      const join = { kind, name: label(a, "name"), bootId: text(b, "bootId"), address: address(c, "address"), capacity };
+      return length === 6 ? join : { ...join, addressIpv6: address(g, "addressIpv6") };
     }
     case "withdraw-vip":
       expect(5);

@@ -207,8 +207,10 @@ export interface JoinMuxCommand {
   readonly kind: "join-mux";
   readonly name: string;
   readonly bootId: string;
-  /** Outer source address of what it encapsulates. */
+  /** Outer source address of what it encapsulates; IPv4. */
   readonly address: IpAddress;
+  /** Outer source towards IPv6 locators. Absent: it reaches none. */
+  readonly addressIpv6?: IpAddress;
   readonly capacity: MuxCapacity;
 }
 

@@ -5,6 +5,7 @@
  * A DIP is *hosted* while a host runs it; it then has a locator, the outer address that reaches it, unique
  * in the site. It is *in use* while it is hosted, a pool names it, or it owns port ranges.
  */
+import { familyOf } from "../../core/address.js";
 import { assert } from "../../core/assert.js";
 import type { DipId, HostId, IpAddress, PoolId } from "../../core/brands.js";
 import { BeforeImages } from "./before-images.js";
@@ -78,6 +79,11 @@ export class DipTable {
     if (record.locator === null) return;
     assert(!this.byLocator.has(record.locator), "a locator reaches one DIP");
     this.byLocator.set(record.locator, record);
+  }
+
+  /** One that is reached at an IPv6 locator, or null. */
+  anyAtIpv6(): DipRecord | null {
+    return this.records.find(({ locator }) => locator !== null && familyOf(locator) === "ipv6") ?? null;
   }
 
   /** In order of id. */

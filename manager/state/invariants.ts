@@ -212,10 +212,14 @@ export function assertDipsAndHosts({ dips, hosts }: State): void {
   });
 }
 
-export function assertMuxes({ muxes, snat }: State): void {
+export function assertMuxes({ muxes, snat, dips }: State): void {
   const live = muxes.all().filter((mux) => mux.state === "live");
   assert(live.length === muxes.liveCount, "the count of live MUXes is exact");
   assert(new Set(live.map((mux) => mux.address)).size === live.length, "live MUXes have addresses of their own");
+  const modern = live.flatMap(({ addressIpv6 }) => (addressIpv6 === undefined ? [] : [addressIpv6]));
+  assert(new Set(modern).size === modern.length, "live MUXes have IPv6 addresses of their own");
+  const reach = dips.anyAtIpv6() === null || modern.length === live.length;
+  assert(reach, "every live MUX reaches IPv6 locators where there are any");
   for (const mux of live)
     holds(snat.ownedTotal <= mux.capacity.snatRanges, () => `the owned ranges fit MUX ${mux.name}`);
 }

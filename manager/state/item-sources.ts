@@ -5,6 +5,7 @@
  */
 import type { DipId, IpAddress, PoolId, VipId } from "../../core/brands.js";
 import { hostPrefix } from "../../core/prefix.js";
+import { given } from "../../core/present.js";
 import { DISTRIBUTION_CLIENT, DISTRIBUTION_CLIENT_PROTOCOL } from "../../dataplane/flow-hash.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import {
@@ -142,7 +143,9 @@ export function muxItems(muxes: readonly Mux[]): readonly MuxItem[] {
 
 /** The MUXes as every host sees them: whose encapsulated packets it accepts. */
 export function hostMuxItems(muxes: readonly Mux[]): readonly HostItem[] {
-  return muxes.filter((mux) => mux.state === "live").map(({ muxId, address }) => ({ kind: "mux", muxId, address }));
+  return muxes
+    .filter((mux) => mux.state === "live")
+    .map(({ muxId, address, addressIpv6 }) => ({ kind: "mux", muxId, address, ...given({ addressIpv6 }) }));
 }
 
 /** Addresses of internal VIPs, the same for every host: what reaches them keeps its source. */

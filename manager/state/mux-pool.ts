@@ -44,8 +44,15 @@ export class MuxPool {
     return this.smallest;
   }
 
+  /** The live MUX that has this outer address, of either family. */
   liveAt(address: IpAddress): Mux | null {
-    return this.muxes.find((mux) => mux.state === "live" && mux.address === address) ?? null;
+    const has = (mux: Mux): boolean => mux.address === address || mux.addressIpv6 === address;
+    return this.muxes.find((mux) => mux.state === "live" && has(mux)) ?? null;
+  }
+
+  /** A live MUX that reaches no IPv6 locator, or null. */
+  liveWithoutIpv6(): Mux | null {
+    return this.muxes.find((mux) => mux.state === "live" && mux.addressIpv6 === undefined) ?? null;
   }
 
   /** Inserts the MUX, whose id is then `nextId`, or replaces what is stored under its id. */

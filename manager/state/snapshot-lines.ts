@@ -36,6 +36,8 @@ export type MuxLine = [
   LogIndex,
   readonly string[],
   0 | 1,
+  /** IPv6 address or 0; not in snapshots of before MUXes had one. */
+  (IpAddress | 0)?,
 ];
 export type Labels = readonly (readonly [string, string])[];
 export type PoolLine = ["pool", PoolId, string, string, Labels, Versions<BackendPoolSpec>, ObjectCounters];

@@ -103,6 +103,7 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
         joinedIndex,
         formerBootIds,
         ipv6,
+        addressIpv6 = 0,
       ] = line;
       state.muxes.put({
         muxId,
@@ -111,6 +112,7 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
         bootId,
         formerBootIds,
         address,
+        ...(addressIpv6 === 0 ? {} : { addressIpv6 }),
         capacity: { rules, snatRanges, ...(ipv6 === 1 ? { ipv6: true as const } : {}) },
         state: muxState,
         joinedIndex,

@@ -161,6 +161,7 @@ function* muxLines(muxes: readonly Mux[]): Iterable<Line> {
       mux.joinedIndex,
       mux.formerBootIds,
       ipv6 === true ? 1 : 0,
+      mux.addressIpv6 ?? 0,
     ];
   }
 }

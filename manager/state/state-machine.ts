@@ -130,6 +130,8 @@ export interface Mux {
   /** As of a host. */
   readonly formerBootIds: readonly string[];
   readonly address: IpAddress;
+  /** Outer source towards IPv6 locators; absent: it reaches none. */
+  readonly addressIpv6?: IpAddress;
   readonly capacity: MuxCapacity;
   /** `live` gates muxSafeIndex; `lost` and `left` do not. */
   readonly state: "live" | "lost" | "left";

@@ -364,7 +364,7 @@ export class ManagerClient {
       incarnation: 0,
       bootId,
     };
-    return { hello: { identity, address: config.address, capacity } };
+    return { hello: { identity, address: config.address, addressIpv6: config.addressIpv6 ?? "", capacity } };
   }
 
   #activated(stream: Stream): void {

@@ -5441,7 +5441,7 @@ export namespace ananta {
         interface IKnownMux extends ananta.v1.KnownMux.$Properties {
         }
 
-        /** Encapsulated packets are accepted from this outer source. */
+        /** Encapsulated packets are accepted from these outer sources. */
         class KnownMux {
 
             /**
@@ -5458,6 +5458,9 @@ export namespace ananta {
 
             /** KnownMux address. */
             address: string;
+
+            /** Absent: the MUX has no IPv6 address. */
+            addressIpv6?: (string|null);
 
             /**
              * Creates a new KnownMux instance using the specified properties.
@@ -5524,6 +5527,9 @@ export namespace ananta {
 
                 /** KnownMux address */
                 address?: (string|null);
+
+                /** Absent: the MUX has no IPv6 address. */
+                addressIpv6?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -7023,6 +7029,9 @@ export namespace ananta {
             /** MuxHello capacity. */
             capacity?: (ananta.v1.MuxCapacity.$Properties|null);
 
+            /** Outer source towards IPv6 locators; empty: it reaches none. */
+            addressIpv6: string;
+
             /**
              * Creates a new MuxHello instance using the specified properties.
              * @param [properties] Properties to set
@@ -7091,6 +7100,9 @@ export namespace ananta {
 
                 /** MuxHello capacity */
                 capacity?: (ananta.v1.MuxCapacity.$Properties|null);
+
+                /** Outer source towards IPv6 locators; empty: it reaches none. */
+                addressIpv6?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -13572,6 +13584,9 @@ export namespace ananta {
             /** A stream of this MUX is open on the answering replica. */
             connectedHere: boolean;
 
+            /** Outer source towards IPv6 locators; absent: none. */
+            addressIpv6?: (string|null);
+
             /**
              * Creates a new MuxStatus instance using the specified properties.
              * @param [properties] Properties to set
@@ -13658,6 +13673,9 @@ export namespace ananta {
 
                 /** A stream of this MUX is open on the answering replica. */
                 connectedHere?: (boolean|null);
+
+                /** Outer source towards IPv6 locators; absent: none. */
+                addressIpv6?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -11064,6 +11064,17 @@ export const ananta = $root.ananta = (() => {
 
             KnownMux.prototype.address = "";
 
+            KnownMux.prototype.addressIpv6 = null;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(KnownMux.prototype, "_addressIpv6", {
+                get: $util.oneOfGetter($oneOfFields = ["addressIpv6"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
             KnownMux.create = function(properties) {
                 return new KnownMux(properties);
             };
@@ -11079,6 +11090,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.muxId);
                 if (message.address != null && $Object.hasOwnProperty.call(message, "address") && message.address !== "")
                     writer.uint32(/* id 2, wireType 2 =*/18).string(message.address);
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6"))
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.addressIpv6);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -11130,6 +11143,13 @@ export const ananta = $root.ananta = (() => {
                                 delete message.address;
                             continue;
                         }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            message.addressIpv6 = reader.stringVerify();
+                            message._addressIpv6 = "addressIpv6";
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -11154,12 +11174,18 @@ export const ananta = $root.ananta = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     return "max depth exceeded";
+                let properties = {};
                 if (message.muxId != null && $Object.hasOwnProperty.call(message, "muxId"))
                     if (!$util.isInteger(message.muxId))
                         return "muxId: integer expected";
                 if (message.address != null && $Object.hasOwnProperty.call(message, "address"))
                     if (!$util.isString(message.address))
                         return "address: string expected";
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6")) {
+                    properties._addressIpv6 = 1;
+                    if (!$util.isString(message.addressIpv6))
+                        return "addressIpv6: string expected";
+                }
                 return null;
             };
 
@@ -11179,6 +11205,8 @@ export const ananta = $root.ananta = (() => {
                 if (object.address != null)
                     if (typeof object.address !== "string" || object.address.length)
                         message.address = $String(object.address);
+                if (object.addressIpv6 != null)
+                    message.addressIpv6 = $String(object.addressIpv6);
                 return message;
             };
 
@@ -11198,6 +11226,8 @@ export const ananta = $root.ananta = (() => {
                     object.muxId = message.muxId;
                 if (message.address != null && $Object.hasOwnProperty.call(message, "address"))
                     object.address = message.address;
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6"))
+                    object.addressIpv6 = message.addressIpv6;
                 return object;
             };
 
@@ -13524,6 +13554,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxHello.prototype.capacity = null;
 
+            MuxHello.prototype.addressIpv6 = "";
+
             MuxHello.create = function(properties) {
                 return new MuxHello(properties);
             };
@@ -13541,6 +13573,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 2, wireType 2 =*/18).string(message.address);
                 if (message.capacity != null && $Object.hasOwnProperty.call(message, "capacity"))
                     $root.ananta.v1.MuxCapacity.encode(message.capacity, writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6") && message.addressIpv6 !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.addressIpv6);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -13595,6 +13629,15 @@ export const ananta = $root.ananta = (() => {
                             message.capacity = $root.ananta.v1.MuxCapacity.decode(reader, reader.size(), $undefined, _depth + 1, message.capacity);
                             continue;
                         }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.addressIpv6 = value;
+                            else
+                                delete message.addressIpv6;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -13632,6 +13675,9 @@ export const ananta = $root.ananta = (() => {
                     if (error)
                         return "capacity." + error;
                 }
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6"))
+                    if (!$util.isString(message.addressIpv6))
+                        return "addressIpv6: string expected";
                 return null;
             };
 
@@ -13658,6 +13704,9 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.MuxHello.capacity: object expected");
                     message.capacity = $root.ananta.v1.MuxCapacity.fromObject(object.capacity, _depth + 1);
                 }
+                if (object.addressIpv6 != null)
+                    if (typeof object.addressIpv6 !== "string" || object.addressIpv6.length)
+                        message.addressIpv6 = $String(object.addressIpv6);
                 return message;
             };
 
@@ -13673,6 +13722,7 @@ export const ananta = $root.ananta = (() => {
                     object.identity = null;
                     object.address = "";
                     object.capacity = null;
+                    object.addressIpv6 = "";
                 }
                 if (message.identity != null && $Object.hasOwnProperty.call(message, "identity"))
                     object.identity = $root.ananta.v1.Identity.toObject(message.identity, options, _depth + 1);
@@ -13680,6 +13730,8 @@ export const ananta = $root.ananta = (() => {
                     object.address = message.address;
                 if (message.capacity != null && $Object.hasOwnProperty.call(message, "capacity"))
                     object.capacity = $root.ananta.v1.MuxCapacity.toObject(message.capacity, options, _depth + 1);
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6"))
+                    object.addressIpv6 = message.addressIpv6;
                 return object;
             };
 
@@ -26291,12 +26343,20 @@ export const ananta = $root.ananta = (() => {
 
             MuxStatus.prototype.connectedHere = false;
 
+            MuxStatus.prototype.addressIpv6 = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             // Virtual OneOf for proto3 optional field
             $Object.defineProperty(MuxStatus.prototype, "_renewedMsAgo", {
                 get: $util.oneOfGetter($oneOfFields = ["renewedMsAgo"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(MuxStatus.prototype, "_addressIpv6", {
+                get: $util.oneOfGetter($oneOfFields = ["addressIpv6"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -26329,6 +26389,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.MuxCounters.encode(message.counters, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
                 if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere") && message.connectedHere !== false)
                     writer.uint32(/* id 9, wireType 0 =*/72).bool(message.connectedHere);
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6"))
+                    writer.uint32(/* id 10, wireType 2 =*/82).string(message.addressIpv6);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -26438,6 +26500,13 @@ export const ananta = $root.ananta = (() => {
                                 delete message.connectedHere;
                             continue;
                         }
+                    case 10: {
+                            if (wireType !== 2)
+                                break;
+                            message.addressIpv6 = reader.stringVerify();
+                            message._addressIpv6 = "addressIpv6";
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -26494,6 +26563,11 @@ export const ananta = $root.ananta = (() => {
                 if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere"))
                     if (typeof message.connectedHere !== "boolean")
                         return "connectedHere: boolean expected";
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6")) {
+                    properties._addressIpv6 = 1;
+                    if (!$util.isString(message.addressIpv6))
+                        return "addressIpv6: string expected";
+                }
                 return null;
             };
 
@@ -26549,6 +26623,8 @@ export const ananta = $root.ananta = (() => {
                 if (object.connectedHere != null)
                     if (object.connectedHere)
                         message.connectedHere = $Boolean(object.connectedHere);
+                if (object.addressIpv6 != null)
+                    message.addressIpv6 = $String(object.addressIpv6);
                 return message;
             };
 
@@ -26606,6 +26682,8 @@ export const ananta = $root.ananta = (() => {
                     object.counters = $root.ananta.v1.MuxCounters.toObject(message.counters, options, _depth + 1);
                 if (message.connectedHere != null && $Object.hasOwnProperty.call(message, "connectedHere"))
                     object.connectedHere = message.connectedHere;
+                if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6"))
+                    object.addressIpv6 = message.addressIpv6;
                 return object;
             };
 

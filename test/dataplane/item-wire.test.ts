@@ -1,7 +1,7 @@
 /** Items of a host over the wire and back: what both ends hold must be the same, or their digests differ. */
 import { expect, test } from "vitest";
 import { hostStep } from "../../agent/control/projection-wire.js";
-import type { DipId, IpAddress, LogIndex, PoolId, VipId } from "../../core/brands.js";
+import type { DipId, IpAddress, LogIndex, MuxId, PoolId, VipId } from "../../core/brands.js";
 import { digestOf } from "../../dataplane/digest.js";
 import { type HostItem, hostItemKey } from "../../dataplane/host-items.js";
 import { HOST_SCOPE, viewUpdate } from "../../manager/projection/projection-wire.js";
@@ -68,6 +68,8 @@ const HOST_ITEMS: readonly HostItem[] = [
       { direction: "out", protocol: "all", ports: [], peer: "0.0.0.0/0", action: "deny", priority: 4_096 },
     ],
   },
+  { kind: "mux", muxId: 1 as MuxId, address: "192.0.2.1" as IpAddress },
+  { kind: "mux", muxId: 2 as MuxId, address: "192.0.2.2" as IpAddress, addressIpv6: vip },
   { kind: "internal", prefix: "10.0.0.0/8" },
   { kind: "internal", prefix: "10.0.0.0/8", tenant: "blue" },
 ];

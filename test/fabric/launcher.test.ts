@@ -92,16 +92,18 @@ describe("arguments of npm start", () => {
       portBase: 7_400,
       dataFolder: null,
       ecmp: "plain",
+      locators: "ipv4",
       flows: 1_000,
     });
     expect(
-      parseArguments(["--demo", "--port-base", "9000", "--data=x=y", "--no-restart", "--ecmp", "resilient"]),
+      parseArguments(["--demo", "--port-base", "9000", "--data=x=y", "--no-restart", "--ecmp", "resilient", "--locators", "ipv6"]),
     ).toEqual({
       demo: true,
       restart: false,
       portBase: 9_000,
       dataFolder: "x=y",
       ecmp: "resilient",
+      locators: "ipv6",
       flows: 1_000,
     });
   });
@@ -120,6 +122,7 @@ describe("arguments of npm start", () => {
       ["--port-base"],
       ["--data"],
       ["--ecmp", "x"],
+      ["--locators", "ipv5"],
       ["--flows", "0"],
       ["--nope"],
       ["demo"],

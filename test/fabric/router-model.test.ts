@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { parseIpv4 } from "../../core/address.js";
-import type { Ipv4, Port } from "../../core/brands.js";
+import type { IpAddress, Ipv4, Port } from "../../core/brands.js";
 import { readPacket, writeUdp } from "../../fabric/endpoints/packets.js";
 import { RouterModel, type EcmpMode, type RouterPort } from "../../fabric/router-model.js";
+import { packetOf } from "../packet/fixtures/notation.js";
 
 const address = (text: string): Ipv4 => parseIpv4(text)!;
 const VIP = address("203.0.113.10");
@@ -183,6 +184,23 @@ describe("router model", () => {
     expect(model.forward(damaged)).toBeNull();
     expect(model.forward(new Uint8Array(7))).toBeNull();
     expect(Object.fromEntries(model.drops)).toEqual({ no_route: 1, bad_header_checksum: 1, malformed: 1 });
+  });
+
+  it("sends IPv6 packets to the hosts' locators, and decrements their hop limit", () => {
+    const model = new RouterModel({
+      ...{ ecmp: "plain", hashSeed: 7, holdTimeMs: 1_000, routes: new Map() },
+      routesIpv6: new Map([["2001:db8:1::1" as IpAddress, HOST]]),
+    });
+    const packet = (locator: string): Uint8Array => packetOf(`ipip 2001:db8:255::1 > ${locator} ( udp 192.0.2.1:1 > 192.0.2.2:2 )`);
+    const sent = packet("2001:db8:1::1");
+    const hopLimit = sent[7]!;
+    expect(model.forward(sent)).toBe(HOST);
+    expect(sent[7]).toBe(hopLimit - 1);
+    expect(model.forward(packet("2001:db8:1::2"))).toBeNull();
+    expect(model.forward(sent.subarray(0, 50))).toBeNull();
+    sent[7] = 1;
+    expect(model.forward(sent)).toBeNull();
+    expect(Object.fromEntries(model.drops)).toEqual({ no_route: 1, malformed: 1, ttl_expired: 1 });
   });
 });
 

@@ -13,7 +13,7 @@ import { Fabric } from "../../fabric/fabric.js";
 import { FlowGenerator, type FlowPlan } from "../../fabric/flow-generator.js";
 import { GrantWorkload } from "../../fabric/grant-workload.js";
 import { doublyOwned, longestGapMs } from "../../fabric/ownership.js";
-import { BULK_PORT, BULK_VIP, bulkObject, DEMO_VIP, exampleObjects, planSite, SERVER_PORT } from "../../fabric/site.js";
+import { BULK_PORT, BULK_VIP, bulkObject, DEMO_VIP, exampleObjects, type LocatorFamily, planSite, SERVER_PORT, type SitePlan } from "../../fabric/site.js";
 import { PacketFramer } from "../../dataplane/fabric-frame.js";
 import { muxConfig } from "../../mux/config.js";
 import { createMux, type Mux } from "../../mux/mux.js";
@@ -21,7 +21,6 @@ import { udp } from "../packet/packet-kit.js";
 import { testSeed, VirtualWorld } from "../kit/virtual-world.js";
 import { CLUSTER_ID, VirtualManagers } from "../site/virtual-managers.js";
 
-const plan = planSite(7_400);
 const DIPS = ["10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.0.4"];
 /** Per direction. */
 const FLOWS = 24;
@@ -41,7 +40,10 @@ class Story {
   readonly agents: Agent[] = [];
   readonly muxes: Mux[] = [];
 
-  constructor(salt: string) {
+  readonly plan: SitePlan;
+
+  constructor(salt: string, locators: LocatorFamily = "ipv4") {
+    this.plan = planSite(7_400, locators);
     this.world = new VirtualWorld({ seed: testSeed(salt), logLevel: "info" });
     this.managers = new VirtualManagers(this.world);
     const env = this.world.env("client");
@@ -50,7 +52,7 @@ class Story {
   }
 
   async start(): Promise<void> {
-    const { world } = this;
+    const { world, plan } = this;
     this.fabric = await world.run(Fabric.start(world.env("fabric"), plan, { ecmp: "plain" }));
     await this.managers.startAll();
     for (const index of plan.muxes.keys()) await this.startMux(index);
@@ -104,7 +106,7 @@ class Story {
   }
 
   private async startAgent(index: number): Promise<void> {
-    const { name, wire, vmListen, vms } = plan.hosts[index]!;
+    const { name, wire, vmListen, vms } = this.plan.hosts[index]!;
     const agent = createAgent(
       this.world.env(name),
       agentConfig({
@@ -112,8 +114,8 @@ class Story {
         clusterId: CLUSTER_ID,
         managers: this.managers.apiAddresses,
         dataFolder: `/data/${name}`,
-        dips: vms.map((vm) => ({ address: formatIpv4(vm.dip), nic: vm.nic })),
-        io: { kind: "fabric", listen: wire, router: plan.router, vmListen },
+        dips: vms.map(({ dip, locator, nic }) => ({ address: formatIpv4(dip), locator, nic })),
+        io: { kind: "fabric", listen: wire, router: this.plan.router, vmListen },
       }),
       { failed: (error) => this.managers.failures.push(`${name}: ${error.message}`) },
     );
@@ -135,7 +137,7 @@ class Story {
   }
 
   async startMux(index: number): Promise<void> {
-    const { name, address, wire } = plan.muxes[index]!;
+    const { name, address, addressIpv6, wire } = this.plan.muxes[index]!;
     this.muxes[index] = createMux(
       this.world.env(name),
       muxConfig({
@@ -143,7 +145,8 @@ class Story {
         clusterId: CLUSTER_ID,
         managers: this.managers.apiAddresses,
         address: formatIpv4(address),
-        io: { kind: "fabric", listen: wire, router: plan.router },
+        addressIpv6,
+        io: { kind: "fabric", listen: wire, router: this.plan.router },
       }),
     );
     await this.world.run(this.muxes[index].start());
@@ -262,6 +265,24 @@ describe("flows and grants of a whole site", () => {
     expect(story.agents.map((agent) => agent.dataplane.telemetry.gauges().flows)).toEqual([0, 0, 0]);
   });
 
+  // What goes from a MUX to a host has an outer header of IPv6 here, and hosts believe only MUXes that they were told of.
+  it("go by IPv6 locators, from the MUXes' IPv6 addresses, and on when a MUX is killed", async () => {
+    story = new Story("IPv6 locators", "ipv6");
+    await story.start();
+    const { world, muxes, agents } = story;
+    const known = story.managers.manager(1).state.muxes();
+    expect(known.map(({ addressIpv6 }) => addressIpv6)).toEqual(["2001:db8:255::1", "2001:db8:255::2"]);
+    for (const mux of muxes) expect(mux.dataplane.telemetry.counters().sent.packets).toBeGreaterThan(FLOWS);
+    for (const agent of agents) expect(agent.dataplane.telemetry.counters().drops.unknown_encapsulator).toBe(0);
+    world.crash("mux-1");
+    await world.advance(6_000);
+    world.restart("mux-1");
+    await story.startMux(0);
+    await world.runUntil(() => story?.announcing() === 2, 5_000, "the MUX announces again");
+    await story.judge();
+    for (const agent of agents) expect(agent.dataplane.telemetry.counters().drops.unknown_encapsulator).toBe(0);
+  });
+
   it("let MUXes relay fragments to each other: the fabric has routes to the MUXes' own addresses", async () => {
     story = new Story("fragments");
     await story.start();
@@ -270,7 +291,7 @@ describe("flows and grants of a whole site", () => {
     const framer = new PacketFramer();
     for (const client of fabric.clients) {
       const packet = udp(`${formatIpv4(client.address)}:30000`, `${formatIpv4(DEMO_VIP)}:53`, new Uint8Array(200));
-      for (const fragment of inTwo(packet)) wire.send(framer.frame(fragment), plan.router);
+      for (const fragment of inTwo(packet)) wire.send(framer.frame(fragment), story.plan.router);
     }
     await world.advance(500);
     const relayed = muxes.map((mux) => mux.dataplane.relayed());

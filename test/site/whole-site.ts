@@ -83,7 +83,7 @@ function sitePlan({ hosts, clients = 20 }: WholeSiteOptions): SitePlan {
       ops: "",
       vms: machines.map(planOf).map(({ dip, tenant, locator }, n) => ({
         dip: address(dip),
-        locator: address(locator),
+        locator: locator as IpAddress,
         nic: `machine-${at + 1}-${n + 1}-${tenant}:8002`,
       })),
     })),

@@ -10,6 +10,7 @@
  *      in both cases, and what it holds without the state's knowing is taken over (see `orphans`, `cluster-epoch`);
  *   4. ranges that it declares and its DIPs do not own are refused: the agent must stop using them at once.
  */
+import { familyOf } from "../../../core/address.js";
 import type { DipId, HostId, IpAddress } from "../../../core/brands.js";
 import type { HeldRange, RangeBlock, RegisterHostCommand } from "../commands.js";
 import { formerBootsAfter } from "../former-boots.js";
@@ -111,11 +112,21 @@ function findProblem(context: ApplyContext, command: RegisterHostCommand, before
         host,
       });
     }
+    const short = familyOf(locator) === "ipv6" ? state.muxes.liveWithoutIpv6() : null;
+    if (short !== null) {
+      const message = `locator ${locator} of DIP ${name} is an IPv6 address, and the live MUX ${short.name} has none to reach it from`;
+      return refuse(context, "FAILED_PRECONDITION", message, { locator, mux: short.name });
+    }
     const reached = state.dips.atLocator(locator);
     if (reached !== null && !replacesLocator(command, before, reached)) {
       const host = reached.hostId === null ? "" : state.hosts.must(reached.hostId).name;
       const message = `locator ${locator} of DIP ${name} already reaches DIP ${reached.tenant}/${reached.address} of host ${host}`;
       return refuse(context, "FAILED_PRECONDITION", message, { locator, host });
+    }
+    const mux = state.muxes.liveAt(locator);
+    if (mux !== null) {
+      const message = `locator ${locator} of DIP ${name} is the outer address of MUX ${mux.name}`;
+      return refuse(context, "FAILED_PRECONDITION", message, { locator, mux: mux.name });
     }
     for (const text of [address, locator]) {
       const vip = state.objects.vipAt(text);

@@ -1,5 +1,6 @@
 /** MUXes come and go. */
 import { familyOf } from "../../../core/address.js";
+import type { IpAddress } from "../../../core/brands.js";
 import type { JoinMuxCommand, LeaveMuxCommand, LoseMuxCommand } from "../commands.js";
 import { formerBootsAfter } from "../former-boots.js";
 import type { CommandResult } from "../results.js";
@@ -19,22 +20,17 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
       mux: command.name,
     });
   }
-  const namesake = state.muxes.liveAt(command.address);
-  if (namesake !== null && namesake.name !== command.name) {
-    return refuse(
-      context,
-      "FAILED_PRECONDITION",
-      `outer address ${command.address} belongs to the live MUX ${namesake.name}`,
-      { mux: namesake.name },
-    );
-  }
-  const vip = state.objects.vipAt(command.address);
-  if (vip !== null) {
-    return refuse(
-      context,
-      "FAILED_PRECONDITION",
-      `outer address ${command.address} is the VIP ${vip.ref.tenant}/${vip.ref.name}`,
-    );
+  const { addressIpv6 } = command;
+  const taken = addressTaken(context, command, command.address);
+  if (taken !== null) return taken;
+  const takenIpv6 = addressIpv6 === undefined ? null : addressTaken(context, command, addressIpv6);
+  if (takenIpv6 !== null) return takenIpv6;
+  const beyond = addressIpv6 === undefined ? state.dips.anyAtIpv6() : null;
+  if (beyond !== null) {
+    const message =
+      `MUX ${command.name} has no IPv6 address, and DIP ${beyond.tenant}/${beyond.address} is reached at the IPv6` +
+      ` locator ${beyond.locator}; give the MUX an "addressIpv6"`;
+    return refuse(context, "FAILED_PRECONDITION", message, { mux: command.name });
   }
   const { rules, snatRanges, ipv6 } = command.capacity;
   const modern = ipv6 === true ? null : firstIpv6(state);
@@ -58,6 +54,7 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
     bootId: command.bootId,
     formerBootIds: formerBootsAfter(before, command.bootId),
     address: command.address,
+    ...(addressIpv6 === undefined ? {} : { addressIpv6 }),
     capacity: command.capacity,
     state: "live",
     joinedIndex: context.index,
@@ -65,6 +62,25 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
   state.muxes.put(mux);
   state.projection.muxesChanged();
   return succeed(context, { kind: "mux-joined", muxId: mux.muxId, incarnation: mux.incarnation });
+}
+
+/** An outer address says which MUX a packet came from: it is of one MUX, and of nothing else. */
+function addressTaken(context: ApplyContext, { name }: JoinMuxCommand, address: IpAddress): CommandResult | null {
+  const { state } = context;
+  const namesake = state.muxes.liveAt(address);
+  if (namesake !== null && namesake.name !== name) {
+    const message = `outer address ${address} belongs to the live MUX ${namesake.name}`;
+    return refuse(context, "FAILED_PRECONDITION", message, { mux: namesake.name });
+  }
+  const vip = state.objects.vipAt(address);
+  const dip = state.dips.atLocator(address);
+  if (vip !== null) {
+    const message = `outer address ${address} is the VIP ${vip.ref.tenant}/${vip.ref.name}`;
+    return refuse(context, "FAILED_PRECONDITION", message);
+  }
+  if (dip === null) return null;
+  const message = `outer address ${address} is the locator of DIP ${dip.tenant}/${dip.address}`;
+  return refuse(context, "FAILED_PRECONDITION", message);
 }
 
 function firstIpv6(state: State): string | null {

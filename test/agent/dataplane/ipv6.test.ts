@@ -8,7 +8,7 @@ import { NO_FAULT } from "../../../packet/fault.js";
 import { parseIpPacket } from "../../../packet/parse.js";
 import { packetOf } from "../../packet/fixtures/notation.js";
 import { SEED } from "../../packet/packet-kit.js";
-import { AgentBench, dipItem, endpointItem, muxItem, outboundItem, rangeItem, remove } from "./agent-kit.js";
+import { AgentBench, dipItem, endpointItem, muxItem, outboundItem, rangeItem, remove, upsert } from "./agent-kit.js";
 
 const VIP = "2001:db8:f::10";
 const REMOTE = "2001:db8:9::9";
@@ -57,6 +57,25 @@ const LONG = {
 } as const;
 
 describe("IPv6 in a host", () => {
+  it("believes either address of a MUX, until the control plane takes it back", () => {
+    const known = (addressIpv6?: string): HostItem =>
+      ({ ...muxItem(1, "192.0.2.1"), ...(addressIpv6 === undefined ? {} : { addressIpv6 }) }) as HostItem;
+    const bench = new AgentBench([...HOST.filter(({ kind }) => kind !== "mux"), known()]);
+    const syn = wire(`tcp [${REMOTE}]:1000 > [${VIP}]:80 S`);
+    const unknown = (): number => bench.agent.telemetry.counters().drops.unknown_encapsulator;
+    expect(bench.wire(syn).toVm).toHaveLength(0);
+    expect(unknown()).toBe(1);
+    expect(bench.change(upsert(known(MUX)))).toBe("in-force");
+    expect(bench.wire(syn).toVm).toHaveLength(1);
+    // Another MUX with the same address, as after a change of names: it is known until the last one of it is gone.
+    bench.change(upsert({ ...known(MUX), muxId: 2, address: "192.0.2.2" } as HostItem));
+    bench.change(upsert(known()));
+    expect(bench.wire(syn).toVm).toHaveLength(1);
+    bench.change(remove("mux/2"));
+    expect(bench.wire(syn).toVm).toHaveLength(0);
+    expect(unknown()).toBe(2);
+  });
+
   it("carries a connection of the machine out by a SNAT port and its answer back", () => {
     const bench = new AgentBench(HOST);
     const [out] = bench.vm(packetOf(`tcp [fd00::1]:5000 > [${REMOTE}]:443 S mss=1440`)).toWire;

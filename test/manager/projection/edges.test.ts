@@ -196,6 +196,8 @@ describe("every edge", () => {
 
   test.each([
     ["dips[0].tenant", { dips: [{ tenant: "Blue", address: "10.0.0.1" }] }],
+    ["dips[0].locator", { dips: [{ address: "10.0.0.1", locator: "fe80::1" }] }],
+    ["dips[0].locator", { dips: [{ address: "10.0.0.1", locator: "host-1" }] }],
     [
       "held_ranges[0].tenant",
       {
@@ -225,6 +227,39 @@ describe("every edge", () => {
       });
     }
     expect(submitted).toHaveLength(before);
+  });
+
+  test.each([
+    ["10.0.0.1", "not an IPv6 address"],
+    ["2001:db8::1/64", "not an IPv6 address"],
+    ["::ffff:10.0.0.1", "not an IPv6 address"],
+    ["::1", "the unspecified or loopback address"],
+    ["fe80::1", "a link-local address"],
+    ["ff02::1", "a multicast address"],
+  ])("of a MUX refuses an outer IPv6 address that no host could believe: %s", async (addressIpv6, why) => {
+    const { submitted, muxes, time, identity } = edge();
+    const before = submitted.length;
+    const mux = muxStream();
+    muxes.open(mux);
+    mux.deliver({
+      hello: { identity: identity("mux-1", "m"), address: "192.0.2.1", addressIpv6, capacity: { rules: 1, snatRanges: 1 } },
+    });
+    await time.advance(1);
+    expect(mux.ended).toMatchObject({ code: "INVALID_ARGUMENT" });
+    expect(mux.ended?.message).toContain(`address_ipv6: "${addressIpv6}" is ${why}`);
+    expect(submitted).toHaveLength(before);
+  });
+
+  test.each([
+    ["2001:DB8:1::1", "2001:db8:1::1"],
+    ["", "10.0.0.1"],
+    ["10.7.7.7", "10.7.7.7"],
+  ])("of a host takes a locator of either family: %j", async (locator, stored) => {
+    const { replica, submitted } = edge();
+    const origin = origins("client")();
+    const dips = [{ address: "10.0.0.1", locator }];
+    await new SnatService(replica).register({ origin, host: "host-1", bootId: bootIdOf("a"), dips }, CALL).catch(() => null);
+    expect(submitted.at(-1)).toMatchObject({ command: { kind: "register-host", dips: [{ locator: stored }] } });
   });
 
   test("takes at most 1,024 blocks in one release", async () => {

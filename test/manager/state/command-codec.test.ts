@@ -66,7 +66,8 @@ const EVERY_KIND: { readonly [Kind in Command["kind"]]: Command & { readonly kin
 };
 
 test("every kind of command survives its bytes, with and without origin", () => {
-  const commands = Object.values(EVERY_KIND);
+  const modern: Command = { ...EVERY_KIND["join-mux"], addressIpv6: ip("2001:db8:255::1") } as never;
+  const commands = [...Object.values(EVERY_KIND), modern];
   for (const batch of [batchOf(...commands), batchOf({ kind: "tick" }, ...commands), batchOf()]) {
     expect(decodeBatch(encodeBatch(batch))).toEqual(batch);
   }
@@ -105,6 +106,7 @@ test.each([
   ["ICMP", '[0,0,0,[["allocate-snat",1,1,1,1,8]]]'],
   ["a range below 1024", '[0,0,0,[["release-snat",1,1,1,[["198.51.100.1",6,127,1]]]]]'],
   ["an address that is not canonical", '[0,0,0,[["join-mux","m","b","2001:DB8::1",1,1,0]]]'],
+  ["an IPv6 address that is none", '[0,0,0,[["join-mux","m","b","192.0.2.1",1,1,0,""]]]'],
   ["a name that is no label", '[0,0,0,[["join-mux","Mux_1","b","192.0.2.1",1,1,0]]]'],
   ["a replica 0", '[0,0,0,[["start-replica",0,"b"]]]'],
   [

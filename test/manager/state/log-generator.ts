@@ -237,7 +237,9 @@ export class LogGenerator {
     const own = DIPS.slice(at, at + 2).filter(() => this.chance(0.8));
     const addresses = this.chance(0.1) ? [...new Set([...own, this.pick(DIPS) ?? ""])] : own;
     const dips = addresses.map((address) => {
-      const locator = this.chance(0.1) ? ip(`192.0.2.${this.random.below(4) + 100}`) : ip(address);
+      const last = this.random.below(4) + 100;
+      const elsewhere = ip(this.chance(0.2) ? `2001:db8:1::${last}` : `192.0.2.${last}`);
+      const locator = this.chance(0.1) ? elsewhere : ip(address);
       return { tenant: this.chance(0.95) ? "default" : "blue", address: ip(address), locator };
     });
     const heldRanges = this.machine
@@ -270,7 +272,8 @@ export class LogGenerator {
     const name = this.pick(MUXES) ?? "";
     const address = ip(`192.0.2.${this.chance(0.9) ? MUXES.indexOf(name) + 1 : 2}`);
     const capacity = { rules: this.pick([3, 6, 1000]) ?? 1000, snatRanges: this.pick([40, 400, 100_000]) ?? 100_000 };
-    return { kind: "join-mux", name, bootId: this.bootId(), address, capacity };
+    const join = { kind: "join-mux", name, bootId: this.bootId(), address, capacity } as const;
+    return this.chance(0.3) ? join : { ...join, addressIpv6: ip(`2001:db8:255::${address.split(".")[3] ?? ""}`) };
   }
 
   private allocation(): Command {
