@@ -97,6 +97,9 @@ function replicaListing({ nodeId, address, state, answer, note }: ReplicaRow): L
 
 const formatAge = (ageMs: number): string => (ageMs >= 2 ** 31 - 1 ? "never" : `${formatDuration(ageMs)} ago`);
 
+/** As kubectl writes "Ready,SchedulingDisabled". */
+const muxState = ({ state, drain }: MuxRow["mux"]): Cell => (drain ? `${state ?? ""},drained` : stateCell(state ?? ""));
+
 function muxListing({ mux, connectedTo }: MuxRow): Listing {
   const counters = mux.counters ?? {};
   // No replica that answered has a stream of this MUX: nothing is known, which is not zero.
@@ -107,7 +110,7 @@ function muxListing({ mux, connectedTo }: MuxRow): Listing {
     name: mux.name ?? "",
     cells: [
       mux.name ?? "",
-      stateCell(mux.state ?? ""),
+      muxState(mux),
       mux.address ?? "",
       mux.index ? mux.index : "-",
       renewed === null ? "-" : formatAge(renewed),
@@ -132,6 +135,7 @@ function muxListing({ mux, connectedTo }: MuxRow): Listing {
         incarnation: mux.incarnation ?? 0,
         state: mux.state ?? "",
         address: mux.address ?? "",
+        ...(mux.drain ? { drain: { reason: mux.drain.reason ?? "", ageMs: mux.drain.ageMs ?? 0 } } : {}),
         ...(mux.addressIpv6 ? { addressIpv6: mux.addressIpv6 } : {}),
         index: mux.index ?? 0,
         renewedMsAgo: renewed,

@@ -161,6 +161,8 @@ function judge(replicas: readonly ReplicaRow[], leader: ReplicaRow | null, muxes
   }
   if (!muxes.some(({ mux }) => mux.state === "live"))
     severe.push("no MUX is live: no traffic is forwarded, and no SNAT ports are granted");
+  else if (muxes.every(({ mux }) => mux.state !== "live" || mux.drain))
+    severe.push("every live MUX is drained: no VIP is announced (ananta mux undrain)");
   const allAnswer = replicas.every(({ answer }) => answer !== null);
   mild.push(...muxes.flatMap((row) => muxProblem(row, allAnswer)));
   const withheld = (leader?.answer ?? replicas.find(({ answer }) => answer !== null)?.answer)?.grantsWithheld ?? "";

@@ -28,6 +28,11 @@ export const WITHDRAW_VIP = operator<ananta.v1.WithdrawVipRequest.$Properties, D
 export const RESTORE_VIP = operator<ananta.v1.RestoreVipRequest.$Properties, Decoded<"RestoreVipResponse">>(
   "restoreVip",
 );
+export const DRAIN_MUX = operator<ananta.v1.DrainMuxRequest.$Properties, Decoded<"DrainMuxResponse">>("drainMux");
+export const UNDRAIN_MUX = operator<ananta.v1.UndrainMuxRequest.$Properties, Decoded<"UndrainMuxResponse">>(
+  "undrainMux",
+);
+
 function snat<Request, Response>(name: string): Method<Request, Response> {
   return methodOf<Request, Response>(ananta.v1.SnatService, name, ananta.v1);
 }

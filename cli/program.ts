@@ -9,6 +9,7 @@ import { explainCommand } from "./commands/explain.js";
 import { flowCommand } from "./commands/flow.js";
 import { getCommand } from "./commands/get.js";
 import { hostCommand } from "./commands/host.js";
+import { muxCommand } from "./commands/mux.js";
 import { diffCommand, planCommand } from "./commands/plan.js";
 import { snatCommand } from "./commands/snat.js";
 import { statusCommand } from "./commands/status.js";
@@ -57,6 +58,7 @@ function createProgram(context: Context): Command {
     clusterCommand,
     snatCommand,
     hostCommand,
+    muxCommand,
     vipCommand,
     flowCommand,
     explainCommand,

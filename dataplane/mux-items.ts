@@ -122,6 +122,8 @@ export interface MuxPeerItem {
   readonly bootId: string;
   /** It may announce once it has this index in force. */
   readonly joinedIndex: LogIndex;
+  /** An operator has taken its routes off the routers: it announces nothing. */
+  readonly drained?: true;
 }
 
 export interface MuxSiteItem {

@@ -76,6 +76,11 @@ function stateMetrics(manager: Manager): readonly Metric[] {
           value: state.muxes().filter((mux) => mux.state === of).length,
         })),
     },
+    gauge(
+      "ananta_muxes_drained",
+      "MUXes that an operator has drained, whatever their state.",
+      () => state.muxes().filter(({ drain }) => drain !== undefined).length,
+    ),
     gauge("ananta_vips", "Configured VIPs.", () => state.vipCount),
     gauge(
       "ananta_vips_withdrawn",

@@ -21,7 +21,7 @@ const ipv6 = z.string().transform((text, context) => {
   const parsed = parseIpv6(text);
   const why = parsed === null ? "not an IPv6 address" : unusableIpv6(parsed);
   if (parsed !== null && why === null) return formatIpv6(parsed);
-  context.addIssue({ code: "custom", message: `"${text}" is ${why}` });
+  context.addIssue({ code: "custom", message: `"${text}" is ${why ?? ""}` });
   return z.NEVER;
 });
 const milliseconds = z.number().min(1).max(600_000);

@@ -7,6 +7,7 @@ const MEMBERSHIP = [
   "joining",
   "joined",
   "announcing",
+  "drained",
   "withdrawn",
   "leaving",
   "replaced",

@@ -7,7 +7,7 @@
  * go.
  */
 import { assertNever } from "../../core/assert.js";
-import type { DipId, LogIndex, VipId } from "../../core/brands.js";
+import type { DipId, IpAddress, LogIndex, VipId } from "../../core/brands.js";
 import { RecordTable } from "../../dataplane/record-table.js";
 import type { ApplyResult, TableDelta, Tables } from "../../dataplane/contract.js";
 import { FlowHasher, mixWords } from "../../dataplane/flow-hash.js";

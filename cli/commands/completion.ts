@@ -32,6 +32,8 @@ interface Completed {
   readonly options: readonly Completable[];
   /** Its first argument is a type, the ones after it are names. */
   readonly takesTargets: boolean;
+  /** Type whose names its first argument takes, or "". */
+  readonly namesOf: string;
   /** Values of its first argument. */
   readonly choices: readonly string[];
 }
@@ -52,6 +54,7 @@ function commandsOf(command: Command, path: string): readonly Completed[] {
     subcommands: command.commands.map((sub) => ({ name: sub.name(), description: sub.description() })),
     options: optionsOf(command),
     takesTargets: first?.name() === "target",
+    namesOf: RESOURCE_TYPES.find(({ name }) => name === first?.name())?.name ?? "",
     choices: first?.argChoices ?? [],
   };
   return [
@@ -95,10 +98,11 @@ function bashScript(commands: readonly Completed[], shared: readonly Completable
           `    ${flags.map((flag) => `"${path} ${flag}"`).join("|")}) words="${choices.join(" ")}" ;;`,
       ),
   );
-  const cases = commands.map(({ path, subcommands, options, takesTargets, choices }) => {
+  const cases = commands.map(({ path, subcommands, options, takesTargets, namesOf, choices }) => {
     const lines = [`flags="${flagsOf([...options, ...(path === "" ? [] : shared)])} --help"`];
     if (subcommands.length > 0) lines.push(`words="${subcommands.map(({ name }) => name).join(" ")}"`);
     if (choices.length > 0) lines.push(`words="${choices.join(" ")}"`);
+    if (namesOf !== "") lines.push(`if [[ -z $type ]]; then words="$(_ananta_names ${namesOf})"; fi`);
     if (takesTargets) lines.push(`if [[ -z $type ]]; then words="${TYPES}"; else words="$(_ananta_names "$type")"; fi`);
     return `    "${path}") ${lines.join("; ")} ;;`;
   });
@@ -160,7 +164,7 @@ function fishScript(commands: readonly Completed[], shared: readonly Completable
     return `complete -c ananta ${condition}${names}${value} -d ${quote(description)}`;
   };
   lines.push(...shared.map((one) => option("", one)));
-  for (const { path, subcommands, options, takesTargets, choices } of commands) {
+  for (const { path, subcommands, options, takesTargets, namesOf, choices } of commands) {
     const seen = path.split(" ").map((word) => `__fish_seen_subcommand_from ${word}`);
     const here = path === "" ? "__fish_use_subcommand" : seen.join("; and ");
     const names = subcommands.map(({ name }) => name).join(" ");
@@ -170,6 +174,7 @@ function fishScript(commands: readonly Completed[], shared: readonly Completable
       lines.push(`complete -c ananta -n ${quote(condition)} -a ${name} -d ${quote(description)}`);
     if (path !== "") lines.push(...options.map((one) => option(`-n ${quote(here)} `, one)));
     if (choices.length > 0) lines.push(`complete -c ananta -n ${quote(here)} -a ${quote(choices.join(" "))}`);
+    if (namesOf !== "") lines.push(`complete -c ananta -n ${quote(here)} -a ${quote(`(__ananta_names ${namesOf})`)}`);
     if (takesTargets) {
       lines.push(`complete -c ananta -n ${quote(`${here}; and test -z (__ananta_type)`)} -a ${quote(TYPES)}`);
       lines.push(

@@ -5,6 +5,7 @@ import { DEFAULT_TENANT } from "../../manager/api/object-schema.js";
 import type { ApiClient } from "../api-client.js";
 import { clusterListings } from "../cluster-tables.js";
 import type { Context } from "../context.js";
+import { formatDuration } from "../durations.js";
 import { EXIT, UsageError } from "../exit-codes.js";
 import { GET, LIST, LIST_SNAT, type WireObject } from "../methods.js";
 import { labelText, protocolText, statusCell } from "../object-columns.js";
@@ -263,10 +264,15 @@ async function describeProcess(context: Context, { type }: Target, name: string,
   if (row === undefined) throw new AnantaError("NOT_FOUND", `${type.name} "${name}" does not exist`);
   const cells = [...row.cells, ...row.wideCells];
   // A MUX's drops are listed below by reason.
-  const fields = [...header, ...wideHeader].flatMap((title, column): readonly (readonly [string, Cell])[] =>
-    title === "DROPS" ? [] : [[readable(title), cells[column] ?? ""]],
+  const fields: (readonly [string, Cell])[] = [...header, ...wideHeader].flatMap(
+    (title, column): readonly (readonly [string, Cell])[] =>
+      title === "DROPS" ? [] : [[readable(title), cells[column] ?? ""]],
   );
   const mux = type.kind === "Mux" ? view.muxes.find((candidate) => candidate.mux.name === name)?.mux : undefined;
+  if (mux?.drain) {
+    const { reason, ageMs } = mux.drain;
+    fields.push(["Drained", `${reason ?? ""}, for ${formatDuration(ageMs ?? 0)}`]);
+  }
   const drops = Object.entries(mux?.counters?.drops ?? {}).map(([reason, count]) => [reason, count]);
   return (
     renderFields(fields, context.paint) +
@@ -276,4 +282,6 @@ async function describeProcess(context: Context, { type }: Target, name: string,
 
 /** "CONNECTED-TO" -> "Connected to" */
 const readable = (title: string): string =>
-  title === "VIPS" ? "VIPs announced" : title.charAt(0) + title.slice(1).toLowerCase().replaceAll("-", " ");
+  SPELLED[title] ?? title.charAt(0) + title.slice(1).toLowerCase().replaceAll("-", " ");
+
+const SPELLED: Readonly<Record<string, string>> = { VIPS: "VIPs announced", "IPV6-ADDRESS": "IPv6 address" };

@@ -9,7 +9,7 @@ const REASON_MAX = 256;
 export function hostCommand(context: Context): Command {
   const host = new Command("host").description("hosts: the machines that run the DIPs");
   host
-    .command("fence <name>")
+    .command("fence <host>")
     .description(
       "declare a host dead: its SNAT ports begin to rest and its present agent is refused. Only when it is switched off or cut from the network",
     )

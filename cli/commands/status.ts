@@ -41,6 +41,7 @@ function statusText(context: Context, view: ClusterView, wide: boolean): string 
   const { best, leader, replicas, muxes } = view;
   const answering = replicas.filter(({ answer }) => answer !== null).length;
   const live = muxes.filter(({ mux }) => mux.state === "live").length;
+  const drained = muxes.filter(({ mux }) => mux.drain).length;
   const ageMs = best?.answer.ageMs ?? 0;
   const fields: (readonly [string, Cell])[] = [
     ["Health", stateCell(view.health)],
@@ -51,7 +52,7 @@ function statusText(context: Context, view: ClusterView, wide: boolean): string 
         : `replica ${leader.nodeId ?? "?"} (${leader.address}), term ${leader.answer?.term ?? 0}`,
     ],
     ["Replicas", `${answering} of ${replicas.length} answer`],
-    ["MUXes", `${live} of ${muxes.length} live`],
+    ["MUXes", `${live} of ${muxes.length} live${drained === 0 ? "" : `, ${drained} drained`}`],
     ["Hosts", view.hosts.length],
     ["VIPs", best?.answer.vips ?? 0],
     ["State", `index ${best?.answer.appliedIndex ?? 0}, in force on all MUXes up to ${best?.answer.muxSafeIndex ?? 0}`],

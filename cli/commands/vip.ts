@@ -21,7 +21,7 @@ export function vipCommand(context: Context): Command {
   vip
     .command("withdraw")
     .description("withdraw the VIP's routes from all MUXes; it comes back by itself")
-    .argument("<name>", "name of the VIP")
+    .argument("<vip>", "name of the VIP")
     .requiredOption("--reason <text>", "why, for those who look at it")
     .option("--for <span>", "30s to 24h; default: the VIP's spec.overload.restoreAfterSeconds")
     .option("-t, --tenant <tenant>", "tenant of the VIP", DEFAULT_TENANT)
@@ -36,7 +36,7 @@ export function vipCommand(context: Context): Command {
   vip
     .command("restore")
     .description("announce the VIP again before its time")
-    .argument("<name>", "name of the VIP")
+    .argument("<vip>", "name of the VIP")
     .option("-t, --tenant <tenant>", "tenant of the VIP", DEFAULT_TENANT)
     .action(
       context.action(

@@ -8,7 +8,7 @@ import type { Acknowledgements } from "../projection/acknowledgements.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Pipeline } from "../stages/pipeline.js";
 import type { StateDigests } from "../state-digests.js";
-import type { StateMachine } from "../state/state-machine.js";
+import type { MuxDrain, StateMachine } from "../state/state-machine.js";
 
 const HOSTS_NAMED_MAX = 10;
 
@@ -37,6 +37,11 @@ function withheld(state: StateMachine): string {
   ];
   return `epoch ${unsettled.clusterEpoch} began with a restore: ${why.join("; ")}`;
 }
+
+const drainOf = ({ reason, sinceMs }: MuxDrain, { clusterTimeMs }: StateMachine) => ({
+  reason,
+  ageMs: Math.max(0, clusterTimeMs - sinceMs),
+});
 
 const sum = <One>(all: readonly One[], of: (one: One) => number): number =>
   all.reduce((total, one) => total + of(one), 0);
@@ -97,7 +102,10 @@ function statusNow(options: ClusterStatusOptions): ananta.v1.ClusterStatusRespon
         incarnation: mux.incarnation,
         state: mux.state,
         address: mux.address,
-        ...given({ addressIpv6: mux.addressIpv6 }),
+        ...given({
+          addressIpv6: mux.addressIpv6,
+          drain: mux.drain === undefined ? undefined : drainOf(mux.drain, state),
+        }),
         index: report?.bootId === mux.bootId ? report.index : 0,
         ...(renewedMsAgo === null ? {} : { renewedMsAgo: Math.round(renewedMsAgo) }),
         ...(counters === null ? {} : { counters }),

@@ -2,6 +2,7 @@
  * Waits until a change of configuration is used by every live MUX: its second entry is applied (objects are active) and
  * muxSafeIndex has reached it. Works on any replica, because both are known everywhere.
  */
+import type { LogIndex } from "../../core/brands.js";
 import type { ReplicaView } from "../replica-view.js";
 import { objectKey } from "../state/objects.js";
 import type { ObjectOutcome } from "../state/results.js";
@@ -23,6 +24,17 @@ export async function whenInForce(
     await new Promise<void>((resolve) => clock.setTimer(LOOK_MS, resolve));
   }
   return replica.state.muxes().some((mux) => mux.state === "live");
+}
+
+/** Every live MUX has the entry in force. False when it took longer than `deadlineMs`. */
+export async function whenMuxesHave(replica: ReplicaView, index: LogIndex, deadlineMs: number): Promise<boolean> {
+  const { clock } = replica.env;
+  const untilMs = clock.nowMs() + deadlineMs;
+  while (replica.muxSafeIndex.value < index) {
+    if (clock.nowMs() >= untilMs) return false;
+    await new Promise<void>((resolve) => clock.setTimer(LOOK_MS, resolve));
+  }
+  return true;
 }
 
 function inForce(replica: ReplicaView, outcomes: readonly ObjectOutcome[], goneAt: Map<string, number>): boolean {

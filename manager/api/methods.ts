@@ -31,6 +31,14 @@ export const OPERATOR_RESTORE_VIP = operator<
   ananta.v1.RestoreVipRequest.$Properties,
   ananta.v1.RestoreVipResponse.$Properties
 >("restoreVip");
+export const OPERATOR_DRAIN_MUX = operator<
+  ananta.v1.DrainMuxRequest.$Properties,
+  ananta.v1.DrainMuxResponse.$Properties
+>("drainMux");
+export const OPERATOR_UNDRAIN_MUX = operator<
+  ananta.v1.UndrainMuxRequest.$Properties,
+  ananta.v1.UndrainMuxResponse.$Properties
+>("undrainMux");
 export const OPERATOR_EXPLAIN_FLOW = operator<
   ananta.v1.ExplainFlowRequest.$Properties,
   ananta.v1.ExplainFlowResponse.$Properties

@@ -121,6 +121,9 @@ function announcement(vip: VipObject, state: StateMachine): Condition {
   }
   if (vip.spec.adminState === "down") return fails("Announced", "AdminDown", "spec.adminState is down");
   if (vip.active === null || vip.deleting) return fails("Announced", "NotActive", "no MUX uses it");
+  const live = state.muxes().filter((mux) => mux.state === "live");
+  if (live.length > 0 && live.every((mux) => mux.drain !== undefined))
+    return fails("Announced", "MuxesDrained", "every live MUX is drained: ananta mux undrain");
   return holds("Announced");
 }
 

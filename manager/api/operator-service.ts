@@ -8,14 +8,14 @@ import type { ReplicaView } from "../replica-view.js";
 import type { ApplyObject, Command } from "../state/commands.js";
 import type { ObjectKind, ObjectRef } from "../state/objects.js";
 import type { CommandResult, ObjectOutcome } from "../state/results.js";
-import { whenInForce } from "./in-force.js";
+import { whenInForce, whenMuxesHave } from "./in-force.js";
 import { objectPage } from "./object-pages.js";
 import { KIND_WORDS, isKind } from "./object-schema.js";
 import { warningsOf, wireObject } from "./object-status.js";
 import { objectsFromWire } from "./wire-objects.js";
 import { readPoint } from "./read-state.js";
 
-/** Of why a host was fenced or a VIP withdrawn, in characters. */
+/** Of why a host was fenced, a VIP withdrawn or a MUX drained, in characters. */
 const REASON_MAX = 256;
 /** Part of the caller's deadline kept back, so that the answer still reaches it. */
 const ANSWER_RESERVE_MS = 200;
@@ -82,10 +82,7 @@ export class OperatorService {
     request: ananta.v1.FenceHostRequest.$Properties,
     call: CallContext,
   ): Promise<ananta.v1.FenceHostResponse.$Properties> {
-    const reason = (request.reason ?? "").trim();
-    if (reason === "" || reason.length > REASON_MAX) {
-      throw new AnantaError("INVALID_ARGUMENT", `reason: ${reason.length} characters; say why, in 1 to ${REASON_MAX}`);
-    }
+    const reason = checkReason(request.reason);
     const command: Command = { kind: "fence-host", name: checkName(request.host, "host"), reason };
     const result = await this.#replica.submit({ origin: checkOrigin(request.origin), command }, budget(call));
     throwIfRefused(result);
@@ -98,9 +95,7 @@ export class OperatorService {
     call: CallContext,
   ): Promise<ananta.v1.WithdrawVipResponse.$Properties> {
     const { tenant, name } = refOf({ kind: "Vip", tenant: request.tenant ?? "", name: request.name ?? "" }, "vip");
-    const reason = (request.reason ?? "").trim();
-    if (reason === "" || reason.length > REASON_MAX)
-      throw new AnantaError("INVALID_ARGUMENT", `reason: ${reason.length} characters; use 1 to ${REASON_MAX}`);
+    const reason = checkReason(request.reason);
     const forSeconds = request.forSeconds ?? 0;
     if (forSeconds !== 0 && (forSeconds < 30 || forSeconds > 86_400))
       throw new AnantaError("INVALID_ARGUMENT", `for_seconds: ${forSeconds} is out of bounds; use 30 to 86400`);
@@ -114,6 +109,40 @@ export class OperatorService {
   ): Promise<ananta.v1.RestoreVipResponse.$Properties> {
     const { tenant, name } = refOf({ kind: "Vip", tenant: request.tenant ?? "", name: request.name ?? "" }, "vip");
     return this.#simple(request.origin, { kind: "restore-vip", tenant, name }, call);
+  }
+
+  drainMux(
+    request: ananta.v1.DrainMuxRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.DrainMuxResponse.$Properties> {
+    const name = checkName(request.name, "name");
+    const reason = checkReason(request.reason);
+    const command: Command = { kind: "drain-mux", name, reason, force: request.force === true };
+    return this.#drain(request.origin, command, "mux-drained", call);
+  }
+
+  undrainMux(
+    request: ananta.v1.UndrainMuxRequest.$Properties,
+    call: CallContext,
+  ): Promise<ananta.v1.UndrainMuxResponse.$Properties> {
+    const command: Command = { kind: "undrain-mux", name: checkName(request.name, "name") };
+    return this.#drain(request.origin, command, "mux-undrained", call);
+  }
+
+  async #drain(
+    origin: ananta.v1.Origin.$Properties | null | undefined,
+    command: Command,
+    answer: "mux-drained" | "mux-undrained",
+    call: CallContext,
+  ): Promise<{ index: number; changed: boolean; inForce: boolean; announcing: number }> {
+    const { clock } = this.#replica.env;
+    const untilMs = clock.nowMs() + budget(call);
+    const result = await this.#replica.submit({ origin: checkOrigin(origin), command }, budget(call));
+    throwIfRefused(result);
+    if (!result.ok || result.value.kind !== answer) throw otherRequest();
+    const { changed, announcing } = result.value;
+    const inForce = await whenMuxesHave(this.#replica, result.index, Math.max(0, untilMs - clock.nowMs()));
+    return { index: result.index, changed, inForce, announcing };
   }
 
   async #simple(
@@ -193,6 +222,12 @@ export function refOf(ref: ananta.v1.ObjectRef.$Properties, where: string): Obje
   if ((ref.name ?? "") === "") throw new AnantaError("INVALID_ARGUMENT", `${where}.name: missing`);
   const name = checkName(ref.name, `${where}.name`);
   return { kind, tenant: kind === "Tenant" ? name : tenantOf(ref.tenant, `${where}.tenant`), name };
+}
+
+function checkReason(text: string | null | undefined): string {
+  const reason = (text ?? "").trim();
+  if (reason !== "" && reason.length <= REASON_MAX) return reason;
+  throw new AnantaError("INVALID_ARGUMENT", `reason: ${reason.length} characters; say why, in 1 to ${REASON_MAX}`);
 }
 
 function checkCount<T>(items: readonly T[], where: string): readonly T[] {

@@ -50,6 +50,8 @@ export function handlers(services: Services): readonly Handler[] {
     unary(methods.OPERATOR_CLUSTER_STATUS, (request) => clusterStatus(request)),
     unary(methods.OPERATOR_WITHDRAW_VIP, (request, call) => operator.withdraw(request, call)),
     unary(methods.OPERATOR_RESTORE_VIP, (request, call) => operator.restore(request, call)),
+    unary(methods.OPERATOR_DRAIN_MUX, (request, call) => operator.drainMux(request, call)),
+    unary(methods.OPERATOR_UNDRAIN_MUX, (request, call) => operator.undrainMux(request, call)),
     unary(methods.OPERATOR_EXPLAIN_FLOW, (request) => explainFlow.explain(request)),
     unary(methods.CLUSTER_MEMBERS, (request, call) => cluster.members(request, call)),
     unary(methods.CLUSTER_ADD_REPLICA, (request, call) => cluster.addReplica(request, call)),

@@ -312,6 +312,7 @@ function outerIpv6(text: string): IpAddress | undefined {
   if (text === "") return undefined;
   const groups = parseIpv6(text);
   const why = groups === null ? "not an IPv6 address" : unusableIpv6(groups);
-  if (groups !== null && why === null) return formatIpv6(groups);
-  throw new AnantaError("INVALID_ARGUMENT", `address_ipv6: "${text}" is ${why}; use a unicast IPv6 address`);
+  if (groups === null || why !== null)
+    throw new AnantaError("INVALID_ARGUMENT", `address_ipv6: "${text}" is ${why ?? ""}; use a unicast IPv6 address`);
+  return formatIpv6(groups);
 }

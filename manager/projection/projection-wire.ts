@@ -53,6 +53,7 @@ export function wireMuxItem(item: MuxItem): ananta.v1.MuxItem.$Properties {
           address: item.address,
           bootId: item.bootId,
           joinedIndex: item.joinedIndex,
+          drained: item.drained ?? false,
         },
       };
     case "site":

@@ -264,6 +264,8 @@ export class Pipeline {
       case "join-mux":
       case "leave-mux":
       case "lose-mux":
+      case "drain-mux":
+      case "undrain-mux":
         this.#stages.muxPoolManagement.offer("membership", this.#queued(submission, OWN));
         return;
       case "bootstrap":

@@ -139,6 +139,10 @@ function encodeCommand(command: Command): Fields {
     case "leave-mux":
     case "lose-mux":
       return [kind, command.muxId, command.incarnation];
+    case "drain-mux":
+      return [kind, command.name, command.reason, command.force ? 1 : 0];
+    case "undrain-mux":
+      return [kind, command.name];
     case "allocate-snat":
       return [kind, command.hostId, command.incarnation, command.dipId, command.protocol, command.ports];
     case "release-snat":
@@ -213,7 +217,13 @@ function decodeCommand(fields: Fields, at: number): Command {
         snatRanges: count(e, "capacity.snatRanges"),
         ...(integer(f, 0, 1, "capacity.ipv6") === 1 ? { ipv6: true as const } : {}),
       };
-      const join = { kind, name: label(a, "name"), bootId: text(b, "bootId"), address: address(c, "address"), capacity };
+      const join = {
+        kind,
+        name: label(a, "name"),
+        bootId: text(b, "bootId"),
+        address: address(c, "address"),
+        capacity,
+      };
       return length === 6 ? join : { ...join, addressIpv6: address(g, "addressIpv6") };
     }
     case "withdraw-vip":
@@ -245,6 +255,12 @@ function decodeCommand(fields: Fields, at: number): Command {
     case "lose-mux":
       expect(2);
       return { kind, muxId: count(a, "muxId") as MuxId, incarnation: count(b, "incarnation") };
+    case "drain-mux":
+      expect(3);
+      return { kind, name: label(a, "name"), reason: text(b, "reason"), force: integer(c, 0, 1, "force") === 1 };
+    case "undrain-mux":
+      expect(1);
+      return { kind, name: label(a, "name") };
     default:
       return unknownKind(kind);
   }

@@ -50,6 +50,8 @@ export type Command =
   | JoinMuxCommand
   | LeaveMuxCommand
   | LoseMuxCommand
+  | DrainMuxCommand
+  | UndrainMuxCommand
   | AllocateSnatCommand
   | ReleaseSnatCommand
   | TickCommand;
@@ -233,6 +235,20 @@ export interface LoseMuxCommand {
   readonly kind: "lose-mux";
   readonly muxId: MuxId;
   readonly incarnation: number;
+}
+
+/** An operator takes a MUX's routes off the routers: it serves on, through all its starts, until it is undrained. */
+export interface DrainMuxCommand {
+  readonly kind: "drain-mux";
+  readonly name: string;
+  readonly reason: string;
+  /** Also the last one that announces. */
+  readonly force: boolean;
+}
+
+export interface UndrainMuxCommand {
+  readonly kind: "undrain-mux";
+  readonly name: string;
 }
 
 export interface AllocateSnatCommand {

@@ -136,8 +136,9 @@ export function dipItems(dip: DipRecord): readonly MuxItem[] {
 export function muxItems(muxes: readonly Mux[]): readonly MuxItem[] {
   return muxes
     .filter((mux) => mux.state === "live")
-    .map(({ muxId, name, incarnation, bootId, address, joinedIndex }) => {
-      return { kind: "mux", muxId, name, incarnation, bootId, address, joinedIndex };
+    .map(({ muxId, name, incarnation, bootId, address, joinedIndex, drain }) => {
+      const drained = drain === undefined ? undefined : (true as const);
+      return { kind: "mux", muxId, name, incarnation, bootId, address, joinedIndex, ...given({ drained }) };
     });
 }
 

@@ -39,6 +39,8 @@ export type CommandValue =
   /** `ranges`: how many began to rest. */
   | { readonly kind: "host-fenced"; readonly hostId: HostId; readonly ranges: number }
   | { readonly kind: "mux-joined"; readonly muxId: MuxId; readonly incarnation: number }
+  /** `changed`: it was not (un)drained before. `announcing`: live MUXes that are not drained. */
+  | { readonly kind: "mux-drained" | "mux-undrained"; readonly changed: boolean; readonly announcing: number }
   | { readonly kind: "snat-allocated"; readonly blocks: readonly RangeBlock[] }
   | { readonly kind: "snat-released"; readonly ranges: number };
 

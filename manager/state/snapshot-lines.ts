@@ -38,6 +38,8 @@ export type MuxLine = [
   0 | 1,
   /** IPv6 address or 0; not in snapshots of before MUXes had one. */
   (IpAddress | 0)?,
+  /** Reason of a drain and since when, or 0; likewise. */
+  (readonly [reason: string, sinceMs: number] | 0)?,
 ];
 export type Labels = readonly (readonly [string, string])[];
 export type PoolLine = ["pool", PoolId, string, string, Labels, Versions<BackendPoolSpec>, ObjectCounters];

@@ -104,6 +104,7 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
         formerBootIds,
         ipv6,
         addressIpv6 = 0,
+        drain = 0,
       ] = line;
       state.muxes.put({
         muxId,
@@ -116,6 +117,7 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
         capacity: { rules, snatRanges, ...(ipv6 === 1 ? { ipv6: true as const } : {}) },
         state: muxState,
         joinedIndex,
+        ...(drain === 0 ? {} : { drain: { reason: drain[0], sinceMs: drain[1] } }),
       });
       return;
     }

@@ -162,6 +162,7 @@ function* muxLines(muxes: readonly Mux[]): Iterable<Line> {
       mux.formerBootIds,
       ipv6 === true ? 1 : 0,
       mux.addressIpv6 ?? 0,
+      mux.drain === undefined ? 0 : [mux.drain.reason, mux.drain.sinceMs],
     ];
   }
 }

@@ -136,6 +136,14 @@ export interface Mux {
   /** `live` gates muxSafeIndex; `lost` and `left` do not. */
   readonly state: "live" | "lost" | "left";
   readonly joinedIndex: LogIndex;
+  /** By an operator; it outlasts the MUX's starts. */
+  readonly drain?: MuxDrain;
+}
+
+export interface MuxDrain {
+  readonly reason: string;
+  /** Cluster time. */
+  readonly sinceMs: number;
 }
 
 export interface SnatFilter {

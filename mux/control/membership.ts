@@ -7,6 +7,7 @@
  *          |                                                                                 | withdrawMs
  *          +----- gone from the projection: lost, left -----------------------------------  leaving
  *
+ *     announcing <--drained by an operator, undrained--> drained
  *     any state --another boot id under our name, after we had joined--> replaced: never announces again
  *     any state --stop--> withdrawn, leaving --gone--> stopped
  *
@@ -14,6 +15,7 @@
  *  (M2) Each life as a member is an incarnation of its own. After a lost lease the MUX leaves and joins anew, so that no
  *       proposal of its loss that is still under way can hit it while it announces.
  *  (M3) A request is repeated with the same origin until its effect shows or it is refused for good; then never again.
+ *  (M4) Drained, a MUX announces nothing and is a member all the same: it renews its lease, and forwards what still comes.
  */
 import type { LogIndex } from "../../core/brands.js";
 import type { MuxPeerItem } from "../../dataplane/mux-items.js";
@@ -29,6 +31,7 @@ export type MembershipState =
   | { readonly kind: "joining"; readonly origin: Origin; readonly askAtMs: number }
   | { readonly kind: "joined"; readonly incarnation: number; readonly joinedIndex: LogIndex }
   | { readonly kind: "announcing"; readonly incarnation: number }
+  | { readonly kind: "drained"; readonly incarnation: number }
   | { readonly kind: "withdrawn"; readonly untilMs: number }
   | { readonly kind: "leaving"; readonly origin: Origin; readonly askAtMs: number }
   | { readonly kind: "replaced"; readonly by: string }
@@ -85,7 +88,8 @@ export class Membership {
   stop(nowMs: number, graceMs: number): void {
     this.stopping = true;
     const { kind } = this.state;
-    if (kind === "joined" || kind === "announcing") this.state = { kind: "withdrawn", untilMs: nowMs + graceMs };
+    if (kind === "joined" || kind === "announcing" || kind === "drained")
+      this.state = { kind: "withdrawn", untilMs: nowMs + graceMs };
     else if (kind === "catching-up" || kind === "joining") this.state = { kind: "stopped" };
   }
 
@@ -114,12 +118,18 @@ export class Membership {
       case "joined":
         if (!isOurs) return this.gone(self);
         if (lease === "lost") return { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs };
-        return lease === "held" && facts.inForce >= state.joinedIndex
-          ? { kind: "announcing", incarnation: state.incarnation }
-          : state;
+        if (lease !== "held" || facts.inForce < state.joinedIndex) return state;
+        return { kind: self.drained === true ? "drained" : "announcing", incarnation: state.incarnation };
       case "announcing":
         if (!isOurs) return this.gone(self);
-        return lease === "lost" ? { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs } : state;
+        if (lease === "lost") return { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs };
+        return self.drained === true ? { kind: "drained", incarnation: state.incarnation } : state; // (M4)
+      case "drained":
+        if (!isOurs) return this.gone(self);
+        if (lease === "lost") return { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs };
+        return self.drained !== true && lease === "held"
+          ? { kind: "announcing", incarnation: state.incarnation }
+          : state;
       case "withdrawn":
         if (!isOurs) return this.gone(self);
         return nowMs >= state.untilMs ? { kind: "leaving", origin: this.nextOrigin(), askAtMs: nowMs } : state; // (M2)

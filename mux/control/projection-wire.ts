@@ -100,6 +100,7 @@ function muxItem(wire: ananta.v1.MuxItem.$Properties): MuxItem {
       address: address(mux.address),
       bootId: mux.bootId ?? "",
       joinedIndex: (mux.joinedIndex ?? 0) as LogIndex,
+      ...given({ drained: mux.drained === true ? (true as const) : undefined }),
     };
   }
   if (site) {

@@ -3703,6 +3703,9 @@ export namespace ananta {
             /** It may announce once it has this index in force. */
             joinedIndex: number;
 
+            /** It announces nothing. */
+            drained: boolean;
+
             /**
              * Creates a new PoolMux instance using the specified properties.
              * @param [properties] Properties to set
@@ -3780,6 +3783,9 @@ export namespace ananta {
 
                 /** It may announce once it has this index in force. */
                 joinedIndex?: (number|null);
+
+                /** It announces nothing. */
+                drained?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -8779,6 +8785,16 @@ export namespace ananta {
             /** Puts it back before its time. */
             restoreVip: ananta.v1.OperatorService.RestoreVip;
 
+            /**
+             * Takes all routes of a MUX off the routers, until it is undrained; it goes on forwarding what comes, with its lease and its
+             * peers. NOT_FOUND for a MUX that never joined. FAILED_PRECONDITION for the last one that announces. Drained already:
+             * the reason is replaced.
+             */
+            drainMux: ananta.v1.OperatorService.DrainMux;
+
+            /** It announces again. Not drained: nothing happens. */
+            undrainMux: ananta.v1.OperatorService.UndrainMux;
+
             /** Which rule, DIP and MUX a flow meets, and why. */
             explainFlow: ananta.v1.OperatorService.ExplainFlow;
         }
@@ -8955,6 +8971,48 @@ export namespace ananta {
               readonly path: "/ananta.v1.OperatorService/RestoreVip";
               readonly requestType: "RestoreVipRequest";
               readonly responseType: "RestoreVipResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.OperatorService#drainMux}.
+             * @param error Error, if any
+             * @param [response] DrainMuxResponse
+             */
+            type DrainMuxCallback = (error: (Error|null), response?: ananta.v1.DrainMuxResponse) => void;
+
+            /**
+             * Takes all routes of a MUX off the routers, until it is undrained; it goes on forwarding what comes, with its lease and its
+             * peers. NOT_FOUND for a MUX that never joined. FAILED_PRECONDITION for the last one that announces. Drained already:
+             * the reason is replaced.
+             */
+            type DrainMux = {
+              (request: ananta.v1.IDrainMuxRequest, callback: ananta.v1.OperatorService.DrainMuxCallback): void;
+              (request: ananta.v1.IDrainMuxRequest): Promise<ananta.v1.DrainMuxResponse>;
+              readonly name: "DrainMux";
+              readonly path: "/ananta.v1.OperatorService/DrainMux";
+              readonly requestType: "DrainMuxRequest";
+              readonly responseType: "DrainMuxResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.OperatorService#undrainMux}.
+             * @param error Error, if any
+             * @param [response] UndrainMuxResponse
+             */
+            type UndrainMuxCallback = (error: (Error|null), response?: ananta.v1.UndrainMuxResponse) => void;
+
+            /** It announces again. Not drained: nothing happens. */
+            type UndrainMux = {
+              (request: ananta.v1.IUndrainMuxRequest, callback: ananta.v1.OperatorService.UndrainMuxCallback): void;
+              (request: ananta.v1.IUndrainMuxRequest): Promise<ananta.v1.UndrainMuxResponse>;
+              readonly name: "UndrainMux";
+              readonly path: "/ananta.v1.OperatorService/UndrainMux";
+              readonly requestType: "UndrainMuxRequest";
+              readonly responseType: "UndrainMuxResponse";
               readonly requestStream: undefined;
               readonly responseStream: undefined;
             };
@@ -12691,6 +12749,438 @@ export namespace ananta {
         }
 
         /**
+         * Properties of a DrainMuxRequest.
+         * @deprecated Use ananta.v1.DrainMuxRequest.$Properties instead.
+         */
+        interface IDrainMuxRequest extends ananta.v1.DrainMuxRequest.$Properties {
+        }
+
+        /** Represents a DrainMuxRequest. */
+        class DrainMuxRequest {
+
+            /**
+             * Constructs a new DrainMuxRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.DrainMuxRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** DrainMuxRequest origin. */
+            origin?: (ananta.v1.Origin.$Properties|null);
+
+            /** DrainMuxRequest name. */
+            name: string;
+
+            /** 1 to 256 characters, for people. */
+            reason: string;
+
+            /** Also when no other MUX announces. */
+            force: boolean;
+
+            /**
+             * Creates a new DrainMuxRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns DrainMuxRequest instance
+             */
+            static create(properties: ananta.v1.DrainMuxRequest.$Shape): ananta.v1.DrainMuxRequest & ananta.v1.DrainMuxRequest.$Shape;
+            static create(properties?: ananta.v1.DrainMuxRequest.$Properties): ananta.v1.DrainMuxRequest;
+
+            /**
+             * Encodes the specified DrainMuxRequest message. Does not implicitly {@link ananta.v1.DrainMuxRequest.verify|verify} messages.
+             * @param message DrainMuxRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.DrainMuxRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a DrainMuxRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.DrainMuxRequest & ananta.v1.DrainMuxRequest.$Shape} DrainMuxRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.DrainMuxRequest & ananta.v1.DrainMuxRequest.$Shape;
+
+            /**
+             * Verifies a DrainMuxRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a DrainMuxRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns DrainMuxRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.DrainMuxRequest;
+
+            /**
+             * Creates a plain object from a DrainMuxRequest message. Also converts values to other types if specified.
+             * @param message DrainMuxRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.DrainMuxRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this DrainMuxRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace DrainMuxRequest {
+
+            /** Properties of a DrainMuxRequest. */
+            interface $Properties {
+
+                /** DrainMuxRequest origin */
+                origin?: (ananta.v1.Origin.$Properties|null);
+
+                /** DrainMuxRequest name */
+                name?: (string|null);
+
+                /** 1 to 256 characters, for people. */
+                reason?: (string|null);
+
+                /** Also when no other MUX announces. */
+                force?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a DrainMuxRequest. */
+            type $Shape = ananta.v1.DrainMuxRequest.$Properties;
+        }
+
+        /**
+         * Properties of a DrainMuxResponse.
+         * @deprecated Use ananta.v1.DrainMuxResponse.$Properties instead.
+         */
+        interface IDrainMuxResponse extends ananta.v1.DrainMuxResponse.$Properties {
+        }
+
+        /** Represents a DrainMuxResponse. */
+        class DrainMuxResponse {
+
+            /**
+             * Constructs a new DrainMuxResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.DrainMuxResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** DrainMuxResponse index. */
+            index: number;
+
+            /** False: it was drained before. */
+            changed: boolean;
+
+            /** Every live MUX has it in force, and so the drained one has withdrawn its routes. False: that took longer than the deadline. */
+            inForce: boolean;
+
+            /** Live MUXes that are not drained. */
+            announcing: number;
+
+            /**
+             * Creates a new DrainMuxResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns DrainMuxResponse instance
+             */
+            static create(properties: ananta.v1.DrainMuxResponse.$Shape): ananta.v1.DrainMuxResponse & ananta.v1.DrainMuxResponse.$Shape;
+            static create(properties?: ananta.v1.DrainMuxResponse.$Properties): ananta.v1.DrainMuxResponse;
+
+            /**
+             * Encodes the specified DrainMuxResponse message. Does not implicitly {@link ananta.v1.DrainMuxResponse.verify|verify} messages.
+             * @param message DrainMuxResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.DrainMuxResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a DrainMuxResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.DrainMuxResponse & ananta.v1.DrainMuxResponse.$Shape} DrainMuxResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.DrainMuxResponse & ananta.v1.DrainMuxResponse.$Shape;
+
+            /**
+             * Verifies a DrainMuxResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a DrainMuxResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns DrainMuxResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.DrainMuxResponse;
+
+            /**
+             * Creates a plain object from a DrainMuxResponse message. Also converts values to other types if specified.
+             * @param message DrainMuxResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.DrainMuxResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this DrainMuxResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace DrainMuxResponse {
+
+            /** Properties of a DrainMuxResponse. */
+            interface $Properties {
+
+                /** DrainMuxResponse index */
+                index?: (number|null);
+
+                /** False: it was drained before. */
+                changed?: (boolean|null);
+
+                /** Every live MUX has it in force, and so the drained one has withdrawn its routes. False: that took longer than the deadline. */
+                inForce?: (boolean|null);
+
+                /** Live MUXes that are not drained. */
+                announcing?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a DrainMuxResponse. */
+            type $Shape = ananta.v1.DrainMuxResponse.$Properties;
+        }
+
+        /**
+         * Properties of an UndrainMuxRequest.
+         * @deprecated Use ananta.v1.UndrainMuxRequest.$Properties instead.
+         */
+        interface IUndrainMuxRequest extends ananta.v1.UndrainMuxRequest.$Properties {
+        }
+
+        /** Represents an UndrainMuxRequest. */
+        class UndrainMuxRequest {
+
+            /**
+             * Constructs a new UndrainMuxRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.UndrainMuxRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** UndrainMuxRequest origin. */
+            origin?: (ananta.v1.Origin.$Properties|null);
+
+            /** UndrainMuxRequest name. */
+            name: string;
+
+            /**
+             * Creates a new UndrainMuxRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns UndrainMuxRequest instance
+             */
+            static create(properties: ananta.v1.UndrainMuxRequest.$Shape): ananta.v1.UndrainMuxRequest & ananta.v1.UndrainMuxRequest.$Shape;
+            static create(properties?: ananta.v1.UndrainMuxRequest.$Properties): ananta.v1.UndrainMuxRequest;
+
+            /**
+             * Encodes the specified UndrainMuxRequest message. Does not implicitly {@link ananta.v1.UndrainMuxRequest.verify|verify} messages.
+             * @param message UndrainMuxRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.UndrainMuxRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an UndrainMuxRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.UndrainMuxRequest & ananta.v1.UndrainMuxRequest.$Shape} UndrainMuxRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.UndrainMuxRequest & ananta.v1.UndrainMuxRequest.$Shape;
+
+            /**
+             * Verifies an UndrainMuxRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates an UndrainMuxRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns UndrainMuxRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.UndrainMuxRequest;
+
+            /**
+             * Creates a plain object from an UndrainMuxRequest message. Also converts values to other types if specified.
+             * @param message UndrainMuxRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.UndrainMuxRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this UndrainMuxRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace UndrainMuxRequest {
+
+            /** Properties of an UndrainMuxRequest. */
+            interface $Properties {
+
+                /** UndrainMuxRequest origin */
+                origin?: (ananta.v1.Origin.$Properties|null);
+
+                /** UndrainMuxRequest name */
+                name?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an UndrainMuxRequest. */
+            type $Shape = ananta.v1.UndrainMuxRequest.$Properties;
+        }
+
+        /**
+         * Properties of an UndrainMuxResponse.
+         * @deprecated Use ananta.v1.UndrainMuxResponse.$Properties instead.
+         */
+        interface IUndrainMuxResponse extends ananta.v1.UndrainMuxResponse.$Properties {
+        }
+
+        /** Represents an UndrainMuxResponse. */
+        class UndrainMuxResponse {
+
+            /**
+             * Constructs a new UndrainMuxResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.UndrainMuxResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** UndrainMuxResponse index. */
+            index: number;
+
+            /** False: it was not drained. */
+            changed: boolean;
+
+            /** UndrainMuxResponse inForce. */
+            inForce: boolean;
+
+            /** UndrainMuxResponse announcing. */
+            announcing: number;
+
+            /**
+             * Creates a new UndrainMuxResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns UndrainMuxResponse instance
+             */
+            static create(properties: ananta.v1.UndrainMuxResponse.$Shape): ananta.v1.UndrainMuxResponse & ananta.v1.UndrainMuxResponse.$Shape;
+            static create(properties?: ananta.v1.UndrainMuxResponse.$Properties): ananta.v1.UndrainMuxResponse;
+
+            /**
+             * Encodes the specified UndrainMuxResponse message. Does not implicitly {@link ananta.v1.UndrainMuxResponse.verify|verify} messages.
+             * @param message UndrainMuxResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.UndrainMuxResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an UndrainMuxResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.UndrainMuxResponse & ananta.v1.UndrainMuxResponse.$Shape} UndrainMuxResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.UndrainMuxResponse & ananta.v1.UndrainMuxResponse.$Shape;
+
+            /**
+             * Verifies an UndrainMuxResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates an UndrainMuxResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns UndrainMuxResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.UndrainMuxResponse;
+
+            /**
+             * Creates a plain object from an UndrainMuxResponse message. Also converts values to other types if specified.
+             * @param message UndrainMuxResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.UndrainMuxResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this UndrainMuxResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace UndrainMuxResponse {
+
+            /** Properties of an UndrainMuxResponse. */
+            interface $Properties {
+
+                /** UndrainMuxResponse index */
+                index?: (number|null);
+
+                /** False: it was not drained. */
+                changed?: (boolean|null);
+
+                /** UndrainMuxResponse inForce */
+                inForce?: (boolean|null);
+
+                /** UndrainMuxResponse announcing */
+                announcing?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an UndrainMuxResponse. */
+            type $Shape = ananta.v1.UndrainMuxResponse.$Properties;
+        }
+
+        /**
          * Properties of a WatchRequest.
          * @deprecated Use ananta.v1.WatchRequest.$Properties instead.
          */
@@ -13587,6 +14077,9 @@ export namespace ananta {
             /** Outer source towards IPv6 locators; absent: none. */
             addressIpv6?: (string|null);
 
+            /** Absent: it is not drained. */
+            drain?: (ananta.v1.MuxDrain.$Properties|null);
+
             /**
              * Creates a new MuxStatus instance using the specified properties.
              * @param [properties] Properties to set
@@ -13677,12 +14170,114 @@ export namespace ananta {
                 /** Outer source towards IPv6 locators; absent: none. */
                 addressIpv6?: (string|null);
 
+                /** Absent: it is not drained. */
+                drain?: (ananta.v1.MuxDrain.$Properties|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a MuxStatus. */
             type $Shape = ananta.v1.MuxStatus.$Properties;
+        }
+
+        /**
+         * Properties of a MuxDrain.
+         * @deprecated Use ananta.v1.MuxDrain.$Properties instead.
+         */
+        interface IMuxDrain extends ananta.v1.MuxDrain.$Properties {
+        }
+
+        /** A MUX in this state announces nothing, whatever else its state is. */
+        class MuxDrain {
+
+            /**
+             * Constructs a new MuxDrain.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.MuxDrain.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** MuxDrain reason. */
+            reason: string;
+
+            /** Cluster time that has passed since. */
+            ageMs: number;
+
+            /**
+             * Creates a new MuxDrain instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns MuxDrain instance
+             */
+            static create(properties: ananta.v1.MuxDrain.$Shape): ananta.v1.MuxDrain & ananta.v1.MuxDrain.$Shape;
+            static create(properties?: ananta.v1.MuxDrain.$Properties): ananta.v1.MuxDrain;
+
+            /**
+             * Encodes the specified MuxDrain message. Does not implicitly {@link ananta.v1.MuxDrain.verify|verify} messages.
+             * @param message MuxDrain message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.MuxDrain.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a MuxDrain message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.MuxDrain & ananta.v1.MuxDrain.$Shape} MuxDrain
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxDrain & ananta.v1.MuxDrain.$Shape;
+
+            /**
+             * Verifies a MuxDrain message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a MuxDrain message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns MuxDrain
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.MuxDrain;
+
+            /**
+             * Creates a plain object from a MuxDrain message. Also converts values to other types if specified.
+             * @param message MuxDrain
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.MuxDrain, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this MuxDrain to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace MuxDrain {
+
+            /** Properties of a MuxDrain. */
+            interface $Properties {
+
+                /** MuxDrain reason */
+                reason?: (string|null);
+
+                /** Cluster time that has passed since. */
+                ageMs?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a MuxDrain. */
+            type $Shape = ananta.v1.MuxDrain.$Properties;
         }
 
         /**

@@ -7181,6 +7181,8 @@ export const ananta = $root.ananta = (() => {
 
             PoolMux.prototype.joinedIndex = 0;
 
+            PoolMux.prototype.drained = false;
+
             PoolMux.create = function(properties) {
                 return new PoolMux(properties);
             };
@@ -7204,6 +7206,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 5, wireType 2 =*/42).string(message.bootId);
                 if (message.joinedIndex != null && $Object.hasOwnProperty.call(message, "joinedIndex") && (typeof message.joinedIndex === "object" ? message.joinedIndex.low || message.joinedIndex.high : message.joinedIndex !== 0))
                     $write.uint64(writer.uint32(/* id 6, wireType 0 =*/48), message.joinedIndex);
+                if (message.drained != null && $Object.hasOwnProperty.call(message, "drained") && message.drained !== false)
+                    writer.uint32(/* id 7, wireType 0 =*/56).bool(message.drained);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -7291,6 +7295,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.joinedIndex;
                             continue;
                         }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.drained = value;
+                            else
+                                delete message.drained;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -7333,6 +7346,9 @@ export const ananta = $root.ananta = (() => {
                 if (message.joinedIndex != null && $Object.hasOwnProperty.call(message, "joinedIndex"))
                     if (!$util.isInteger(message.joinedIndex) && !(message.joinedIndex && $util.isInteger(message.joinedIndex.low) && $util.isInteger(message.joinedIndex.high)))
                         return "joinedIndex: integer|Long expected";
+                if (message.drained != null && $Object.hasOwnProperty.call(message, "drained"))
+                    if (typeof message.drained !== "boolean")
+                        return "drained: boolean expected";
                 return null;
             };
 
@@ -7378,6 +7394,9 @@ export const ananta = $root.ananta = (() => {
                             message.joinedIndex = object.joinedIndex;
                         else if (typeof object.joinedIndex === "object")
                             message.joinedIndex = new $util.LongBits(object.joinedIndex.low >>> 0, object.joinedIndex.high >>> 0).toNumber(true);
+                if (object.drained != null)
+                    if (object.drained)
+                        message.drained = $Boolean(object.drained);
                 return message;
             };
 
@@ -7404,6 +7423,7 @@ export const ananta = $root.ananta = (() => {
                         object.joinedIndex = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                     } else
                         object.joinedIndex = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.drained = false;
                 }
                 if (message.muxId != null && $Object.hasOwnProperty.call(message, "muxId"))
                     object.muxId = message.muxId;
@@ -7427,6 +7447,8 @@ export const ananta = $root.ananta = (() => {
                         object.joinedIndex = options.longs === $String ? $String(message.joinedIndex) : message.joinedIndex;
                     else
                         object.joinedIndex = options.longs === $String ? $Long.prototype.toString.call(message.joinedIndex) : options.longs === $Number ? new $util.LongBits(message.joinedIndex.low >>> 0, message.joinedIndex.high >>> 0).toNumber(true) : message.joinedIndex;
+                if (message.drained != null && $Object.hasOwnProperty.call(message, "drained"))
+                    object.drained = message.drained;
                 return object;
             };
 
@@ -17001,6 +17023,28 @@ export const ananta = $root.ananta = (() => {
                 responseStream: { value: $undefined }
             });
 
+            $Object.defineProperties(OperatorService.prototype.drainMux = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.drainMux, $root.ananta.v1.DrainMuxRequest, $root.ananta.v1.DrainMuxResponse, request, callback);
+            }, {
+                name: { value: "DrainMux" },
+                path: { value: "/ananta.v1.OperatorService/DrainMux" },
+                requestType: { value: "DrainMuxRequest" },
+                responseType: { value: "DrainMuxResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(OperatorService.prototype.undrainMux = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.undrainMux, $root.ananta.v1.UndrainMuxRequest, $root.ananta.v1.UndrainMuxResponse, request, callback);
+            }, {
+                name: { value: "UndrainMux" },
+                path: { value: "/ananta.v1.OperatorService/UndrainMux" },
+                requestType: { value: "UndrainMuxRequest" },
+                responseType: { value: "UndrainMuxResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
             $Object.defineProperties(OperatorService.prototype.explainFlow = function(request, callback) {
                 return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.explainFlow, $root.ananta.v1.ExplainFlowRequest, $root.ananta.v1.ExplainFlowResponse, request, callback);
             }, {
@@ -24503,6 +24547,800 @@ export const ananta = $root.ananta = (() => {
             return RestoreVipResponse;
         })();
 
+        v1.DrainMuxRequest = (function() {
+
+            const DrainMuxRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            DrainMuxRequest.prototype.origin = null;
+
+            DrainMuxRequest.prototype.name = "";
+
+            DrainMuxRequest.prototype.reason = "";
+
+            DrainMuxRequest.prototype.force = false;
+
+            DrainMuxRequest.create = function(properties) {
+                return new DrainMuxRequest(properties);
+            };
+
+            DrainMuxRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    $root.ananta.v1.Origin.encode(message.origin, writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.name);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.reason);
+                if (message.force != null && $Object.hasOwnProperty.call(message, "force") && message.force !== false)
+                    writer.uint32(/* id 4, wireType 0 =*/32).bool(message.force);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            DrainMuxRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.DrainMuxRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            message.origin = $root.ananta.v1.Origin.decode(reader, reader.size(), $undefined, _depth + 1, message.origin);
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.force = value;
+                            else
+                                delete message.force;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            DrainMuxRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin")) {
+                    let error = $root.ananta.v1.Origin.verify(message.origin, _depth + 1);
+                    if (error)
+                        return "origin." + error;
+                }
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    if (!$util.isString(message.name))
+                        return "name: string expected";
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    if (!$util.isString(message.reason))
+                        return "reason: string expected";
+                if (message.force != null && $Object.hasOwnProperty.call(message, "force"))
+                    if (typeof message.force !== "boolean")
+                        return "force: boolean expected";
+                return null;
+            };
+
+            DrainMuxRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.DrainMuxRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.DrainMuxRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.DrainMuxRequest();
+                if (object.origin != null) {
+                    if (!$util.isObject(object.origin))
+                        throw $TypeError(".ananta.v1.DrainMuxRequest.origin: object expected");
+                    message.origin = $root.ananta.v1.Origin.fromObject(object.origin, _depth + 1);
+                }
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                if (object.reason != null)
+                    if (typeof object.reason !== "string" || object.reason.length)
+                        message.reason = $String(object.reason);
+                if (object.force != null)
+                    if (object.force)
+                        message.force = $Boolean(object.force);
+                return message;
+            };
+
+            DrainMuxRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.origin = null;
+                    object.name = "";
+                    object.reason = "";
+                    object.force = false;
+                }
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    object.origin = $root.ananta.v1.Origin.toObject(message.origin, options, _depth + 1);
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = message.reason;
+                if (message.force != null && $Object.hasOwnProperty.call(message, "force"))
+                    object.force = message.force;
+                return object;
+            };
+
+            DrainMuxRequest.prototype.toJSON = function() {
+                return DrainMuxRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return DrainMuxRequest;
+        })();
+
+        v1.DrainMuxResponse = (function() {
+
+            const DrainMuxResponse = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            DrainMuxResponse.prototype.index = 0;
+
+            DrainMuxResponse.prototype.changed = false;
+
+            DrainMuxResponse.prototype.inForce = false;
+
+            DrainMuxResponse.prototype.announcing = 0;
+
+            DrainMuxResponse.create = function(properties) {
+                return new DrainMuxResponse(properties);
+            };
+
+            DrainMuxResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.index);
+                if (message.changed != null && $Object.hasOwnProperty.call(message, "changed") && message.changed !== false)
+                    writer.uint32(/* id 2, wireType 0 =*/16).bool(message.changed);
+                if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce") && message.inForce !== false)
+                    writer.uint32(/* id 3, wireType 0 =*/24).bool(message.inForce);
+                if (message.announcing != null && $Object.hasOwnProperty.call(message, "announcing") && message.announcing !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.announcing);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            DrainMuxResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.DrainMuxResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.changed = value;
+                            else
+                                delete message.changed;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.inForce = value;
+                            else
+                                delete message.inForce;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.announcing = value;
+                            else
+                                delete message.announcing;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            DrainMuxResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                if (message.changed != null && $Object.hasOwnProperty.call(message, "changed"))
+                    if (typeof message.changed !== "boolean")
+                        return "changed: boolean expected";
+                if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce"))
+                    if (typeof message.inForce !== "boolean")
+                        return "inForce: boolean expected";
+                if (message.announcing != null && $Object.hasOwnProperty.call(message, "announcing"))
+                    if (!$util.isInteger(message.announcing))
+                        return "announcing: integer expected";
+                return null;
+            };
+
+            DrainMuxResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.DrainMuxResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.DrainMuxResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.DrainMuxResponse();
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                if (object.changed != null)
+                    if (object.changed)
+                        message.changed = $Boolean(object.changed);
+                if (object.inForce != null)
+                    if (object.inForce)
+                        message.inForce = $Boolean(object.inForce);
+                if (object.announcing != null)
+                    if ($Number(object.announcing) !== 0)
+                        message.announcing = object.announcing >>> 0;
+                return message;
+            };
+
+            DrainMuxResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.changed = false;
+                    object.inForce = false;
+                    object.announcing = 0;
+                }
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                if (message.changed != null && $Object.hasOwnProperty.call(message, "changed"))
+                    object.changed = message.changed;
+                if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce"))
+                    object.inForce = message.inForce;
+                if (message.announcing != null && $Object.hasOwnProperty.call(message, "announcing"))
+                    object.announcing = message.announcing;
+                return object;
+            };
+
+            DrainMuxResponse.prototype.toJSON = function() {
+                return DrainMuxResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return DrainMuxResponse;
+        })();
+
+        v1.UndrainMuxRequest = (function() {
+
+            const UndrainMuxRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            UndrainMuxRequest.prototype.origin = null;
+
+            UndrainMuxRequest.prototype.name = "";
+
+            UndrainMuxRequest.create = function(properties) {
+                return new UndrainMuxRequest(properties);
+            };
+
+            UndrainMuxRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    $root.ananta.v1.Origin.encode(message.origin, writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.name);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            UndrainMuxRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.UndrainMuxRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            message.origin = $root.ananta.v1.Origin.decode(reader, reader.size(), $undefined, _depth + 1, message.origin);
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            UndrainMuxRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin")) {
+                    let error = $root.ananta.v1.Origin.verify(message.origin, _depth + 1);
+                    if (error)
+                        return "origin." + error;
+                }
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    if (!$util.isString(message.name))
+                        return "name: string expected";
+                return null;
+            };
+
+            UndrainMuxRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.UndrainMuxRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.UndrainMuxRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.UndrainMuxRequest();
+                if (object.origin != null) {
+                    if (!$util.isObject(object.origin))
+                        throw $TypeError(".ananta.v1.UndrainMuxRequest.origin: object expected");
+                    message.origin = $root.ananta.v1.Origin.fromObject(object.origin, _depth + 1);
+                }
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                return message;
+            };
+
+            UndrainMuxRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.origin = null;
+                    object.name = "";
+                }
+                if (message.origin != null && $Object.hasOwnProperty.call(message, "origin"))
+                    object.origin = $root.ananta.v1.Origin.toObject(message.origin, options, _depth + 1);
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                return object;
+            };
+
+            UndrainMuxRequest.prototype.toJSON = function() {
+                return UndrainMuxRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return UndrainMuxRequest;
+        })();
+
+        v1.UndrainMuxResponse = (function() {
+
+            const UndrainMuxResponse = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            UndrainMuxResponse.prototype.index = 0;
+
+            UndrainMuxResponse.prototype.changed = false;
+
+            UndrainMuxResponse.prototype.inForce = false;
+
+            UndrainMuxResponse.prototype.announcing = 0;
+
+            UndrainMuxResponse.create = function(properties) {
+                return new UndrainMuxResponse(properties);
+            };
+
+            UndrainMuxResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index") && (typeof message.index === "object" ? message.index.low || message.index.high : message.index !== 0))
+                    $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.index);
+                if (message.changed != null && $Object.hasOwnProperty.call(message, "changed") && message.changed !== false)
+                    writer.uint32(/* id 2, wireType 0 =*/16).bool(message.changed);
+                if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce") && message.inForce !== false)
+                    writer.uint32(/* id 3, wireType 0 =*/24).bool(message.inForce);
+                if (message.announcing != null && $Object.hasOwnProperty.call(message, "announcing") && message.announcing !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.announcing);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            UndrainMuxResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.UndrainMuxResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.index = value;
+                            else
+                                delete message.index;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.changed = value;
+                            else
+                                delete message.changed;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.inForce = value;
+                            else
+                                delete message.inForce;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.announcing = value;
+                            else
+                                delete message.announcing;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            UndrainMuxResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (!$util.isInteger(message.index) && !(message.index && $util.isInteger(message.index.low) && $util.isInteger(message.index.high)))
+                        return "index: integer|Long expected";
+                if (message.changed != null && $Object.hasOwnProperty.call(message, "changed"))
+                    if (typeof message.changed !== "boolean")
+                        return "changed: boolean expected";
+                if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce"))
+                    if (typeof message.inForce !== "boolean")
+                        return "inForce: boolean expected";
+                if (message.announcing != null && $Object.hasOwnProperty.call(message, "announcing"))
+                    if (!$util.isInteger(message.announcing))
+                        return "announcing: integer expected";
+                return null;
+            };
+
+            UndrainMuxResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.UndrainMuxResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.UndrainMuxResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.UndrainMuxResponse();
+                if (object.index != null)
+                    if (typeof object.index === "object" ? object.index.low || object.index.high : $Number(object.index) !== 0)
+                        if ($Long)
+                            message.index = $Long.fromValue(object.index, true);
+                        else if (typeof object.index === "string")
+                            message.index = $parseInt(object.index, 10);
+                        else if (typeof object.index === "number")
+                            message.index = object.index;
+                        else if (typeof object.index === "object")
+                            message.index = new $util.LongBits(object.index.low >>> 0, object.index.high >>> 0).toNumber(true);
+                if (object.changed != null)
+                    if (object.changed)
+                        message.changed = $Boolean(object.changed);
+                if (object.inForce != null)
+                    if (object.inForce)
+                        message.inForce = $Boolean(object.inForce);
+                if (object.announcing != null)
+                    if ($Number(object.announcing) !== 0)
+                        message.announcing = object.announcing >>> 0;
+                return message;
+            };
+
+            UndrainMuxResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.index = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.changed = false;
+                    object.inForce = false;
+                    object.announcing = 0;
+                }
+                if (message.index != null && $Object.hasOwnProperty.call(message, "index"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.index = typeof message.index === "number" ? $BigInt(message.index) : $Long.fromBits(message.index.low >>> 0, message.index.high >>> 0, true).toBigInt();
+                    else if (typeof message.index === "number")
+                        object.index = options.longs === $String ? $String(message.index) : message.index;
+                    else
+                        object.index = options.longs === $String ? $Long.prototype.toString.call(message.index) : options.longs === $Number ? new $util.LongBits(message.index.low >>> 0, message.index.high >>> 0).toNumber(true) : message.index;
+                if (message.changed != null && $Object.hasOwnProperty.call(message, "changed"))
+                    object.changed = message.changed;
+                if (message.inForce != null && $Object.hasOwnProperty.call(message, "inForce"))
+                    object.inForce = message.inForce;
+                if (message.announcing != null && $Object.hasOwnProperty.call(message, "announcing"))
+                    object.announcing = message.announcing;
+                return object;
+            };
+
+            UndrainMuxResponse.prototype.toJSON = function() {
+                return UndrainMuxResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return UndrainMuxResponse;
+        })();
+
         v1.WatchRequest = (function() {
 
             const WatchRequest = function (properties) {
@@ -26345,6 +27183,8 @@ export const ananta = $root.ananta = (() => {
 
             MuxStatus.prototype.addressIpv6 = null;
 
+            MuxStatus.prototype.drain = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -26391,6 +27231,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 9, wireType 0 =*/72).bool(message.connectedHere);
                 if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6"))
                     writer.uint32(/* id 10, wireType 2 =*/82).string(message.addressIpv6);
+                if (message.drain != null && $Object.hasOwnProperty.call(message, "drain"))
+                    $root.ananta.v1.MuxDrain.encode(message.drain, writer.uint32(/* id 11, wireType 2 =*/90).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -26507,6 +27349,12 @@ export const ananta = $root.ananta = (() => {
                             message._addressIpv6 = "addressIpv6";
                             continue;
                         }
+                    case 11: {
+                            if (wireType !== 2)
+                                break;
+                            message.drain = $root.ananta.v1.MuxDrain.decode(reader, reader.size(), $undefined, _depth + 1, message.drain);
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -26568,6 +27416,11 @@ export const ananta = $root.ananta = (() => {
                     if (!$util.isString(message.addressIpv6))
                         return "addressIpv6: string expected";
                 }
+                if (message.drain != null && $Object.hasOwnProperty.call(message, "drain")) {
+                    let error = $root.ananta.v1.MuxDrain.verify(message.drain, _depth + 1);
+                    if (error)
+                        return "drain." + error;
+                }
                 return null;
             };
 
@@ -26625,6 +27478,11 @@ export const ananta = $root.ananta = (() => {
                         message.connectedHere = $Boolean(object.connectedHere);
                 if (object.addressIpv6 != null)
                     message.addressIpv6 = $String(object.addressIpv6);
+                if (object.drain != null) {
+                    if (!$util.isObject(object.drain))
+                        throw $TypeError(".ananta.v1.MuxStatus.drain: object expected");
+                    message.drain = $root.ananta.v1.MuxDrain.fromObject(object.drain, _depth + 1);
+                }
                 return message;
             };
 
@@ -26653,6 +27511,7 @@ export const ananta = $root.ananta = (() => {
                         object.index = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
                     object.counters = null;
                     object.connectedHere = false;
+                    object.drain = null;
                 }
                 if (message.muxId != null && $Object.hasOwnProperty.call(message, "muxId"))
                     object.muxId = message.muxId;
@@ -26684,6 +27543,8 @@ export const ananta = $root.ananta = (() => {
                     object.connectedHere = message.connectedHere;
                 if (message.addressIpv6 != null && $Object.hasOwnProperty.call(message, "addressIpv6"))
                     object.addressIpv6 = message.addressIpv6;
+                if (message.drain != null && $Object.hasOwnProperty.call(message, "drain"))
+                    object.drain = $root.ananta.v1.MuxDrain.toObject(message.drain, options, _depth + 1);
                 return object;
             };
 
@@ -26692,6 +27553,179 @@ export const ananta = $root.ananta = (() => {
             };
 
             return MuxStatus;
+        })();
+
+        v1.MuxDrain = (function() {
+
+            const MuxDrain = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MuxDrain.prototype.reason = "";
+
+            MuxDrain.prototype.ageMs = 0;
+
+            MuxDrain.create = function(properties) {
+                return new MuxDrain(properties);
+            };
+
+            MuxDrain.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.reason);
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs") && (typeof message.ageMs === "object" ? message.ageMs.low || message.ageMs.high : message.ageMs !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.ageMs);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MuxDrain.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.MuxDrain();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.ageMs = value;
+                            else
+                                delete message.ageMs;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            MuxDrain.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    if (!$util.isString(message.reason))
+                        return "reason: string expected";
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
+                    if (!$util.isInteger(message.ageMs) && !(message.ageMs && $util.isInteger(message.ageMs.low) && $util.isInteger(message.ageMs.high)))
+                        return "ageMs: integer|Long expected";
+                return null;
+            };
+
+            MuxDrain.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.MuxDrain)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.MuxDrain: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.MuxDrain();
+                if (object.reason != null)
+                    if (typeof object.reason !== "string" || object.reason.length)
+                        message.reason = $String(object.reason);
+                if (object.ageMs != null)
+                    if (typeof object.ageMs === "object" ? object.ageMs.low || object.ageMs.high : $Number(object.ageMs) !== 0)
+                        if ($Long)
+                            message.ageMs = $Long.fromValue(object.ageMs, true);
+                        else if (typeof object.ageMs === "string")
+                            message.ageMs = $parseInt(object.ageMs, 10);
+                        else if (typeof object.ageMs === "number")
+                            message.ageMs = object.ageMs;
+                        else if (typeof object.ageMs === "object")
+                            message.ageMs = new $util.LongBits(object.ageMs.low >>> 0, object.ageMs.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            MuxDrain.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.reason = "";
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.ageMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.ageMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = message.reason;
+                if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.ageMs = typeof message.ageMs === "number" ? $BigInt(message.ageMs) : $Long.fromBits(message.ageMs.low >>> 0, message.ageMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.ageMs === "number")
+                        object.ageMs = options.longs === $String ? $String(message.ageMs) : message.ageMs;
+                    else
+                        object.ageMs = options.longs === $String ? $Long.prototype.toString.call(message.ageMs) : options.longs === $Number ? new $util.LongBits(message.ageMs.low >>> 0, message.ageMs.high >>> 0).toNumber(true) : message.ageMs;
+                return object;
+            };
+
+            MuxDrain.prototype.toJSON = function() {
+                return MuxDrain.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return MuxDrain;
         })();
 
         v1.HostStatus = (function() {

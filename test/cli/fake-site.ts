@@ -13,7 +13,9 @@ import {
   ADD_REPLICA,
   PROMOTE_REPLICA,
   REMOVE_REPLICA,
+  DRAIN_MUX,
   RESTORE_VIP,
+  UNDRAIN_MUX,
   SAVE_SNAPSHOT,
   WATCH,
   WITHDRAW_VIP,
@@ -78,6 +80,9 @@ export class FakeSite {
   warnings: string[] = [];
   /** "why for SECONDS" by key of the VIP. */
   readonly withdrawn = new Map<string, string>();
+  muxNames: readonly string[] = ["mux-1", "mux-2"];
+  /** Reason by MUX. */
+  readonly drained = new Map<string, string>();
   explanation: ananta.v1.ExplainFlowResponse.$Properties = {};
   readonly #count: number;
   /** Replicas that do the next change and die before they answer. */
@@ -251,6 +256,25 @@ export class FakeSite {
           throw new AnantaError("FAILED_PRECONDITION", `VIP ${tenant ?? ""}/${name ?? ""} is not withdrawn`);
         }),
       ),
+      handle(DRAIN_MUX, (request) =>
+        change(request.origin, () => {
+          const { name = "", reason, force } = request;
+          const announcing = this.muxNames.filter((mux) => !this.drained.has(mux));
+          if (announcing.join() === name && force !== true)
+            throw new AnantaError("FAILED_PRECONDITION", `MUX ${name ?? ""} is the last one that announces VIPs`);
+          const changed = !this.drained.has(name ?? "");
+          this.drained.set(name ?? "", reason ?? "");
+          const left = this.muxNames.filter((mux) => !this.drained.has(mux)).length;
+          return { index: ++this.index, changed, inForce: this.inForce, announcing: left };
+        }),
+      ),
+      handle(UNDRAIN_MUX, ({ origin, name }) =>
+        change(origin, () => {
+          const changed = this.drained.delete(name ?? "");
+          const announcing = this.muxNames.filter((mux) => !this.drained.has(mux)).length;
+          return { index: ++this.index, changed, inForce: this.inForce, announcing };
+        }),
+      ),
       handle(GET, (request) => ({ object: this.wire(keyOf(request.ref ?? {})), ...read })),
       handle(LIST, ({ kind, tenant }) => {
         return { objects: this.#keys(kind, tenant).map((key) => this.wire(key)), nextPage: "", ...read };
@@ -330,6 +354,7 @@ export class FakeSite {
           incarnation: 2,
           state: this.muxState,
           address: "192.0.2.1",
+          ...(this.drained.has("mux-1") ? { drain: { reason: this.drained.get("mux-1")!, ageMs: 3_000 } } : {}),
           index: this.index,
           ...(node === this.leader ? { renewedMsAgo: this.muxRenewedMsAgo } : {}),
           connectedHere: this.muxConnectedTo.includes(node),

@@ -129,6 +129,9 @@ describe("completion", () => {
     expect(await offers("get", "vips", "--st")).toEqual(["--stale"]);
     expect(await offers("snat", "")).toEqual(["forecast", "list", "usage", "who"]);
     expect(await offers("snat", "list", "--v")).toEqual(["--vip"]);
+    expect(await offers("mux", "")).toEqual(["drain", "undrain"]);
+    expect(await offers("mux", "drain", "")).toEqual(["api", "web"]); // whatever `get mux -o name` says
+    expect(await offers("mux", "drain", "api", "--f")).toEqual(["--force"]);
     expect(await offers("completion", "")).toEqual(["bash", "fish", "zsh"]);
     expect(await offers("apply", "--endp")).toEqual(["--endpoints"]);
   });
@@ -138,6 +141,9 @@ describe("completion", () => {
     expect((await site.run("completion zsh")).out).toMatch(/^#compdef ananta\n/);
     const fish = (await site.run("completion fish")).out;
     expect(fish).toContain("complete -c ananta -n '__fish_use_subcommand' -a apply -d");
+    expect(fish).toContain(
+      "'__fish_seen_subcommand_from mux; and __fish_seen_subcommand_from drain' -a '(__ananta_names mux)'",
+    );
     expect(fish).toContain("-s o -l output -x -a 'table wide json yaml name'");
   });
 });

@@ -9,7 +9,7 @@ interface Muxes {
   readonly items: readonly { readonly status: { readonly addressIpv6?: string } }[];
 }
 
-const site = new Site(17_700, { args: ["--demo", "--flows", "60", "--locators", "ipv6"] });
+const site = new Site(18_100, { args: ["--demo", "--flows", "60", "--locators", "ipv6"] });
 
 afterAll(async () => {
   await site.stop();
@@ -18,7 +18,9 @@ afterAll(async () => {
 
 test("hosts take what MUXes send from their IPv6 addresses, and the whole story plays", async () => {
   const addresses = (): (string | undefined)[] =>
-    (JSON.parse(site.ananta("get", "muxes", "-o", "json").stdout) as Muxes).items.map(({ status }) => status.addressIpv6);
+    (JSON.parse(site.ananta("get", "muxes", "-o", "json").stdout) as Muxes).items.map(
+      ({ status }) => status.addressIpv6,
+    );
   const both = ["2001:db8:255::1", "2001:db8:255::2"];
   await site.until("both MUXes", () => addresses().join() === both.join());
   expect(site.ananta("get", "muxes", "-o", "wide").stdout).toContain(both[0]);

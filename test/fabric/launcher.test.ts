@@ -96,7 +96,17 @@ describe("arguments of npm start", () => {
       flows: 1_000,
     });
     expect(
-      parseArguments(["--demo", "--port-base", "9000", "--data=x=y", "--no-restart", "--ecmp", "resilient", "--locators", "ipv6"]),
+      parseArguments([
+        "--demo",
+        "--port-base",
+        "9000",
+        "--data=x=y",
+        "--no-restart",
+        "--ecmp",
+        "resilient",
+        "--locators",
+        "ipv6",
+      ]),
     ).toEqual({
       demo: true,
       restart: false,

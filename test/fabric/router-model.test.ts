@@ -191,7 +191,8 @@ describe("router model", () => {
       ...{ ecmp: "plain", hashSeed: 7, holdTimeMs: 1_000, routes: new Map() },
       routesIpv6: new Map([["2001:db8:1::1" as IpAddress, HOST]]),
     });
-    const packet = (locator: string): Uint8Array => packetOf(`ipip 2001:db8:255::1 > ${locator} ( udp 192.0.2.1:1 > 192.0.2.2:2 )`);
+    const packet = (locator: string): Uint8Array =>
+      packetOf(`ipip 2001:db8:255::1 > ${locator} ( udp 192.0.2.1:1 > 192.0.2.2:2 )`);
     const sent = packet("2001:db8:1::1");
     const hopLimit = sent[7]!;
     expect(model.forward(sent)).toBe(HOST);

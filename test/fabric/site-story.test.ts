@@ -13,10 +13,22 @@ import { Fabric } from "../../fabric/fabric.js";
 import { FlowGenerator, type FlowPlan } from "../../fabric/flow-generator.js";
 import { GrantWorkload } from "../../fabric/grant-workload.js";
 import { doublyOwned, longestGapMs } from "../../fabric/ownership.js";
-import { BULK_PORT, BULK_VIP, bulkObject, DEMO_VIP, exampleObjects, type LocatorFamily, planSite, SERVER_PORT, type SitePlan } from "../../fabric/site.js";
+import {
+  BULK_PORT,
+  BULK_VIP,
+  bulkObject,
+  DEMO_VIP,
+  exampleObjects,
+  type LocatorFamily,
+  planSite,
+  SERVER_PORT,
+  type SitePlan,
+} from "../../fabric/site.js";
 import { PacketFramer } from "../../dataplane/fabric-frame.js";
 import { muxConfig } from "../../mux/config.js";
 import { createMux, type Mux } from "../../mux/mux.js";
+import { OPERATOR_DRAIN_MUX, OPERATOR_UNDRAIN_MUX } from "../../manager/api/methods.js";
+import { origins } from "../manager/edge.js";
 import { udp } from "../packet/packet-kit.js";
 import { testSeed, VirtualWorld } from "../kit/virtual-world.js";
 import { CLUSTER_ID, VirtualManagers } from "../site/virtual-managers.js";
@@ -271,7 +283,7 @@ describe("flows and grants of a whole site", () => {
     await story.start();
     const { world, muxes, agents } = story;
     const known = story.managers.manager(1).state.muxes();
-    expect(known.map(({ addressIpv6 }) => addressIpv6)).toEqual(["2001:db8:255::1", "2001:db8:255::2"]);
+    expect(known.map(({ addressIpv6 }) => addressIpv6).sort()).toEqual(["2001:db8:255::1", "2001:db8:255::2"]);
     for (const mux of muxes) expect(mux.dataplane.telemetry.counters().sent.packets).toBeGreaterThan(FLOWS);
     for (const agent of agents) expect(agent.dataplane.telemetry.counters().drops.unknown_encapsulator).toBe(0);
     world.crash("mux-1");
@@ -281,6 +293,40 @@ describe("flows and grants of a whole site", () => {
     await world.runUntil(() => story?.announcing() === 2, 5_000, "the MUX announces again");
     await story.judge();
     for (const agent of agents) expect(agent.dataplane.telemetry.counters().drops.unknown_encapsulator).toBe(0);
+  });
+
+  // Maintenance: an operator takes a MUX off the routers, reboots it, and puts it back.
+  it("go on while a MUX is drained, through the death of the leader and a new start of the MUX, until it is undrained", async () => {
+    story = new Story("drain");
+    await story.start();
+    const { world, managers, muxes } = story;
+    const next = origins("operator");
+    const received = (): number => muxes[0]!.dataplane.telemetry.counters().received.packets;
+    // The answer means: the routes are withdrawn. What is on its way is forwarded, as is all that comes by another way.
+    const drained = await managers.call(2, OPERATOR_DRAIN_MUX, { name: "mux-1", reason: "kernel", origin: next() });
+    expect(drained).toMatchObject({ changed: true, inForce: true, announcing: 1 });
+    await world.runUntil(() => story?.announcing() === 1, 100, "one next hop");
+    expect(muxes[0]!.status()).toMatchObject({ membership: "drained", lease: "held" });
+    await world.advance(100);
+    const seen = received();
+    await world.advance(3_000);
+    expect(received(), "nothing comes any more").toBe(seen);
+    const leader = managers.leader()!;
+    managers.kill(leader);
+    await world.runUntil(() => managers.leader() !== null, 5_000, "another leader");
+    await managers.restart(leader);
+    world.crash("mux-1", { disk: "process" });
+    world.restart("mux-1");
+    await story.startMux(0);
+    await world.runUntil(() => muxes[0]!.status().membership === "drained", 5_000, "the MUX is back, and drained");
+    await world.advance(2_000);
+    expect(story.announcing()).toBe(1);
+    const last = await managers.refusal(3, OPERATOR_DRAIN_MUX, { name: "mux-2", reason: "too", origin: next() });
+    expect(last.message).toContain("the last one that announces");
+    const undrained = await managers.call(4, OPERATOR_UNDRAIN_MUX, { name: "mux-1", origin: next() });
+    expect(undrained).toMatchObject({ changed: true, inForce: true, announcing: 2 });
+    await world.runUntil(() => story?.announcing() === 2, 1_000, "both announce");
+    await story.judge();
   });
 
   it("let MUXes relay fragments to each other: the fabric has routes to the MUXes' own addresses", async () => {

@@ -6,7 +6,7 @@ import { createAgent, type Agent } from "../../agent/agent.js";
 import { agentConfig } from "../../agent/config.js";
 import { formatIpv4 } from "../../core/address.js";
 import { InvariantError } from "../../core/assert.js";
-import { nodeId } from "../../core/brands.js";
+import { type IpAddress, nodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { HostLayout, MuxLayout } from "../../dataplane/layouts.js";
 import { Fabric } from "../../fabric/fabric.js";
@@ -341,6 +341,7 @@ function muxLike(first: MuxPlan, n: number): MuxPlan {
   return {
     name: `mux-${n}`,
     address: (first.address + n - 1) as MuxPlan["address"],
+    addressIpv6: `2001:db8:255::${n}` as IpAddress,
     wire: `127.0.0.1:${7_430 + n}`,
     ops: `127.0.0.1:${7_440 + n}`,
   };

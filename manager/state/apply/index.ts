@@ -8,6 +8,7 @@ import { beginEpoch } from "./epoch.js";
 import { fenceHost } from "./fence.js";
 import { expireHosts, renewHosts, reportHealth } from "./health.js";
 import { registerHost } from "./hosts.js";
+import { drainMux, undrainMux } from "./mux-drain.js";
 import { joinMux, leaveMux, loseMux } from "./muxes.js";
 import { applyObjects, deleteObjects } from "./objects.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
@@ -78,6 +79,10 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult {
       return leaveMux(context, command);
     case "lose-mux":
       return loseMux(context, command);
+    case "drain-mux":
+      return drainMux(context, command);
+    case "undrain-mux":
+      return undrainMux(context, command);
     default:
       return assertNever(command);
   }

@@ -1,4 +1,5 @@
 /** MUXes come and go. */
+import { given } from "../../../core/present.js";
 import { familyOf } from "../../../core/address.js";
 import type { IpAddress } from "../../../core/brands.js";
 import type { JoinMuxCommand, LeaveMuxCommand, LoseMuxCommand } from "../commands.js";
@@ -29,7 +30,7 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
   if (beyond !== null) {
     const message =
       `MUX ${command.name} has no IPv6 address, and DIP ${beyond.tenant}/${beyond.address} is reached at the IPv6` +
-      ` locator ${beyond.locator}; give the MUX an "addressIpv6"`;
+      ` locator ${beyond.locator ?? ""}; give the MUX an "addressIpv6"`;
     return refuse(context, "FAILED_PRECONDITION", message, { mux: command.name });
   }
   const { rules, snatRanges, ipv6 } = command.capacity;
@@ -58,6 +59,7 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
     capacity: command.capacity,
     state: "live",
     joinedIndex: context.index,
+    ...given({ drain: before?.drain }),
   };
   state.muxes.put(mux);
   state.projection.muxesChanged();

@@ -242,7 +242,12 @@ describe("every edge", () => {
     const mux = muxStream();
     muxes.open(mux);
     mux.deliver({
-      hello: { identity: identity("mux-1", "m"), address: "192.0.2.1", addressIpv6, capacity: { rules: 1, snatRanges: 1 } },
+      hello: {
+        identity: identity("mux-1", "m"),
+        address: "192.0.2.1",
+        addressIpv6,
+        capacity: { rules: 1, snatRanges: 1 },
+      },
     });
     await time.advance(1);
     expect(mux.ended).toMatchObject({ code: "INVALID_ARGUMENT" });
@@ -258,7 +263,9 @@ describe("every edge", () => {
     const { replica, submitted } = edge();
     const origin = origins("client")();
     const dips = [{ address: "10.0.0.1", locator }];
-    await new SnatService(replica).register({ origin, host: "host-1", bootId: bootIdOf("a"), dips }, CALL).catch(() => null);
+    await new SnatService(replica)
+      .register({ origin, host: "host-1", bootId: bootIdOf("a"), dips }, CALL)
+      .catch(() => null);
     expect(submitted.at(-1)).toMatchObject({ command: { kind: "register-host", dips: [{ locator: stored }] } });
   });
 

@@ -60,13 +60,15 @@ const EVERY_KIND: { readonly [Kind in Command["kind"]]: Command & { readonly kin
   "join-mux": { kind: "join-mux", name: "m", bootId: "b", address: ip("192.0.2.1"), capacity: LARGE },
   "leave-mux": { kind: "leave-mux", muxId: 1 as MuxId, incarnation: 2 },
   "lose-mux": { kind: "lose-mux", muxId: 1 as MuxId, incarnation: 2 },
+  "drain-mux": { kind: "drain-mux", name: "m", reason: "new \u00e9 kernel", force: true },
+  "undrain-mux": { kind: "undrain-mux", name: "m" },
   "allocate-snat": { kind: "allocate-snat", ...requester, protocol: 17, ports: 100 },
   "release-snat": { kind: "release-snat", ...requester, blocks: [block("198.51.100.1/6:1024-1031")] },
   tick: { kind: "tick" },
 };
 
 test("every kind of command survives its bytes, with and without origin", () => {
-  const modern: Command = { ...EVERY_KIND["join-mux"], addressIpv6: ip("2001:db8:255::1") } as never;
+  const modern: Command = { ...EVERY_KIND["join-mux"], addressIpv6: ip("2001:db8:255::1") };
   const commands = [...Object.values(EVERY_KIND), modern];
   for (const batch of [batchOf(...commands), batchOf({ kind: "tick" }, ...commands), batchOf()]) {
     expect(decodeBatch(encodeBatch(batch))).toEqual(batch);

@@ -106,6 +106,12 @@ export class LogGenerator {
     if (roll < 36) return { kind: "fence-host", name: this.pick([...HOSTS, "none"]), reason: "random" };
     if (roll < 42) return this.registration();
     if (roll < 47) return this.join();
+    if (roll < 48 && this.chance(0.5)) {
+      const name = this.pick([...MUXES, "none"]) ?? "";
+      return this.chance(0.5)
+        ? { kind: "undrain-mux", name }
+        : { kind: "drain-mux", name, reason: "random", force: this.chance(0.3) };
+    }
     if (roll < 50) {
       const muxId = (this.random.below(3) + 1) as MuxId;
       const incarnation = this.machine.muxes()[muxId - 1]?.incarnation ?? 1;

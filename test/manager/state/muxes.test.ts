@@ -130,7 +130,11 @@ test("an IPv6 outer address is of one MUX and of nothing else", () => {
   site.ok("mux-joined", { ...joining("mux-1", "192.0.2.1", "next"), addressIpv6: ip("2001:db8:255::1") });
   const taken = { ...joining("mux-2", "192.0.2.2"), addressIpv6: ip("2001:db8:255::1") } as const;
   expect(site.refused(taken)).toMatchObject({ code: "FAILED_PRECONDITION", facts: { mux: "mux-1" } });
-  expect(site.refused(registerHost("host-9", ["10.0.9.1@2001:db8:255::1"])).message).toContain("outer address of MUX mux-1");
+  expect(site.refused(registerHost("host-9", ["10.0.9.1@2001:db8:255::1"])).message).toContain(
+    "outer address of MUX mux-1",
+  );
   site.register("host-9", ["10.0.9.1@2001:db8:1::9"]);
-  expect(site.refused({ ...taken, addressIpv6: ip("2001:db8:1::9") }).message).toContain("locator of DIP default/10.0.9.1");
+  expect(site.refused({ ...taken, addressIpv6: ip("2001:db8:1::9") }).message).toContain(
+    "locator of DIP default/10.0.9.1",
+  );
 });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { MuxPeerItem } from "../../../dataplane/mux-items.js";
 import { finishesCleanly } from "../../kit/finishes-cleanly.js";
 import { announces, makeMux, managers, startMux, VIP, vipItem } from "./mux-world.js";
 
@@ -52,6 +53,40 @@ describe("a MUX becomes a live member", () => {
     await world.runUntil(() => routes.announced.length === 0, 50, "the withdrawal");
     await announces(setup);
     expect(mux.status().incarnation).toBe(2);
+  });
+
+  it("drained, withdraws its routes and goes on as a member; undrained, announces them again", async () => {
+    const setup = await startMux("drained");
+    const { world, cluster, routes, mux } = setup;
+    await announces(setup);
+    const self = (): MuxPeerItem => cluster.items.get("mux/1") as MuxPeerItem;
+    const { drained: _, ...undrained } = self();
+    cluster.commit({ op: "upsert", item: { ...undrained, drained: true } });
+    await world.runUntil(() => routes.announced.length === 0, 50, "the withdrawal");
+    expect(mux.status()).toMatchObject({ membership: "drained", incarnation: 1 });
+    // Configuration goes on, and so does the lease: it leaves nobody waiting.
+    const index = cluster.commit({ op: "upsert", item: vipItem(2, "203.0.113.11") });
+    await world.advance(10_000);
+    expect(mux.status()).toMatchObject({ membership: "drained", lease: "held", incarnation: 1, inForce: { index } });
+    expect(routes.announced).toEqual([]);
+    cluster.commit({ op: "upsert", item: undrained });
+    await announces(setup);
+    expect(mux.status()).toMatchObject({ membership: "announcing", incarnation: 1 });
+    expect(routes.announced).toEqual([VIP, "203.0.113.11"]);
+  });
+
+  it("drained, still withdraws, leaves and joins anew when its lease is lost, and stops in order", async () => {
+    const setup = await startMux("drained and lost");
+    const { world, cluster, mux } = setup;
+    await announces(setup);
+    const self = cluster.items.get("mux/1") as MuxPeerItem;
+    cluster.commit({ op: "upsert", item: { ...self, drained: true } });
+    await world.runUntil(() => mux.status().membership === "drained", 50, "the drain");
+    cluster.commit({ op: "remove", key: "mux/1" });
+    await world.runUntil(() => mux.status().incarnation === 2, 5_000, "another life");
+    await world.run(mux.stop());
+    expect(cluster.items.has("mux/1")).toBe(false);
+    await finishesCleanly(world, ["mux-1"]);
   });
 
   // Two machines with one name: an operator's mistake, or a MUX that was thought dead.
