@@ -7,6 +7,7 @@ import type { Port } from "../../core/brands.js";
 import { agentConfig } from "../../agent/config.js";
 import { createAgent, type Agent } from "../../agent/agent.js";
 import { formatIpv4 } from "../../core/address.js";
+import { given } from "../../core/present.js";
 import { BulkTransfer } from "../../fabric/bulk-transfer.js";
 import { ManagerApi } from "../../fabric/control/manager-api.js";
 import { Fabric } from "../../fabric/fabric.js";
@@ -126,7 +127,7 @@ class Story {
         clusterId: CLUSTER_ID,
         managers: this.managers.apiAddresses,
         dataFolder: `/data/${name}`,
-        dips: vms.map(({ dip, locator, nic }) => ({ address: formatIpv4(dip), locator, nic })),
+        dips: vms.map(({ dip, locator, nic }) => ({ address: formatIpv4(dip), ...given({ locator }), nic })),
         io: { kind: "fabric", listen: wire, router: this.plan.router, vmListen },
       }),
       { failed: (error) => this.managers.failures.push(`${name}: ${error.message}`) },
@@ -157,7 +158,7 @@ class Story {
         clusterId: CLUSTER_ID,
         managers: this.managers.apiAddresses,
         address: formatIpv4(address),
-        addressIpv6,
+        ...given({ addressIpv6 }),
         io: { kind: "fabric", listen: wire, router: this.plan.router },
       }),
     );

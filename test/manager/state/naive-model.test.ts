@@ -108,9 +108,11 @@ function compareMachines(machine: StateMachine, model: NaiveSite): void {
       bootId: mux.bootId,
       formerBoots: mux.formerBootIds,
       address: mux.address,
+      addressIpv6: mux.addressIpv6,
       rules: mux.capacity.rules,
       snatRanges: mux.capacity.snatRanges,
       state: mux.state,
+      drain: mux.drain,
     })),
   ).toEqual([...model.muxes.all.values()]);
   const down = model.objects.pools().flatMap(({ id }) =>

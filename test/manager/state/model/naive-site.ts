@@ -6,7 +6,7 @@
  * checks that the choice was allowed and follows it.
  */
 import { expect } from "vitest";
-import type { DipId, HostId, IpAddress, MuxId } from "../../../../core/brands.js";
+import type { DipId, HostId, IpAddress } from "../../../../core/brands.js";
 import type {
   AllocateSnatCommand,
   Command,
@@ -20,7 +20,7 @@ import type {
 } from "../../../../manager/state/commands.js";
 import type { AppliedBatch, CommandResult, CommandValue } from "../../../../manager/state/results.js";
 import { NaiveObjects, type NaivePool, type NaiveVip, versions } from "./naive-objects.js";
-import { NaiveMuxes, former } from "./naive-muxes.js";
+import { isIpv6, NaiveMuxes, former } from "./naive-muxes.js";
 import { NaivePorts, hasAlignedBlock, rangesIn } from "./naive-ports.js";
 import { NaiveSessions } from "./naive-sessions.js";
 
@@ -49,6 +49,8 @@ type Expected = ReadonlySet<string> | { readonly value: CommandValue | null };
 
 const none: Expected = { value: { kind: "none" } };
 const refusedWith = (...codes: readonly string[]): Expected => new Set(codes);
+const answered = (value: CommandValue | string): Expected =>
+  typeof value === "string" ? refusedWith(value) : { value };
 
 export class NaiveSite {
   nowMs = 0;
@@ -161,19 +163,17 @@ export class NaiveSite {
         return none;
       }
       case "join-mux": {
-        const mux = this.muxes.join(command, {
-          isVip: this.objects.vipAt(command.address) !== null,
-          rules: this.objects.ruleCount(),
-          ranges: this.ports.owners.size,
-        });
-        if (typeof mux === "string") return refusedWith(mux);
-        return { value: { kind: "mux-joined", muxId: mux.id as MuxId, incarnation: mux.incarnation } };
+        const inUse = { rules: this.objects.ruleCount(), ranges: this.ports.owners.size };
+        const locators = this.dips.flatMap(({ locator }) => (locator === null ? [] : [locator]));
+        const isUsed = (at: IpAddress): boolean => this.objects.vipAt(at) !== null || locators.includes(at);
+        return answered(this.muxes.join(command, { ...inUse, isUsed, isIpv6: locators.some(isIpv6) }));
       }
       case "leave-mux":
-      case "lose-mux": {
-        const problem = this.muxes.end(command);
-        return problem === null ? none : refusedWith(problem);
-      }
+      case "lose-mux":
+        return answered(this.muxes.end(command));
+      case "drain-mux":
+      case "undrain-mux":
+        return answered(this.muxes.drain(command, this.nowMs));
       case "allocate-snat":
         return this.allocate(command, result);
       case "release-snat":
@@ -222,7 +222,7 @@ export class NaiveSite {
         dip.locator === address ||
         (dip.address === address && (dip.host !== null || this.poolsWith(dip).length > 0 || owns(dip))),
     );
-    return isDip || this.muxes.live().some((mux) => mux.address === address);
+    return isDip || this.muxes.isAt(address);
   }
 
   private vipNamed({ tenant, name }: { readonly tenant: string; readonly name: string }): NaiveVip | null {
@@ -272,6 +272,7 @@ export class NaiveSite {
         if (!givesUp) return "FAILED_PRECONDITION";
       }
       if (this.objects.vipAt(address) !== null || this.objects.vipAt(locator) !== null) return "FAILED_PRECONDITION";
+      if (this.muxes.isAt(locator) || !this.muxes.reach(locator)) return "FAILED_PRECONDITION";
     }
     return null;
   }
