@@ -99,7 +99,12 @@ export class Demo {
       flows: 20,
       intervalMs: 1_000,
     });
-    this.grants = new GrantWorkload(env, site.api, { host: GRANT_HOST, dips: GRANT_DIPS, pauseMs: 75, blocksKept: 40 });
+    this.grants = new GrantWorkload(env, site.api, {
+      host: GRANT_HOST,
+      dips: GRANT_DIPS,
+      periodMs: 85,
+      blocksKept: 40,
+    });
   }
 
   /** Plays everything and prints the table. */

@@ -4,18 +4,20 @@
  *
  * Each DIP is one requester with one open request and a session of its own, and starts at another replica, so that all five
  * serve. A request is repeated with the same origin until it is answered: the longest time without an answered grant is
- * what a client notices of a dead leader.
+ * what a client notices of a dead leader. DIPs ask at moments of their own, evenly spread over the period: if each paused after
+ * its answer, those that waited for the same new leader would ask in step from then on, and their pause would look like a gap.
  */
 import { AnantaError } from "../core/errors.js";
 import type { Env } from "../runtime/env.js";
 import { hex, type ManagerApi, type PortBlock, type TransportProtocol } from "./control/manager-api.js";
 import { GrantLedger } from "./ownership.js";
+import { Turns } from "./turns.js";
 
 export interface GrantPlan {
   readonly host: string;
   readonly dips: readonly string[];
-  /** Pause of one requester between an answer and its next request. */
-  readonly pauseMs: number;
+  /** From one request of a DIP to its next; a DIP that still waits for an answer misses its turns. 0: without a pause. */
+  readonly periodMs: number;
   /** Blocks that a requester keeps; older ones are given back. */
   readonly blocksKept: number;
 }
@@ -67,7 +69,8 @@ export class GrantWorkload {
     const held: PortBlock[] = [];
     const limits = { deadlineMs: DEADLINE_MS, hedgeMs: HEDGE_MS, first: index % this.api.endpoints.length };
     const owner = { host: this.plan.host, incarnation: this.incarnation, dip };
-    await this.pause((this.plan.pauseMs * index) / this.plan.dips.length);
+    const turns = new Turns(clock.nowMs() + (this.plan.periodMs * index) / this.plan.dips.length, this.plan.periodMs);
+    await this.pause(turns.untilNextMs(clock.nowMs()));
     for (let round = index; !this.stopping; round++) {
       const protocol: TransportProtocol = round % 2 === 0 ? "tcp" : "udp";
       try {
@@ -87,7 +90,7 @@ export class GrantWorkload {
         this.refusals.set(code, (this.refusals.get(code) ?? 0) + 1);
         this.env.log.warn("grant refused", { dip, code, message });
       }
-      await this.pause(this.plan.pauseMs);
+      await this.pause(turns.untilNextMs(clock.nowMs()));
     }
   }
 

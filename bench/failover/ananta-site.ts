@@ -24,8 +24,8 @@ import { PhaseReader } from "./phases.js";
 export interface Load {
   readonly pools: number;
   readonly dipsPerPool: number;
-  /** Between a requester's answer and its next request. */
-  readonly pauseMs: number;
+  /** From one request of a DIP to its next; 0: without a pause. */
+  readonly periodMs: number;
 }
 
 export interface Victim {
@@ -64,7 +64,7 @@ export class AnantaSite {
     const grants = new GrantWorkload(env, site.api, {
       host: "benchmark",
       dips: pools.flatMap(({ dips }) => dips),
-      pauseMs: load.pauseMs,
+      periodMs: load.periodMs,
       blocksKept: BLOCKS_KEPT,
     });
     return new AnantaSite(site, grants, () => {

@@ -1,7 +1,8 @@
 /**
- * The same client for etcd: as many requesters with the same pauses, spread over all members, each with one write open; one
+ * The same client for etcd: as many requesters at the same moments, spread over all members, each with one write open; one
  * that is refused goes to the next member at once, one that is not answered for 150 ms goes to the next one, too.
  */
+import { Turns } from "../../fabric/turns.js";
 import type { EtcdClient } from "../etcd/etcd-client.js";
 import { keyOf, valueOf } from "../replica/payload.js";
 import { pause } from "./gaps.js";
@@ -18,13 +19,14 @@ export class EtcdLoad {
 
   constructor(
     client: EtcdClient,
-    options: { readonly members: number; readonly requesters: number; readonly pauseMs: number },
+    options: { readonly members: number; readonly requesters: number; readonly periodMs: number },
   ) {
     this.#client = client;
     this.#members = options.members;
-    const { requesters, pauseMs } = options;
+    const { requesters, periodMs } = options;
+    const nowMs = performance.now();
     this.#running = Array.from({ length: requesters }, (_, id) =>
-      this.#request(id, pauseMs, (pauseMs * id) / requesters),
+      this.#request(id, new Turns(nowMs + (periodMs * id) / requesters, periodMs)),
     );
   }
 
@@ -33,8 +35,8 @@ export class EtcdLoad {
     await Promise.all(this.#running);
   }
 
-  async #request(id: number, pauseMs: number, delayMs: number): Promise<void> {
-    await pause(delayMs);
+  async #request(id: number, turns: Turns): Promise<void> {
+    await pause(turns.untilNextMs(performance.now()));
     let member = id % this.#members;
     for (let round = 0; !this.#stopping; round++) {
       for (let tried = 1; ; tried++) {
@@ -48,7 +50,7 @@ export class EtcdLoad {
         }
       }
       this.answeredMs.push(performance.now());
-      await pause(pauseMs);
+      await pause(turns.untilNextMs(performance.now()));
     }
   }
 }

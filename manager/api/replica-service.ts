@@ -23,7 +23,7 @@ const BEAT_MS = 50;
  * A follower that has no answer coming needs muxSafeIndex only for what its agents are told beside answers: it hears of it
  * this much later, of many rounds at once.
  */
-const SAFE_INDEX_DELAY_MS = 5;
+const SAFE_INDEX_DELAY_MS = 20;
 
 export class ReplicaService {
   readonly #replica: ReplicaView;

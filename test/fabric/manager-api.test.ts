@@ -78,7 +78,7 @@ describe("client of the public API", () => {
     const grants = new GrantWorkload(world.env("client"), api, {
       host: "h",
       dips: ["10.9.0.1", "10.9.0.2", "10.9.0.3"],
-      pauseMs: 50,
+      periodMs: 60,
       blocksKept: 4,
     });
     await world.run(grants.start());

@@ -61,7 +61,7 @@ class Story {
     this.managers = new VirtualManagers(this.world);
     const env = this.world.env("client");
     this.api = new ManagerApi(env, this.managers.apiAddresses);
-    this.grants = new GrantWorkload(env, this.api, { host: "third-party", dips: DIPS, pauseMs: 50, blocksKept: 8 });
+    this.grants = new GrantWorkload(env, this.api, { host: "third-party", dips: DIPS, periodMs: 60, blocksKept: 8 });
   }
 
   async start(): Promise<void> {
