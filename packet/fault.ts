@@ -9,7 +9,6 @@ export const PACKET_FAULTS = [
   "bad_transport_header", // TCP data offset or UDP length cannot be
   "fragment", // not a whole packet
   "unsupported_protocol", // no ports that we know of
-  "unsupported_family", // IP version other than 4
   "bad_extension_header", // IPv6: too many, longer than the packet, or of a kind that is refused (RFC 5095)
   "bad_ip_address", // never valid on a wire: of 0.0.0.0/8, or an IPv4-mapped one of IPv6, which is our tables' form of IPv4
 ] as const;

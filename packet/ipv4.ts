@@ -71,7 +71,7 @@ function headerSum(view: DataView, offset: number, headerBytes: number): number 
 export function parseIpv4Header(view: DataView, offset: number, length: number, header: PacketHeader): number {
   if (length < 1) return FAULT.truncated;
   const first = view.getUint8(offset);
-  if (first >>> 4 !== 4) return first >>> 4 === 6 ? FAULT.unsupported_family : FAULT.bad_ip_header;
+  if (first >>> 4 !== 4) return FAULT.bad_ip_header;
   if (length < IPV4_HEADER_BYTES) return FAULT.truncated;
   const headerBytes = (first & 0x0f) * 4;
   if (headerBytes < IPV4_HEADER_BYTES) return FAULT.bad_ip_header;

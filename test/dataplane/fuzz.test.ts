@@ -4,9 +4,10 @@
  */
 import { describe, expect, it } from "vitest";
 import { createRandom, type Random } from "../../core/random.js";
-import type { IpAddress, LogIndex } from "../../core/brands.js";
+import type { DipId, IpAddress, LogIndex, PoolId } from "../../core/brands.js";
 import { HOST_LINK, PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { createAgentDataplane } from "../../agent/dataplane/agent-dataplane.js";
+import { startsTcpFlow } from "../../agent/dataplane/host-parts.js";
 import { FASTPATH_ADDRESS } from "../../dataplane/fastpath-message.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import { createMuxDataplane } from "../../mux/dataplane/mux-dataplane.js";
@@ -16,6 +17,7 @@ import { formatWords } from "../../packet/address-words.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { isIcmp, isLaterFragment, parseIpHeader, parsePorts } from "../../packet/parse.js";
 import { redirectOf } from "../packet/fixtures/agent-rows-fastpath.js";
+import { AGENT_CHANCE_ROWS } from "../packet/fixtures/agent-rows-second-chance.js";
 import { MUX, MUX6, MUX_CONFIGURATIONS } from "../packet/fixtures/mux-site.js";
 import { packetOf, toHex } from "../packet/fixtures/notation.js";
 import { AGENT_FIXTURES, AGENT_FIXTURES_IPV6, MUX_FIXTURES } from "../packet/fixtures/rows.js";
@@ -78,15 +80,43 @@ const RANGES: readonly HostItem[] = [
   ),
 ];
 
+const isOfSecondChance = ({ kind }: HostItem): boolean => ["site", "rule", "table", "owner"].includes(kind);
+
+/** Owners of the slots of both families' rules, for machines under the ids that they have here; the IPv6 pool is another one. */
+const CHANCE: readonly HostItem[] = [
+  ...AGENT_CONFIGURATIONS["owner in between"]!.filter(isOfSecondChance),
+  ...AGENT_CONFIGURATIONS["newest owner of IPv6"]!.filter((item) => isOfSecondChance(item) && item.kind !== "site").map(
+    (item): HostItem => {
+      const poolId = 2 as PoolId;
+      const other = <Owner extends { readonly dipId: DipId }>(owner: Owner): Owner => ({
+        ...owner,
+        dipId: (owner.dipId + 10) as DipId,
+      });
+      if (item.kind === "table") return { ...item, poolId, members: item.members.map(other) };
+      return item.kind === "owner" ? { ...other(item), poolId } : ({ ...item, poolId } as HostItem);
+    },
+  ),
+];
+const OWNERS = ["10.0.0.8", "10.0.0.9", "2001:db8:bb::9"];
+
 const isInside = (address: string): boolean => address.startsWith("10.") || address.startsWith("fd00:");
 
-/** Of a packet that a host encapsulated itself, its outer header parsed: only a VIP's segments go, to the peers that MUXes named. */
+/**
+ * Of a packet that a host encapsulated itself, its outer header parsed: only a VIP's segments go to the peers that MUXes named, and
+ * only to owners of a slot what clients send to a VIP and begins nothing.
+ */
 function peerFault(out: PacketBatch, peer: string): string | null {
-  if (!["10.0.0.3", "2001:db8:bb::3"].includes(peer)) return `encapsulated to ${peer}`;
+  const isOwner = OWNERS.includes(peer);
+  if (!isOwner && !["10.0.0.3", "2001:db8:bb::3"].includes(peer)) return `encapsulated to ${peer}`;
   const [at, length] = [header.transportOffset, header.totalBytes - header.headerBytes];
   if (parseIpHeader(out.view, at, length, header) !== NO_FAULT) return "encapsulated, and no IP packet";
   if (parsePorts(out.view, header) !== NO_FAULT) return "encapsulated, and no good transport header";
   const source = formatWords(header.source0, header.source1, header.source2, header.source3);
+  if (isOwner) {
+    const isTo = formatWords(header.destination0, header.destination1, header.destination2, header.destination3);
+    const begins = header.protocol === 6 ? startsTcpFlow(header) : !isIcmp(header);
+    return [VIP, VIP6].includes(isTo) && !begins ? null : `passed on, from ${source} to ${isTo}`;
+  }
   const isSegment = header.protocol === 6 && [VIP, OTHER_VIP, VIP6].includes(source);
   const isReady = header.protocol === 17 && header.destination3 === FASTPATH_ADDRESS;
   return isSegment || isReady ? null : `encapsulated, from ${source}`;
@@ -172,6 +202,7 @@ describe("damaged packets", () => {
         ...AGENT_FIXTURES_IPV6.flatMap(({ steps }) =>
           steps.map((step) => ({ link: step.link === 1 ? 11 : WIRE_LINK, step })),
         ),
+        ...AGENT_CHANCE_ROWS.flatMap(({ steps }) => steps.map((step) => ({ link: WIRE_LINK, step }))),
       ].map(({ link, step }) => ({ link, packet: packetOf(step.in) }));
       const machines = new Map([
         [1, [DIP, VIP]],
@@ -190,6 +221,11 @@ describe("damaged packets", () => {
           const seed = seeds[random.below(seeds.length)]!;
           batch.append(damaged(random, seed.packet, seed.link === WIRE_LINK ? [0, 20] : [0]), seed.link);
         }
+        // Half of the way segments without state stay, then they go on to owners.
+        if (agent.tables.index() === 1 && sent >= PACKETS / 2) {
+          const changes = CHANCE.map((item) => ({ op: "upsert" as const, item }));
+          expect(agent.tables.apply({ kind: "changes", changes }, 2 as LogIndex)).toBe("in-force");
+        }
         // Redirects are good once: new ones now and then, or nothing would go from host to host.
         if (sent % (BATCH * 5) === 0) replaceLast(batch, packetOf(redirectOf(10 + sent)));
         out.clear();
@@ -206,6 +242,8 @@ describe("damaged packets", () => {
       expect(received.packets).toBe(PACKETS);
       const { redirected, sent, received: direct } = agent.fastpath();
       expect(Math.min(redirected, sent, direct), "FastPath was in it").toBeGreaterThan(5);
+      const { passed, received: fromOwners } = agent.secondChance();
+      expect(Math.min(passed, fromOwners), "and second chance").toBeGreaterThan(5);
       expect(Object.values(drops).filter((count) => count > 0).length).toBeGreaterThan(15);
       expect(Math.min(counts.toWire, counts.toVm)).toBeGreaterThan(PACKETS / 50);
       for (let i = 0; i < 20; i++) agent.tick((nowMs += 10_000_000), out);

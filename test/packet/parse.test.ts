@@ -31,7 +31,7 @@ describe("parsing", () => {
     { description: "nothing at all", given: new Uint8Array(0), then: "truncated" },
     { description: "half an IP header", given: SYN.slice(0, 10), then: "truncated" },
     { description: "less than the length field says", given: SYN.slice(0, 41), then: "truncated" },
-    { description: "IPv6", given: changed(SYN, (b) => (b[0] = 0x65)), then: "unsupported_family" },
+    { description: "IPv6", given: changed(SYN, (b) => (b[0] = 0x65)), then: "bad_ip_header" },
     { description: "IP version 5", given: changed(SYN, (b) => (b[0] = 0x55)), then: "bad_ip_header" },
     { description: "a header of 16 bytes", given: changed(SYN, (b) => (b[0] = 0x44)), then: "bad_ip_header" },
     {
