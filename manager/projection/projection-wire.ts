@@ -4,6 +4,7 @@ import type { LogIndex } from "../../core/brands.js";
 import { hostItemKey, type HostChange, type HostItem } from "../../dataplane/host-items.js";
 import { muxItemKey, type MuxChange, type MuxItem } from "../../dataplane/mux-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
+import { itemBytes } from "../state/item-bytes.js";
 
 export type WireUpdate = ananta.v1.ProjectionUpdate.$Properties;
 
@@ -106,12 +107,15 @@ function withoutKind<Item extends { readonly kind: string }>({ kind: _, ...field
 /** How one scope's changes and items become messages. */
 export interface ScopeCodec<Item, Change> {
   readonly key: (item: Item) => string;
+  /** On the wire, about; never less than it takes. */
+  readonly bytes: (item: Item) => number;
   readonly put: (update: WireUpdate, items: readonly Item[]) => WireUpdate;
   readonly changed: (change: Change) => { readonly key: string; readonly item: Item | null };
 }
 
 export const MUX_SCOPE: ScopeCodec<MuxItem, MuxChange> = {
   key: muxItemKey,
+  bytes: itemBytes,
   put: (update, items) => ({ ...update, muxItems: items.map(wireMuxItem) }),
   changed: (change) =>
     change.op === "upsert" ? { key: muxItemKey(change.item), item: change.item } : { key: change.key, item: null },
@@ -119,17 +123,24 @@ export const MUX_SCOPE: ScopeCodec<MuxItem, MuxChange> = {
 
 export const HOST_SCOPE: ScopeCodec<HostItem, HostChange> = {
   key: hostItemKey,
+  bytes: itemBytes,
   put: (update, items) => ({ ...update, hostItems: items.map(wireHostItem) }),
   changed: (change) =>
     change.op === "upsert" ? { key: hostItemKey(change.item), item: change.item } : { key: change.key, item: null },
 };
 
-/** One delta message. Changes of several entries are folded: the last one of a key counts. */
-export function deltaUpdate<Item, Change>(
+/** Changes of several entries as one: the last one of a key counts. */
+export interface FoldedChanges<Item> {
+  readonly items: readonly Item[];
+  readonly removedKeys: readonly string[];
+  /** Of the message, about; never less than it takes. */
+  readonly bytes: number;
+}
+
+export function foldChanges<Item, Change>(
   codec: ScopeCodec<Item, Change>,
   changes: readonly Change[],
-  at: { readonly clusterEpoch: number; readonly index: LogIndex; readonly digest: string },
-): WireUpdate {
+): FoldedChanges<Item> {
   const folded = new Map<string, Item | null>();
   for (const change of changes) {
     const { key, item } = codec.changed(change);
@@ -137,14 +148,28 @@ export function deltaUpdate<Item, Change>(
   }
   const items: Item[] = [];
   const removedKeys: string[] = [];
+  let bytes = UPDATE_BYTES;
   for (const [key, item] of folded) {
+    bytes += item === null ? KEY_BYTES + key.length * 3 : codec.bytes(item);
     if (item === null) removedKeys.push(key);
     else items.push(item);
   }
-  return codec.put(
-    { clusterEpoch: at.clusterEpoch, index: at.index, snapshot: false, last: true, removedKeys, digest: at.digest },
-    items,
-  );
+  return { items, removedKeys, bytes };
+}
+
+/** Of an update without items: its position, its digest. */
+const UPDATE_BYTES = 100;
+/** Tag and length of a key. */
+const KEY_BYTES = 4;
+
+/** One delta message. */
+export function deltaUpdate<Item, Change>(
+  codec: ScopeCodec<Item, Change>,
+  { items, removedKeys }: FoldedChanges<Item>,
+  at: { readonly clusterEpoch: number; readonly index: LogIndex; readonly digest: string },
+): WireUpdate {
+  const { clusterEpoch, index, digest } = at;
+  return codec.put({ clusterEpoch, index, snapshot: false, last: true, removedKeys: [...removedKeys], digest }, items);
 }
 
 /** One part of a whole view. The last one has the digest of the whole. */

@@ -9,14 +9,26 @@
  *      or a whole view when the effect log no longer reaches back.
  */
 import type { LogIndex } from "../../core/brands.js";
+import { MESSAGE_BYTES_MAX } from "../../runtime/serving.js";
 import type { Part } from "./effect-log.js";
-import { deltaUpdate, viewUpdate, type ScopeCodec, type WireUpdate } from "./projection-wire.js";
+import {
+  deltaUpdate,
+  foldChanges,
+  viewUpdate,
+  type FoldedChanges,
+  type ScopeCodec,
+  type WireUpdate,
+} from "./projection-wire.js";
 import type { Step } from "./turns.js";
 
 /** Changes in one delta, about 200 kB and ten milliseconds of work: who missed more gets several. */
 const DELTA_CHANGES = 4_000;
 /** Of one entry, which is never cut: whoever missed one with more gets the whole view, which comes in parts. */
 const ENTRY_CHANGES_MAX = 20_000;
+/** Of one delta, whatever it is made of. A receiver refuses a longer message than `MESSAGE_BYTES_MAX`, and would get it again and again. */
+const DELTA_BYTES_MAX = MESSAGE_BYTES_MAX / 2;
+/** Tried in this order: 4,000 tables of large pools are too long together, and an entry is never cut. */
+const DELTA_SIZES = [DELTA_CHANGES, DELTA_CHANGES / 40, 1];
 
 export interface ScopeSource<Item, Change> {
   readonly codec: ScopeCodec<Item, Change>;
@@ -120,19 +132,34 @@ export class ScopeFeed<Item, Change> {
     }
     const limit = this.#source.limit();
     if (limit <= this.#sent) return; // (I1); also when this replica is behind the receiver: it waits
-    const { changes, upTo: index } = this.#source.changes(this.#sent, limit, DELTA_CHANGES);
-    if (changes.length === 0 && !progress) return;
-    if (changes.length > ENTRY_CHANGES_MAX) {
+    const next = this.#nextDelta(this.#sent, limit);
+    if (next === null) {
       this.#sent = null;
       this.#pumpView();
       return;
     }
+    const { folded, index } = next;
+    if (folded.items.length + folded.removedKeys.length === 0 && !progress) return;
     const digest = this.#digestDue && index === this.#source.appliedIndex() ? (this.#source.digest() ?? "") : "";
     if (digest !== "") this.#digestDue = false;
     this.#sent = this.#told = index;
     const clusterEpoch = this.#source.clusterEpoch();
-    this.#paused = !this.#send(deltaUpdate(this.#source.codec, changes, { clusterEpoch, index, digest }));
+    this.#paused = !this.#send(deltaUpdate(this.#source.codec, folded, { clusterEpoch, index, digest }));
     if (index < limit) this.#goOnLater();
+  }
+
+  /** As much of what comes next as one message takes; null: one entry alone is too much. */
+  #nextDelta(
+    after: LogIndex,
+    limit: LogIndex,
+  ): { readonly folded: FoldedChanges<Item>; readonly index: LogIndex } | null {
+    for (const most of DELTA_SIZES) {
+      const { changes, upTo: index } = this.#source.changes(after, limit, most);
+      if (changes.length > ENTRY_CHANGES_MAX) return null;
+      const folded = foldChanges(this.#source.codec, changes);
+      if (folded.bytes <= DELTA_BYTES_MAX) return { folded, index };
+    }
+    return null;
   }
 
   #goOnLater(): void {

@@ -6,16 +6,16 @@ import { type Digest, EMPTY_DIGEST, digestOf, formatDigest, xorDigests } from ".
 import type { LogIndex } from "../../core/brands.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import type { MuxItem } from "../../dataplane/mux-items.js";
+import { itemBytes } from "./item-bytes.js";
 
-/** Of the items of one part: some 100 kB on the wire, a few milliseconds of work here, some more at the receiver. */
-const PART_WEIGHT = 2_000;
+/** Of the items of one part, on the wire: a few milliseconds of work here, some more at the receiver. */
+const PART_BYTES = 100_000;
+/** An item that is shorter takes as much work as one of so many bytes. */
+const ITEM_BYTES_MIN = 50;
 
-/**
- * A pool makes a MUX build a Maglev table: 100 slots per member, a hundred times the work of a port range. A table has as
- * many members as it has.
- */
-const weightOf = (item: MuxItem | HostItem): number =>
-  item.kind === "pool" ? 1 + item.maxMembers : item.kind === "table" ? 1 + item.members.length : 1;
+/** A pool makes a MUX build a Maglev table: 100 slots per member, a hundred times the work of a port range. */
+const costOf = (item: MuxItem | HostItem): number =>
+  Math.max(itemBytes(item), ITEM_BYTES_MIN * (item.kind === "pool" ? 1 + item.maxMembers : 1));
 
 interface CapturedItems<Item> {
   readonly index: LogIndex;
@@ -46,7 +46,7 @@ export class ViewCapture<Item extends MuxItem | HostItem> {
   next(): readonly Item[] | null {
     if (this.isOver) return null;
     const part: Item[] = [];
-    for (let weight = 0; weight < PART_WEIGHT;) {
+    for (let cost = 0; cost < PART_BYTES;) {
       const { value: item, done } = this.items.next();
       if (done === true) {
         this.source.counted?.(this.sum);
@@ -55,7 +55,7 @@ export class ViewCapture<Item extends MuxItem | HostItem> {
       }
       this.sum = xorDigests(this.sum, digestOf(this.source.keyOf(item), item));
       part.push(item);
-      weight += weightOf(item);
+      cost += costOf(item);
     }
     return part.length === 0 ? null : part;
   }
