@@ -138,7 +138,15 @@ class Node implements RaftNode {
       },
     });
     this.#reserve = new StorageReserve({ storage: this.#storage, clock: env.clock, log: this.#log });
-    this.#ticker = new Ticker({ clock: env.clock, tickMs: config.tickMs, tick: (elapsed) => this.#tick(elapsed) });
+    this.#ticker = new Ticker({
+      clock: env.clock,
+      tickMs: config.tickMs,
+      dueInTicks: () => this.#core?.dueInTicks() ?? 1,
+      tick: (elapsed) => {
+        this.#passTime(elapsed);
+        this.#schedule();
+      },
+    });
   }
 
   // ---- life ----
@@ -361,12 +369,12 @@ class Node implements RaftNode {
     }
   }
 
-  #tick(elapsedTicks: number): void {
+  #passTime(elapsedTicks: number): void {
+    if (elapsedTicks === 0) return;
     this.#guarded((core) => {
       core.tick(elapsedTicks);
       this.#members.nameFolders(core);
     });
-    this.#schedule();
   }
 
   /** A broken invariant ends this node, not whoever called us (N1). */
@@ -385,8 +393,9 @@ class Node implements RaftNode {
     if (this.#runPending !== null || this.#lifecycle !== "running") return;
     this.#runPending = this.#env.clock.nextTurn(() => {
       this.#runPending = null;
-      if (this.#config.leaseReads === true) this.#ticker.catchUp();
+      this.#passTime(this.#ticker.passed()); // ages that are told, and reads under leases, are judged by the time that it is
       this.#guarded((core) => this.#run(core));
+      this.#ticker.adjust();
     });
   }
 

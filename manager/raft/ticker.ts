@@ -1,32 +1,41 @@
 /**
- * Turns the environment's clock into core ticks. When the process stood still (event loop blocked, SIGSTOP), timers run
- * before the messages that arrived meanwhile; so after a stall the waiting input is handled first, and the core is told how
- * long it really was. It counts all of it in ages and little of it in timeouts.
+ * Turns the environment's clock into core ticks. It wakes up only when the core has something to do with the time: an idle
+ * replica that woke at each tick spent half of its processor time on that. Whoever asks the core in between tells it first
+ * how much has passed (`passed`).
+ *
+ * When the process stood still (event loop blocked, SIGSTOP), timers run before the messages that arrived meanwhile; so after
+ * a stall the waiting input is handled first, and the core is told how long it really was. It counts all of it in ages and
+ * little of it in timeouts.
  */
 import type { Clock, Timer } from "../../runtime/env.js";
 
 /** Turns of the event loop given to waiting input: one to read sockets, one for what the stream layers put off. */
 const DRAIN_TURNS = 2;
+/** Later than this after its time, the process stood still. */
+const STALL_TICKS = 2;
+
+export interface TickerOptions {
+  readonly clock: Clock;
+  readonly tickMs: number;
+  /** In how many ticks, at least 1, the core has something to do if nothing else happens. */
+  readonly dueInTicks: () => number;
+  /** So many ticks have passed, at least 1. */
+  readonly tick: (elapsedTicks: number) => void;
+}
 
 export class Ticker {
-  readonly #clock: Clock;
-  readonly #tickMs: number;
-  readonly #tick: (elapsedTicks: number) => void;
+  readonly #options: TickerOptions;
   #timer: Timer | null = null;
   #lastMs = 0;
+  /** When the timer fires. */
+  #dueMs = 0;
 
-  constructor(options: {
-    readonly clock: Clock;
-    readonly tickMs: number;
-    readonly tick: (elapsedTicks: number) => void;
-  }) {
-    this.#clock = options.clock;
-    this.#tickMs = options.tickMs;
-    this.#tick = options.tick;
+  constructor(options: TickerOptions) {
+    this.#options = options;
   }
 
   start(): void {
-    this.#lastMs = this.#clock.nowMs();
+    this.#lastMs = this.#options.clock.nowMs();
     this.#arm();
   }
 
@@ -35,11 +44,21 @@ export class Ticker {
     this.#timer = null;
   }
 
-  /** Tells the core now of the ticks that have passed: under leases a read must not be judged by an old clock. */
-  catchUp(): void {
-    const elapsed = this.#timer === null ? 0 : this.#elapsedTicks();
-    this.#lastMs += elapsed * this.#tickMs;
-    if (elapsed > 0) this.#tick(elapsed);
+  /** Ticks that the core was not told of yet; they count as told from here on. */
+  passed(): number {
+    if (this.#timer === null) return 0;
+    const { clock, tickMs } = this.#options;
+    const elapsed = Math.floor((clock.nowMs() - this.#lastMs + 1e-6) / tickMs);
+    this.#lastMs += elapsed * tickMs;
+    return elapsed;
+  }
+
+  /** The core was asked something: it may have something to do sooner than it had. */
+  adjust(): void {
+    const { tickMs, dueInTicks } = this.#options;
+    if (this.#timer === null || this.#lastMs + dueInTicks() * tickMs >= this.#dueMs) return;
+    this.#timer.cancel();
+    this.#arm();
   }
 
   /** Monotonic ms at which the last counted tick ended. */
@@ -48,24 +67,21 @@ export class Ticker {
   }
 
   #arm(): void {
-    this.#timer = this.#clock.setTimer(Math.max(0, this.#lastMs + this.#tickMs - this.#clock.nowMs()), () => {
-      const stalled = this.#elapsedTicks() > 2;
+    const { clock, tickMs, dueInTicks } = this.#options;
+    this.#dueMs = this.#lastMs + dueInTicks() * tickMs;
+    this.#timer = clock.setTimer(Math.max(0, this.#dueMs - clock.nowMs()), () => {
+      const stalled = clock.nowMs() - this.#dueMs >= STALL_TICKS * tickMs;
       this.#fire(stalled ? DRAIN_TURNS : 0);
     });
   }
 
   #fire(drainTurns: number): void {
     if (drainTurns > 0) {
-      this.#timer = this.#clock.nextTurn(() => this.#fire(drainTurns - 1));
+      this.#timer = this.#options.clock.nextTurn(() => this.#fire(drainTurns - 1));
       return;
     }
-    const elapsed = this.#elapsedTicks();
-    this.#lastMs += elapsed * this.#tickMs;
-    this.#arm();
-    if (elapsed > 0) this.#tick(elapsed);
-  }
-
-  #elapsedTicks(): number {
-    return Math.floor((this.#clock.nowMs() - this.#lastMs + 1e-6) / this.#tickMs);
+    const elapsed = this.passed();
+    if (elapsed > 0) this.#options.tick(elapsed);
+    if (this.#timer !== null) this.#arm(); // a tick may end the node
   }
 }

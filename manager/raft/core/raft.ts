@@ -70,6 +70,19 @@ export class RaftCore {
     this.#endCatchUp();
   }
 
+  /**
+   * In how many ticks, at least 1, time alone brings something: the next heartbeat, the end of patience with the leader, an
+   * answer that is held back. What else time decides (a hung disk, a transfer, questions asked again) is looked at within a
+   * heartbeat.
+   */
+  dueInTicks(): number {
+    const { config, role, electionElapsed, electionTimeoutTicks, heldPreVotes } = this.#s;
+    if (heldPreVotes.size > 0) return 1;
+    const due =
+      role.kind === "leader" ? config.heartbeatTicks - role.heartbeatElapsed : electionTimeoutTicks - electionElapsed;
+    return Math.max(1, Math.min(due, config.heartbeatTicks));
+  }
+
   propose(payload: Uint8Array): ProposeResult {
     return replication.propose(this.#s, payload);
   }
