@@ -4,15 +4,17 @@
  *
  *     no NAT entry, no SYN -> rule -> owners of the slot, newest first
  *         came from a MUX      -> the newest owner but ourselves
- *         came from an owner   -> the next that is older than both the sender and ourselves
+ *         came from an owner   -> the next that is older than ourselves, but the sender
  *         nobody is left       -> here
  *
  * What a MUX sends starts at the front even when this host is not the newest owner by its own view: the MUX may be ahead of us or
- * behind, and the flow with any of them. ICMP errors go by the flow that they quote.
+ * behind, and the flow with any of them. So the sender may be older than we are: it had the segment from such a MUX, and the owners
+ * between us have not seen it. A host that does not know of itself goes on behind the sender. ICMP errors go by the flow that they quote.
  *
  * Invariants
- *  (C1) Between hosts with one view a segment only goes to older owners, so it visits none twice, and eight at most. Between views
- *       that differ the outer TTL, which is decremented and never reset, ends it.
+ *  (C1) Between hosts with one view a segment goes to the front once, and from there to older owners only: it is passed on eight times
+ *       at most, and comes twice at most to the owner that the MUX chose. Between views that differ it may go round, and the outer
+ *       TTL, which is decremented and never reset, ends it.
  *  (C2) The outer source of what is passed on is the locator of the machine it came to; it is accepted from the owners of its pool
  *       alone, and only a TCP segment that is no SYN, or an ICMP error.
  *  (C3) What was inside stays as it was: no host on the way translates, tracks or answers.
@@ -173,10 +175,13 @@ export class SecondChance {
     const ports = (clientPort << 16) | vipPort;
     const count = owners.lookUp(poolId, this.#hash(hasher, client, vip, ports, owners.distribution(rule)));
     let at = 0;
-    if (sender !== 0) at = Math.max(owners.placeOf(own, count), owners.placeOf(sender, count)) + 1; // (C1)
+    if (sender !== 0) {
+      const ownPlace = owners.placeOf(own, count);
+      at = (ownPlace >= 0 ? ownPlace : owners.placeOf(sender, count)) + 1; // (C1)
+    }
     for (; at < count; at++) {
       const owner = owners.owners[at]!; // at < count
-      if (owner === own) continue;
+      if (owner === own || owner === sender) continue;
       const to = owners.locatorOf(poolId, owner);
       if (isIpv6Number(to) !== tables.hasIpv6Locator(slot)) continue; // no outer source to send from
       return this.#send(batch, tables.locator(slot), to, nowMs, out);

@@ -131,6 +131,21 @@ describe("a pool that changes while a MUX dies, under 1,000 open flows", () => {
     expect(outcome.without).toBeGreaterThan(0);
   });
 
+  it("breaks nothing when slots had three owners, and the only MUX left lags two changes behind", () => {
+    const outcome = scenario("a MUX two changes behind", (site, random) => {
+      const [first, second, third] = [1, 7, 13].map((from) => machines(from, MEMBERS)) as [string[], string[], string[]];
+      site.change(second);
+      site.open(300, random);
+      site.change(first);
+      site.lag(5);
+      site.change(second); // owners of a slot now: of the third, the second, which has the new flows, the first
+      site.change(third);
+      for (const mux of [1, 2, 3, 4, 6, 7, 8]) site.kill(mux);
+    });
+    expect(outcome.withChance).toBe(0);
+    expect(outcome.without).toBeGreaterThan(0);
+  });
+
   it("breaks nothing when a member goes down and comes back, and MUXes die before the hosts have heard of it", () => {
     const outcome = scenario("hosts that hear last", (site, random) => {
       site.health(1, false);
