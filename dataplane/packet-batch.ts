@@ -70,6 +70,11 @@ export class PacketBatch {
     return offset;
   }
 
+  /** Packets that it still takes, if they are not too long. */
+  get freePackets(): number {
+    return this.offsets.length - this.count;
+  }
+
   /** Copies a packet in; false when full. */
   append(packet: Uint8Array, link: number = WIRE_LINK): boolean {
     const offset = this.reserve(packet.length, link);

@@ -21,6 +21,8 @@ import type { RouteAnnouncer } from "./routing/route-announcer.js";
 
 /** The data plane's contract: at least every 100 ms. */
 const TICK_MS = 100;
+/** A batch of 256 may leave as more: packets in pieces, held fragments, two messages of FastPath beside a segment. */
+const OUT_PACKETS = 1_024;
 
 export interface Mux {
   /** Rejects with FAILED_PRECONDITION when a port is taken. */
@@ -87,7 +89,7 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
     explain: (flow) => explain(dataplane, flow, clock.nowMs()),
   });
 
-  const out = new PacketBatch();
+  const out = new PacketBatch({ packets: OUT_PACKETS });
   let tick: Timer | null = null;
 
   function forward(batch: PacketBatch): void {

@@ -6,8 +6,9 @@
  *     a message to A, signed by A's key                  a message to B, signed by B's key
  *
  * What goes on coming, because a message was lost or has run out, is redirected again after a second at the earliest. When a DIP
- * moves or goes, a pool changes, or a rule keeps its flows from now on, the flow table is walked in pieces, and flows that would now go
- * elsewhere are revoked.
+ * moves or goes, a pool changes, or a rule keeps its flows from now on, the flow table is walked in steps, and flows that would now go
+ * elsewhere are revoked. The walk goes round from where it is until it has been everywhere since the last change: however fast changes
+ * come, every flow has its turn. It waits when there is no room for what it has to say.
  *
  * Per flow one word in the flow table: 0 not looked at, `NEVER`, or the time of the last message. Off the fast path: a few
  * messages per flow, rate-limited; they may allocate.
@@ -50,12 +51,22 @@ const REDIRECTS_PER_SECOND = 5_000;
 /** Flow entries that one tick looks at for revocations. */
 const REVOKE_MAX = 65_536;
 
-const IDLE = -1;
+/** More than entries there are: a position is the round of the walk times this, and the entry. */
+const ROUND = 2 ** 26;
+const MESSAGES_PER_FLOW = 2;
 
 interface End {
   readonly dipId: number;
   readonly dipSlot: number;
   readonly hostId: number;
+}
+
+/** A DIP that moved or went. */
+interface Moved {
+  /** Redirects before this time led to where it was. */
+  readonly at: number;
+  /** Position of the walk at which all of them have been seen. */
+  readonly seenAt: number;
 }
 
 export class Fastpath {
@@ -73,8 +84,10 @@ export class Fastpath {
   #master: Uint8Array | null = null;
   #incarnation = 0;
   #sequence = 0;
-  /** Place in the walk for revocations, or `IDLE`; what had moved when the walk began. */
-  #walk = IDLE;
+  /** Where the walk is, and where it has been everywhere since the last change. */
+  #position = 0;
+  #seenAllAt = 0;
+  readonly #moved = new Map<number, Moved>();
   #endsGeneration = 0;
 
   constructor(tables: MuxTables, flows: FlowTable, encapsulator: Encapsulator) {
@@ -100,6 +113,7 @@ export class Fastpath {
     if (initiator === null || responder === null || initiator.dipId === responder.dipId) return;
     const { isIpv6 } = tables.dips;
     if (isIpv6[initiator.dipSlot] !== isIpv6[responder.dipSlot]) return; // no outer header could have both locators
+    if (out.freePackets <= MESSAGES_PER_FLOW) return; // the segment itself goes first
     if (!this.#bucket.take(now)) return;
     flows.setRedirectedAt(entry, now === 0 || now === NEVER ? now - 2 : now);
     const flow = {
@@ -112,20 +126,35 @@ export class Fastpath {
   }
 
   tick(now: number, out: PacketBatch): void {
-    if (this.#endsGeneration !== this.#tables.endsGeneration) {
-      this.#endsGeneration = this.#tables.endsGeneration;
-      this.#walk = 0;
+    const tables = this.#tables;
+    if (this.#endsGeneration !== tables.endsGeneration) {
+      this.#endsGeneration = tables.endsGeneration;
+      this.#seenAllAt = this.#position + ROUND;
+      for (const dipId of tables.movedDips) {
+        this.#moved.delete(dipId); // the order is that of the changes
+        this.#moved.set(dipId, { at: now, seenAt: this.#seenAllAt });
+      }
+      tables.movedDips.clear();
     }
-    if (this.#walk === IDLE) return;
     const flows = this.#flows;
-    const stop = Math.min(flows.end, this.#walk + REVOKE_MAX);
-    for (let entry = this.#walk; entry < stop; entry++) if (flows.isLive(entry)) this.#revokeIfMoved(entry, now, out);
-    this.#walk = stop >= flows.end ? IDLE : stop;
-    if (this.#walk === IDLE) this.#tables.movedDips.clear();
+    for (let budget = REVOKE_MAX; budget > 0 && this.#position < this.#seenAllAt; budget--) {
+      if (out.freePackets < MESSAGES_PER_FLOW) break;
+      const entry = this.#position % ROUND;
+      if (entry >= flows.end) {
+        this.#position += ROUND - entry;
+        continue;
+      }
+      this.#position++;
+      if (flows.isLive(entry)) this.#revokeIfMoved(entry, now, out);
+    }
+    for (const [dipId, { seenAt }] of this.#moved) {
+      if (this.#position < seenAt) break;
+      this.#moved.delete(dipId);
+    }
   }
 
   #revokeIfMoved(entry: number, now: number, out: PacketBatch): void {
-    const { members, dips, snat, vips, rules, movedDips } = this.#tables;
+    const { members, dips, snat, vips, rules } = this.#tables;
     const flows = this.#flows;
     const at = flows.redirectedAt(entry);
     if (at === 0 || at === NEVER || ((now - at) | 0) > REDIRECT_LIFETIME_MS) return;
@@ -139,7 +168,7 @@ export class Fastpath {
     const rule = rules.find(vipId, PROTOCOL_TCP, ports & 0xffff);
     const flowRule = rule === NOT_FOUND ? rules.findAllPorts(vipId, PROTOCOL_TCP) : rule;
     const isKept = flowRule !== NOT_FOUND && rules.staysOnMuxes(flowRule);
-    const hasMoved = movedDips.has(initiatorId) || movedDips.has(responderId);
+    const hasMoved = this.#movedSince(initiatorId, at) || this.#movedSince(responderId, at);
     if (!isStale && !isKept && initiatorId !== 0 && !hasMoved) return;
     flows.setRedirectedAt(entry, 0);
     const ofDestination = vips.findId(vipId);
@@ -148,6 +177,12 @@ export class Fastpath {
     const destination = [a, b, c, d] as const;
     const flow = { source, sourcePort: ports >>> 16, destination, destinationPort: ports & 0xffff };
     if (this.#tell(REVOKE, flow, this.#end(initiatorId), this.#end(responderId), now, out)) this.revoked++;
+  }
+
+  /** After the redirect at `at`. */
+  #movedSince(dipId: number, at: number): boolean {
+    const moved = this.#moved.get(dipId);
+    return moved !== undefined && ((moved.at - at) | 0) >= 0;
   }
 
   /** Null: nobody runs it, or it is not known who. */
@@ -159,6 +194,7 @@ export class Fastpath {
     return hostId === 0 ? null : { dipId, dipSlot, hostId };
   }
 
+  /** True: everybody who could be told was sent a message, and there was somebody. */
   #tell(
     kind: FastpathMessage["kind"],
     flow: Pick<FastpathMessage, "source" | "sourcePort" | "destination" | "destinationPort">,
@@ -179,8 +215,8 @@ export class Fastpath {
       this.#sequence = 0;
     }
     const about = { kind, protocol: PROTOCOL_TCP, ...flow, muxId: self.muxId, incarnation: self.incarnation };
-    const send = (end: FastpathMessage["end"], to: End | null, peer: End | null): void => {
-      if (to === null) return;
+    const send = (end: FastpathMessage["end"], to: End | null, peer: End | null): boolean => {
+      if (to === null) return true;
       const message: FastpathMessage = {
         ...about,
         end,
@@ -191,14 +227,14 @@ export class Fastpath {
         index: this.#tables.index(),
         lifetimeMs: kind === REDIRECT ? REDIRECT_LIFETIME_MS : 0,
       };
-      this.#send(message, to, now, out);
+      return this.#send(message, to, now, out);
     };
-    send(INITIATOR, initiator, responder);
-    send(RESPONDER, responder, initiator);
-    return true;
+    const [first, second] = [send(INITIATOR, initiator, responder), send(RESPONDER, responder, initiator)];
+    return first && second && (initiator !== null || responder !== null);
   }
 
-  #send(message: FastpathMessage, to: End, now: number, out: PacketBatch): void {
+  /** False: it did not leave. */
+  #send(message: FastpathMessage, to: End, now: number, out: PacketBatch): boolean {
     writeFastpathMessage(this.#payload, 0, message, this.#hostKey(to.hostId));
     const packet = buildUdpPacket({
       source: (this.#encapsulator.address >>> 0) as Ipv4,
@@ -211,12 +247,12 @@ export class Fastpath {
     batch.clear();
     batch.append(packet);
     const header = this.#header;
-    if (parsePacket(batch.view, 0, packet.length, header) !== NO_FAULT) return; // never: built just now
+    if (parsePacket(batch.view, 0, packet.length, header) !== NO_FAULT) return false; // never: built just now
     const { dips, hasher } = this.#tables;
     const ports = (FASTPATH_PORT << 16) | FASTPATH_PORT;
     const hash = hasher === null ? 0 : hasher.header(header, ports, header.protocol, DISTRIBUTION_FIVE_TUPLE);
     const isIpv6 = dips.isIpv6[to.dipSlot] === 1;
-    this.#encapsulator.send(batch, header, dips.locators, to.dipSlot * 4, isIpv6, hash, now, out);
+    return this.#encapsulator.send(batch, header, dips.locators, to.dipSlot * 4, isIpv6, hash, now, out) === NO_FAULT;
   }
 
   #hostKey(hostId: number): Uint8Array {

@@ -35,7 +35,7 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
   hasherGeneration = 0;
   /** Master key of FastPath; null: the site has none. */
   muxKey: Uint8Array | null = null;
-  /** Counts changes after which a redirected flow may have to go elsewhere; and the DIPs that moved or went since a walk. */
+  /** Counts changes after which a redirected flow may have to go elsewhere; and the DIPs that moved or went, until FastPath takes them. */
   endsGeneration = 0;
   readonly movedDips = new Set<number>();
   readonly #layout: MuxLayout;

@@ -20,7 +20,7 @@ import type { MuxItem } from "../../../dataplane/mux-items.js";
 import { PacketBatch } from "../../../dataplane/packet-batch.js";
 import { formatWords } from "../../../packet/address-words.js";
 import type { AddressWords } from "../../../packet/ipv6.js";
-import { packetsOf, tcp } from "../../packet/packet-kit.js";
+import { batchOf, packetsOf, tcp } from "../../packet/packet-kit.js";
 import {
   dip,
   equalMembers,
@@ -30,6 +30,7 @@ import {
   poolItem,
   remove,
   ruleItem,
+  SMALL_LAYOUT,
   snatItem,
   upsert,
   VIP,
@@ -201,6 +202,73 @@ describe("FastPath at the MUX", () => {
     bench.change(upsert(hosted(3, 30, "2001:db8:bb::3" as IpAddress)));
     bench.send(tcp(CLIENT, SERVER, "S"));
     expect(bench.send(tcp(CLIENT, SERVER, "A"))).toHaveLength(1);
+  });
+
+  const CLIENTS = Array.from({ length: 300 }, (_, i) => `${CLIENT_VIP}:${10_320 + i}`);
+  /** Flows of DIP 3, all of them redirected. */
+  function redirected(clients: readonly string[]): MuxBench {
+    const ranges = Array.from({ length: 40 }, (_, i) => snatItem(2, 1_290 + i, 3));
+    const layout = { ...SMALL_LAYOUT, snatRanges: 64, trustedFlows: 512, untrustedFlows: 512 };
+    const bench = new MuxBench([...site.filter(({ kind }) => kind !== "snat"), ...ranges], { layout });
+    for (const client of clients) {
+      bench.send(tcp(client, SERVER, "S"));
+      bench.send(tcp(client, SERVER, "A"));
+    }
+    expect(bench.mux.fastpath()).toEqual({ redirected: clients.length, revoked: 0 });
+    return bench;
+  }
+  const host31 = (n: number): MuxItem => hosted(3, 31, `10.0.7.${n}` as IpAddress);
+  /** Ports of the revocations that leave in one tick, with room for `packets`. */
+  function revokedIn(bench: MuxBench, packets: number): number[] {
+    const out = new PacketBatch({ packets });
+    bench.nowMs += 100;
+    bench.mux.tick(bench.nowMs++, out);
+    const told = messages(packetsOf(out), (locator) => (locator.startsWith("10.0.7.") ? 31 : 10));
+    expect(told.every(({ kind }) => kind === REVOKE)).toBe(true);
+    return told.filter(({ end }) => end === INITIATOR).map(({ sourcePort }) => sourcePort);
+  }
+
+  it("takes back more flows than one batch has room for: none is forgotten", () => {
+    const bench = redirected(CLIENTS);
+    bench.change(upsert(host31(1)));
+    const ports = [revokedIn(bench, 256), revokedIn(bench, 256), revokedIn(bench, 256)];
+    expect(ports.map(({ length }) => length)).toEqual([128, 128, 44]);
+    expect(new Set(ports.flat()).size).toBe(300);
+    expect(bench.mux.fastpath().revoked).toBe(300);
+  });
+
+  it("takes back every flow however fast changes come, and none for a move that its redirect knew", () => {
+    const clients = CLIENTS.slice(0, 24);
+    const bench = redirected(clients);
+    bench.change(upsert(host31(1)));
+    const ports = [];
+    for (let step = 0; step < 6; step++) {
+      ports.push(...revokedIn(bench, 16));
+      for (const client of clients) bench.send(tcp(client, SERVER, "A")); // what was taken back is redirected anew
+      bench.change(upsert(poolItem(...equalMembers(...(step % 2 === 0 ? [1, 3] : [1])))));
+    }
+    expect(ports.sort()).toEqual(clients.map((client) => Number(client.split(":")[1])).sort());
+    for (let step = 0; step < 3; step++) {
+      bench.change(upsert(host31(2 + step)));
+      const before = ports.length;
+      ports.push(...revokedIn(bench, 16));
+      expect(ports.length - before).toBe(8);
+      for (const client of clients) bench.send(tcp(client, SERVER, "A"));
+    }
+    expect(new Set(ports.slice(24)), "the walk goes on where it was").toHaveLength(24);
+  });
+
+  it.each([
+    [2, 1],
+    [3, 3],
+  ])("says nothing when the segment itself would find no room behind it: room for %i, %i packets", (room, sent) => {
+    const bench = new MuxBench(site);
+    bench.send(tcp(CLIENT, SERVER, "S"));
+    const out = new PacketBatch({ packets: room });
+    bench.mux.process(batchOf(tcp(CLIENT, SERVER, "A")), bench.nowMs, out);
+    expect(out.count).toBe(sent);
+    expect(bench.mux.fastpath().redirected).toBe(sent === 3 ? 1 : 0);
+    expect(bench.drops()).toEqual({});
   });
 
   it("goes on with its flows under a new master key", () => {
