@@ -153,6 +153,7 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
       try {
         rules = await KeptRules.open(env, config.dataFolder, config.clusterId);
         await restoreRules(rules);
+        if (rules.wasUsed || held.size > 0) dataplane.restarted();
         await io.start(forward);
       } catch (caught) {
         await rules?.close();

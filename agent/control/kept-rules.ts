@@ -38,6 +38,7 @@ export class KeptRules {
   readonly #log: Log;
   readonly #clusterId: string;
   #timer: Timer | null = null;
+  #wasUsed = false;
   #writing: Promise<void> = Promise.resolve();
 
   private constructor(store: Store, clock: Clock, log: Log, clusterId: string) {
@@ -61,6 +62,7 @@ export class KeptRules {
   async read(dips: readonly DipConfig[]): Promise<readonly HostItem[]> {
     const bytes = await this.#store.get(KEY);
     if (bytes === undefined) return [];
+    this.#wasUsed = true;
     const record = decode(bytes);
     if (record?.form !== FORM || record.clusterId !== this.#clusterId) {
       this.#log.warn("rules of before are not used", {
@@ -75,6 +77,11 @@ export class KeptRules {
       ),
     );
     return record.items.filter((item) => !("dipId" in item) || !gone.has(item.dipId));
+  }
+
+  /** `read` found rules of before, even if they cannot be used. */
+  get wasUsed(): boolean {
+    return this.#wasUsed;
   }
 
   /** `items` is asked when it is time to write. */

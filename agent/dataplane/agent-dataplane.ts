@@ -85,6 +85,8 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   /** Ports in use and on hold by destination, fullest first: who exhausts what. Walks all flows. */
   portLedger(limit: number, nowMs: number): readonly DestinationPorts[];
   fastpath(): FastpathCounts;
+  /** Before the first tick: this host had an agent before, so its machines may have flows that nobody here knows. */
+  restarted(): void;
   /** Segments without state, passed on between hosts. */
   secondChance(): SecondChanceCounts;
   explain(tuple: FiveTuple, options: { readonly nowMs: number }): HostExplanation;
@@ -259,6 +261,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     endedFlows: (limit, matches) => lastWords.list(limit, matches),
     portLedger: (limit, nowMs) => portLedger({ tables, nat, ports }, limit, nowMs),
     fastpath: () => pipeline.fastpath.counts(),
+    restarted: () => pipeline.chance.restarted(),
     secondChance: () => pipeline.chance.counts(),
     explain: (tuple, { nowMs }) => explainHostFlow(parts, tuple, nowMs),
   };

@@ -22,11 +22,11 @@
  *  (C5) A host that does not know all flows of its machines keeps what comes: after a restart everything, and after its table refused
  *       a flow what MUXes send. For as long as MUXes remember a silent flow: what talks meanwhile gets its entry.
  */
+import type { PoolId } from "../../core/brands.js";
 import { DROP } from "../../dataplane/drop-reasons.js";
 import { distributionPorts, distributionProtocol, type FlowHasher } from "../../dataplane/flow-hash.js";
 import { MUX_TIMEOUTS } from "../../dataplane/layouts.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
-import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { updateDoubleWord, updateWord } from "../../packet/checksum.js";
 import { NO_FAULT } from "../../packet/fault.js";
@@ -41,9 +41,6 @@ import { type HostParts, startsTcpFlow } from "./host-parts.js";
 
 /** Nobody is left to pass it on to: it is this host's. */
 export const STAYS_HERE = -7;
-
-/** Segments passed on per second: more are no flows that moved but a flood, which hosts must not multiply by eight. */
-const PASSES_PER_SECOND = 50_000;
 
 /** How long (C5) holds: a flow that is silent for longer comes as new to everybody. */
 const KEEPS_MS = MUX_TIMEOUTS.trustedMs;
@@ -78,9 +75,9 @@ export class SecondChance {
   readonly #outer = new Int32Array(5);
   /** A flow's addresses as they are on the wire, for its hash. */
   readonly #wire = createPacketHeader();
+  #isRestarted = false;
   /** Of a restarted host; known from its first tick on. */
   #keepsUntilMs = Infinity;
-  readonly #passes = new TokenBucket(PASSES_PER_SECOND, PASSES_PER_SECOND);
 
   constructor(parts: HostParts, life: FlowLife) {
     this.#parts = parts;
@@ -94,6 +91,11 @@ export class SecondChance {
 
   tick(nowMs: number): void {
     if (this.#keepsUntilMs === Infinity) this.#keepsUntilMs = nowMs + KEEPS_MS;
+  }
+
+  /** Before the first tick: this host had an agent before, whose flows its machines may still know. */
+  restarted(): void {
+    this.#isRestarted = true;
   }
 
   /** The outer header is in `header`, its addresses numbers. `sender`: the owner whose locator is its source; 0: a MUX. */
@@ -164,7 +166,7 @@ export class SecondChance {
     out: PacketBatch,
   ): number {
     const { tables } = this.#parts;
-    if (tables.isRestored && nowMs < this.#keepsUntilMs) return STAYS_HERE; // (C5)
+    if (this.#isRestarted && nowMs < this.#keepsUntilMs) return STAYS_HERE; // (C5)
     const sender = this.#outer[SENDER]!;
     if (sender === 0 && this.#life.refused(nowMs, KEEPS_MS)) return STAYS_HERE; // (C5)
     const { owners, hasher } = tables;
@@ -184,7 +186,7 @@ export class SecondChance {
       if (owner === own || owner === sender) continue;
       const to = owners.locatorOf(poolId, owner);
       if (isIpv6Number(to) !== tables.hasIpv6Locator(slot)) continue; // no outer source to send from
-      return this.#send(batch, tables.locator(slot), to, nowMs, out);
+      return this.#send(batch, tables.locator(slot), to, poolId, nowMs, out);
     }
     return STAYS_HERE;
   }
@@ -218,11 +220,11 @@ export class SecondChance {
   }
 
   /** The packet as it came, with other outer addresses (C2, C3). */
-  #send(batch: PacketBatch, from: number, to: number, nowMs: number, out: PacketBatch): number {
-    const { counters, addresses } = this.#parts;
+  #send(batch: PacketBatch, from: number, to: number, poolId: PoolId, nowMs: number, out: PacketBatch): number {
+    const { counters, addresses, tables } = this.#parts;
     const outer = this.#outer;
     if (outer[TTL]! <= 1) return DROP.ttl_expired; // (C1)
-    if (!this.#passes.take(nowMs)) return DROP.second_chance_limit;
+    if (!tables.owners.mayPass(poolId, nowMs)) return DROP.second_chance_limit;
     const bytes = outer[BYTES]!;
     const isIpv6 = outer[FAMILY] === 6;
     const at = out.reserve(bytes, WIRE_LINK);

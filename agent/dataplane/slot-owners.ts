@@ -16,11 +16,15 @@ import type { HostOwnerItem, HostRuleItem, HostTableItem } from "../../dataplane
 import type { HostLayout } from "../../dataplane/layouts.js";
 import { buildMaglevTable, maglevMember, maglevSize, type MaglevTable } from "../../dataplane/maglev.js";
 import { RecordTable } from "../../dataplane/record-table.js";
+import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { type Addresses, NO_ADDRESS } from "./addresses.js";
 
 /** Of one slot. A segment without state visits so many hosts at most. */
 const OWNERS_MAX = 8;
+
+/** Segments of a pool passed on per second: more are no flows that moved but a flood, which hosts must not multiply by eight. */
+const PASSES_PER_SECOND = 50_000;
 
 /** Slots of tables built in one tick, about 3 ms of work. */
 const SLOTS_PER_TICK = 262_144;
@@ -35,6 +39,7 @@ interface OwnedPool {
   readonly poolId: PoolId;
   /** Newest first. */
   readonly tables: KnownTable[];
+  readonly passes: TokenBucket;
 }
 
 export class SlotOwners {
@@ -105,6 +110,11 @@ export class SlotOwners {
     return count;
   }
 
+  /** One more segment of the pool may be passed on now; each pool has its own bound, so that no other pays for its flood. */
+  mayPass(poolId: PoolId, nowMs: number): boolean {
+    return this.#pools.get(poolId)?.passes.take(nowMs) ?? false;
+  }
+
   /** Place of the DIP among the first `count` of `owners`, or -1. */
   placeOf(dipId: number, count: number): number {
     for (let at = 0; at < count; at++) if (this.owners[at] === dipId) return at;
@@ -149,7 +159,10 @@ export class SlotOwners {
 
   putTable(item: HostTableItem): void {
     let pool = this.#pools.get(item.poolId);
-    if (pool === undefined) this.#pools.set(item.poolId, (pool = { poolId: item.poolId, tables: [] }));
+    if (pool === undefined) {
+      const passes = new TokenBucket(PASSES_PER_SECOND, PASSES_PER_SECOND);
+      this.#pools.set(item.poolId, (pool = { poolId: item.poolId, tables: [], passes }));
+    }
     const { tables } = pool;
     const at = tables.findIndex((other) => other.item.revision < item.revision);
     tables.splice(at < 0 ? tables.length : at, 0, { item, built: null });

@@ -79,8 +79,6 @@ export class HostTables implements Tables<HostItem, HostChange> {
   readonly #nowMs: () => number;
   /** Flow hash of the site, by which MUXes choose; null: not told yet. */
   #hasher: FlowHasher | null = null;
-  /** Rules of before a restart were put in force, at index 0: flows of before it live on, and nobody here knows them. */
-  isRestored = false;
   #index = 0 as LogIndex;
   #generation = 0;
 
@@ -177,7 +175,6 @@ export class HostTables implements Tables<HostItem, HostChange> {
     for (const { before, after } of steps) if (before !== null) this.#take(before, after);
     for (const { after } of steps) if (after !== null) this.#put(after);
     this.#store.commit(steps);
-    if (index === 0) this.isRestored = true;
     this.#index = index;
     this.#generation++;
     return "in-force";

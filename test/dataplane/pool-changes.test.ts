@@ -133,7 +133,11 @@ describe("a pool that changes while a MUX dies, under 1,000 open flows", () => {
 
   it("breaks nothing when slots had three owners, and the only MUX left lags two changes behind", () => {
     const outcome = scenario("a MUX two changes behind", (site, random) => {
-      const [first, second, third] = [1, 7, 13].map((from) => machines(from, MEMBERS)) as [string[], string[], string[]];
+      const [first, second, third] = [1, 7, 13].map((from) => machines(from, MEMBERS)) as [
+        string[],
+        string[],
+        string[],
+      ];
       site.change(second);
       site.open(300, random);
       site.change(first);

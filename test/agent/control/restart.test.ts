@@ -119,7 +119,10 @@ describe("a Host Agent that restarts while no Manager can be reached", () => {
     const { setup } = await servingHost("restart, other dips");
     const { world } = setup;
     const again = makeAgent(world.restart("host-1"), "host-1", { dip: "10.1.1.9" });
+    let isRestarted = false;
+    again.agent.dataplane.restarted = () => (isRestarted = true);
     await world.run(again.agent.start());
+    expect(isRestarted, "the data plane knows that there were flows, all the same").toBe(true);
     expect(again.agent.dataplane.telemetry.gauges().entries).toMatchObject({ dips: 0, endpoints: 0 });
     await world.run(again.agent.stop());
   });

@@ -6,7 +6,7 @@ import type { HostItem } from "../../../dataplane/host-items.js";
 import { PacketBatch } from "../../../dataplane/packet-batch.js";
 import { createAgentDataplane } from "../../../agent/dataplane/agent-dataplane.js";
 import { batchOf, encapsulate, packetsOf, read, SEED, tcp } from "../../packet/packet-kit.js";
-import { AgentBench, DIP, HOST, MUX, SMALL_LAYOUT, VIP } from "./agent-kit.js";
+import { AgentBench, DIP, endpointItem, HOST, MUX, SMALL_LAYOUT, VIP } from "./agent-kit.js";
 
 const POOL = 1 as PoolId;
 const FORMER = "10.0.0.9";
@@ -36,13 +36,21 @@ describe("a restarted host", () => {
       agent.processFromWire(batchOf(encapsulate(segment(port), MUX, DIP)), nowMs, out);
       return packetsOf(out).map((packet) => read(packet).destination);
     };
-    expect(agent.tables.apply({ kind: "snapshot", items: ITEMS }, 0 as LogIndex)).toBe("in-force");
+    agent.restarted();
+    expect(agent.tables.apply({ kind: "snapshot", items: ITEMS }, 0 as LogIndex)).toBe("in-force"); // the rules of before
     expect(arrive(1_001, 5_000)).toEqual([DIP]); // before its first tick
     agent.tick(5_000, out);
     expect(agent.tables.apply({ kind: "snapshot", items: ITEMS }, 7 as LogIndex)).toBe("in-force"); // the Managers' view
     expect(arrive(1_002, 244_000)).toEqual([DIP]);
     expect(arrive(1_003, 246_000)).toEqual([FORMER]);
     expect(arrive(1_002, 246_000), "this one is known by now").toEqual([DIP]);
+  });
+});
+
+describe("a host that starts for the first time", () => {
+  it("passes on at once", () => {
+    const bench = new AgentBench(ITEMS);
+    expect(bench.fromMux(segment(1_001)).toWire).toHaveLength(1);
   });
 });
 
@@ -80,14 +88,23 @@ describe("segments without state", () => {
     expect(bench.drops()).toEqual({});
   });
 
-  it("are passed on 50,000 times a second at most: a flood is not multiplied", () => {
-    const bench = new AgentBench(ITEMS);
+  it("are passed on 50,000 times a second and pool at most: a flood is not multiplied, and other pools do not pay for it", () => {
+    const other = 2 as PoolId;
+    const ofOther = ITEMS.flatMap((item): readonly HostItem[] =>
+      item.kind === "rule"
+        ? [{ ...item, poolId: other, port: 81 }]
+        : "poolId" in item
+          ? [{ ...item, poolId: other }]
+          : [],
+    );
+    const bench = new AgentBench([...ITEMS, endpointItem(81, 8_081), ...ofOther]);
     const packets = Array.from({ length: 200 }, (_, i) => encapsulate(segment(1_000 + i), MUX, DIP));
     for (let i = 0; i < 300; i++) bench.wire(...packets);
     expect(bench.agent.secondChance().passed).toBe(50_000);
     expect(bench.drops()).toEqual({ second_chance_limit: 10_000 });
+    expect(bench.fromMux(tcp("198.51.100.7:1001", `${VIP}:81`, "A")).toWire).toHaveLength(1);
     bench.elapse(100);
     for (let i = 0; i < 30; i++) bench.wire(...packets);
-    expect(bench.agent.secondChance().passed).toBe(55_000);
+    expect(bench.agent.secondChance().passed).toBe(55_001);
   });
 });
