@@ -24,6 +24,8 @@ export const DISTRIBUTION_FIVE_TUPLE = 0;
 export const DISTRIBUTION_CLIENT_PROTOCOL = 1;
 /** Client address and VIP. */
 export const DISTRIBUTION_CLIENT = 2;
+/** In the place of a distribution, for hashes over fragments: they are apart from those of flows. */
+export const FRAGMENT_HASH = 3;
 
 /** 32-bit HalfSipHash of any bytes: the definition, for tests, tables built off the packet path, and other lengths. */
 export function halfSipHash(key0: number, key1: number, message: Uint8Array): number {

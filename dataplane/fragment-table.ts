@@ -1,7 +1,7 @@
 /**
  * Fragments: only the first one has ports, so what became of it must be remembered for the others: at a MUX the DIP, at a host the
  * NAT entry. Bounded: entries live seconds, the oldest gives way to a new one, and a fragment that overtook its first one waits a
- * moment in a bounded store.
+ * moment in a bounded store, of which nobody may fill more than a part.
  *
  * A packet is known by a keyed hash over its addresses, protocol and identification, and besides by the identification, the source's
  * last word and its scope: a MUX's VIP, a host's machine and direction.
@@ -15,6 +15,16 @@ import type { PacketHeader } from "../packet/header.js";
 /** A fragment that waits may be this long: one of a usual MTU. Longer ones do not wait. */
 const HELD_BYTES = 2_048;
 
+export interface HeldFragmentOptions {
+  /** Fragments that wait, in all. */
+  readonly capacity: number;
+  /** How long they wait, per queue. */
+  readonly lifetimesMs: readonly number[];
+  /** Who they wait for, and how many may wait for each; default: one, and all. */
+  readonly groups?: number;
+  readonly perGroup?: number;
+}
+
 export class FragmentTable {
   readonly #entries: AgedQueues;
   readonly #index: WordIndex;
@@ -22,17 +32,24 @@ export class FragmentTable {
   readonly #held: AgedQueues;
   readonly #heldKeys: Int32Array;
   readonly #heldLengths: Int32Array;
+  readonly #heldGroups: Uint32Array;
+  readonly #perGroup: Uint32Array;
+  readonly #perGroupMax: number;
   /** What waits, one place of `HELD_BYTES` each. */
   readonly store: PacketBatch;
 
-  /** `heldMs`: how long a fragment waits for its first one. */
-  constructor(capacity: number, heldCapacity: number, heldMs: number) {
+  /** `capacity`: packets under way. */
+  constructor(capacity: number, held: HeldFragmentOptions) {
+    const heldCapacity = held.capacity;
     this.#entries = new AgedQueues(capacity, [FRAGMENT_MS]);
     this.#index = new WordIndex(capacity);
     this.#value = new Int32Array(capacity);
-    this.#held = new AgedQueues(heldCapacity, [heldMs]);
+    this.#held = new AgedQueues(heldCapacity, held.lifetimesMs);
     this.#heldKeys = new Int32Array(heldCapacity * 4);
     this.#heldLengths = new Int32Array(heldCapacity);
+    this.#heldGroups = new Uint32Array(heldCapacity);
+    this.#perGroup = new Uint32Array(held.groups ?? 1);
+    this.#perGroupMax = held.perGroup ?? heldCapacity;
     this.store = new PacketBatch({ packets: 1, bytes: Math.max(1, heldCapacity) * HELD_BYTES });
   }
 
@@ -82,10 +99,14 @@ export class FragmentTable {
     batch: PacketBatch,
     { offset, totalBytes }: PacketHeader,
     nowMs: number,
+    queue = 0,
+    group = 0,
   ): number {
-    if (totalBytes > HELD_BYTES) return NOT_FOUND;
-    const place = this.#held.add(0, nowMs);
+    if (totalBytes > HELD_BYTES || this.#perGroup[group]! >= this.#perGroupMax) return NOT_FOUND;
+    const place = this.#held.add(queue, nowMs);
     if (place === NO_RECORD) return NOT_FOUND;
+    this.#heldGroups[place] = group;
+    this.#perGroup[group]!++;
     this.#heldKeys[place * 4] = hash;
     this.#heldKeys[place * 4 + 1] = scope;
     this.#heldKeys[place * 4 + 2] = fragmentId;
@@ -98,10 +119,12 @@ export class FragmentTable {
   /** Place of a fragment that waits for the first one of this packet, or `NOT_FOUND`; `free` it afterwards. */
   nextHeld(hash: number, scope: number, fragmentId: number, source3: number): number {
     const keys = this.#heldKeys;
-    for (let place = this.#held.oldest(0); place !== NO_RECORD; place = this.#held.newer(place)) {
-      const at = place * 4;
-      if (keys[at] === hash && keys[at + 1] === scope && keys[at + 2] === fragmentId && keys[at + 3] === source3)
-        return place;
+    for (let queue = 0; queue < this.#held.sizes.length; queue++) {
+      for (let place = this.#held.oldest(queue); place !== NO_RECORD; place = this.#held.newer(place)) {
+        const at = place * 4;
+        if (keys[at] === hash && keys[at + 1] === scope && keys[at + 2] === fragmentId && keys[at + 3] === source3)
+          return place;
+      }
     }
     return NOT_FOUND;
   }
@@ -115,15 +138,19 @@ export class FragmentTable {
   }
 
   free(place: number): void {
+    this.#perGroup[this.#heldGroups[place]!]!--;
     this.#held.free(place);
   }
 
   /** Gives up fragments that have waited in vain; answers how many. */
   expireHeld(nowMs: number): number {
     let count = 0;
-    for (let place = this.#held.expired(0, nowMs); place !== NO_RECORD; place = this.#held.expired(0, nowMs)) {
-      this.#held.free(place);
-      count++;
+    const held = this.#held;
+    for (let queue = 0; queue < held.sizes.length; queue++) {
+      for (let place = held.expired(queue, nowMs); place !== NO_RECORD; place = held.expired(queue, nowMs)) {
+        this.free(place);
+        count++;
+      }
     }
     return count;
   }

@@ -84,6 +84,8 @@ export interface HostLayout {
   /** Fragmented packets under way, 60 bytes each; and fragments that wait for their packet's first one, 2 KiB each. */
   readonly fragments: number;
   readonly heldFragments: number;
+  /** Of these, per DIP and direction: one machine, or who floods it, leaves room to the others. */
+  readonly heldFragmentsPerDip: number;
   /** Packets that wait for a SNAT port, in all and per DIP; 2 KiB each. */
   readonly held: number;
   readonly heldPerDip: number;
@@ -106,6 +108,7 @@ export const HOST_LAYOUT: HostLayout = {
   flows: 131_072,
   fragments: 16_384,
   heldFragments: 256,
+  heldFragmentsPerDip: 64,
   held: 2_048,
   heldPerDip: 512,
   events: 4_096,

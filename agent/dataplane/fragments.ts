@@ -5,7 +5,8 @@
  *
  *     first   -> as a whole packet -> noted by (source, destination, protocol, identification), machine and direction
  *     others  -> a note?  -> its NAT entry's addresses -> out
- *                none yet -> waits, bounded in number and time, for the first one; which may itself wait for a SNAT port
+ *                none yet -> waits for the first one, bounded in number, in all and per machine and direction, and in time: from the
+ *                            wire a moment, from a machine as long as the first one may wait for a SNAT port
  *
  * Invariants
  *  (G1) A later fragment leaves only by a note, and only while the noted entry still is a flow between the packet's addresses: what no
@@ -16,9 +17,9 @@
  * same one towards one destination within seconds (RFC 6864 §5.3).
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
-import { FlowHasher } from "../../dataplane/flow-hash.js";
+import { FlowHasher, FRAGMENT_HASH } from "../../dataplane/flow-hash.js";
 import { FragmentTable } from "../../dataplane/fragment-table.js";
-import type { HostLayout } from "../../dataplane/layouts.js";
+import { HELD_FRAGMENT_MS, type HostLayout } from "../../dataplane/layouts.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { FAULT } from "../../packet/fault.js";
@@ -29,13 +30,14 @@ import { isLaterFragment, parseIpHeader } from "../../packet/parse.js";
 import { TCP_HEADER_BYTES } from "../../packet/tcp.js";
 import { NO_ADDRESS } from "./addresses.js";
 import { NO_COUNTER } from "./counters.js";
+import { holdLifetimesMs, holdQueue } from "./held-packets.js";
 import { HELD, type HostParts } from "./host-parts.js";
 import type { WayOut } from "./way-out.js";
 
 /** Noted of a packet that goes untranslated, from machine to machine inside. */
 const UNTRANSLATED = -2;
-/** Distribution number of hashes over fragments: apart from those of flows. */
-const FRAGMENT_HASH = 3;
+/** Queue of fragments whose first one does not wait itself: it comes in a moment, or is lost. */
+const REORDERED = 0;
 
 /** A fragment without ports, of a protocol that has them. */
 export const isLaterPart = ({ fragment, protocol }: PacketHeader): boolean =>
@@ -55,7 +57,12 @@ export class HostFragments {
   constructor(parts: HostParts, wayOut: WayOut, layout: HostLayout, hashKey: Uint8Array, holdMs: number) {
     this.#parts = parts;
     this.#wayOut = wayOut;
-    this.#table = new FragmentTable(layout.fragments, layout.heldFragments, holdMs);
+    this.#table = new FragmentTable(layout.fragments, {
+      capacity: layout.heldFragments,
+      lifetimesMs: holdLifetimesMs(holdMs).map((ms) => Math.max(ms, HELD_FRAGMENT_MS)),
+      groups: layout.dips * 2,
+      perGroup: layout.heldFragmentsPerDip,
+    });
     this.#hasher = new FlowHasher(hashKey);
   }
 
@@ -90,10 +97,19 @@ export class HostFragments {
     const scope = scopeOf(slot, isFromVm);
     const value = this.#table.find(this.#hash, scope, this.#id, this.#source);
     if (value !== NOT_FOUND) return this.#send(batch, slot, isFromVm, value, ecn, out);
-    const place = this.#table.hold(this.#hash, scope, this.#id, this.#source, batch, header, nowMs);
+    const queue = isFromVm ? this.#queueOf(slot) : REORDERED;
+    const group = slot * 2 + (isFromVm ? 1 : 0);
+    const place = this.#table.hold(this.#hash, scope, this.#id, this.#source, batch, header, nowMs, queue, group);
     if (place === NOT_FOUND) return DROP.fragment_table_full;
     writeEcn(this.#table.store.view, this.#table.heldOffset(place), ecn); // what decapsulation made of it
     return HELD;
+  }
+
+  /** The first one may wait for a port as long as the machine's VIP says. */
+  #queueOf(slot: number): number {
+    const { tables } = this.#parts;
+    const [leavesBy] = tables.outboundVips(tables.dipId(slot));
+    return leavesBy === undefined ? REORDERED : holdQueue(leavesBy.holdSeconds);
   }
 
   /** The fragment at hand is done with: those that waited for it follow, if it left. Its header is overwritten. */

@@ -15,6 +15,14 @@ import type { PacketHeader } from "../../packet/ipv4.js";
 const SECONDS_MAX = 10;
 const OWN_TIME = SECONDS_MAX + 1;
 
+/** How long a first packet may wait, per queue; and the queue for what its VIP says. */
+export const holdLifetimesMs = (ownMs: number): readonly number[] => [
+  ...Array.from({ length: SECONDS_MAX + 1 }, (_, seconds) => seconds * 1_000),
+  ownMs,
+];
+export const holdQueue = (seconds: number | undefined): number =>
+  seconds === undefined ? OWN_TIME : Math.min(SECONDS_MAX, Math.ceil(seconds));
+
 export class HeldPackets {
   /** Packet of record r at `offset(r)`, `lengths[r]` bytes: in the shape the pipeline reads. */
   readonly store: PacketBatch;
@@ -28,8 +36,7 @@ export class HeldPackets {
 
   constructor(layout: HostLayout, holdMs: number, addresses: Addresses) {
     this.#addresses = addresses;
-    const seconds = Array.from({ length: SECONDS_MAX + 1 }, (_, at) => at * 1_000);
-    this.#queue = new AgedQueues(layout.held, [...seconds, holdMs]);
+    this.#queue = new AgedQueues(layout.held, holdLifetimesMs(holdMs));
     this.#flows = new WordIndex(layout.held);
     this.store = new PacketBatch({ packets: 1, bytes: Math.max(1, layout.held) * HELD_PACKET_BYTES });
     this.lengths = new Uint32Array(layout.held);
@@ -65,8 +72,7 @@ export class HeldPackets {
   /** Keeps a copy of the packet, whose flow is not held yet. False: no room, or too long. */
   hold(batch: PacketBatch, header: PacketHeader, dipSlot: number, seconds: number | undefined, nowMs: number): boolean {
     if (header.totalBytes > HELD_PACKET_BYTES || this.#perDip[dipSlot]! >= this.#perDipMax) return false;
-    const queue = seconds === undefined ? OWN_TIME : Math.min(SECONDS_MAX, Math.ceil(seconds));
-    const record = this.#queue.add(queue, nowMs);
+    const record = this.#queue.add(holdQueue(seconds), nowMs);
     if (record === NO_RECORD) return false;
     const ports = (header.sourcePort << 16) | header.destinationPort;
     const word = (header.protocol << 24) | dipSlot;

@@ -39,7 +39,7 @@ export interface HostPipelineOptions {
   readonly layout: HostLayout;
   /** Of fragments, 8 bytes. */
   readonly hashKey: Uint8Array;
-  /** How long a fragment waits for its packet's first one, which may wait as long for a port. */
+  /** How long a first packet waits for a port when its VIP says nothing, and its later fragments with it. */
   readonly holdMs: number;
 }
 

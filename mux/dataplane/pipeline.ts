@@ -18,7 +18,12 @@
  */
 import { DROP, DROP_REASONS } from "../../dataplane/drop-reasons.js";
 import { FragmentTable } from "../../dataplane/fragment-table.js";
-import { DISTRIBUTION_FIVE_TUPLE, distributionPorts, distributionProtocol } from "../../dataplane/flow-hash.js";
+import {
+  DISTRIBUTION_FIVE_TUPLE,
+  distributionPorts,
+  distributionProtocol,
+  FRAGMENT_HASH,
+} from "../../dataplane/flow-hash.js";
 import { HELD_FRAGMENT_MS, type MuxLayout } from "../../dataplane/layouts.js";
 import { MEMBER_ENDED } from "../../dataplane/mux-items.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
@@ -37,9 +42,6 @@ import { Fastpath } from "./fastpath.js";
 import type { FlowSamples } from "./flow-samples.js";
 import type { FlowTable } from "./flow-table.js";
 import type { MuxTables } from "./tables.js";
-
-/** Distribution number of hashes over fragments: apart from those of flows. */
-const FRAGMENT_HASH = 3;
 
 // Places in the counts.
 const RECEIVED_PACKETS = 0;
@@ -88,7 +90,8 @@ export class MuxPipeline {
     this.fastpath = new Fastpath(tables, flows, this.#encapsulator);
     this.#secondChance = options.secondChance;
     this.#chance = options.seed | 1;
-    this.fragments = new FragmentTable(layout.fragments, layout.heldFragments, HELD_FRAGMENT_MS);
+    const held = { capacity: layout.heldFragments, lifetimesMs: [HELD_FRAGMENT_MS] };
+    this.fragments = new FragmentTable(layout.fragments, held);
   }
 
   get receivedPackets(): number {
@@ -235,7 +238,7 @@ export class MuxPipeline {
           return dipSlot;
         }
       } else if (isTcp && members.resets[member] === 1) {
-        flows.remove(entry);
+        // The entry stays until a SYN or its idle time: the next segment would be one in mid-stream, and find its old DIP (P2).
         this.#encapsulator.reset(batch, header, now, out);
         return members.state[member] === MEMBER_ENDED ? ~DROP.drain_ended : ~DROP.probe_down_reset;
       }

@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { createRandom } from "../../../core/random.js";
 import type { IpAddress } from "../../../core/brands.js";
+import type { HostItem } from "../../../dataplane/host-items.js";
 import { buildUdpPacket } from "../../../packet/build.js";
 import { fragmentCount, writeFragment } from "../../../packet/fragment.js";
 import { createPacketHeader } from "../../../packet/header.js";
@@ -13,7 +14,7 @@ import { parseIpHeader } from "../../../packet/parse.js";
 import { MuxBench } from "../../mux/dataplane/mux-kit.js";
 import * as muxKit from "../../mux/dataplane/mux-kit.js";
 import { address, read, SEED } from "../../packet/packet-kit.js";
-import { AgentBench, DIP, HOST, MUX, rangeItem, remove, upsert, VIP } from "./agent-kit.js";
+import { AgentBench, DIP, dipItem, HOST, MUX, outboundItem, rangeItem, remove, upsert, VIP } from "./agent-kit.js";
 
 /** A datagram that may be fragmented. */
 function datagram(from: string, to: string, payload: Uint8Array, id: number): Uint8Array {
@@ -135,6 +136,44 @@ describe("packets in pieces", () => {
     ).toEqual([1]);
     expect(read(toVm[0]!).body[1]).toBe(3);
     expect(bench.drops()).toEqual({ snat_hold_expired: 1, fragment_unmatched: 1 });
+  });
+
+  it("of a new flow wait as long as the VIP lets its first one wait", () => {
+    const waits = { ...outboundItem(), queueSeconds: 10 } as HostItem;
+    const bench = new AgentBench([...HOST.filter(({ kind }) => kind !== "outbound"), waits]);
+    const [first, second] = pieces(datagram(`${DIP}:5000`, "192.0.2.99:9000", new Uint8Array(2_000), 7), 1_480);
+    expect(bench.vm(second!, first!).toWire).toEqual([]);
+    expect(bench.elapse(9_500)).toEqual({ toVm: [], toWire: [] });
+    bench.change(upsert(rangeItem(2_000, 1, 17)));
+    expect(bench.elapse(1).toWire).toHaveLength(2);
+    expect(bench.drops()).toEqual({});
+  });
+
+  it("from the wire wait a moment only: nothing there waits for a port", () => {
+    const bench = new AgentBench();
+    const [first, second] = pieces(datagram("198.51.100.7:4000", `${VIP}:53`, new Uint8Array(2_000), 7), 1_480);
+    bench.fromMux(second!);
+    bench.elapse(499);
+    expect(bench.drops()).toEqual({});
+    bench.elapse(1);
+    expect(bench.drops()).toEqual({ fragment_unmatched: 1 });
+    expect(bench.fromMux(first!).toVm).toHaveLength(1);
+  });
+
+  it("leave room to those of other machines, and to those of the other direction", () => {
+    const layout = { heldFragments: 16, heldFragmentsPerDip: 4, flows: 512, fragments: 64 };
+    const bench = new AgentBench([...HOST, dipItem(2), outboundItem(2)], { layout });
+    const later = (from: string, to: string, id: number): Uint8Array =>
+      pieces(datagram(from, to, new Uint8Array(2_000), id), 1_480)[1]!;
+    for (let id = 1; id <= 10; id++) bench.vm(later(`${DIP}:5000`, "192.0.2.99:9000", id));
+    expect(bench.drops()).toEqual({ fragment_table_full: 6 });
+    bench.vmOf(2, later("10.0.0.2:5000", "192.0.2.99:9000", 1));
+    for (let id = 1; id <= 10; id++) bench.fromMux(later("198.51.100.7:4000", `${VIP}:53`, id));
+    expect(bench.drops()).toEqual({ fragment_table_full: 12 });
+    expect(bench.agent.telemetry.gauges().entries["fragments-held"]).toBe(9);
+    bench.elapse(10_000);
+    for (let id = 1; id <= 4; id++) bench.vm(later(`${DIP}:5000`, "192.0.2.99:9000", id));
+    expect(bench.drops()["fragment_table_full"], "those that waited in vain are no longer counted").toBe(12);
   });
 
   it("do not follow a flow that is over", () => {
