@@ -94,7 +94,7 @@ function stateMetrics(manager: Manager): readonly Metric[] {
     ),
     {
       name: "ananta_overload_withdrawals_total",
-      help: "VIPs that this replica, as the leader, withdrew because they overloaded MUXes.",
+      help: "Withdrawals by this replica, as the leader, of VIPs that overloaded MUXes; those that were committed.",
       type: "counter",
       read: one(() => manager.pipeline.overload.withdrawals),
     },

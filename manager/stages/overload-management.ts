@@ -6,7 +6,6 @@ import type { VipId } from "../../core/brands.js";
 import type { Clock, Log } from "../../runtime/env.js";
 import type { WithdrawVipCommand } from "../state/commands.js";
 import type { StateMachine } from "../state/state-machine.js";
-import { type VipObject, isVip } from "../state/vip-map.js";
 import { Isolation, type OverloadReport, type Withdraw } from "./isolation.js";
 
 /** An overloaded MUX reports every 500 ms: without a word for three of them it says nothing any more. */
@@ -18,13 +17,15 @@ interface Heard {
   readonly heardAtMs: number;
 }
 
+type OverloadFacts = Pick<StateMachine, "muxes" | "vip" | "vipCount" | "withdrawal" | "withdrawnVips">;
+
 export class OverloadManagement {
-  /** VIPs that this process has withdrawn. */
+  /** Withdrawals by this process that were committed. */
   withdrawals = 0;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #state: Pick<StateMachine, "muxes" | "objects" | "withdrawal" | "withdrawnVips">;
-  readonly #withdraw: (command: WithdrawVipCommand, whenRefused: () => void) => void;
+  readonly #state: OverloadFacts;
+  readonly #withdraw: (command: WithdrawVipCommand, answered: (isCommitted: boolean) => void) => void;
   #heard = new Map<string, Heard>();
   #isolation = new Isolation();
   #nextStepMs = 0;
@@ -32,8 +33,9 @@ export class OverloadManagement {
   constructor(options: {
     readonly clock: Clock;
     readonly log: Log;
-    readonly state: Pick<StateMachine, "muxes" | "objects" | "withdrawal" | "withdrawnVips">;
-    readonly withdraw: (command: WithdrawVipCommand, whenRefused: () => void) => void;
+    readonly state: OverloadFacts;
+    /** `answered` is called once. */
+    readonly withdraw: (command: WithdrawVipCommand, answered: (isCommitted: boolean) => void) => void;
   }) {
     this.#clock = options.clock;
     this.#log = options.log;
@@ -63,44 +65,49 @@ export class OverloadManagement {
     const reports = this.#fresh();
     // When the last one is forgotten, the step below has seen none: nothing of an earlier flood counts for a later one.
     for (const [name, { heardAtMs }] of this.#heard) if (nowMs - heardAtMs > FRESH_MS) this.#heard.delete(name);
-    const vips = new Map(this.#vips().map((vip) => [vip.vipId, vip]));
-    const restoreAfter = (vipId: VipId): number | null => {
-      const vip = vips.get(vipId);
-      if (vip === undefined || vip.deleting || this.#state.withdrawal(vipId) !== null) return null;
-      return vip.spec.overload.action === "none" ? null : vip.spec.overload.restoreAfterSeconds;
-    };
     const decision = this.#isolation.step(
       reports,
       {
-        restoreAfterSeconds: restoreAfter,
-        vips: vips.size,
+        restoreAfterSeconds: (vipId) => this.#restoreAfterSeconds(vipId),
+        vips: this.#state.vipCount,
         withdrawn: this.#state.withdrawnVips,
       },
       nowMs,
     );
-    const vip = decision === null ? undefined : vips.get(decision.vipId);
-    if (decision !== null && vip !== undefined) this.#isolate(vip, decision);
+    if (decision !== null) this.#isolate(decision);
   }
 
-  #isolate({ ref, spec }: VipObject, decision: Withdraw): void {
-    const { forSeconds, muxes, packetsPerSecond, share } = decision;
-    this.withdrawals++;
+  /** As `IsolationFacts` says. */
+  #restoreAfterSeconds(vipId: VipId): number | null {
+    const vip = this.#state.vip(vipId);
+    if (vip === null || vip.deleting || this.#state.withdrawal(vipId) !== null) return null;
+    return vip.spec.overload.action === "none" ? null : vip.spec.overload.restoreAfterSeconds;
+  }
+
+  #isolate({ vipId, forSeconds, muxes, packetsPerSecond, share, arriving, capacity }: Withdraw): void {
+    const { tenant, name } = this.#state.vip(vipId)!.ref; // it was just decided about
     this.#log.warn("a VIP overloads MUXes: withdrawing it", {
-      tenant: ref.tenant,
-      vip: ref.name,
+      tenant,
+      vip: name,
       muxes: muxes.length,
       packetsPerSecond,
       share,
+      arriving,
+      capacity,
       forSeconds,
     });
-    const reason = `overload: ${packetsPerSecond} packets/s on ${muxes.length} overloaded MUXes, whose share for it is ${share}`;
-    this.#withdraw(
-      { kind: "withdraw-vip", tenant: ref.tenant, name: ref.name, reason, forSeconds, isOverload: true },
-      () => {
-        this.withdrawals--;
-        this.#isolation.refused(decision, spec.overload.restoreAfterSeconds);
-      },
-    );
+    const room = capacity === 0 ? "" : ` of ${capacity} that they can forward`;
+    const reason = `overload: ${packetsPerSecond} packets/s on ${muxes.length} overloaded MUXes, where ${arriving} arrive and its share is ${share}${room}`;
+    const isolation = this.#isolation;
+    this.#withdraw({ kind: "withdraw-vip", tenant, name, reason, forSeconds, isOverload: true }, (isCommitted) => {
+      const nowMs = this.#clock.nowMs();
+      if (!isCommitted) {
+        isolation.refused(nowMs);
+        return;
+      }
+      this.withdrawals++;
+      isolation.committed(nowMs);
+    });
   }
 
   /** Of live MUXes only: an earlier process of a MUX, or one that was declared lost, has no say. */
@@ -112,9 +119,5 @@ export class OverloadManagement {
     return [...this.#heard.values()].flatMap(({ report, heardAtMs }) =>
       live.get(report.mux) === report.bootId && nowMs - heardAtMs <= FRESH_MS ? [report] : [],
     );
-  }
-
-  #vips(): readonly VipObject[] {
-    return this.#state.objects("Vip", null).flatMap((object) => (isVip(object) ? [object] : []));
   }
 }

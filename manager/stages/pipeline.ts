@@ -138,7 +138,12 @@ export class Pipeline {
       clock: env.clock,
       log: env.log,
       state,
-      withdraw: (command, whenRefused) => this.#internal(command, whenRefused),
+      withdraw: (command, answered) =>
+        this.#internal(
+          command,
+          () => answered(false),
+          () => answered(true),
+        ),
     });
 
     const shared = { executor: this.#executor, clock: env.clock, hasRoom: () => this.#proposer.hasRoom() };
@@ -365,12 +370,13 @@ export class Pipeline {
   }
 
   /** A command of the Manager's own. */
-  #internal(command: Command, whenRefused?: () => void): void {
+  #internal(command: Command, whenRefused?: () => void, whenCommitted?: () => void): void {
     this.submit({
       submitted: { origin: null, command },
       deadlineAtMs: this.#clock.nowMs() + INTERNAL_DEADLINE_MS,
       reply: (result) => {
-        if (!result.ok) whenRefused?.();
+        if (result.ok) whenCommitted?.();
+        else whenRefused?.();
       },
     });
   }

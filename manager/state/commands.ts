@@ -132,7 +132,7 @@ export interface WithdrawVipCommand {
   readonly reason: string;
   /** 30..86400; 0: what the VIP's `overload` says. */
   readonly forSeconds: number;
-  /** Found by the MUXes, not asked for by a person: refused where `overload` forbids it. */
+  /** Found by the MUXes, not asked for by a person: refused where `overload` forbids it, and while the VIP is withdrawn already. */
   readonly isOverload: boolean;
 }
 

@@ -75,6 +75,7 @@ export function createStateMachine(): InspectableStateMachine {
     get vipCount() {
       return state.objects.vipCount;
     },
+    vip: (id) => state.objects.vipById(id),
     hosts: () => state.hosts.all(),
     host: (id) => state.hosts.get(id),
     hostByName: (name) => state.hosts.named(name),

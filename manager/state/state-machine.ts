@@ -13,6 +13,7 @@ import type { AppliedBatch, CommandResult } from "./results.js";
 import type { StateCapture } from "./snapshot-writer.js";
 import type { Fence } from "./state.js";
 import type { ViewCapture } from "./view-capture.js";
+import type { VipObject } from "./vip-map.js";
 import type { Withdrawal } from "./withdrawals.js";
 
 export interface StateMachine {
@@ -58,6 +59,7 @@ export interface StateMachine {
   /** In order of (tenant, name). `tenant` null: of all tenants. */
   objects(kind: ObjectKind, tenant: string | null): readonly AnyStoredObject[];
   readonly vipCount: number;
+  vip(id: VipId): VipObject | null;
   hosts(): readonly Host[];
   host(id: HostId): Host | null;
   hostByName(name: string): Host | null;

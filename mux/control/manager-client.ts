@@ -26,7 +26,7 @@ import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { RouteAnnouncer } from "../routing/route-announcer.js";
 import type { MuxConfig } from "../config.js";
-import type { OverloadReport } from "../fairness/fairness.js";
+import type { Load } from "../fairness/fairness.js";
 import { Lease, type LeaseState } from "./lease.js";
 import { Membership, type MembershipAction, type MembershipState, type Origin } from "./membership.js";
 import { OverloadReporter } from "./overload-reporter.js";
@@ -87,7 +87,7 @@ export interface ManagerClientOptions {
   readonly capacity: { readonly rules: number; readonly snatRanges: number };
   readonly announcer: RouteAnnouncer;
   readonly counters: () => MuxCounterValues;
-  readonly overload: () => OverloadReport;
+  readonly overload: () => Load;
   readonly explain: (flow: ananta.v1.FiveTuple.$Properties) => FlowAnswer;
 }
 

@@ -5,18 +5,18 @@
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Clock, Timer } from "../../runtime/env.js";
 import type { ReplicaStream } from "../../runtime/dual-stream.js";
-import { FAIRNESS_INTERVAL_MS, type OverloadReport } from "../fairness/fairness.js";
+import { FAIRNESS_INTERVAL_MS, type Load } from "../fairness/fairness.js";
 
 export class OverloadReporter {
   readonly #clock: Clock;
-  readonly #report: () => OverloadReport;
+  readonly #report: () => Load;
   readonly #active: () => ReplicaStream<ananta.v1.MuxToManager.$Properties> | null;
   #timer: Timer | null = null;
   #saidOverloaded = false;
 
   constructor(
     clock: Clock,
-    report: () => OverloadReport,
+    report: () => Load,
     active: () => ReplicaStream<ananta.v1.MuxToManager.$Properties> | null,
   ) {
     this.#clock = clock;

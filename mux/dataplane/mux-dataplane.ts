@@ -23,7 +23,7 @@ import type { FiveTuple } from "../../packet/five-tuple.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { explainFlow, findFlow, flowRecord, type ExplainOptions, type MuxExplanation } from "./explain.js";
 import { addressWords, formatWords } from "../../packet/address-words.js";
-import { Fairness, type OverloadReport } from "../fairness/fairness.js";
+import { Fairness, type Load } from "../fairness/fairness.js";
 import { HeavyHitters, type HeavyHitter } from "../fairness/heavy-hitters.js";
 import { FlowSamples, SAMPLE_ONE_IN, type FlowSample } from "./flow-samples.js";
 import { FlowTable, TRUSTED, UNTRUSTED } from "./flow-table.js";
@@ -73,7 +73,7 @@ export interface MuxDataplane extends PacketProcessor {
   /** Packets that were lost before they came here, as an io adapter finds out; added up. */
   inputLost(packets: number): void;
   /** Of the last interval: whether this MUX is overloaded, and by whom. */
-  overload(): OverloadReport;
+  overload(): Load;
   /** Flows that FastPath took off this MUX, and those that it took back, since the start. */
   fastpath(): { readonly redirected: number; readonly revoked: number };
   /** Clients that send most, "VIP id client", from the samples; largest first. */

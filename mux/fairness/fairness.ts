@@ -12,14 +12,15 @@ import { OverloadDetector, type OverloadOptions } from "./overload.js";
 /** Long enough for a rate, short enough that five of them are over before anybody calls. */
 export const FAIRNESS_INTERVAL_MS = 500;
 
-export interface TopTalker {
+interface TopTalker {
   readonly vipId: VipId;
   readonly packetsPerSecond: number;
   /** What it may have; equal to what it asks for while nothing is dropped. */
   readonly share: number;
 }
 
-export interface OverloadReport {
+/** What this MUX says of its load. */
+export interface Load {
   readonly isOverloaded: boolean;
   readonly packetsPerSecond: number;
   readonly capacity: number;
@@ -27,10 +28,11 @@ export interface OverloadReport {
   readonly topTalkers: readonly TopTalker[];
 }
 
-const TALKERS_MAX = 10;
+/** The Managers take no more (`MuxOverload.top_talkers`). */
+const TALKERS_TOLD = 10;
 
 export class Fairness {
-  report: OverloadReport = { isOverloaded: false, packetsPerSecond: 0, capacity: 0, topTalkers: [] };
+  report: Load = { isOverloaded: false, packetsPerSecond: 0, capacity: 0, topTalkers: [] };
   readonly #vips: VipTable;
   readonly #detector: OverloadDetector;
   /** Packets of each VIP slot at the last look, and whose they were. */
@@ -91,7 +93,7 @@ export class Fairness {
         (a, b) =>
           b.packetsPerSecond - b.share - (a.packetsPerSecond - a.share) || b.packetsPerSecond - a.packetsPerSecond,
       )
-      .slice(0, TALKERS_MAX);
+      .slice(0, TALKERS_TOLD);
     this.report = { isOverloaded, packetsPerSecond: (packets * 1_000) / intervalMs, capacity, topTalkers };
   }
 }

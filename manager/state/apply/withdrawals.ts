@@ -6,7 +6,10 @@ import type { State } from "../state.js";
 import { type VipObject, isVip } from "../vip-map.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
 
-/** The reason and the end of a withdrawal that is under way are replaced. */
+/**
+ * A person replaces the reason and the end of a withdrawal that is under way; overload never does: what somebody asked for may have
+ * been committed since it was found.
+ */
 export function withdrawVip(context: ApplyContext, command: WithdrawVipCommand): CommandResult {
   const { state, nowMs } = context;
   const vip = find(state, command);
@@ -16,6 +19,10 @@ export function withdrawVip(context: ApplyContext, command: WithdrawVipCommand):
     return refuse(context, "FAILED_PRECONDITION", message);
   }
   const before = state.withdrawals.get(vip.vipId);
+  if (command.isOverload && before !== null) {
+    const message = `VIP ${command.tenant}/${command.name} is withdrawn already (${before.reason})`;
+    return refuse(context, "FAILED_PRECONDITION", message);
+  }
   state.withdrawals.put({
     vipId: vip.vipId,
     reason: command.reason,

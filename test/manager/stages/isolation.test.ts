@@ -24,6 +24,8 @@ class World {
   readonly neverWithdrawn = new Set<number>();
   withdrawn = 0;
   vips = 4;
+  /** Whatever is decided is committed at once. */
+  answers = true;
   readonly #facts: IsolationFacts;
 
   constructor() {
@@ -40,6 +42,7 @@ class World {
     for (let nowMs = fromMs; nowMs <= toMs; nowMs += 500) {
       const decision = this.isolation.step(reports, this.#facts, nowMs);
       if (decision === null) continue;
+      if (this.answers) this.isolation.committed(nowMs);
       done.push(`${decision.vipId} at ${nowMs} for ${decision.forSeconds} s by ${decision.muxes.join()}`);
     }
     return done;
@@ -112,10 +115,57 @@ describe("a VIP stays", () => {
   });
 });
 
-it("a withdrawal that was not committed does not make the next one longer", () => {
+describe("while a withdrawal waits for its commit", () => {
+  // A leader without a quorum, say: its proposals wait until their deadline.
+  it("no other is decided, of the same VIP or of another, however long it takes", () => {
+    const world = new World();
+    world.answers = false;
+    world.vips = 100;
+    const two = report(true, [talker(1, 9_000, 900), talker(2, 4_000, 900)]);
+    expect(world.run([two], 0, 20_000)).toEqual(["1 at 2000 for 60 s by mux-1"]);
+  });
+
+  it("the back-off does not grow, and its time counts from the commit", () => {
+    const world = new World();
+    world.answers = false;
+    world.run([flood], 0, 10_000);
+    world.isolation.committed(10_000);
+    world.run([calm], 10_500, 60_000);
+    world.answers = true;
+    expect(world.run([flood], 70_000, 72_000)).toEqual(["1 at 72000 for 120 s by mux-1"]);
+    world.run([calm], 72_500, 72_500);
+    // Forgotten an hour after its end, 192,000.
+    expect(world.run([flood], 3_789_500, 3_791_500)).toEqual(["1 at 3791500 for 240 s by mux-1"]);
+  });
+
+  it("the next one comes only when its effect could show", () => {
+    const world = new World();
+    world.answers = false;
+    world.vips = 100;
+    const two = report(true, [talker(1, 9_000, 900), talker(2, 4_000, 900)]);
+    world.run([two], 0, 9_500);
+    world.isolation.committed(9_600);
+    world.neverWithdrawn.add(1); // it is withdrawn
+    expect(world.run([two], 10_000, 12_000)).toEqual(["2 at 12000 for 60 s by mux-1"]);
+  });
+});
+
+it("a withdrawal that was refused does not make the next one longer, which takes its time all the same", () => {
   const world = new World();
+  world.answers = false;
   expect(world.run([flood], 0, 2_000)).toEqual(["1 at 2000 for 60 s by mux-1"]);
-  const refused = { vipId: 1 as VipId, forSeconds: 60, muxes: [], packetsPerSecond: 0, share: 0 };
-  world.isolation.refused(refused, 60);
-  expect(world.run([flood], 2_500, 4_500)).toEqual(["1 at 4500 for 60 s by mux-1"]);
+  world.isolation.refused(12_000);
+  world.answers = true;
+  expect(world.run([flood], 12_000, 14_500)).toEqual(["1 at 14000 for 60 s by mux-1"]);
+});
+
+it("a refusal after a withdrawal leaves the back-off where it was", () => {
+  const world = new World();
+  world.run([flood], 0, 2_000);
+  world.run([calm], 2_500, 2_500);
+  world.answers = false;
+  expect(world.run([flood], 70_000, 72_000)).toEqual(["1 at 72000 for 120 s by mux-1"]);
+  world.isolation.refused(72_000);
+  world.answers = true;
+  expect(world.run([flood], 72_500, 74_500)).toEqual(["1 at 74000 for 120 s by mux-1"]);
 });

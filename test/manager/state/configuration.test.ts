@@ -1,6 +1,6 @@
 /** What objects say, as MUXes and hosts see it: health, leases, withdrawals, inbound NAT, tenants, groups, promises. */
 import { describe, expect, test } from "vitest";
-import type { PoolId, Port } from "../../../core/brands.js";
+import type { PoolId, Port, VipId } from "../../../core/brands.js";
 import { MEMBER_DOWN, MEMBER_DRAINING, type MuxPoolItem } from "../../../dataplane/mux-items.js";
 import type { ApplyObject, Command } from "../../../manager/state/commands.js";
 import type { InboundNatRule, SecurityGroupSpec, TenantSpec } from "../../../manager/state/objects.js";
@@ -132,6 +132,20 @@ describe("a withdrawn VIP", () => {
     site.ok("none", { kind: "restore-vip", tenant: "default", name: "web" });
     expect(site.muxView.get("vip/1")).toMatchObject({ announced: true });
   });
+});
+
+test("an overload does not replace what a person has asked for in the meantime: longer, and with a reason of their own", () => {
+  const site = smallSite();
+  const withdraw = { kind: "withdraw-vip", tenant: "default", name: "web" } as const;
+  site.ok("none", { ...withdraw, reason: "maintenance", forSeconds: 3_600, isOverload: false });
+  const refusal = site.refused({ ...withdraw, reason: "overload: 9", forSeconds: 60, isOverload: true });
+  expect([refusal.code, refusal.message]).toEqual([
+    "FAILED_PRECONDITION",
+    "VIP default/web is withdrawn already (maintenance)",
+  ]);
+  expect(site.machine.withdrawal(1 as VipId)).toMatchObject({ reason: "maintenance", untilMs: 3_600_000 });
+  site.ok("none", { ...withdraw, reason: "longer", forSeconds: 7_200, isOverload: false });
+  expect(site.machine.withdrawal(1 as VipId)).toMatchObject({ reason: "longer", untilMs: 7_200_000 });
 });
 
 describe("inbound NAT", () => {

@@ -233,6 +233,7 @@ export class NaiveSite {
   private withdraw(command: WithdrawVipCommand): Expected {
     const vip = this.vipNamed(command);
     if (vip === null) return refusedWith("NOT_FOUND");
+    if (command.isOverload && this.withdrawn.has(vip.id)) return refusedWith("FAILED_PRECONDITION");
     const seconds = command.forSeconds === 0 ? vip.spec.overload.restoreAfterSeconds : command.forSeconds;
     this.withdrawn.set(vip.id, this.nowMs + seconds * 1_000);
     return none;
