@@ -185,6 +185,8 @@ export interface Channel {
   open<Request, Response>(method: Method<Request, Response>): MessageStream<Request, Response>;
   /** A server-streaming call. */
   subscribe<Request, Response>(method: Method<Request, Response>, request: Request): MessageStream<never, Response>;
+  /** Connects now, unless it is connected: the first stream then waits for no handshake. Nothing tells how it went. */
+  connect(): void;
   close(): void;
 }
 

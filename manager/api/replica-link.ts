@@ -24,6 +24,8 @@ type Down = ananta.v1.LeaderToFollower.$Properties;
 const REOPEN_MS = 10;
 /** The leader beats every 50 ms; a connection that is silent for ten beats is dead, even where nobody closed it. */
 const SILENCE_MAX_MS = 500;
+/** How often connections to the other replicas, any of which may lead next, are looked after: a handshake then waits for nobody. */
+const WARM_MS = 1_000;
 /** Of what one message between replicas holds, so that none nears the 4 MB limit. */
 const ITEMS_PER_MESSAGE = 1_024;
 const BYTES_PER_MESSAGE = 1_048_576;
@@ -43,6 +45,7 @@ export class ReplicaLink implements Route {
   #up = false;
   #reopen: Timer | null = null;
   #silence: Timer | null = null;
+  #warm: Timer | null = null;
   #heardAtMs = 0;
   #nextId = 1;
   readonly #awaiting = new Map<number, Submission>();
@@ -64,10 +67,19 @@ export class ReplicaLink implements Route {
     this.#leader = leader;
     this.#drop();
     if (leader !== null) this.#open();
+    this.#warm ??= this.#options.replica.env.clock.setTimer(WARM_MS, () => this.#keepWarm());
+  }
+
+  #keepWarm(): void {
+    const { env, config } = this.#options.replica;
+    this.#warm = env.clock.setTimer(WARM_MS, () => this.#keepWarm());
+    for (const { nodeId } of this.#options.replica.members())
+      if (nodeId !== config.nodeId) this.#channel(nodeId)?.connect();
   }
 
   stop(): void {
     this.follow(null);
+    this.#warm?.cancel();
     for (const channel of this.#channels.values()) channel.close();
   }
 

@@ -121,6 +121,10 @@ export class GrpcChannel implements Channel {
     );
   }
 
+  connect(): void {
+    if (!this.#closed) this.#client.getChannel().getConnectivityState(true);
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

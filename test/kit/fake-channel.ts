@@ -78,6 +78,12 @@ export class FakeChannel implements Channel, Endpoint {
     return stream;
   }
 
+  connect(): void {
+    const state = this.#state;
+    if (!this.process.crashed && state.kind === "idle" && this.process.clock.nowMs >= state.notBeforeMs)
+      this.#connect();
+  }
+
   close(): void {
     if (this.#state.kind === "closed") return;
     const state = this.#state;

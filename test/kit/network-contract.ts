@@ -236,6 +236,23 @@ export function networkContract(name: string, create: () => Promise<NetworkFixtu
       expect(await call(ECHO, "after")).toEqual({ text: "after" });
     });
 
+    it("connects before anything is asked, as often as it is told to, and to nobody without harm", async () => {
+      const address = server.address;
+      const early = fixture.client.network.connect(address);
+      early.connect();
+      early.connect();
+      await fixture.pass(50);
+      expect(await fixture.run(early.call(ECHO, { text: "warm" }, { deadlineMs: 1_000 }))).toEqual({ text: "warm" });
+      await fixture.run(server.stop(0));
+      early.connect();
+      await fixture.pass(50);
+      server = await serve(address);
+      await fixture.pass(300);
+      expect(await fixture.run(early.call(ECHO, { text: "again" }, { deadlineMs: 1_000 }))).toEqual({ text: "again" });
+      early.close();
+      early.connect();
+    });
+
     it("refuses a port that is taken", async () => {
       const error = await fixture.run(rejection(fixture.server.network.serve(server.address, handlers())));
       expect(error.code).toBe("FAILED_PRECONDITION");

@@ -174,6 +174,20 @@ describe("the virtual world", () => {
     expect(heard).toHaveLength(1);
   });
 
+  it("spares the first stream the handshake on a channel that was told to connect", async () => {
+    const firstAnswerMs = async (warm: boolean): Promise<number> => {
+      const w = new VirtualWorld({ seed: testSeed("warm"), link: { delayMs: [10, 10] } });
+      const { channel, heard, chat } = await chatting(w);
+      if (warm) channel.connect();
+      await w.advance(100);
+      const fromMs = w.clock.nowMs;
+      chat().send({ text: "hello" });
+      while (heard.length === 0) await w.advance(1);
+      return w.clock.nowMs - fromMs;
+    };
+    expect(await firstAnswerMs(false)).toBeGreaterThan((await firstAnswerMs(true)) + 9);
+  });
+
   it("lets a connect attempt wait for a cut link", async () => {
     const w = world("connect across a cut");
     const { heard, chat } = await chatting(w);

@@ -24,6 +24,7 @@ function muxOf(site: Site): (tuple: FlowTuple) => DipId | null {
 
 function site(): Site {
   const made = smallSite();
+  made.joinWithIpv6("mux-1", "192.0.2.1", "2001:db8:fab::1");
   made.register("host-2", ["10.0.0.3", "10.0.0.4", "2001:db8::a", "2001:db8::b"]);
   const common = { pool: "spare", backendPort: 0 as Port };
   made.configure(

@@ -191,6 +191,12 @@ export class Site {
     return this.ok("mux-joined", { kind: "join-mux", name, bootId, address: ip(address), capacity }).muxId;
   }
 
+  /** Another start of a MUX, which encapsulates in IPv6, too. */
+  joinWithIpv6(name: string, address: string, addressIpv6: string): MuxId {
+    const command = { kind: "join-mux", name, bootId: `${name}-ipv6`, address: ip(address), capacity: LARGE } as const;
+    return this.ok("mux-joined", { ...command, addressIpv6: ip(addressIpv6) }).muxId;
+  }
+
   register(
     name: string,
     dips: readonly string[],
