@@ -9,7 +9,7 @@ import { LargeSite, type PhaseStalls, SNAPSHOT_EVERY_ENTRIES } from "./scale/lar
 import { poolsOf, type SiteSize } from "./scale/objects.js";
 
 function printTable(large: LargeSite, stalls: readonly PhaseStalls[]): void {
-  const head = ["stall, ms", "of it GC", "over 50", "late, ms"].map((text) => text.padStart(11)).join("");
+  const head = ["own, ms", "GC, ms", "over 50", "late, ms"].map((text) => text.padStart(11)).join("");
   print(`\n${"phase".padEnd(32)}${"seconds".padStart(9)}${head}`);
   large.phases.forEach(({ name, seconds, note }, at) => {
     const { ownMs = 0, gcMs = 0, over = 0, lateMs = 0, who = "" } = stalls[at] ?? {};
@@ -59,7 +59,10 @@ await runBenchmark({
       print(
         `\n${numberText(poolsOf(size))} pools; a snapshot, of ${(large.snapshotBytes() / 2 ** 20).toFixed(1)} MiB, every ${SNAPSHOT_EVERY_ENTRIES} log entries instead of 10,000`,
       );
-      print("stall: longest hold-up of a Manager's event loop by its own work; late: with its wait for a processor");
+      print(
+        "own: longest hold-up of a Manager's event loop, processor time of its main thread; over 50: how many were longer",
+      );
+      print("late: longest hold-up with all that it waited for; GC: pauses of the collector in the longest own one");
       return {
         managerMb: resultNumber(managerMb),
         snapshotSeconds: resultNumber(Math.max(...full.map(({ snapshotSeconds }) => snapshotSeconds)), 2),

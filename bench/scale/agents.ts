@@ -21,6 +21,8 @@ const REOPEN_MS = 200;
 const RETRY_MS = 100;
 /** Our own word for an answer that will not come: its stream has ended. */
 const LOST = "lost";
+/** It may have been done: asked again under the same origin, it is not done twice. */
+const UNKNOWN: ReadonlySet<string> = new Set([LOST, "DEADLINE_EXCEEDED", "LEADERSHIP_LOST", "CANCELLED", "INTERNAL"]);
 
 export interface AgentOptions {
   readonly env: Env;
@@ -82,21 +84,25 @@ export class LightAgent {
     }
   }
 
-  /** Asks until it is granted; under the same origin where a stream that ended took the request or its answer along. */
-  async allocate(dip: number, ports: number): Promise<Answer> {
-    for (let sequence = ++this.#sequence; ;) {
-      const answer = await this.#ask(sequence, dip, { allocate: { protocol: TCP, ports } });
-      if ((answer.code ?? "") === "") return answer;
-      if (answer.code === "SNAT_PORTS_EXHAUSTED" || answer.code === "SNAT_LIMIT_REACHED")
-        throw new AnantaError(answer.code, answer.reason ?? "");
-      if (answer.code !== LOST) sequence = ++this.#sequence;
-      await pause(RETRY_MS);
-    }
+  allocate(dip: number, ports: number): Promise<Answer> {
+    return this.#insist(dip, { allocate: { protocol: TCP, ports } });
   }
 
   async release(dip: number, blocks: Answer["blocks"]): Promise<void> {
-    const sequence = ++this.#sequence;
-    while ((await this.#ask(sequence, dip, { release: { blocks: blocks ?? [] } })).code === LOST) await pause(RETRY_MS);
+    await this.#insist(dip, { release: { blocks: blocks ?? [] } });
+  }
+
+  /** Asks until it is done; under the same origin where nobody knows whether it was. */
+  async #insist(dip: number, what: ananta.v1.SnatRequest.$Properties): Promise<Answer> {
+    for (let sequence = ++this.#sequence; ;) {
+      const answer = await this.#ask(sequence, dip, what);
+      const code = answer.code ?? "";
+      if (code === "") return answer;
+      if (code === "SNAT_PORTS_EXHAUSTED" || code === "SNAT_LIMIT_REACHED" || code === "INVALID_ARGUMENT")
+        throw new AnantaError(code, answer.reason ?? "");
+      if (!UNKNOWN.has(code)) sequence = ++this.#sequence;
+      await pause(RETRY_MS);
+    }
   }
 
   stop(): void {

@@ -45,7 +45,7 @@ export interface Phase {
 export interface PhaseStalls {
   readonly ownMs: number;
   readonly lateMs: number;
-  /** Of `ownMs`: pauses of the garbage collector. */
+  /** Pauses of the garbage collector in the longest one. */
   readonly gcMs: number;
   /** Whose the longest was; "" when there was none. */
   readonly who: string;

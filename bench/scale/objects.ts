@@ -12,6 +12,8 @@ const VIPS_PER_POOL = 2;
 const RULES_PER_VIP = 10;
 const HOSTS_PER_GROUP = 20;
 const POOLS_PER_TENANT = 20;
+/** An operator's file: these pools and their VIPs. */
+const POOLS_PER_REQUEST = 5;
 /** Two ranges for each DIP. */
 export const PORTS_PER_DIP = 16;
 
@@ -36,8 +38,8 @@ const tenantOfPool = (pool: number): string => `tenant-${Math.floor(pool / POOLS
 /** All objects, in requests that are applied one after the other: what is named before what names it. */
 export function siteObjects(size: SiteSize): readonly (readonly ApiObject[])[] {
   const requests: ApiObject[][] = [];
-  for (let first = 0; first < poolsOf(size); first += POOLS_PER_TENANT) {
-    const pools = Array.from({ length: Math.min(POOLS_PER_TENANT, poolsOf(size) - first) }, (_, at) => first + at);
+  for (let first = 0; first < poolsOf(size); first += POOLS_PER_REQUEST) {
+    const pools = Array.from({ length: Math.min(POOLS_PER_REQUEST, poolsOf(size) - first) }, (_, at) => first + at);
     requests.push([...pools.map((pool) => poolObject(size, pool)), ...pools.flatMap(vipObjects)]);
   }
   return requests;

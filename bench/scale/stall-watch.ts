@@ -1,8 +1,8 @@
 /**
  * How long the event loop of this process was held up, and by whom. A timer of 5 ms comes late when something else ran
- * instead of it. Of that delay the kernel says how much the main thread spent waiting for a processor (`schedstat`,
- * proc(5)): that was the other processes' doing, on a machine with fewer processors than processes. The rest is the
- * program's own: what blocks it, computing, collecting garbage or waiting for a synchronous call.
+ * instead of it. Of that delay the kernel says how much its main thread was computing (`schedstat`, proc(5)): that is the
+ * program's own. The rest it waited for a processor, or for threads that did: other processes' doing, on a machine with fewer
+ * processors than processes.
  */
 import { appendFileSync, readFileSync } from "node:fs";
 import { PerformanceObserver } from "node:perf_hooks";
@@ -17,9 +17,9 @@ export interface Stall {
   readonly atMs: number;
   /** By how much the timer came late. */
   readonly lateMs: number;
-  /** Without what the thread waited for a processor; equal to `lateMs` where the kernel does not tell. */
+  /** Processor time of the main thread in it; equal to `lateMs` where the kernel does not tell. */
   readonly ownMs: number;
-  /** Of it: in pauses of the garbage collector. */
+  /** Pauses of the garbage collector in it, with what its threads waited for processors. */
   readonly gcMs: number;
 }
 
@@ -32,12 +32,12 @@ interface Pause {
 export function watchStalls(file: string): void {
   const note = (what: Omit<Stall, "gcMs"> | Pause): void => appendFileSync(file, `${JSON.stringify(what)}\n`);
   let dueMs = performance.now() + INTERVAL_MS;
-  let waited = waitedMs();
+  let computed = computedMs();
   const look = (): void => {
     const lateMs = performance.now() - dueMs;
-    const waitedNow = waitedMs();
-    if (lateMs >= NOTED_MS) note({ atMs: Date.now(), lateMs, ownMs: Math.max(0, lateMs - (waitedNow - waited)) });
-    waited = waitedNow;
+    const computedNow = computedMs();
+    if (lateMs >= NOTED_MS) note({ atMs: Date.now(), lateMs, ownMs: Math.min(lateMs, computedNow - computed) });
+    computed = computedNow;
     dueMs = performance.now() + INTERVAL_MS;
     setTimeout(look, INTERVAL_MS).unref();
   };
@@ -49,12 +49,12 @@ export function watchStalls(file: string): void {
   }).observe({ entryTypes: ["gc"] });
 }
 
-/** Time that the main thread was ready to run and no processor was free, since it began; 0 where the kernel does not tell. */
-function waitedMs(): number {
+/** Processor time of the main thread since it began; what a clock says where the kernel does not tell. */
+function computedMs(): number {
   try {
-    return Number(readFileSync("/proc/self/schedstat", "utf8").split(" ")[1]) / 1e6;
+    return Number(readFileSync("/proc/self/schedstat", "utf8").split(" ")[0]) / 1e6;
   } catch {
-    return 0;
+    return performance.now();
   }
 }
 

@@ -126,7 +126,8 @@ export class ManagerSite {
     at.isEnding = true;
     at.child.kill("SIGKILL");
     await ended();
-    this.#spawn({ ...at.plan, config: { ...at.plan.config, bootstrap: false } });
+    const { plan } = at;
+    this.#spawn(plan.role === "manager" ? { ...plan, config: { ...plan.config, bootstrap: false } } : plan);
   }
 
   /** Starts a sixth replica with an empty folder, which has still to be added to the cluster. */

@@ -8,7 +8,7 @@ import { byText } from "../state/order.js";
 import type { AnyStoredObject, ObjectRef } from "../state/objects.js";
 
 /** Of VIPs some hundreds, whose status takes about ten milliseconds to find out. */
-const PAGE_BYTES = 1 << 17;
+const PAGE_BYTES = 1 << 16;
 
 type WireObject = ananta.v1.Object.$Properties;
 type Position = Pick<ObjectRef, "tenant" | "name">;

@@ -79,7 +79,7 @@ describe("the listing of SNAT ports", () => {
 });
 
 describe("the listing of objects", () => {
-  test("fills pages of 128 KiB, each well within a message, in order of (tenant, name)", () => {
+  test("fills pages of 64 KiB, each well within a message, in order of (tenant, name)", () => {
     const site = new Site();
     site.bootstrap();
     const members = Array.from({ length: 600 }, (_, n) => `10.2.${n >> 8}.${n & 255}`);
