@@ -34,7 +34,7 @@ const CHURN_PORTS = 8;
 /** Nothing may hold an event loop up for longer. */
 const GOAL_MS = 50;
 
-export interface Phase {
+interface Phase {
   readonly name: string;
   readonly seconds: number;
   readonly fromMs: number;
