@@ -67,6 +67,12 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       read: one(({ badFrames }) => badFrames),
     },
     {
+      name: "ananta_mux_input_lost_total",
+      help: "Packets that were lost on the way in: the socket had no room for them.",
+      type: "counter",
+      read: one(({ inputLost }) => inputLost),
+    },
+    {
       name: "ananta_mux_flows",
       help: "Entries of the flow table.",
       type: "gauge",

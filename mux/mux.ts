@@ -40,6 +40,8 @@ export interface MuxStatus extends ManagerClientStatus {
   readonly counters: CounterSnapshot;
   readonly gauges: GaugeSnapshot;
   readonly badFrames: number;
+  /** Packets that were lost before the data plane saw them. */
+  readonly inputLost: number;
 }
 
 export interface MuxParts {
@@ -91,6 +93,7 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
 
   const out = new PacketBatch({ packets: OUT_PACKETS });
   let tick: Timer | null = null;
+  let inputLost = 0;
 
   function forward(batch: PacketBatch): void {
     dataplane.process(batch, clock.nowMs(), out);
@@ -106,6 +109,9 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
   function scheduleTick(): void {
     tick = clock.setTimer(TICK_MS, () => {
       scheduleTick();
+      const { lost } = io.counters;
+      dataplane.inputLost(lost - inputLost);
+      inputLost = lost;
       dataplane.tick(clock.nowMs(), out);
       flush();
     });
@@ -138,6 +144,7 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
       counters: dataplane.telemetry.counters(),
       gauges: dataplane.telemetry.gauges(),
       badFrames: io.counters.badFrames,
+      inputLost,
     }),
   };
 }

@@ -201,6 +201,8 @@ export interface DatagramSocket {
   readonly address: string;
   /** Best effort, as UDP: may be lost; the bytes are copied before it returns. */
   send(bytes: Uint8Array, to: string): void;
+  /** Datagrams that came since it was bound and found no room, as the system counts them; 0 where it does not tell. */
+  lost(): number;
   /** One listener; `bytes` are valid only during the call. */
   listen(listener: (bytes: Uint8Array, from: string) => void): void;
   close(): void;

@@ -3,6 +3,9 @@
  * dropped of whom meanwhile. It also says who the top talkers are, which is what the Managers need to withdraw one.
  *
  *     counters of VIPs -> rates -> overloaded? -> shares -> drop thresholds, which the pipeline reads for every packet
+ *
+ * What was lost on the way in was asked for, too: it is taken to be of the VIPs in proportion to what came of each. So demand is above what
+ * got through, and with losses alone, without a configured limit, shares are below it.
  */
 import type { VipId } from "../../core/brands.js";
 import type { VipTable } from "../dataplane/vip-table.js";
@@ -74,8 +77,10 @@ export class Fairness {
       slots.push(slot);
       demands.push({ packetsPerSecond: (grown * 1_000) / intervalMs, weight: this.#vips.weights[slot]! });
     }
-    this.#detector.observe({ packets, lost: lost - this.#lostBefore, intervalMs });
+    const lostNow = lost - this.#lostBefore;
     this.#lostBefore = lost;
+    for (const demand of demands) demand.packetsPerSecond *= (packets + lostNow) / packets; // no demand, no packets
+    this.#detector.observe({ packets, lost: lostNow, intervalMs });
     const { isOverloaded, capacity } = this.#detector;
     const shares = isOverloaded
       ? fairShares(demands, capacity)
@@ -94,6 +99,6 @@ export class Fairness {
           b.packetsPerSecond - b.share - (a.packetsPerSecond - a.share) || b.packetsPerSecond - a.packetsPerSecond,
       )
       .slice(0, TALKERS_TOLD);
-    this.report = { isOverloaded, packetsPerSecond: (packets * 1_000) / intervalMs, capacity, topTalkers };
+    this.report = { isOverloaded, packetsPerSecond: ((packets + lostNow) * 1_000) / intervalMs, capacity, topTalkers };
   }
 }

@@ -22,7 +22,7 @@ export class FabricIo implements PacketIo {
   }
 
   get counters(): PacketIoCounters {
-    return { badFrames: this.#badFrames };
+    return { badFrames: this.#badFrames, lost: this.#socket?.lost() ?? 0 };
   }
 
   async start(receive: (batch: PacketBatch) => void): Promise<void> {

@@ -12,4 +12,6 @@ export interface PacketIo {
 
 export interface PacketIoCounters {
   readonly badFrames: number;
+  /** Datagrams that the socket had no room for. Asks the system. */
+  readonly lost: number;
 }

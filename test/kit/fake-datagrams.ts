@@ -16,6 +16,7 @@ interface Bound {
   readonly process: VirtualProcess;
   listener: ((bytes: Uint8Array, from: string) => void) | null;
   waiting: number;
+  lost: number;
 }
 
 export class FakeDatagrams {
@@ -42,7 +43,7 @@ export class FakeDatagrams {
       if (this.#bound.has(address)) {
         throw new AnantaError("FAILED_PRECONDITION", `port ${address} is already in use`, { address });
       }
-      const bound: Bound = { process, listener: null, waiting: 0 };
+      const bound: Bound = { process, listener: null, waiting: 0, lost: 0 };
       this.#bound.set(address, bound);
       const released = process.hold("datagram socket", address);
       return {
@@ -50,6 +51,7 @@ export class FakeDatagrams {
         send: (bytes, to) => {
           if (!process.crashed && this.#bound.get(address) === bound) this.#send(process, bytes.slice(), address, to);
         },
+        lost: () => bound.lost,
         listen: (listener) => {
           bound.listener = listener;
         },
@@ -72,7 +74,10 @@ export class FakeDatagrams {
   #arrive(sender: string, bytes: Uint8Array, from: string, to: string): void {
     const bound = this.#bound.get(to);
     if (bound === undefined || this.#links.isCut(sender, bound.process.name)) return;
-    if (bound.waiting >= SOCKET_BUFFER_DATAGRAMS) return;
+    if (bound.waiting >= SOCKET_BUFFER_DATAGRAMS) {
+      bound.lost++;
+      return;
+    }
     bound.waiting++;
     bound.process.deliver(() => {
       bound.waiting--;

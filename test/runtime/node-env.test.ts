@@ -161,6 +161,25 @@ describe("the real environment", () => {
     b.close();
   });
 
+  it.skipIf(process.platform !== "linux").each(["127.0.0.1:0", "[::1]:0"])(
+    "counts datagrams for which a socket has no room: %s",
+    async (any) => {
+      const [a, b, c] = [await env.datagrams.bind(any), await env.datagrams.bind(any), await env.datagrams.bind(any)];
+      a.send(Uint8Array.of(1), b.address);
+      expect(b.lost()).toBe(0);
+      const packet = new Uint8Array(1_400);
+      for (let i = 0; i < 20_000 && b.lost() === 0; i++) {
+        for (let burst = 0; burst < 200; burst++) a.send(packet, b.address); // nobody reads meanwhile
+        if (i % 50 === 49) await new Promise((resolve) => void nodeClock.nextTurn(() => resolve(undefined)));
+      }
+      const lost = b.lost();
+      expect(lost).toBeGreaterThan(0);
+      expect(c.lost(), "of another socket").toBe(0);
+      for (const socket of [a, b, c]) socket.close();
+      expect(b.lost(), "as it was last known").toBe(lost);
+    },
+  );
+
   it("has timers that can be cancelled", async () => {
     const fired: string[] = [];
     nodeClock.setTimer(1, () => void fired.push("cancelled")).cancel();

@@ -312,6 +312,7 @@ export class SimSite {
             if (to === router) this.observer.hostSends(host, bytes);
             socket.send(bytes, to);
           },
+          lost: () => socket.lost(),
           listen: (listener) => socket.listen(listener),
           close: () => socket.close(),
         };

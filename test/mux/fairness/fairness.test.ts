@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { createRandom } from "../../../core/random.js";
 import { dropThreshold, fairShares, type Demand } from "../../../mux/fairness/fair-share.js";
+import { Fairness } from "../../../mux/fairness/fairness.js";
 import { HeavyHitters } from "../../../mux/fairness/heavy-hitters.js";
 import { OverloadDetector } from "../../../mux/fairness/overload.js";
+import { VipTable } from "../../../mux/dataplane/vip-table.js";
 import { SEED } from "../../packet/packet-kit.js";
 
 describe("fair shares", () => {
@@ -65,6 +67,63 @@ describe("overload", () => {
     detector.observe({ packets: 400, lost: 100, intervalMs: 500 });
     detector.observe({ packets: 500, lost: 100, intervalMs: 500 });
     expect([detector.isOverloaded, detector.capacity]).toEqual([true, 1_000]);
+  });
+});
+
+describe("a MUX that knows no limit of its own", () => {
+  const INTERVAL_MS = 500;
+  type Row = readonly [packets: readonly number[], lost: number];
+  /** In each interval VIPs 1..n get so many packets, and so many are lost on the way in. */
+  function feeder(fairness: Fairness, vips: VipTable): (rows: readonly Row[]) => void {
+    let [lost, nowMs] = [0, 0];
+    fairness.tick(nowMs, lost);
+    return (rows) => {
+      for (const [packets, lostNow] of rows) {
+        packets.forEach((count, slot) => (vips.packets[slot]! += count));
+        lost += lostNow;
+        fairness.tick((nowMs += INTERVAL_MS), lost);
+      }
+    };
+  }
+  const vipsOf = (count: number): VipTable => {
+    const vips = new VipTable(count);
+    for (let id = 1; id <= count; id++) vips.put(id, Int32Array.of(0, 0, 0xffff, id), true, 1);
+    return vips;
+  };
+
+  it("drops of the VIP that floods, and of nobody else, when packets are lost on the way in", () => {
+    const vips = vipsOf(3);
+    const fairness = new Fairness(vips, { packetsPerSecondMax: 0 });
+    const flood = [[50, 100, 850], 500] as const;
+    feeder(fairness, vips)([flood, flood]);
+    const { isOverloaded, capacity, packetsPerSecond, topTalkers } = fairness.report;
+    expect({ isOverloaded, capacity, packetsPerSecond }).toEqual({
+      isOverloaded: true,
+      capacity: 2_000,
+      packetsPerSecond: 3_000,
+    });
+    // The three ask for 150, 300 and 2,550; of 2,000 the third gets 1,550.
+    expect(topTalkers[0]).toMatchObject({ vipId: 3, share: 1_550 });
+    expect(topTalkers[0]!.packetsPerSecond).toBeCloseTo(2_550);
+    const [first, second, third] = [...vips.dropThresholds].map((threshold) => threshold / 2 ** 31);
+    expect([first, second]).toEqual([0, 0]);
+    expect(third).toBeCloseTo(1 - 1_550 / 2_550);
+  });
+
+  it("drops nothing without losses, and stops when they have stopped", () => {
+    const vips = vipsOf(1);
+    const fairness = new Fairness(vips, { packetsPerSecondMax: 0 });
+    const feed = feeder(fairness, vips);
+    feed([
+      [[100_000], 0],
+      [[100_000], 0],
+    ]);
+    expect(fairness.report.isOverloaded).toBe(false);
+    const lossy: Row = [[1_000], 100];
+    feed([lossy, lossy]);
+    expect(vips.dropThresholds[0]).toBeGreaterThan(0);
+    feed(Array.from({ length: 10 }, (): Row => [[500], 0]));
+    expect([fairness.report.isOverloaded, vips.dropThresholds[0]]).toEqual([false, 0]);
   });
 });
 
