@@ -85,16 +85,19 @@ export class ApiClient {
 
   /**
    * A listing to its last page. Each page is as it was at its own index: what changes meanwhile may show in later pages
-   * and not in earlier ones. `index` and `ageMs` are those of the oldest.
+   * and not in earlier ones. `index` and `ageMs` are those of the oldest. All pages together have `timeoutMs`.
    */
   async readPages<
     Request extends { page?: string | null },
     Response extends { readonly nextPage: string; readonly index: number; readonly ageMs: number },
   >(method: Method<Request, Response>, request: NoInfer<Request>): Promise<Pages<Response>> {
     const pages: Response[] = [];
+    const endMs = this.clock.nowMs() + this.timeoutMs;
     let last: Answer<Response>;
     do {
-      last = await this.read(method, { ...request, page: pages.at(-1)?.nextPage ?? "" });
+      // A millisecond is left at least: the call itself then says that the time is over.
+      const timeoutMs = Math.max(1, endMs - this.clock.nowMs());
+      last = await this.read(method, { ...request, page: pages.at(-1)?.nextPage ?? "" }, { timeoutMs });
       pages.push(last.response);
     } while (last.response.nextPage !== "");
     return {

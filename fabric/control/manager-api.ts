@@ -147,43 +147,52 @@ export class ManagerApi {
   }
 
   async vips(): Promise<readonly VipView[]> {
-    const vips: VipView[] = [];
-    let page = "";
-    do {
-      const request = { kind: "Vip", stale: true, page };
-      const response: ananta.v1.ListResponse.$Properties = await this.any(methods.OPERATOR_LIST, request, {
-        deadlineMs: 2_000,
-        hedgeMs: 500,
-      });
-      for (const object of response.objects ?? []) vips.push(vipView(object));
-      page = response.nextPage ?? "";
-    } while (page !== "");
-    return vips;
+    const request = { kind: "Vip", stale: true };
+    const pages = await this.pages<ananta.v1.ListResponse.$Properties>(2_000, (page, deadlineMs) =>
+      this.any(methods.OPERATOR_LIST, { ...request, page }, { deadlineMs, hedgeMs: 500 }),
+    );
+    return pages.flatMap(({ objects }) => (objects ?? []).map(vipView));
   }
 
   /** What is known of all ranges; `endpoint` null asks any replica, and `stale` answers from its own state. */
   async snatList(options: { readonly endpoint: number | null; readonly stale: boolean }): Promise<SnatListing> {
-    let index = Infinity;
-    const blocks: SnatListing["blocks"][number][] = [];
-    let page = "";
-    do {
-      const request = { stale: options.stale, page };
-      const response: ananta.v1.ListSnatResponse.$Properties =
-        options.endpoint === null
-          ? await this.any(methods.SNAT_LIST, request, { deadlineMs: 10_000, hedgeMs: 2_000 })
-          : await this.one(options.endpoint, methods.SNAT_LIST, request, 5_000);
-      index = Math.min(index, response.index ?? 0);
-      for (const { block, tenant, dip, host, state } of response.blocks ?? [])
-        blocks.push({
+    const { endpoint, stale } = options;
+    const pages = await this.pages<ananta.v1.ListSnatResponse.$Properties>(
+      endpoint === null ? 10_000 : 5_000,
+      (page, deadlineMs) =>
+        endpoint === null
+          ? this.any(methods.SNAT_LIST, { stale, page }, { deadlineMs, hedgeMs: 2_000 })
+          : this.one(endpoint, methods.SNAT_LIST, { stale, page }, deadlineMs),
+    );
+    const blocks = pages.flatMap((page) =>
+      (page.blocks ?? []).map(({ block, tenant, dip, host, state }): OwnedPorts => {
+        return {
           ...portBlock(block ?? {}),
           tenant: tenant ?? "",
           dip: dip ?? "",
           host: host ?? "",
           state: state === "quarantined" ? "quarantined" : "owned",
-        });
-      page = response.nextPage ?? "";
-    } while (page !== "");
-    return { index, blocks };
+        };
+      }),
+    );
+    return { index: Math.min(...pages.map(({ index }) => index ?? 0)), blocks };
+  }
+
+  /** A listing to its last page; all pages together have `deadlineMs`. */
+  private async pages<Response extends { readonly nextPage?: string | null }>(
+    deadlineMs: number,
+    ask: (page: string, deadlineMs: number) => Promise<Response>,
+  ): Promise<readonly Response[]> {
+    const { clock } = this.env;
+    const endMs = clock.nowMs() + deadlineMs;
+    const pages: Response[] = [];
+    let next = "";
+    do {
+      const page = await ask(next, Math.max(1, endMs - clock.nowMs()));
+      pages.push(page);
+      next = page.nextPage ?? "";
+    } while (next !== "");
+    return pages;
   }
 
   /** Makes the caller a host with DIPs of its own; answers its incarnation. */

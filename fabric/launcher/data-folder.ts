@@ -41,7 +41,11 @@ export class LauncherError extends Error {
 function makeFolder(path: string): void {
   if (existsSync(path)) return;
   makeFolder(dirname(path));
-  mkdirSync(path);
+  try {
+    mkdirSync(path);
+  } catch (caught) {
+    if (!existsSync(path)) throw caught; // else somebody else has just made it
+  }
 }
 
 export class DataFolder {

@@ -41,13 +41,12 @@ export function objectPage(
 
 const byPosition = (a: Position, b: Position): number => byText(a.tenant, b.tenant) || byText(a.name, b.name);
 
+export const noPage = (page: string): AnantaError =>
+  new AnantaError("INVALID_ARGUMENT", `page: "${page.slice(0, 64)}" is none; use next_page of the answer before`);
+
 function positionOf(page: string): Position | null {
   if (page === "") return null;
   const slash = page.indexOf("/");
-  if (slash < 0 || page.length > 512)
-    throw new AnantaError(
-      "INVALID_ARGUMENT",
-      `page: "${page.slice(0, 64)}" is none; use next_page of the answer before`,
-    );
+  if (slash < 0 || page.length > 512) throw noPage(page);
   return { tenant: page.slice(0, slash), name: page.slice(slash + 1) };
 }

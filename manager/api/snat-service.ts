@@ -19,6 +19,7 @@ import type { ReplicaView } from "../replica-view.js";
 import type { Command } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 import type { SnatFilter, SnatSpace } from "../state/state-machine.js";
+import { noPage } from "./object-pages.js";
 import { budget, throwIfRefused, otherRequest } from "./operator-service.js";
 import { readPoint } from "./read-state.js";
 
@@ -169,10 +170,6 @@ function spaceOfPage(page: string): SnatSpace | null {
   if (page === "") return null;
   const [, vip = "", protocol = ""] = /^([0-9a-f.:]{2,45})\/(6|17)$/.exec(page) ?? [];
   const address = parseIpAddress(vip);
-  if (address === null)
-    throw new AnantaError(
-      "INVALID_ARGUMENT",
-      `page: "${page.slice(0, 64)}" is none; use next_page of the answer before`,
-    );
+  if (address === null) throw noPage(page);
   return { vip: address, protocol: protocol === "6" ? 6 : 17 };
 }

@@ -114,7 +114,6 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     return this.#policy;
   }
 
-  /** Most urgent kind first. */
   /** Events of all kinds that wait. */
   get queued(): number {
     let queued = 0;
@@ -122,6 +121,7 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     return queued;
   }
 
+  /** Most urgent kind first. */
   get counters(): readonly EventCounters[] {
     return Array.from(this.#lanes.values(), ({ queue, counters }) => ({ ...counters, queued: queue.length }));
   }
