@@ -8,7 +8,7 @@ import type { ananta } from "../../proto/gen/wire.js";
 import type { Channel, MessageStream, Timer } from "../../runtime/env.js";
 import { type Acknowledgements, muxKey } from "../projection/acknowledgements.js";
 import { ownIdentity } from "../projection/identity.js";
-import { overloadToWire } from "../stages/overload-wire.js";
+import { overloadToWire } from "../projection/overload-wire.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { OverloadReport } from "../stages/isolation.js";
 import type { MuxReport } from "../stages/mux-pool-management.js";

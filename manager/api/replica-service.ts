@@ -7,7 +7,7 @@ import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import { checkIdentity, ownIdentity } from "../projection/identity.js";
-import { overloadFromWire } from "../stages/overload-wire.js";
+import { overloadFromWire } from "../projection/overload-wire.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Pipeline } from "../stages/pipeline.js";
 import { refusal } from "../stages/submission.js";

@@ -14,7 +14,7 @@ import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { OverloadReport } from "../stages/isolation.js";
-import { overloadFromWire } from "../stages/overload-wire.js";
+import { overloadFromWire } from "./overload-wire.js";
 import type { MuxCapacity } from "../state/commands.js";
 import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";

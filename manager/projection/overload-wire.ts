@@ -2,7 +2,7 @@
 import type { VipId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import { TALKERS_MAX, type OverloadReport } from "./isolation.js";
+import { TALKERS_MAX, type OverloadReport } from "../stages/isolation.js";
 
 export function overloadFromWire(
   mux: { readonly name: string; readonly bootId: string },
