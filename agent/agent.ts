@@ -173,6 +173,11 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
         },
         failed: outside.failed,
         activated: () => health.reportAll(clock.nowMs()),
+        resetFlows: (filter) => {
+          let flows = 0;
+          dataplane.flows.reset(filter, (count) => (flows = count));
+          return flows;
+        },
       });
       scheduleTick();
       client.start();

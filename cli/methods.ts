@@ -22,6 +22,9 @@ export const FENCE_HOST = operator<ananta.v1.FenceHostRequest.$Properties, Decod
 export const EXPLAIN_FLOW = operator<ananta.v1.ExplainFlowRequest.$Properties, Decoded<"ExplainFlowResponse">>(
   "explainFlow",
 );
+export const RESET_FLOWS = operator<ananta.v1.ResetFlowsRequest.$Properties, Decoded<"ResetFlowsResponse">>(
+  "resetFlows",
+);
 export const WITHDRAW_VIP = operator<ananta.v1.WithdrawVipRequest.$Properties, Decoded<"WithdrawVipResponse">>(
   "withdrawVip",
 );

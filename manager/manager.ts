@@ -12,6 +12,7 @@ import type { Env, Server, Timer } from "../runtime/env.js";
 import { ClusterService } from "./api/cluster-service.js";
 import { clusterStatus } from "./api/cluster-status.js";
 import { ExplainFlow } from "./api/explain-flow.js";
+import { ResetFlows } from "./api/reset-flows.js";
 import { LeaderForwarding } from "./api/leader-forwarding.js";
 import { OperatorService } from "./api/operator-service.js";
 import { ReplicaLink } from "./api/replica-link.js";
@@ -321,6 +322,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           agentStreams,
           replicas,
           explainFlow: new ExplainFlow(replica, muxStreams),
+          resetFlows: new ResetFlows(replica, muxStreams, agentStreams),
           cluster: new ClusterService(replica),
           clusterStatus: (request) =>
             clusterStatus(

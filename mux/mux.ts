@@ -8,6 +8,7 @@
 import { parseIpAddress } from "../core/address.js";
 import type { IpAddress } from "../core/brands.js";
 import type { CounterSnapshot, GaugeSnapshot } from "../dataplane/contract.js";
+import { flowFilter } from "../dataplane/flow-filter.js";
 import type { MuxLayout } from "../dataplane/layouts.js";
 import { PacketBatch } from "../dataplane/packet-batch.js";
 import type { FiveTuple } from "../packet/five-tuple.js";
@@ -89,6 +90,11 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
     },
     overload: () => dataplane.overload(),
     explain: (flow) => explain(dataplane, flow, clock.nowMs()),
+    resetFlows: (reset) => {
+      let flows = 0;
+      dataplane.flows.reset(flowFilter(reset), (count) => (flows = count));
+      return { id: reset.id ?? 0, flows };
+    },
   });
 
   const out = new PacketBatch({ packets: OUT_PACKETS });

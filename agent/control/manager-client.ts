@@ -8,7 +8,8 @@
  */
 import type { DipId, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
-import type { Tables } from "../../dataplane/contract.js";
+import type { FlowFilter, Tables } from "../../dataplane/contract.js";
+import { flowFilter } from "../../dataplane/flow-filter.js";
 import type { HostChange, HostItem } from "../../dataplane/host-items.js";
 import { ProjectionReceiver, type Position } from "../../dataplane/projection-receiver.js";
 import { ananta } from "../../proto/gen/wire.js";
@@ -57,6 +58,8 @@ export interface ManagerClientOptions {
   readonly failed: (error: AnantaError) => void;
   /** Another stream is the active one: what was told on the former one may be lost. */
   readonly activated: () => void;
+  /** Ends flows, resetting both ends; answers how many. */
+  readonly resetFlows: (filter: FlowFilter) => number;
 }
 
 export interface ManagerClientStatus {
@@ -216,7 +219,10 @@ export class ManagerClient {
       if (isActive) this.#project(message.projection, stream);
     } else if (message.beat) this.#managers.learn(message.beat.managers);
     else if (message.welcome) this.#welcome(message.welcome);
-    else if (message.refused)
+    else if (message.flowReset) {
+      const flows = this.#options.resetFlows(flowFilter(message.flowReset));
+      stream.send({ flowsReset: { id: message.flowReset.id ?? 0, flows } });
+    } else if (message.refused)
       this.#log.warn("refused by the Managers", {
         code: message.refused.code ?? "",
         reason: message.refused.reason ?? "",

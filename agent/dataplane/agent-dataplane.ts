@@ -24,9 +24,10 @@ import {
   type NatTimeouts,
 } from "../../dataplane/layouts.js";
 import type { PortProtocol } from "../../dataplane/mux-items.js";
-import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
+import { PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import type { FiveTuple } from "../../packet/five-tuple.js";
+import { PROTOCOL_TCP } from "../../packet/ipv4.js";
 import { createPacketHeader } from "../../packet/header.js";
 import { Addresses } from "./addresses.js";
 import { HostCounters } from "./counters.js";
@@ -35,6 +36,7 @@ import { EndpointMappings } from "./endpoint-mappings.js";
 import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
 import type { FastpathCounts } from "./fastpath.js";
 import { HeldPackets } from "./held-packets.js";
+import { sendResets } from "./idle-answers.js";
 import {
   END_DIP_GONE,
   END_OPERATOR,
@@ -93,6 +95,9 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
 }
 
 const PROTOCOLS: readonly PortProtocol[] = [6, 17];
+
+/** IPv6 and TCP headers without options are 60. */
+const RESET_BYTES_MAX = 64;
 
 /** Room for every IPv6 address that anything may keep, and those of the packets at hand: it never fills (A1). */
 const addressCapacity = (layout: HostLayout): number =>
@@ -159,6 +164,16 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     pipeline.process(batch, link, nowMs, out);
   };
 
+  /** Of flows that were reset: they leave with the next ticks. */
+  const dueResets: { readonly resets: PacketBatch; next: number }[] = [];
+  const sendDueResets = (out: PacketBatch): void => {
+    for (let due = dueResets[0]; due !== undefined; due = dueResets[0]) {
+      for (; due.next < due.resets.count; due.next++)
+        if (!out.append(due.resets.packet(due.next), due.resets.links[due.next])) return;
+      dueResets.shift();
+    }
+  };
+
   const flows: Flows = {
     lookUp: (tuple, nowMs, answer) => {
       const entry = findEntry(parts, tuple);
@@ -173,17 +188,25 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       answer(records, entry < nat.capacity ? entry : null);
     },
     reset: (filter, answer) => {
-      let count = 0;
+      const matching: number[] = [];
       for (let entry = 0; entry < nat.capacity; entry++) {
         if (!nat.isLive(entry)) continue;
         const flow = natRecord(parts, entry, lastMs);
         if (filter.vipId !== undefined && filter.vipId !== flow.vipId) continue;
         if (filter.dipId !== undefined && filter.dipId !== flow.dipId) continue;
         if (filter.protocol !== undefined && filter.protocol !== flow.tuple.protocol) continue;
-        pipeline.endFlow(entry, END_OPERATOR, lastMs);
-        count++;
+        matching.push(entry);
       }
-      answer(count);
+      if (matching.length > 0) {
+        const count = 2 * matching.length;
+        const resets = new PacketBatch({ packets: count, bytes: count * RESET_BYTES_MAX });
+        for (const entry of matching) {
+          if (nat.protocol(entry) === PROTOCOL_TCP) sendResets(pipelineParts, entry, resets);
+          pipeline.endFlow(entry, END_OPERATOR, lastMs);
+        }
+        dueResets.push({ resets, next: 0 });
+      }
+      answer(matching.length);
     },
   };
 
@@ -240,6 +263,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     tick: (nowMs, out) => {
       lastMs = nowMs;
       pipeline.tick(nowMs, out);
+      sendDueResets(out);
     },
     snatDemand: (nowMs) => {
       const slots = tables.dipSlots().filter((slot) => tables.outboundVips(tables.dipId(slot)).length > 0);

@@ -1,10 +1,11 @@
-/** `ananta flow explain`: which MUX, rule and DIP a flow meets, and why. */
-import { Command } from "commander";
+/** `ananta flow explain`: which MUX, rule and DIP a flow meets, and why. `ananta flow reset`: ends open flows. */
+import { Command, Option } from "commander";
 import { API_VERSION } from "../../manager/api/object-schema.js";
+import { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
-import { EXIT } from "../exit-codes.js";
+import { EXIT, UsageError } from "../exit-codes.js";
 import { formatFlow, parseFlow } from "../five-tuple.js";
-import { EXPLAIN_FLOW } from "../methods.js";
+import { EXPLAIN_FLOW, RESET_FLOWS } from "../methods.js";
 import { formatOption, isStructured, serialize, type Format } from "../output.js";
 import { createTable, renderFields, type Cell } from "../table.js";
 
@@ -21,7 +22,48 @@ export function flowCommand(context: Context): Command {
         explain(context, words, command),
       ),
     );
+  flow
+    .command("reset")
+    .description("end open flows: both ends of a TCP connection are reset; new flows begin as before")
+    .option("--dip <address>", "flows of this DIP")
+    .option("--vip <address>", "flows through this VIP; with --dip: of that DIP through this VIP")
+    .option("--tenant <name>", "of the DIP", "default")
+    .addOption(new Option("--protocol <name>", "only these").choices(["tcp", "udp"]))
+    .addHelpText("after", "\nExits 3 when a host or MUX could not be asked: its flows go on.\n")
+    .action(context.action((_options: unknown, command: Command) => reset(context, command)));
   return flow;
+}
+
+interface ResetOptions {
+  readonly dip?: string;
+  readonly vip?: string;
+  readonly tenant: string;
+  readonly protocol?: "tcp" | "udp";
+}
+
+async function reset(context: Context, command: Command) {
+  const { dip, vip, tenant, protocol } = command.opts<ResetOptions>();
+  if (dip === undefined && vip === undefined) throw new UsageError("name --dip or --vip: which flows shall end?");
+  const { PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_UNSPECIFIED } = ananta.v1.Protocol;
+  const { response } = await context.client(command).read(RESET_FLOWS, {
+    tenant,
+    dip: dip ?? "",
+    vip: vip ?? "",
+    protocol: protocol === undefined ? PROTOCOL_UNSPECIFIED : protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP,
+  });
+  const { hosts, muxes } = response;
+  const rows = [...hosts.map((one) => ["host", one] as const), ...muxes.map((one) => ["mux", one] as const)];
+  const table = createTable(["ON", "NAME", "FLOWS"], context.paint);
+  context.print(
+    table.render(
+      rows.map(([on, { name, flows, answered }]): readonly Cell[] => [
+        on,
+        name ?? "",
+        answered === true ? (flows ?? 0) : { text: "not asked: no connection", style: "bad" },
+      ]),
+    ),
+  );
+  return rows.every(([, { answered }]) => answered === true) ? EXIT.ok : EXIT.unhealthy;
 }
 
 async function explain(context: Context, words: readonly string[], command: Command) {

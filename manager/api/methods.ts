@@ -43,6 +43,10 @@ export const OPERATOR_EXPLAIN_FLOW = operator<
   ananta.v1.ExplainFlowRequest.$Properties,
   ananta.v1.ExplainFlowResponse.$Properties
 >("explainFlow");
+export const OPERATOR_RESET_FLOWS = operator<
+  ananta.v1.ResetFlowsRequest.$Properties,
+  ananta.v1.ResetFlowsResponse.$Properties
+>("resetFlows");
 
 const cluster = <Request, Response>(name: string): Method<Request, Response> => methodOf(v1.ClusterService, name, v1);
 export const CLUSTER_MEMBERS = cluster<ananta.v1.MembersRequest.$Properties, ananta.v1.MembersResponse.$Properties>(

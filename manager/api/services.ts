@@ -8,6 +8,7 @@ import type { ClusterService } from "./cluster-service.js";
 import * as methods from "./methods.js";
 import type { OperatorService } from "./operator-service.js";
 import type { ReplicaService } from "./replica-service.js";
+import type { ResetFlows } from "./reset-flows.js";
 import type { SnatReports } from "./snat-reports.js";
 import type { SnatService } from "./snat-service.js";
 import type { Watches } from "./watch.js";
@@ -21,6 +22,7 @@ export interface Services {
   readonly agentStreams: AgentStreams;
   readonly replicas: ReplicaService;
   readonly explainFlow: ExplainFlow;
+  readonly resetFlows: ResetFlows;
   readonly cluster: ClusterService;
   readonly clusterStatus: (
     request: ananta.v1.ClusterStatusRequest.$Properties,
@@ -37,6 +39,7 @@ export function handlers(services: Services): readonly Handler[] {
     agentStreams,
     replicas,
     explainFlow,
+    resetFlows,
     cluster,
     clusterStatus,
   } = services;
@@ -53,6 +56,7 @@ export function handlers(services: Services): readonly Handler[] {
     unary(methods.OPERATOR_DRAIN_MUX, (request, call) => operator.drainMux(request, call)),
     unary(methods.OPERATOR_UNDRAIN_MUX, (request, call) => operator.undrainMux(request, call)),
     unary(methods.OPERATOR_EXPLAIN_FLOW, (request) => explainFlow.explain(request)),
+    unary(methods.OPERATOR_RESET_FLOWS, (request) => resetFlows.reset(request)),
     unary(methods.CLUSTER_MEMBERS, (request, call) => cluster.members(request, call)),
     unary(methods.CLUSTER_ADD_REPLICA, (request, call) => cluster.addReplica(request, call)),
     unary(methods.CLUSTER_PROMOTE_REPLICA, (request, call) => cluster.promoteReplica(request, call)),

@@ -23,6 +23,7 @@ import type { CommandResult } from "../state/results.js";
 import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, isName, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { ManagerListNews } from "./manager-list.js";
+import { Questions } from "./questions.js";
 import { checkOrigin } from "./origin.js";
 import { healthCommand } from "./health-report.js";
 import { HOST_SCOPE } from "./projection-wire.js";
@@ -41,6 +42,8 @@ const REGISTER_DEADLINE_MS = 10_000;
 const REQUEST_DEADLINE_MS = 5_000;
 /** Of one commit's news, some ms; the other agents concerned are told in turns of the event loop. */
 const PUMPS_AT_ONCE = 64;
+/** A host with all of its flows to walk takes some ms. */
+const RESET_DEADLINE_MS = 500;
 const DIPS_MAX = 1_024;
 /** All ranges of two VIPs and protocols, one by one: more than a host of 1,024 DIPs ever holds; about 1 MB of the log. */
 const HELD_BLOCKS_MAX = 16_384;
@@ -98,6 +101,18 @@ export class AgentStreams {
     return hosts;
   }
 
+  /** Lets every host with a stream here end flows; how many of each that answered in time. */
+  async resetFlows(filter: ananta.v1.FlowReset.$Properties): Promise<ReadonlyMap<HostId, number>> {
+    const counts = new Map<HostId, number>();
+    await Promise.all(
+      [...this.#sessions].map(async (session) => {
+        const flows = await session.resetFlows(filter);
+        if (flows !== null && session.hostId !== null) counts.set(session.hostId, flows);
+      }),
+    );
+    return counts;
+  }
+
   get count(): number {
     return this.#sessions.size;
   }
@@ -125,11 +140,13 @@ class AgentSession {
   #over = false;
   #pumpsLater = false;
   readonly #managers: ManagerListNews;
+  readonly #flowResets: Questions<number>;
 
   constructor(stream: AgentStream, options: SessionOptions, closed: () => void) {
     this.#stream = stream;
     this.#options = options;
     this.#managers = new ManagerListNews(options.replica);
+    this.#flowResets = new Questions(options.replica.env.clock, RESET_DEADLINE_MS);
     this.#closed = closed;
     stream.listen({
       message: (message) => this.#guarded(() => this.#receive(message)),
@@ -148,6 +165,11 @@ class AgentSession {
 
   pump(): void {
     this.#feed?.pump();
+  }
+
+  resetFlows(filter: ananta.v1.FlowReset.$Properties): Promise<number | null> {
+    if (this.#registered === null) return Promise.resolve(null);
+    return this.#flowResets.ask((id) => this.#stream.send({ flowReset: { ...filter, id } }));
   }
 
   /** True when a later process of the host has registered: this one must not be told, asked or answered any more. */
@@ -186,6 +208,7 @@ class AgentSession {
     else if (message.ack) this.#acknowledge(this.#registered.hostId, message.ack);
     else if (message.requests) this.#request(this.#registered, message.requests);
     else if (message.health) this.#reportHealth(this.#registered, message.health);
+    else if (message.flowsReset) this.#flowResets.answered(message.flowsReset.id ?? 0, message.flowsReset.flows ?? 0);
   }
 
   /** A report that is refused or lost needs no answer: the next whole one tells the same again. */

@@ -19,6 +19,7 @@ import type { MuxCapacity } from "../state/commands.js";
 import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { ManagerListNews } from "./manager-list.js";
+import { Questions } from "./questions.js";
 import { checkOrigin } from "./origin.js";
 import { MUX_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
@@ -100,6 +101,18 @@ export class MuxStreams {
     return null;
   }
 
+  /** Lets every MUX with a stream here forget flows; how many of each that answered in time. */
+  async resetFlows(filter: ananta.v1.FlowReset.$Properties): Promise<ReadonlyMap<string, number>> {
+    const counts = new Map<string, number>();
+    await Promise.all(
+      [...this.#sessions].map(async (session) => {
+        const flows = await session.resetFlows(filter);
+        if (flows !== null && session.name !== null) counts.set(session.name, flows);
+      }),
+    );
+    return counts;
+  }
+
   /** Asks every MUX with a stream here about a flow. MUXes that do not answer in time are left out. */
   async explainFlow(
     flow: ananta.v1.FiveTuple.$Properties,
@@ -135,16 +148,18 @@ class MuxSession {
   #feed: ScopeFeed<MuxItem, MuxChange> | null = null;
   #beat: Timer | null = null;
   #beats = 0;
-  #questions = 0;
   readonly #managers: ManagerListNews;
   #over = false;
-  readonly #asked = new Map<number, (answer: ananta.v1.MuxFlowAnswer.$Properties | null) => void>();
+  readonly #flowQuestions: Questions<ananta.v1.MuxFlowAnswer.$Properties>;
+  readonly #flowResets: Questions<number>;
   counters: ananta.v1.MuxCounters.$Properties | null = null;
 
   constructor(stream: MuxStream, options: SessionOptions, closed: () => void) {
     this.#stream = stream;
     this.#options = options;
     this.#managers = new ManagerListNews(options.replica);
+    this.#flowQuestions = new Questions(options.replica.env.clock, FLOW_ANSWER_MS);
+    this.#flowResets = new Questions(options.replica.env.clock, FLOW_ANSWER_MS);
     this.#closed = closed;
     stream.listen({
       message: (message) => this.#guarded(() => this.#receive(message)),
@@ -168,16 +183,12 @@ class MuxSession {
 
   askAboutFlow(flow: ananta.v1.FiveTuple.$Properties): Promise<ananta.v1.MuxFlowAnswer.$Properties | null> {
     if (this.#hello === null) return Promise.resolve(null);
-    const id = ++this.#questions;
-    return new Promise((resolve) => {
-      const timer = this.#options.replica.env.clock.setTimer(FLOW_ANSWER_MS, () => this.#asked.get(id)?.(null));
-      this.#asked.set(id, (answer) => {
-        timer.cancel();
-        this.#asked.delete(id);
-        resolve(answer);
-      });
-      this.#stream.send({ flowQuestion: { id, flow } });
-    });
+    return this.#flowQuestions.ask((id) => this.#stream.send({ flowQuestion: { id, flow } }));
+  }
+
+  resetFlows(filter: ananta.v1.FlowReset.$Properties): Promise<number | null> {
+    if (this.#hello === null) return Promise.resolve(null);
+    return this.#flowResets.ask((id) => this.#stream.send({ flowReset: { ...filter, id } }));
   }
 
   #guarded(work: () => void): void {
@@ -197,7 +208,8 @@ class MuxSession {
     else if (message.leave) this.#leave(this.#hello, message.leave);
     else if (message.counters) this.counters = message.counters;
     else if (message.overload) this.#options.overloadReported(overloadFromWire(this.#hello, message.overload));
-    else if (message.flowAnswer) this.#asked.get(message.flowAnswer.id ?? 0)?.(message.flowAnswer);
+    else if (message.flowAnswer) this.#flowQuestions.answered(message.flowAnswer.id ?? 0, message.flowAnswer);
+    else if (message.flowsReset) this.#flowResets.answered(message.flowsReset.id ?? 0, message.flowsReset.flows ?? 0);
   }
 
   #greet(hello: ananta.v1.MuxHello.$Properties): void {
@@ -302,7 +314,8 @@ class MuxSession {
     this.#options.acknowledgements.gone(this);
     this.#feed?.stop();
     this.#feed = null;
-    for (const answer of [...this.#asked.values()]) answer(null);
+    this.#flowQuestions.close();
+    this.#flowResets.close();
     this.#closed();
   }
 }

@@ -89,6 +89,7 @@ export interface ManagerClientOptions {
   readonly counters: () => MuxCounterValues;
   readonly overload: () => Load;
   readonly explain: (flow: ananta.v1.FiveTuple.$Properties) => FlowAnswer;
+  readonly resetFlows: (reset: ananta.v1.FlowReset.$Properties) => ananta.v1.FlowResetDone.$Properties;
 }
 
 export interface ManagerClientStatus {
@@ -237,6 +238,7 @@ export class ManagerClient {
       this.#beat(message.beat, stream, isActive);
     } else if (message.welcome) this.#told(stream, (message.welcome.appliedIndex ?? 0) as LogIndex, 0);
     else if (message.flowQuestion) this.#answer(message.flowQuestion, stream);
+    else if (message.flowReset) stream.send({ flowsReset: this.#options.resetFlows(message.flowReset) });
     else if (message.refused) this.#refused(message.refused);
   }
 

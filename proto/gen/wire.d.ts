@@ -87,8 +87,11 @@ export namespace ananta {
             /** AgentToManager health. */
             health?: (ananta.v1.HealthReport.$Properties|null);
 
+            /** AgentToManager flowsReset. */
+            flowsReset?: (ananta.v1.FlowResetDone.$Properties|null);
+
             /** AgentToManager message. */
-            message?: ("hello"|"activate"|"ack"|"requests"|"health");
+            message?: ("hello"|"activate"|"ack"|"requests"|"health"|"flowsReset");
 
             /**
              * Creates a new AgentToManager instance using the specified properties.
@@ -165,8 +168,11 @@ export namespace ananta {
                 /** AgentToManager health */
                 health?: (ananta.v1.HealthReport.$Properties|null);
 
+                /** AgentToManager flowsReset */
+                flowsReset?: (ananta.v1.FlowResetDone.$Properties|null);
+
                 /** AgentToManager message */
-                message?: ("hello"|"activate"|"ack"|"requests"|"health");
+                message?: ("hello"|"activate"|"ack"|"requests"|"health"|"flowsReset");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -179,9 +185,10 @@ export namespace ananta {
               ack?: ananta.v1.AgentAck.$Shape|null;
               requests?: ananta.v1.SnatRequests.$Shape|null;
               health?: ananta.v1.HealthReport.$Shape|null;
+              flowsReset?: ananta.v1.FlowResetDone.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; hello?: null; activate?: null; ack?: null; requests?: null; health?: null }|{ message?: "hello"; hello: ananta.v1.AgentHello.$Shape; activate?: null; ack?: null; requests?: null; health?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.AgentActivate.$Shape; ack?: null; requests?: null; health?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.AgentAck.$Shape; requests?: null; health?: null }|{ message?: "requests"; hello?: null; activate?: null; ack?: null; requests: ananta.v1.SnatRequests.$Shape; health?: null }|{ message?: "health"; hello?: null; activate?: null; ack?: null; requests?: null; health: ananta.v1.HealthReport.$Shape })
+              ({ message?: undefined; hello?: null; activate?: null; ack?: null; requests?: null; health?: null; flowsReset?: null }|{ message?: "hello"; hello: ananta.v1.AgentHello.$Shape; activate?: null; ack?: null; requests?: null; health?: null; flowsReset?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.AgentActivate.$Shape; ack?: null; requests?: null; health?: null; flowsReset?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.AgentAck.$Shape; requests?: null; health?: null; flowsReset?: null }|{ message?: "requests"; hello?: null; activate?: null; ack?: null; requests: ananta.v1.SnatRequests.$Shape; health?: null; flowsReset?: null }|{ message?: "health"; hello?: null; activate?: null; ack?: null; requests?: null; health: ananta.v1.HealthReport.$Shape; flowsReset?: null }|{ message?: "flowsReset"; hello?: null; activate?: null; ack?: null; requests?: null; health?: null; flowsReset: ananta.v1.FlowResetDone.$Shape })
             );
         }
 
@@ -1154,8 +1161,11 @@ export namespace ananta {
             /** ManagerToAgent refused. */
             refused?: (ananta.v1.AgentRefused.$Properties|null);
 
+            /** ManagerToAgent flowReset. */
+            flowReset?: (ananta.v1.FlowReset.$Properties|null);
+
             /** ManagerToAgent message. */
-            message?: ("welcome"|"projection"|"answers"|"beat"|"refused");
+            message?: ("welcome"|"projection"|"answers"|"beat"|"refused"|"flowReset");
 
             /**
              * Creates a new ManagerToAgent instance using the specified properties.
@@ -1232,8 +1242,11 @@ export namespace ananta {
                 /** ManagerToAgent refused */
                 refused?: (ananta.v1.AgentRefused.$Properties|null);
 
+                /** ManagerToAgent flowReset */
+                flowReset?: (ananta.v1.FlowReset.$Properties|null);
+
                 /** ManagerToAgent message */
-                message?: ("welcome"|"projection"|"answers"|"beat"|"refused");
+                message?: ("welcome"|"projection"|"answers"|"beat"|"refused"|"flowReset");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -1246,9 +1259,10 @@ export namespace ananta {
               answers?: ananta.v1.SnatAnswers.$Shape|null;
               beat?: ananta.v1.AgentBeat.$Shape|null;
               refused?: ananta.v1.AgentRefused.$Shape|null;
+              flowReset?: ananta.v1.FlowReset.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; welcome?: null; projection?: null; answers?: null; beat?: null; refused?: null }|{ message?: "welcome"; welcome: ananta.v1.AgentWelcome.$Shape; projection?: null; answers?: null; beat?: null; refused?: null }|{ message?: "projection"; welcome?: null; projection: ananta.v1.ProjectionUpdate.$Shape; answers?: null; beat?: null; refused?: null }|{ message?: "answers"; welcome?: null; projection?: null; answers: ananta.v1.SnatAnswers.$Shape; beat?: null; refused?: null }|{ message?: "beat"; welcome?: null; projection?: null; answers?: null; beat: ananta.v1.AgentBeat.$Shape; refused?: null }|{ message?: "refused"; welcome?: null; projection?: null; answers?: null; beat?: null; refused: ananta.v1.AgentRefused.$Shape })
+              ({ message?: undefined; welcome?: null; projection?: null; answers?: null; beat?: null; refused?: null; flowReset?: null }|{ message?: "welcome"; welcome: ananta.v1.AgentWelcome.$Shape; projection?: null; answers?: null; beat?: null; refused?: null; flowReset?: null }|{ message?: "projection"; welcome?: null; projection: ananta.v1.ProjectionUpdate.$Shape; answers?: null; beat?: null; refused?: null; flowReset?: null }|{ message?: "answers"; welcome?: null; projection?: null; answers: ananta.v1.SnatAnswers.$Shape; beat?: null; refused?: null; flowReset?: null }|{ message?: "beat"; welcome?: null; projection?: null; answers?: null; beat: ananta.v1.AgentBeat.$Shape; refused?: null; flowReset?: null }|{ message?: "refused"; welcome?: null; projection?: null; answers?: null; beat?: null; refused: ananta.v1.AgentRefused.$Shape; flowReset?: null }|{ message?: "flowReset"; welcome?: null; projection?: null; answers?: null; beat?: null; refused?: null; flowReset: ananta.v1.FlowReset.$Shape })
             );
         }
 
@@ -2562,6 +2576,216 @@ export namespace ananta {
 
             /** Shape of an OwnedBlock. */
             type $Shape = ananta.v1.OwnedBlock.$Properties;
+        }
+
+        /**
+         * Properties of a FlowReset.
+         * @deprecated Use ananta.v1.FlowReset.$Properties instead.
+         */
+        interface IFlowReset extends ananta.v1.FlowReset.$Properties {
+        }
+
+        /** "End these flows": a question of a Manager to a MUX or Host Agent, and how many there were. */
+        class FlowReset {
+
+            /**
+             * Constructs a new FlowReset.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.FlowReset.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** FlowReset id. */
+            id: number;
+
+            /** 0: of any. */
+            vipId: number;
+
+            /** FlowReset dipId. */
+            dipId: number;
+
+            /** Unspecified: TCP and UDP. */
+            protocol: ananta.v1.Protocol;
+
+            /**
+             * Creates a new FlowReset instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns FlowReset instance
+             */
+            static create(properties: ananta.v1.FlowReset.$Shape): ananta.v1.FlowReset & ananta.v1.FlowReset.$Shape;
+            static create(properties?: ananta.v1.FlowReset.$Properties): ananta.v1.FlowReset;
+
+            /**
+             * Encodes the specified FlowReset message. Does not implicitly {@link ananta.v1.FlowReset.verify|verify} messages.
+             * @param message FlowReset message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.FlowReset.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FlowReset message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.FlowReset & ananta.v1.FlowReset.$Shape} FlowReset
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FlowReset & ananta.v1.FlowReset.$Shape;
+
+            /**
+             * Verifies a FlowReset message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a FlowReset message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns FlowReset
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.FlowReset;
+
+            /**
+             * Creates a plain object from a FlowReset message. Also converts values to other types if specified.
+             * @param message FlowReset
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.FlowReset, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this FlowReset to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace FlowReset {
+
+            /** Properties of a FlowReset. */
+            interface $Properties {
+
+                /** FlowReset id */
+                id?: (number|null);
+
+                /** 0: of any. */
+                vipId?: (number|null);
+
+                /** FlowReset dipId */
+                dipId?: (number|null);
+
+                /** Unspecified: TCP and UDP. */
+                protocol?: (ananta.v1.Protocol|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FlowReset. */
+            type $Shape = ananta.v1.FlowReset.$Properties;
+        }
+
+        /**
+         * Properties of a FlowResetDone.
+         * @deprecated Use ananta.v1.FlowResetDone.$Properties instead.
+         */
+        interface IFlowResetDone extends ananta.v1.FlowResetDone.$Properties {
+        }
+
+        /** Represents a FlowResetDone. */
+        class FlowResetDone {
+
+            /**
+             * Constructs a new FlowResetDone.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.FlowResetDone.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** FlowResetDone id. */
+            id: number;
+
+            /** FlowResetDone flows. */
+            flows: number;
+
+            /**
+             * Creates a new FlowResetDone instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns FlowResetDone instance
+             */
+            static create(properties: ananta.v1.FlowResetDone.$Shape): ananta.v1.FlowResetDone & ananta.v1.FlowResetDone.$Shape;
+            static create(properties?: ananta.v1.FlowResetDone.$Properties): ananta.v1.FlowResetDone;
+
+            /**
+             * Encodes the specified FlowResetDone message. Does not implicitly {@link ananta.v1.FlowResetDone.verify|verify} messages.
+             * @param message FlowResetDone message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.FlowResetDone.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FlowResetDone message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.FlowResetDone & ananta.v1.FlowResetDone.$Shape} FlowResetDone
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FlowResetDone & ananta.v1.FlowResetDone.$Shape;
+
+            /**
+             * Verifies a FlowResetDone message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a FlowResetDone message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns FlowResetDone
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.FlowResetDone;
+
+            /**
+             * Creates a plain object from a FlowResetDone message. Also converts values to other types if specified.
+             * @param message FlowResetDone
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.FlowResetDone, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this FlowResetDone to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace FlowResetDone {
+
+            /** Properties of a FlowResetDone. */
+            interface $Properties {
+
+                /** FlowResetDone id */
+                id?: (number|null);
+
+                /** FlowResetDone flows */
+                flows?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FlowResetDone. */
+            type $Shape = ananta.v1.FlowResetDone.$Properties;
         }
 
         /**
@@ -6897,8 +7121,11 @@ export namespace ananta {
             /** MuxToManager overload. */
             overload?: (ananta.v1.MuxOverload.$Properties|null);
 
+            /** MuxToManager flowsReset. */
+            flowsReset?: (ananta.v1.FlowResetDone.$Properties|null);
+
             /** MuxToManager message. */
-            message?: ("hello"|"activate"|"ack"|"join"|"leave"|"counters"|"flowAnswer"|"overload");
+            message?: ("hello"|"activate"|"ack"|"join"|"leave"|"counters"|"flowAnswer"|"overload"|"flowsReset");
 
             /**
              * Creates a new MuxToManager instance using the specified properties.
@@ -6984,8 +7211,11 @@ export namespace ananta {
                 /** MuxToManager overload */
                 overload?: (ananta.v1.MuxOverload.$Properties|null);
 
+                /** MuxToManager flowsReset */
+                flowsReset?: (ananta.v1.FlowResetDone.$Properties|null);
+
                 /** MuxToManager message */
-                message?: ("hello"|"activate"|"ack"|"join"|"leave"|"counters"|"flowAnswer"|"overload");
+                message?: ("hello"|"activate"|"ack"|"join"|"leave"|"counters"|"flowAnswer"|"overload"|"flowsReset");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -7001,9 +7231,10 @@ export namespace ananta {
               counters?: ananta.v1.MuxCounters.$Shape|null;
               flowAnswer?: ananta.v1.MuxFlowAnswer.$Shape|null;
               overload?: ananta.v1.MuxOverload.$Shape|null;
+              flowsReset?: ananta.v1.FlowResetDone.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "hello"; hello: ananta.v1.MuxHello.$Shape; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.MuxActivate.$Shape; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.MuxAck.$Shape; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "join"; hello?: null; activate?: null; ack?: null; join: ananta.v1.MuxJoin.$Shape; leave?: null; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "leave"; hello?: null; activate?: null; ack?: null; join?: null; leave: ananta.v1.MuxLeave.$Shape; counters?: null; flowAnswer?: null; overload?: null }|{ message?: "counters"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters: ananta.v1.MuxCounters.$Shape; flowAnswer?: null; overload?: null }|{ message?: "flowAnswer"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer: ananta.v1.MuxFlowAnswer.$Shape; overload?: null }|{ message?: "overload"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload: ananta.v1.MuxOverload.$Shape })
+              ({ message?: undefined; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null; flowsReset?: null }|{ message?: "hello"; hello: ananta.v1.MuxHello.$Shape; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null; flowsReset?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.MuxActivate.$Shape; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null; flowsReset?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.MuxAck.$Shape; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null; flowsReset?: null }|{ message?: "join"; hello?: null; activate?: null; ack?: null; join: ananta.v1.MuxJoin.$Shape; leave?: null; counters?: null; flowAnswer?: null; overload?: null; flowsReset?: null }|{ message?: "leave"; hello?: null; activate?: null; ack?: null; join?: null; leave: ananta.v1.MuxLeave.$Shape; counters?: null; flowAnswer?: null; overload?: null; flowsReset?: null }|{ message?: "counters"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters: ananta.v1.MuxCounters.$Shape; flowAnswer?: null; overload?: null; flowsReset?: null }|{ message?: "flowAnswer"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer: ananta.v1.MuxFlowAnswer.$Shape; overload?: null; flowsReset?: null }|{ message?: "overload"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload: ananta.v1.MuxOverload.$Shape; flowsReset?: null }|{ message?: "flowsReset"; hello?: null; activate?: null; ack?: null; join?: null; leave?: null; counters?: null; flowAnswer?: null; overload?: null; flowsReset: ananta.v1.FlowResetDone.$Shape })
             );
         }
 
@@ -7983,8 +8214,11 @@ export namespace ananta {
             /** ManagerToMux refused. */
             refused?: (ananta.v1.MuxRefused.$Properties|null);
 
+            /** ManagerToMux flowReset. */
+            flowReset?: (ananta.v1.FlowReset.$Properties|null);
+
             /** ManagerToMux message. */
-            message?: ("welcome"|"projection"|"beat"|"flowQuestion"|"refused");
+            message?: ("welcome"|"projection"|"beat"|"flowQuestion"|"refused"|"flowReset");
 
             /**
              * Creates a new ManagerToMux instance using the specified properties.
@@ -8061,8 +8295,11 @@ export namespace ananta {
                 /** ManagerToMux refused */
                 refused?: (ananta.v1.MuxRefused.$Properties|null);
 
+                /** ManagerToMux flowReset */
+                flowReset?: (ananta.v1.FlowReset.$Properties|null);
+
                 /** ManagerToMux message */
-                message?: ("welcome"|"projection"|"beat"|"flowQuestion"|"refused");
+                message?: ("welcome"|"projection"|"beat"|"flowQuestion"|"refused"|"flowReset");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -8075,9 +8312,10 @@ export namespace ananta {
               beat?: ananta.v1.MuxBeat.$Shape|null;
               flowQuestion?: ananta.v1.MuxFlowQuestion.$Shape|null;
               refused?: ananta.v1.MuxRefused.$Shape|null;
+              flowReset?: ananta.v1.FlowReset.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; welcome?: null; projection?: null; beat?: null; flowQuestion?: null; refused?: null }|{ message?: "welcome"; welcome: ananta.v1.MuxWelcome.$Shape; projection?: null; beat?: null; flowQuestion?: null; refused?: null }|{ message?: "projection"; welcome?: null; projection: ananta.v1.ProjectionUpdate.$Shape; beat?: null; flowQuestion?: null; refused?: null }|{ message?: "beat"; welcome?: null; projection?: null; beat: ananta.v1.MuxBeat.$Shape; flowQuestion?: null; refused?: null }|{ message?: "flowQuestion"; welcome?: null; projection?: null; beat?: null; flowQuestion: ananta.v1.MuxFlowQuestion.$Shape; refused?: null }|{ message?: "refused"; welcome?: null; projection?: null; beat?: null; flowQuestion?: null; refused: ananta.v1.MuxRefused.$Shape })
+              ({ message?: undefined; welcome?: null; projection?: null; beat?: null; flowQuestion?: null; refused?: null; flowReset?: null }|{ message?: "welcome"; welcome: ananta.v1.MuxWelcome.$Shape; projection?: null; beat?: null; flowQuestion?: null; refused?: null; flowReset?: null }|{ message?: "projection"; welcome?: null; projection: ananta.v1.ProjectionUpdate.$Shape; beat?: null; flowQuestion?: null; refused?: null; flowReset?: null }|{ message?: "beat"; welcome?: null; projection?: null; beat: ananta.v1.MuxBeat.$Shape; flowQuestion?: null; refused?: null; flowReset?: null }|{ message?: "flowQuestion"; welcome?: null; projection?: null; beat?: null; flowQuestion: ananta.v1.MuxFlowQuestion.$Shape; refused?: null; flowReset?: null }|{ message?: "refused"; welcome?: null; projection?: null; beat?: null; flowQuestion?: null; refused: ananta.v1.MuxRefused.$Shape; flowReset?: null }|{ message?: "flowReset"; welcome?: null; projection?: null; beat?: null; flowQuestion?: null; refused?: null; flowReset: ananta.v1.FlowReset.$Shape })
             );
         }
 
@@ -8795,6 +9033,12 @@ export namespace ananta {
             /** It announces again. Not drained: nothing happens. */
             undrainMux: ananta.v1.OperatorService.UndrainMux;
 
+            /**
+             * Ends open flows: hosts reset both ends and forget them, MUXes forget them. Nothing of the configuration changes, and new flows
+             * begin as before. NOT_FOUND for a DIP or VIP that is not known.
+             */
+            resetFlows: ananta.v1.OperatorService.ResetFlows;
+
             /** Which rule, DIP and MUX a flow meets, and why. */
             explainFlow: ananta.v1.OperatorService.ExplainFlow;
         }
@@ -9013,6 +9257,28 @@ export namespace ananta {
               readonly path: "/ananta.v1.OperatorService/UndrainMux";
               readonly requestType: "UndrainMuxRequest";
               readonly responseType: "UndrainMuxResponse";
+              readonly requestStream: undefined;
+              readonly responseStream: undefined;
+            };
+
+            /**
+             * Callback as used by {@link ananta.v1.OperatorService#resetFlows}.
+             * @param error Error, if any
+             * @param [response] ResetFlowsResponse
+             */
+            type ResetFlowsCallback = (error: (Error|null), response?: ananta.v1.ResetFlowsResponse) => void;
+
+            /**
+             * Ends open flows: hosts reset both ends and forget them, MUXes forget them. Nothing of the configuration changes, and new flows
+             * begin as before. NOT_FOUND for a DIP or VIP that is not known.
+             */
+            type ResetFlows = {
+              (request: ananta.v1.IResetFlowsRequest, callback: ananta.v1.OperatorService.ResetFlowsCallback): void;
+              (request: ananta.v1.IResetFlowsRequest): Promise<ananta.v1.ResetFlowsResponse>;
+              readonly name: "ResetFlows";
+              readonly path: "/ananta.v1.OperatorService/ResetFlows";
+              readonly requestType: "ResetFlowsRequest";
+              readonly responseType: "ResetFlowsResponse";
               readonly requestStream: undefined;
               readonly responseStream: undefined;
             };
@@ -14659,6 +14925,327 @@ export namespace ananta {
 
             /** Shape of a StageEvents. */
             type $Shape = ananta.v1.StageEvents.$Properties;
+        }
+
+        /**
+         * Properties of a ResetFlowsRequest.
+         * @deprecated Use ananta.v1.ResetFlowsRequest.$Properties instead.
+         */
+        interface IResetFlowsRequest extends ananta.v1.ResetFlowsRequest.$Properties {
+        }
+
+        /** Flows that match all that is given; a DIP or a VIP has to be. */
+        class ResetFlowsRequest {
+
+            /**
+             * Constructs a new ResetFlowsRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.ResetFlowsRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Of the DIP; "": default. */
+            tenant: string;
+
+            /** ResetFlowsRequest dip. */
+            dip: string;
+
+            /** Address of the VIP. */
+            vip: string;
+
+            /** Unspecified: TCP and UDP. */
+            protocol: ananta.v1.Protocol;
+
+            /** Ask only those with a stream to this replica. Replicas set it when they ask one another. */
+            onlyHere: boolean;
+
+            /**
+             * Creates a new ResetFlowsRequest instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns ResetFlowsRequest instance
+             */
+            static create(properties: ananta.v1.ResetFlowsRequest.$Shape): ananta.v1.ResetFlowsRequest & ananta.v1.ResetFlowsRequest.$Shape;
+            static create(properties?: ananta.v1.ResetFlowsRequest.$Properties): ananta.v1.ResetFlowsRequest;
+
+            /**
+             * Encodes the specified ResetFlowsRequest message. Does not implicitly {@link ananta.v1.ResetFlowsRequest.verify|verify} messages.
+             * @param message ResetFlowsRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.ResetFlowsRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ResetFlowsRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.ResetFlowsRequest & ananta.v1.ResetFlowsRequest.$Shape} ResetFlowsRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ResetFlowsRequest & ananta.v1.ResetFlowsRequest.$Shape;
+
+            /**
+             * Verifies a ResetFlowsRequest message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a ResetFlowsRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns ResetFlowsRequest
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.ResetFlowsRequest;
+
+            /**
+             * Creates a plain object from a ResetFlowsRequest message. Also converts values to other types if specified.
+             * @param message ResetFlowsRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.ResetFlowsRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this ResetFlowsRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace ResetFlowsRequest {
+
+            /** Properties of a ResetFlowsRequest. */
+            interface $Properties {
+
+                /** Of the DIP; "": default. */
+                tenant?: (string|null);
+
+                /** ResetFlowsRequest dip */
+                dip?: (string|null);
+
+                /** Address of the VIP. */
+                vip?: (string|null);
+
+                /** Unspecified: TCP and UDP. */
+                protocol?: (ananta.v1.Protocol|null);
+
+                /** Ask only those with a stream to this replica. Replicas set it when they ask one another. */
+                onlyHere?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ResetFlowsRequest. */
+            type $Shape = ananta.v1.ResetFlowsRequest.$Properties;
+        }
+
+        /**
+         * Properties of a ResetFlowsResponse.
+         * @deprecated Use ananta.v1.ResetFlowsResponse.$Properties instead.
+         */
+        interface IResetFlowsResponse extends ananta.v1.ResetFlowsResponse.$Properties {
+        }
+
+        /** Represents a ResetFlowsResponse. */
+        class ResetFlowsResponse {
+
+            /**
+             * Constructs a new ResetFlowsResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.ResetFlowsResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Hosts that may have such flows. */
+            hosts: ananta.v1.FlowResetAnswer.$Properties[];
+
+            /** Live MUXes: entries of their caches. */
+            muxes: ananta.v1.FlowResetAnswer.$Properties[];
+
+            /**
+             * Creates a new ResetFlowsResponse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns ResetFlowsResponse instance
+             */
+            static create(properties: ananta.v1.ResetFlowsResponse.$Shape): ananta.v1.ResetFlowsResponse & ananta.v1.ResetFlowsResponse.$Shape;
+            static create(properties?: ananta.v1.ResetFlowsResponse.$Properties): ananta.v1.ResetFlowsResponse;
+
+            /**
+             * Encodes the specified ResetFlowsResponse message. Does not implicitly {@link ananta.v1.ResetFlowsResponse.verify|verify} messages.
+             * @param message ResetFlowsResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.ResetFlowsResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ResetFlowsResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.ResetFlowsResponse & ananta.v1.ResetFlowsResponse.$Shape} ResetFlowsResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ResetFlowsResponse & ananta.v1.ResetFlowsResponse.$Shape;
+
+            /**
+             * Verifies a ResetFlowsResponse message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a ResetFlowsResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns ResetFlowsResponse
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.ResetFlowsResponse;
+
+            /**
+             * Creates a plain object from a ResetFlowsResponse message. Also converts values to other types if specified.
+             * @param message ResetFlowsResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.ResetFlowsResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this ResetFlowsResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace ResetFlowsResponse {
+
+            /** Properties of a ResetFlowsResponse. */
+            interface $Properties {
+
+                /** Hosts that may have such flows. */
+                hosts?: (ananta.v1.FlowResetAnswer.$Properties[]|null);
+
+                /** Live MUXes: entries of their caches. */
+                muxes?: (ananta.v1.FlowResetAnswer.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ResetFlowsResponse. */
+            type $Shape = ananta.v1.ResetFlowsResponse.$Properties;
+        }
+
+        /**
+         * Properties of a FlowResetAnswer.
+         * @deprecated Use ananta.v1.FlowResetAnswer.$Properties instead.
+         */
+        interface IFlowResetAnswer extends ananta.v1.FlowResetAnswer.$Properties {
+        }
+
+        /** Represents a FlowResetAnswer. */
+        class FlowResetAnswer {
+
+            /**
+             * Constructs a new FlowResetAnswer.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.FlowResetAnswer.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** FlowResetAnswer name. */
+            name: string;
+
+            /** FlowResetAnswer flows. */
+            flows: number;
+
+            /** False: it could not be asked, and its flows go on. */
+            answered: boolean;
+
+            /**
+             * Creates a new FlowResetAnswer instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns FlowResetAnswer instance
+             */
+            static create(properties: ananta.v1.FlowResetAnswer.$Shape): ananta.v1.FlowResetAnswer & ananta.v1.FlowResetAnswer.$Shape;
+            static create(properties?: ananta.v1.FlowResetAnswer.$Properties): ananta.v1.FlowResetAnswer;
+
+            /**
+             * Encodes the specified FlowResetAnswer message. Does not implicitly {@link ananta.v1.FlowResetAnswer.verify|verify} messages.
+             * @param message FlowResetAnswer message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.FlowResetAnswer.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FlowResetAnswer message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.FlowResetAnswer & ananta.v1.FlowResetAnswer.$Shape} FlowResetAnswer
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FlowResetAnswer & ananta.v1.FlowResetAnswer.$Shape;
+
+            /**
+             * Verifies a FlowResetAnswer message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a FlowResetAnswer message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns FlowResetAnswer
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.FlowResetAnswer;
+
+            /**
+             * Creates a plain object from a FlowResetAnswer message. Also converts values to other types if specified.
+             * @param message FlowResetAnswer
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.FlowResetAnswer, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this FlowResetAnswer to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace FlowResetAnswer {
+
+            /** Properties of a FlowResetAnswer. */
+            interface $Properties {
+
+                /** FlowResetAnswer name */
+                name?: (string|null);
+
+                /** FlowResetAnswer flows */
+                flows?: (number|null);
+
+                /** False: it could not be asked, and its flows go on. */
+                answered?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FlowResetAnswer. */
+            type $Shape = ananta.v1.FlowResetAnswer.$Properties;
         }
 
         /**

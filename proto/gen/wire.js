@@ -120,11 +120,13 @@ export const ananta = $root.ananta = (() => {
 
             AgentToManager.prototype.health = null;
 
+            AgentToManager.prototype.flowsReset = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(AgentToManager.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "requests", "health"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "requests", "health", "flowsReset"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -149,6 +151,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.SnatRequests.encode(message.requests, writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
                 if (message.health != null && $Object.hasOwnProperty.call(message, "health"))
                     $root.ananta.v1.HealthReport.encode(message.health, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
+                if (message.flowsReset != null && $Object.hasOwnProperty.call(message, "flowsReset"))
+                    $root.ananta.v1.FlowResetDone.encode(message.flowsReset, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -215,6 +219,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.health = $root.ananta.v1.HealthReport.decode(reader, reader.size(), $undefined, _depth + 1, message.health);
                             message.message = "health";
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            message.flowsReset = $root.ananta.v1.FlowResetDone.decode(reader, reader.size(), $undefined, _depth + 1, message.flowsReset);
+                            message.message = "flowsReset";
                             continue;
                         }
                     }
@@ -290,6 +301,16 @@ export const ananta = $root.ananta = (() => {
                             return "health." + error;
                     }
                 }
+                if (message.flowsReset != null && $Object.hasOwnProperty.call(message, "flowsReset")) {
+                    if (properties.message === 1)
+                        return "message: multiple values";
+                    properties.message = 1;
+                    {
+                        let error = $root.ananta.v1.FlowResetDone.verify(message.flowsReset, _depth + 1);
+                        if (error)
+                            return "flowsReset." + error;
+                    }
+                }
                 return null;
             };
 
@@ -328,6 +349,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.AgentToManager.health: object expected");
                     message.health = $root.ananta.v1.HealthReport.fromObject(object.health, _depth + 1);
                 }
+                if (object.flowsReset != null) {
+                    if (!$util.isObject(object.flowsReset))
+                        throw $TypeError(".ananta.v1.AgentToManager.flowsReset: object expected");
+                    message.flowsReset = $root.ananta.v1.FlowResetDone.fromObject(object.flowsReset, _depth + 1);
+                }
                 return message;
             };
 
@@ -363,6 +389,11 @@ export const ananta = $root.ananta = (() => {
                     object.health = $root.ananta.v1.HealthReport.toObject(message.health, options, _depth + 1);
                     if (options.oneofs)
                         object.message = "health";
+                }
+                if (message.flowsReset != null && $Object.hasOwnProperty.call(message, "flowsReset")) {
+                    object.flowsReset = $root.ananta.v1.FlowResetDone.toObject(message.flowsReset, options, _depth + 1);
+                    if (options.oneofs)
+                        object.message = "flowsReset";
                 }
                 return object;
             };
@@ -2086,11 +2117,13 @@ export const ananta = $root.ananta = (() => {
 
             ManagerToAgent.prototype.refused = null;
 
+            ManagerToAgent.prototype.flowReset = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(ManagerToAgent.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["welcome", "projection", "answers", "beat", "refused"]),
+                get: $util.oneOfGetter($oneOfFields = ["welcome", "projection", "answers", "beat", "refused", "flowReset"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -2115,6 +2148,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.AgentBeat.encode(message.beat, writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
                 if (message.refused != null && $Object.hasOwnProperty.call(message, "refused"))
                     $root.ananta.v1.AgentRefused.encode(message.refused, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
+                if (message.flowReset != null && $Object.hasOwnProperty.call(message, "flowReset"))
+                    $root.ananta.v1.FlowReset.encode(message.flowReset, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -2181,6 +2216,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.refused = $root.ananta.v1.AgentRefused.decode(reader, reader.size(), $undefined, _depth + 1, message.refused);
                             message.message = "refused";
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            message.flowReset = $root.ananta.v1.FlowReset.decode(reader, reader.size(), $undefined, _depth + 1, message.flowReset);
+                            message.message = "flowReset";
                             continue;
                         }
                     }
@@ -2256,6 +2298,16 @@ export const ananta = $root.ananta = (() => {
                             return "refused." + error;
                     }
                 }
+                if (message.flowReset != null && $Object.hasOwnProperty.call(message, "flowReset")) {
+                    if (properties.message === 1)
+                        return "message: multiple values";
+                    properties.message = 1;
+                    {
+                        let error = $root.ananta.v1.FlowReset.verify(message.flowReset, _depth + 1);
+                        if (error)
+                            return "flowReset." + error;
+                    }
+                }
                 return null;
             };
 
@@ -2294,6 +2346,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.ManagerToAgent.refused: object expected");
                     message.refused = $root.ananta.v1.AgentRefused.fromObject(object.refused, _depth + 1);
                 }
+                if (object.flowReset != null) {
+                    if (!$util.isObject(object.flowReset))
+                        throw $TypeError(".ananta.v1.ManagerToAgent.flowReset: object expected");
+                    message.flowReset = $root.ananta.v1.FlowReset.fromObject(object.flowReset, _depth + 1);
+                }
                 return message;
             };
 
@@ -2329,6 +2386,11 @@ export const ananta = $root.ananta = (() => {
                     object.refused = $root.ananta.v1.AgentRefused.toObject(message.refused, options, _depth + 1);
                     if (options.oneofs)
                         object.message = "refused";
+                }
+                if (message.flowReset != null && $Object.hasOwnProperty.call(message, "flowReset")) {
+                    object.flowReset = $root.ananta.v1.FlowReset.toObject(message.flowReset, options, _depth + 1);
+                    if (options.oneofs)
+                        object.message = "flowReset";
                 }
                 return object;
             };
@@ -4865,6 +4927,427 @@ export const ananta = $root.ananta = (() => {
             };
 
             return OwnedBlock;
+        })();
+
+        v1.FlowReset = (function() {
+
+            const FlowReset = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            FlowReset.prototype.id = 0;
+
+            FlowReset.prototype.vipId = 0;
+
+            FlowReset.prototype.dipId = 0;
+
+            FlowReset.prototype.protocol = 0;
+
+            FlowReset.create = function(properties) {
+                return new FlowReset(properties);
+            };
+
+            FlowReset.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.id != null && $Object.hasOwnProperty.call(message, "id") && (typeof message.id === "object" ? message.id.low || message.id.high : message.id !== 0))
+                    $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.id);
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId") && message.vipId !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.vipId);
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId") && message.dipId !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.dipId);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).int32(message.protocol);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            FlowReset.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.FlowReset();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.id = value;
+                            else
+                                delete message.id;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.vipId = value;
+                            else
+                                delete message.vipId;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.dipId = value;
+                            else
+                                delete message.dipId;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            FlowReset.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.id != null && $Object.hasOwnProperty.call(message, "id"))
+                    if (!$util.isInteger(message.id) && !(message.id && $util.isInteger(message.id.low) && $util.isInteger(message.id.high)))
+                        return "id: integer|Long expected";
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    if (!$util.isInteger(message.vipId))
+                        return "vipId: integer expected";
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    if (!$util.isInteger(message.dipId))
+                        return "dipId: integer expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (typeof message.protocol !== "number" || (message.protocol | 0) !== message.protocol)
+                        return "protocol: enum value expected";
+                return null;
+            };
+
+            FlowReset.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.FlowReset)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.FlowReset: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.FlowReset();
+                if (object.id != null)
+                    if (typeof object.id === "object" ? object.id.low || object.id.high : $Number(object.id) !== 0)
+                        if ($Long)
+                            message.id = $Long.fromValue(object.id, true);
+                        else if (typeof object.id === "string")
+                            message.id = $parseInt(object.id, 10);
+                        else if (typeof object.id === "number")
+                            message.id = object.id;
+                        else if (typeof object.id === "object")
+                            message.id = new $util.LongBits(object.id.low >>> 0, object.id.high >>> 0).toNumber(true);
+                if (object.vipId != null)
+                    if ($Number(object.vipId) !== 0)
+                        message.vipId = object.vipId >>> 0;
+                if (object.dipId != null)
+                    if ($Number(object.dipId) !== 0)
+                        message.dipId = object.dipId >>> 0;
+                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.Protocol[object.protocol] !== 0))
+                    switch (object.protocol) {
+                    case "PROTOCOL_UNSPECIFIED":
+                    case 0:
+                        message.protocol = 0;
+                        break;
+                    case "PROTOCOL_TCP":
+                    case 6:
+                        message.protocol = 6;
+                        break;
+                    case "PROTOCOL_UDP":
+                    case 17:
+                        message.protocol = 17;
+                        break;
+                    default:
+                        if (typeof object.protocol === "number" && (object.protocol | 0) === object.protocol)
+                            message.protocol = object.protocol;
+                    }
+                return message;
+            };
+
+            FlowReset.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.id = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.id = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.vipId = 0;
+                    object.dipId = 0;
+                    object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
+                }
+                if (message.id != null && $Object.hasOwnProperty.call(message, "id"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.id = typeof message.id === "number" ? $BigInt(message.id) : $Long.fromBits(message.id.low >>> 0, message.id.high >>> 0, true).toBigInt();
+                    else if (typeof message.id === "number")
+                        object.id = options.longs === $String ? $String(message.id) : message.id;
+                    else
+                        object.id = options.longs === $String ? $Long.prototype.toString.call(message.id) : options.longs === $Number ? new $util.LongBits(message.id.low >>> 0, message.id.high >>> 0).toNumber(true) : message.id;
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    object.vipId = message.vipId;
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    object.dipId = message.dipId;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = options.enums === $String ? $root.ananta.v1.Protocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.Protocol[message.protocol] : message.protocol;
+                return object;
+            };
+
+            FlowReset.prototype.toJSON = function() {
+                return FlowReset.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return FlowReset;
+        })();
+
+        v1.FlowResetDone = (function() {
+
+            const FlowResetDone = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            FlowResetDone.prototype.id = 0;
+
+            FlowResetDone.prototype.flows = 0;
+
+            FlowResetDone.create = function(properties) {
+                return new FlowResetDone(properties);
+            };
+
+            FlowResetDone.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.id != null && $Object.hasOwnProperty.call(message, "id") && (typeof message.id === "object" ? message.id.low || message.id.high : message.id !== 0))
+                    $write.uint64(writer.uint32(/* id 1, wireType 0 =*/8), message.id);
+                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows") && (typeof message.flows === "object" ? message.flows.low || message.flows.high : message.flows !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.flows);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            FlowResetDone.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.FlowResetDone();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.id = value;
+                            else
+                                delete message.id;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.flows = value;
+                            else
+                                delete message.flows;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            FlowResetDone.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.id != null && $Object.hasOwnProperty.call(message, "id"))
+                    if (!$util.isInteger(message.id) && !(message.id && $util.isInteger(message.id.low) && $util.isInteger(message.id.high)))
+                        return "id: integer|Long expected";
+                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows"))
+                    if (!$util.isInteger(message.flows) && !(message.flows && $util.isInteger(message.flows.low) && $util.isInteger(message.flows.high)))
+                        return "flows: integer|Long expected";
+                return null;
+            };
+
+            FlowResetDone.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.FlowResetDone)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.FlowResetDone: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.FlowResetDone();
+                if (object.id != null)
+                    if (typeof object.id === "object" ? object.id.low || object.id.high : $Number(object.id) !== 0)
+                        if ($Long)
+                            message.id = $Long.fromValue(object.id, true);
+                        else if (typeof object.id === "string")
+                            message.id = $parseInt(object.id, 10);
+                        else if (typeof object.id === "number")
+                            message.id = object.id;
+                        else if (typeof object.id === "object")
+                            message.id = new $util.LongBits(object.id.low >>> 0, object.id.high >>> 0).toNumber(true);
+                if (object.flows != null)
+                    if (typeof object.flows === "object" ? object.flows.low || object.flows.high : $Number(object.flows) !== 0)
+                        if ($Long)
+                            message.flows = $Long.fromValue(object.flows, true);
+                        else if (typeof object.flows === "string")
+                            message.flows = $parseInt(object.flows, 10);
+                        else if (typeof object.flows === "number")
+                            message.flows = object.flows;
+                        else if (typeof object.flows === "object")
+                            message.flows = new $util.LongBits(object.flows.low >>> 0, object.flows.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            FlowResetDone.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.id = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.id = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.flows = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.flows = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.id != null && $Object.hasOwnProperty.call(message, "id"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.id = typeof message.id === "number" ? $BigInt(message.id) : $Long.fromBits(message.id.low >>> 0, message.id.high >>> 0, true).toBigInt();
+                    else if (typeof message.id === "number")
+                        object.id = options.longs === $String ? $String(message.id) : message.id;
+                    else
+                        object.id = options.longs === $String ? $Long.prototype.toString.call(message.id) : options.longs === $Number ? new $util.LongBits(message.id.low >>> 0, message.id.high >>> 0).toNumber(true) : message.id;
+                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.flows = typeof message.flows === "number" ? $BigInt(message.flows) : $Long.fromBits(message.flows.low >>> 0, message.flows.high >>> 0, true).toBigInt();
+                    else if (typeof message.flows === "number")
+                        object.flows = options.longs === $String ? $String(message.flows) : message.flows;
+                    else
+                        object.flows = options.longs === $String ? $Long.prototype.toString.call(message.flows) : options.longs === $Number ? new $util.LongBits(message.flows.low >>> 0, message.flows.high >>> 0).toNumber(true) : message.flows;
+                return object;
+            };
+
+            FlowResetDone.prototype.toJSON = function() {
+                return FlowResetDone.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return FlowResetDone;
         })();
 
         v1.ProjectionUpdate = (function() {
@@ -13220,11 +13703,13 @@ export const ananta = $root.ananta = (() => {
 
             MuxToManager.prototype.overload = null;
 
+            MuxToManager.prototype.flowsReset = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(MuxToManager.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "join", "leave", "counters", "flowAnswer", "overload"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "join", "leave", "counters", "flowAnswer", "overload", "flowsReset"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -13255,6 +13740,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.MuxFlowAnswer.encode(message.flowAnswer, writer.uint32(/* id 7, wireType 2 =*/58).fork(), _depth + 1).ldelim();
                 if (message.overload != null && $Object.hasOwnProperty.call(message, "overload"))
                     $root.ananta.v1.MuxOverload.encode(message.overload, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
+                if (message.flowsReset != null && $Object.hasOwnProperty.call(message, "flowsReset"))
+                    $root.ananta.v1.FlowResetDone.encode(message.flowsReset, writer.uint32(/* id 9, wireType 2 =*/74).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -13342,6 +13829,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.overload = $root.ananta.v1.MuxOverload.decode(reader, reader.size(), $undefined, _depth + 1, message.overload);
                             message.message = "overload";
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 2)
+                                break;
+                            message.flowsReset = $root.ananta.v1.FlowResetDone.decode(reader, reader.size(), $undefined, _depth + 1, message.flowsReset);
+                            message.message = "flowsReset";
                             continue;
                         }
                     }
@@ -13447,6 +13941,16 @@ export const ananta = $root.ananta = (() => {
                             return "overload." + error;
                     }
                 }
+                if (message.flowsReset != null && $Object.hasOwnProperty.call(message, "flowsReset")) {
+                    if (properties.message === 1)
+                        return "message: multiple values";
+                    properties.message = 1;
+                    {
+                        let error = $root.ananta.v1.FlowResetDone.verify(message.flowsReset, _depth + 1);
+                        if (error)
+                            return "flowsReset." + error;
+                    }
+                }
                 return null;
             };
 
@@ -13500,6 +14004,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.MuxToManager.overload: object expected");
                     message.overload = $root.ananta.v1.MuxOverload.fromObject(object.overload, _depth + 1);
                 }
+                if (object.flowsReset != null) {
+                    if (!$util.isObject(object.flowsReset))
+                        throw $TypeError(".ananta.v1.MuxToManager.flowsReset: object expected");
+                    message.flowsReset = $root.ananta.v1.FlowResetDone.fromObject(object.flowsReset, _depth + 1);
+                }
                 return message;
             };
 
@@ -13550,6 +14059,11 @@ export const ananta = $root.ananta = (() => {
                     object.overload = $root.ananta.v1.MuxOverload.toObject(message.overload, options, _depth + 1);
                     if (options.oneofs)
                         object.message = "overload";
+                }
+                if (message.flowsReset != null && $Object.hasOwnProperty.call(message, "flowsReset")) {
+                    object.flowsReset = $root.ananta.v1.FlowResetDone.toObject(message.flowsReset, options, _depth + 1);
+                    if (options.oneofs)
+                        object.message = "flowsReset";
                 }
                 return object;
             };
@@ -15442,11 +15956,13 @@ export const ananta = $root.ananta = (() => {
 
             ManagerToMux.prototype.refused = null;
 
+            ManagerToMux.prototype.flowReset = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(ManagerToMux.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["welcome", "projection", "beat", "flowQuestion", "refused"]),
+                get: $util.oneOfGetter($oneOfFields = ["welcome", "projection", "beat", "flowQuestion", "refused", "flowReset"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -15471,6 +15987,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.MuxFlowQuestion.encode(message.flowQuestion, writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
                 if (message.refused != null && $Object.hasOwnProperty.call(message, "refused"))
                     $root.ananta.v1.MuxRefused.encode(message.refused, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
+                if (message.flowReset != null && $Object.hasOwnProperty.call(message, "flowReset"))
+                    $root.ananta.v1.FlowReset.encode(message.flowReset, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -15537,6 +16055,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.refused = $root.ananta.v1.MuxRefused.decode(reader, reader.size(), $undefined, _depth + 1, message.refused);
                             message.message = "refused";
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            message.flowReset = $root.ananta.v1.FlowReset.decode(reader, reader.size(), $undefined, _depth + 1, message.flowReset);
+                            message.message = "flowReset";
                             continue;
                         }
                     }
@@ -15612,6 +16137,16 @@ export const ananta = $root.ananta = (() => {
                             return "refused." + error;
                     }
                 }
+                if (message.flowReset != null && $Object.hasOwnProperty.call(message, "flowReset")) {
+                    if (properties.message === 1)
+                        return "message: multiple values";
+                    properties.message = 1;
+                    {
+                        let error = $root.ananta.v1.FlowReset.verify(message.flowReset, _depth + 1);
+                        if (error)
+                            return "flowReset." + error;
+                    }
+                }
                 return null;
             };
 
@@ -15650,6 +16185,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.ManagerToMux.refused: object expected");
                     message.refused = $root.ananta.v1.MuxRefused.fromObject(object.refused, _depth + 1);
                 }
+                if (object.flowReset != null) {
+                    if (!$util.isObject(object.flowReset))
+                        throw $TypeError(".ananta.v1.ManagerToMux.flowReset: object expected");
+                    message.flowReset = $root.ananta.v1.FlowReset.fromObject(object.flowReset, _depth + 1);
+                }
                 return message;
             };
 
@@ -15685,6 +16225,11 @@ export const ananta = $root.ananta = (() => {
                     object.refused = $root.ananta.v1.MuxRefused.toObject(message.refused, options, _depth + 1);
                     if (options.oneofs)
                         object.message = "refused";
+                }
+                if (message.flowReset != null && $Object.hasOwnProperty.call(message, "flowReset")) {
+                    object.flowReset = $root.ananta.v1.FlowReset.toObject(message.flowReset, options, _depth + 1);
+                    if (options.oneofs)
+                        object.message = "flowReset";
                 }
                 return object;
             };
@@ -17041,6 +17586,17 @@ export const ananta = $root.ananta = (() => {
                 path: { value: "/ananta.v1.OperatorService/UndrainMux" },
                 requestType: { value: "UndrainMuxRequest" },
                 responseType: { value: "UndrainMuxResponse" },
+                requestStream: { value: $undefined },
+                responseStream: { value: $undefined }
+            });
+
+            $Object.defineProperties(OperatorService.prototype.resetFlows = function(request, callback) {
+                return $protobuf.rpc.Service.prototype.rpcCall.call(this, OperatorService.prototype.resetFlows, $root.ananta.v1.ResetFlowsRequest, $root.ananta.v1.ResetFlowsResponse, request, callback);
+            }, {
+                name: { value: "ResetFlows" },
+                path: { value: "/ananta.v1.OperatorService/ResetFlows" },
+                requestType: { value: "ResetFlowsRequest" },
+                responseType: { value: "ResetFlowsResponse" },
                 requestStream: { value: $undefined },
                 responseStream: { value: $undefined }
             });
@@ -28632,6 +29188,630 @@ export const ananta = $root.ananta = (() => {
             };
 
             return StageEvents;
+        })();
+
+        v1.ResetFlowsRequest = (function() {
+
+            const ResetFlowsRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            ResetFlowsRequest.prototype.tenant = "";
+
+            ResetFlowsRequest.prototype.dip = "";
+
+            ResetFlowsRequest.prototype.vip = "";
+
+            ResetFlowsRequest.prototype.protocol = 0;
+
+            ResetFlowsRequest.prototype.onlyHere = false;
+
+            ResetFlowsRequest.create = function(properties) {
+                return new ResetFlowsRequest(properties);
+            };
+
+            ResetFlowsRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant") && message.tenant !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.tenant);
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip") && message.dip !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.dip);
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.vip);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).int32(message.protocol);
+                if (message.onlyHere != null && $Object.hasOwnProperty.call(message, "onlyHere") && message.onlyHere !== false)
+                    writer.uint32(/* id 5, wireType 0 =*/40).bool(message.onlyHere);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            ResetFlowsRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.ResetFlowsRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.tenant = value;
+                            else
+                                delete message.tenant;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.dip = value;
+                            else
+                                delete message.dip;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.onlyHere = value;
+                            else
+                                delete message.onlyHere;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            ResetFlowsRequest.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    if (!$util.isString(message.tenant))
+                        return "tenant: string expected";
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    if (!$util.isString(message.dip))
+                        return "dip: string expected";
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    if (!$util.isString(message.vip))
+                        return "vip: string expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (typeof message.protocol !== "number" || (message.protocol | 0) !== message.protocol)
+                        return "protocol: enum value expected";
+                if (message.onlyHere != null && $Object.hasOwnProperty.call(message, "onlyHere"))
+                    if (typeof message.onlyHere !== "boolean")
+                        return "onlyHere: boolean expected";
+                return null;
+            };
+
+            ResetFlowsRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.ResetFlowsRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.ResetFlowsRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.ResetFlowsRequest();
+                if (object.tenant != null)
+                    if (typeof object.tenant !== "string" || object.tenant.length)
+                        message.tenant = $String(object.tenant);
+                if (object.dip != null)
+                    if (typeof object.dip !== "string" || object.dip.length)
+                        message.dip = $String(object.dip);
+                if (object.vip != null)
+                    if (typeof object.vip !== "string" || object.vip.length)
+                        message.vip = $String(object.vip);
+                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.Protocol[object.protocol] !== 0))
+                    switch (object.protocol) {
+                    case "PROTOCOL_UNSPECIFIED":
+                    case 0:
+                        message.protocol = 0;
+                        break;
+                    case "PROTOCOL_TCP":
+                    case 6:
+                        message.protocol = 6;
+                        break;
+                    case "PROTOCOL_UDP":
+                    case 17:
+                        message.protocol = 17;
+                        break;
+                    default:
+                        if (typeof object.protocol === "number" && (object.protocol | 0) === object.protocol)
+                            message.protocol = object.protocol;
+                    }
+                if (object.onlyHere != null)
+                    if (object.onlyHere)
+                        message.onlyHere = $Boolean(object.onlyHere);
+                return message;
+            };
+
+            ResetFlowsRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.tenant = "";
+                    object.dip = "";
+                    object.vip = "";
+                    object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
+                    object.onlyHere = false;
+                }
+                if (message.tenant != null && $Object.hasOwnProperty.call(message, "tenant"))
+                    object.tenant = message.tenant;
+                if (message.dip != null && $Object.hasOwnProperty.call(message, "dip"))
+                    object.dip = message.dip;
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    object.vip = message.vip;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = options.enums === $String ? $root.ananta.v1.Protocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.Protocol[message.protocol] : message.protocol;
+                if (message.onlyHere != null && $Object.hasOwnProperty.call(message, "onlyHere"))
+                    object.onlyHere = message.onlyHere;
+                return object;
+            };
+
+            ResetFlowsRequest.prototype.toJSON = function() {
+                return ResetFlowsRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return ResetFlowsRequest;
+        })();
+
+        v1.ResetFlowsResponse = (function() {
+
+            const ResetFlowsResponse = function (properties) {
+                this.hosts = [];
+                this.muxes = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            ResetFlowsResponse.prototype.hosts = $util.emptyArray;
+
+            ResetFlowsResponse.prototype.muxes = $util.emptyArray;
+
+            ResetFlowsResponse.create = function(properties) {
+                return new ResetFlowsResponse(properties);
+            };
+
+            ResetFlowsResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.hosts != null && message.hosts.length)
+                    for (let i = 0; i < message.hosts.length; ++i)
+                        $root.ananta.v1.FlowResetAnswer.encode(message.hosts[i], writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.muxes != null && message.muxes.length)
+                    for (let i = 0; i < message.muxes.length; ++i)
+                        $root.ananta.v1.FlowResetAnswer.encode(message.muxes[i], writer.uint32(/* id 2, wireType 2 =*/18).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            ResetFlowsResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.ResetFlowsResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.hosts && message.hosts.length))
+                                message.hosts = [];
+                            message.hosts.push($root.ananta.v1.FlowResetAnswer.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.muxes && message.muxes.length))
+                                message.muxes = [];
+                            message.muxes.push($root.ananta.v1.FlowResetAnswer.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            ResetFlowsResponse.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.hosts != null && $Object.hasOwnProperty.call(message, "hosts")) {
+                    if (!$Array.isArray(message.hosts))
+                        return "hosts: array expected";
+                    for (let i = 0; i < message.hosts.length; ++i) {
+                        let error = $root.ananta.v1.FlowResetAnswer.verify(message.hosts[i], _depth + 1);
+                        if (error)
+                            return "hosts." + error;
+                    }
+                }
+                if (message.muxes != null && $Object.hasOwnProperty.call(message, "muxes")) {
+                    if (!$Array.isArray(message.muxes))
+                        return "muxes: array expected";
+                    for (let i = 0; i < message.muxes.length; ++i) {
+                        let error = $root.ananta.v1.FlowResetAnswer.verify(message.muxes[i], _depth + 1);
+                        if (error)
+                            return "muxes." + error;
+                    }
+                }
+                return null;
+            };
+
+            ResetFlowsResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.ResetFlowsResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.ResetFlowsResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.ResetFlowsResponse();
+                if (object.hosts) {
+                    if (!$Array.isArray(object.hosts))
+                        throw $TypeError(".ananta.v1.ResetFlowsResponse.hosts: array expected");
+                    message.hosts = $Array(object.hosts.length);
+                    for (let i = 0; i < object.hosts.length; ++i) {
+                        if (!$util.isObject(object.hosts[i]))
+                            throw $TypeError(".ananta.v1.ResetFlowsResponse.hosts: object expected");
+                        message.hosts[i] = $root.ananta.v1.FlowResetAnswer.fromObject(object.hosts[i], _depth + 1);
+                    }
+                }
+                if (object.muxes) {
+                    if (!$Array.isArray(object.muxes))
+                        throw $TypeError(".ananta.v1.ResetFlowsResponse.muxes: array expected");
+                    message.muxes = $Array(object.muxes.length);
+                    for (let i = 0; i < object.muxes.length; ++i) {
+                        if (!$util.isObject(object.muxes[i]))
+                            throw $TypeError(".ananta.v1.ResetFlowsResponse.muxes: object expected");
+                        message.muxes[i] = $root.ananta.v1.FlowResetAnswer.fromObject(object.muxes[i], _depth + 1);
+                    }
+                }
+                return message;
+            };
+
+            ResetFlowsResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults) {
+                    object.hosts = [];
+                    object.muxes = [];
+                }
+                if (message.hosts && message.hosts.length) {
+                    object.hosts = $Array(message.hosts.length);
+                    for (let j = 0; j < message.hosts.length; ++j)
+                        object.hosts[j] = $root.ananta.v1.FlowResetAnswer.toObject(message.hosts[j], options, _depth + 1);
+                }
+                if (message.muxes && message.muxes.length) {
+                    object.muxes = $Array(message.muxes.length);
+                    for (let j = 0; j < message.muxes.length; ++j)
+                        object.muxes[j] = $root.ananta.v1.FlowResetAnswer.toObject(message.muxes[j], options, _depth + 1);
+                }
+                return object;
+            };
+
+            ResetFlowsResponse.prototype.toJSON = function() {
+                return ResetFlowsResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return ResetFlowsResponse;
+        })();
+
+        v1.FlowResetAnswer = (function() {
+
+            const FlowResetAnswer = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            FlowResetAnswer.prototype.name = "";
+
+            FlowResetAnswer.prototype.flows = 0;
+
+            FlowResetAnswer.prototype.answered = false;
+
+            FlowResetAnswer.create = function(properties) {
+                return new FlowResetAnswer(properties);
+            };
+
+            FlowResetAnswer.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.name);
+                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows") && (typeof message.flows === "object" ? message.flows.low || message.flows.high : message.flows !== 0))
+                    $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.flows);
+                if (message.answered != null && $Object.hasOwnProperty.call(message, "answered") && message.answered !== false)
+                    writer.uint32(/* id 3, wireType 0 =*/24).bool(message.answered);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            FlowResetAnswer.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.FlowResetAnswer();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = $read.uint64(reader)) === "object" ? value.low || value.high : value !== 0)
+                                message.flows = value;
+                            else
+                                delete message.flows;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.answered = value;
+                            else
+                                delete message.answered;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            FlowResetAnswer.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    if (!$util.isString(message.name))
+                        return "name: string expected";
+                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows"))
+                    if (!$util.isInteger(message.flows) && !(message.flows && $util.isInteger(message.flows.low) && $util.isInteger(message.flows.high)))
+                        return "flows: integer|Long expected";
+                if (message.answered != null && $Object.hasOwnProperty.call(message, "answered"))
+                    if (typeof message.answered !== "boolean")
+                        return "answered: boolean expected";
+                return null;
+            };
+
+            FlowResetAnswer.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.FlowResetAnswer)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.FlowResetAnswer: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.FlowResetAnswer();
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                if (object.flows != null)
+                    if (typeof object.flows === "object" ? object.flows.low || object.flows.high : $Number(object.flows) !== 0)
+                        if ($Long)
+                            message.flows = $Long.fromValue(object.flows, true);
+                        else if (typeof object.flows === "string")
+                            message.flows = $parseInt(object.flows, 10);
+                        else if (typeof object.flows === "number")
+                            message.flows = object.flows;
+                        else if (typeof object.flows === "object")
+                            message.flows = new $util.LongBits(object.flows.low >>> 0, object.flows.high >>> 0).toNumber(true);
+                if (object.answered != null)
+                    if (object.answered)
+                        message.answered = $Boolean(object.answered);
+                return message;
+            };
+
+            FlowResetAnswer.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.name = "";
+                    if ($Long) {
+                        let long = new $Long(0, 0, true);
+                        object.flows = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.flows = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.answered = false;
+                }
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                if (message.flows != null && $Object.hasOwnProperty.call(message, "flows"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.flows = typeof message.flows === "number" ? $BigInt(message.flows) : $Long.fromBits(message.flows.low >>> 0, message.flows.high >>> 0, true).toBigInt();
+                    else if (typeof message.flows === "number")
+                        object.flows = options.longs === $String ? $String(message.flows) : message.flows;
+                    else
+                        object.flows = options.longs === $String ? $Long.prototype.toString.call(message.flows) : options.longs === $Number ? new $util.LongBits(message.flows.low >>> 0, message.flows.high >>> 0).toNumber(true) : message.flows;
+                if (message.answered != null && $Object.hasOwnProperty.call(message, "answered"))
+                    object.answered = message.answered;
+                return object;
+            };
+
+            FlowResetAnswer.prototype.toJSON = function() {
+                return FlowResetAnswer.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return FlowResetAnswer;
         })();
 
         v1.ExplainFlowRequest = (function() {

@@ -7,6 +7,7 @@ import {
   CLUSTER_STATUS,
   DELETE,
   EXPLAIN_FLOW,
+  RESET_FLOWS,
   GET,
   LIST,
   LIST_SNAT,
@@ -71,6 +72,11 @@ export class FakeSite {
   inForce = true;
   leader = 1;
   muxState = "live";
+  readonly flowResets: ananta.v1.ResetFlowsRequest.$Properties[] = [];
+  flowResetAnswer: ananta.v1.ResetFlowsResponse.$Properties = {
+    hosts: [{ name: "host-1", flows: 12, answered: true }],
+    muxes: [{ name: "mux-1", flows: 9, answered: true }],
+  };
   /** Replicas that hold a stream of mux-1. */
   muxConnectedTo: readonly number[] = [2];
   muxRenewedMsAgo = 40;
@@ -289,6 +295,10 @@ export class FakeSite {
         };
       }),
       handle(EXPLAIN_FLOW, () => this.explanation),
+      handle(RESET_FLOWS, (request) => {
+        this.flowResets.push(request);
+        return this.flowResetAnswer;
+      }),
       ...[ADD_REPLICA, PROMOTE_REPLICA, REMOVE_REPLICA].map((method) =>
         handle(method as Method<{ nodeId?: number | null }, unknown>, ({ nodeId }) => {
           this.memberChanges.push(nodeId ?? 0);

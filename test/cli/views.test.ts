@@ -408,6 +408,23 @@ describe("flow explain", () => {
   });
 });
 
+describe("flow reset", () => {
+  it("says how many flows ended where, and exits 3 when somebody could not be asked", async () => {
+    const site = await siteWithWeb("flow reset");
+    const run = await site.run("flow reset --dip 10.1.0.4 --protocol udp");
+    expect(run).toMatchObject({
+      code: 0,
+      out: "ON     NAME     FLOWS\nhost   host-1   12\nmux    mux-1    9\n",
+    });
+    expect(site.flowResets).toMatchObject([{ tenant: "default", dip: "10.1.0.4", vip: "", protocol: 17 }]);
+    site.flowResetAnswer = { hosts: [{ name: "host-1" }] };
+    const unasked = await site.run("flow reset --vip 203.0.113.10");
+    expect(unasked.code).toBe(3);
+    expect(unasked.out).toContain("host   host-1   not asked: no connection\n");
+    expect(await site.run("flow reset")).toMatchObject({ code: 2 });
+  });
+});
+
 describe("version and explain", () => {
   it("version tells its own before it asks anybody", async () => {
     const site = await siteWithWeb("version");
