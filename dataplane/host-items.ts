@@ -12,6 +12,7 @@ export type HostItem =
   | HostEndpointItem
   | HostOutboundItem
   | HostRangeItem
+  | HostRecallItem
   | HostProbeItem
   | HostGroupItem
   | HostMuxItem
@@ -132,6 +133,17 @@ export interface HostRangeItem {
   readonly dipId: DipId;
 }
 
+/** The Managers want these ranges back: no new flow starts on them, and they are given back when their flows are over. */
+export interface HostRecallItem {
+  readonly kind: "recall";
+  readonly dipId: DipId;
+  readonly vipId: VipId;
+  readonly vip: IpAddress;
+  readonly protocol: PortProtocol;
+  /** As in `HostRangeItem`, ascending, at least one. */
+  readonly ranges: readonly number[];
+}
+
 /** Encapsulated packets are accepted from these outer sources. */
 export interface HostMuxItem {
   readonly kind: "mux";
@@ -198,7 +210,7 @@ export type HostChange =
   { readonly op: "upsert"; readonly item: HostItem } | { readonly op: "remove"; readonly key: string };
 
 /**
- * "dip/7", "endpoint/3/6/80/7", "outbound/7/3", "range/3/6/1290", "probe/2/7", "group/default/web", "mux/1", "internal/10.0.0.0/8", "rule/2/3/80",
+ * "dip/7", "endpoint/3/6/80/7", "outbound/7/3", "range/3/6/1290", "recall/7/3/6", "probe/2/7", "group/default/web", "mux/1", "internal/10.0.0.0/8", "rule/2/3/80",
  * "table/2/5", "owner/2/7", "site".
  */
 export function hostItemKey(item: HostItem): string {
@@ -211,6 +223,8 @@ export function hostItemKey(item: HostItem): string {
       return `outbound/${item.dipId}/${item.vipId}`;
     case "range":
       return `range/${item.vipId}/${item.protocol}/${item.range}`;
+    case "recall":
+      return `recall/${item.dipId}/${item.vipId}/${item.protocol}`;
     case "probe":
       return `probe/${item.poolId}/${item.dipId}`;
     case "group":

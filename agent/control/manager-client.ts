@@ -39,6 +39,7 @@ export interface HostSnat extends RangeStops {
   readonly tables: Tables<HostItem, HostChange>;
   snatDemand(nowMs: number): readonly SnatDemand[];
   releasableRanges(nowMs: number, idleMs: number): readonly RangeRef[];
+  returnableRanges(): readonly RangeRef[];
 }
 
 export interface ManagerClientOptions {

@@ -53,6 +53,7 @@ export interface PortRequestsOptions {
   readonly dataplane: {
     snatDemand(nowMs: number): readonly SnatDemand[];
     releasableRanges(nowMs: number, idleMs: number): readonly RangeRef[];
+    returnableRanges(): readonly RangeRef[];
   };
   readonly held: HeldRanges;
   readonly inForce: InForce;
@@ -221,6 +222,7 @@ export class PortRequests {
       dataplane.snatDemand(nowMs),
       isReleaseDue ? dataplane.releasableRanges(nowMs, timings.idleReleaseMs) : [],
       nowMs,
+      isReleaseDue ? dataplane.returnableRanges() : [],
     );
     for (const action of actions) this.#act(action);
     if (actions.length > 0) this.#flushSoon();

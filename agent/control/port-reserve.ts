@@ -10,6 +10,7 @@
  *  (R2) A refusal is followed by silence: as long as the Manager says, else doubling, half of it random. Asking and giving
  *       back are silent apart from each other. A refused release has cost two durable writes: its pauses double, hint or not.
  *  (R3) Every DIP with an outbound VIP has a reserve before its first connection.
+ *  (R4) What the Managers want back goes back once its flows are over, whatever the reserve is, and before anything is asked for.
  */
 import type { DipId } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
@@ -100,13 +101,17 @@ export class PortReserve {
     return Math.max(basePorts, ahead, burst);
   }
 
-  /** `demands`: one per outbound DIP and protocol. `idle`: ranges that may be given back, longest idle first. */
+  /**
+   * `demands`: one per outbound DIP and protocol. `idle`: ranges that may be given back, longest idle first. `recalled`: ranges
+   * that the Managers want and that have no flow, of any DIP of the host.
+   */
   step<Range extends IdleRange>(
     demands: readonly PortDemand[],
     idle: readonly Range[],
     nowMs: number,
+    recalled: readonly Range[] = [],
   ): readonly ReserveAction<Range>[] {
-    const actions: ReserveAction<Range>[] = [];
+    const actions: ReserveAction<Range>[] = [...this.returnRecalled(recalled, nowMs)];
     for (const demand of demands) {
       const account = this.account(demand.dipId, demand.protocol);
       if (account.open) continue; // (R1)
@@ -153,6 +158,20 @@ export class PortReserve {
     let open = 0;
     for (const account of this.accounts.values()) if (account.open) open++;
     return open;
+  }
+
+  /** (R4) */
+  private *returnRecalled<Range extends IdleRange>(
+    recalled: readonly Range[],
+    nowMs: number,
+  ): Iterable<ReserveAction<Range>> {
+    for (const { dipId, protocol } of recalled) {
+      const account = this.account(dipId, protocol);
+      if (account.open || nowMs < account.pauses.release.untilMs) continue; // (R1)
+      account.open = true;
+      const ranges = recalled.filter((range) => range.dipId === dipId && range.protocol === protocol);
+      yield { kind: "release", dipId, protocol, ranges: ranges.slice(0, RELEASE_MAX) };
+    }
   }
 
   private ask<Range extends IdleRange>(

@@ -24,7 +24,7 @@ export function hostStep(update: ananta.v1.ProjectionUpdate.$Properties): Projec
 }
 
 function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
-  const { dip, endpoint, outbound, range, mux, internal, site, probe, group, rule, table, owner } = wire;
+  const { dip, endpoint, outbound, range, mux, internal, site, probe, group, rule, table, owner, recall } = wire;
   if (range) {
     const { vipId, vip, protocol: number, range: at, dipId } = range;
     return {
@@ -135,6 +135,16 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
   if (table) return tableItem(table);
   if (owner)
     return { kind: "owner", poolId: id(owner.poolId), dipId: id(owner.dipId), locator: address(owner.locator) };
+  if (recall) {
+    return {
+      kind: "recall",
+      dipId: id(recall.dipId),
+      vipId: id(recall.vipId),
+      vip: address(recall.vip),
+      protocol: protocol(recall.protocol),
+      ranges: [...(recall.ranges ?? [])],
+    };
+  }
   // The wire's bytes are a view on a buffer that is used again.
   if (site) return { kind: "site", hashKey: Uint8Array.from(site.hashKey ?? []) };
   throw new AnantaError(

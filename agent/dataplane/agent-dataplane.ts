@@ -76,6 +76,8 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   snatDemand(nowMs: number): readonly SnatDemand[];
   /** Ranges without a flow for `idleMs`, longest idle first. */
   releasableRanges(nowMs: number, idleMs: number): readonly RangeRef[];
+  /** Ranges that the Managers want back, and whose flows are over. */
+  returnableRanges(): readonly RangeRef[];
   /** True when the range has no flow and will get none. */
   stopRange(vip: IpAddress, protocol: PortProtocol, range: number): boolean;
   resumeRange(vip: IpAddress, protocol: PortProtocol, range: number): void;
@@ -274,6 +276,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       }));
     },
     releasableRanges: (nowMs, idleMs) => ports.releasable(nowMs, idleMs),
+    returnableRanges: () => ports.returnable(),
     stopRange: (vip, protocol, range) => {
       return ports.stop(addresses.find(vip), protocol, range);
     },

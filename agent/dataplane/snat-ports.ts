@@ -11,7 +11,7 @@
  * Invariants
  *  (S1) `flowsOf[range]` is the number of NAT entries on the range's ports; the count of a use the number towards it.
  *  (S2) A stopped range has no flow, and none starts on it until it is resumed. Only stopped ranges are given back.
- *  (S3) Ranges of a port set are in `usable` or stopped, never both.
+ *  (S3) Ranges of a port set are in `usable`, unless stopped or recalled. A recalled one keeps its flows and gets no new one.
  */
 import type { DipId, IpAddress, VipId } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
@@ -27,7 +27,7 @@ export interface SnatDemand {
   readonly protocol: PortProtocol;
   /** Ports that flows may use; those of stopped ranges do not count. */
   readonly portsOwned: number;
-  /** Ports free for the destination that has the fewest left. */
+  /** Ports free for the destination that has the fewest left, or fewer: flows on recalled ranges count as if on others. */
   readonly portsFree: number;
   /** New flows: smoothed over about a second, a burst at once. */
   readonly newFlowsPerSecond: number;
@@ -88,6 +88,8 @@ export class SnatPorts {
   readonly #setOf: Uint32Array;
   readonly #stopped: Uint8Array;
   readonly #lastUsedMs: Float64Array;
+  /** Ranges that the Managers want back, by place; they need not be ours yet. */
+  readonly #recalled = new Map<string, { readonly vip: number; readonly protocol: number; readonly range: number }>();
   readonly #setTable: RecordTable;
   readonly #sets: (PortSet | undefined)[] = [];
   readonly #uses: RecordTable;
@@ -136,7 +138,7 @@ export class SnatPorts {
     this.#setOf[record] = set;
     this.#stopped[record] = 0;
     this.#lastUsedMs[record] = nowMs;
-    this.#sets[set]!.usable.push(record);
+    if (!this.#isRecalled(vip, range.protocol, range.range)) this.#sets[set]!.usable.push(record);
     this.#sets[set]!.ranges++;
   }
 
@@ -173,7 +175,8 @@ export class SnatPorts {
     const set = this.#sets[setRecord]!;
     const ports = set.usable.length * RANGE_PORTS;
     const use = this.#uses.find(setRecord, remote, remotePort);
-    if (ports === 0 || (use !== NOT_FOUND && this.#useCount[use]! >= ports)) return -1;
+    // Of those in use some may be on recalled ranges: then a walk tells whether one is free.
+    if (ports === 0 || (use !== NOT_FOUND && this.#useCount[use]! >= set.ranges * RANGE_PORTS)) return -1;
     let place = 0;
     for (let tries = 0; tries < RANDOM_TRIES + ports; tries++) {
       place = tries < RANDOM_TRIES ? this.#random.below(ports) : (place + 1) % ports;
@@ -215,7 +218,34 @@ export class SnatPorts {
     const record = this.findRange(vip, protocol, range);
     if (record === NOT_FOUND || this.#stopped[record] === 0) return;
     this.#stopped[record] = 0;
+    if (!this.#isRecalled(vip, protocol, range)) this.#sets[this.#setOf[record]!]!.usable.push(record);
+  }
+
+  /** No flow starts on the range any more; those that live go on. */
+  recall(vip: number, protocol: number, range: number): void {
+    this.#recalled.set(placeName(vip, protocol, range), { vip, protocol, range });
+    const record = this.findRange(vip, protocol, range);
+    if (record !== NOT_FOUND) this.#makeUnusable(record);
+  }
+
+  endRecall(vip: number, protocol: number, range: number): void {
+    if (!this.#recalled.delete(placeName(vip, protocol, range))) return;
+    const record = this.findRange(vip, protocol, range);
+    if (record === NOT_FOUND || this.#stopped[record] === 1) return;
     this.#sets[this.#setOf[record]!]!.usable.push(record);
+  }
+
+  /** Recalled ranges whose flows are over, and that are not being given back yet. */
+  returnable(): readonly RangeRef[] {
+    return [...this.#recalled.values()].flatMap(({ vip, protocol, range }) => {
+      const record = this.findRange(vip, protocol, range);
+      if (record === NOT_FOUND || this.flowsOf[record] !== 0 || this.#stopped[record] === 1) return [];
+      return [this.#ref(record)];
+    });
+  }
+
+  #isRecalled(vip: number, protocol: number, range: number): boolean {
+    return this.#recalled.size > 0 && this.#recalled.has(placeName(vip, protocol, range));
   }
 
   /** Ranges without any flow for at least `idleMs`, longest idle first; stopped ones are not among them. */
@@ -302,6 +332,8 @@ export class SnatPorts {
     };
   }
 }
+
+const placeName = (vip: number, protocol: number, range: number): string => `${vip}/${protocol}/${range}`;
 
 /**
  * New flows per second, brought up to `nowMs`: smoothed, but a burst is believed at once, as far as chance does not explain it.

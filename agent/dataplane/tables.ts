@@ -233,6 +233,12 @@ export class HostTables implements Tables<HostItem, HostChange> {
         this.addresses.release(vip);
         return;
       }
+      case "recall": {
+        const vip = this.addresses.find(before.vip);
+        for (const range of before.ranges) this.#ports.endRecall(vip, before.protocol, range);
+        this.addresses.release(vip);
+        return;
+      }
       case "mux":
         this.#muxIds.delete(before.muxId);
         this.#forgetMux(before.address);
@@ -288,6 +294,11 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "range":
         this.#ports.addRange(item, this.addresses.take(item.vip), this.#nowMs());
         return;
+      case "recall": {
+        const vip = this.addresses.take(item.vip);
+        for (const range of item.ranges) this.#ports.recall(vip, item.protocol, range);
+        return;
+      }
       case "mux":
         this.#muxIds.add(item.muxId);
         this.#knowMux(item.address);
@@ -363,6 +374,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "endpoint":
       case "outbound":
       case "range":
+      case "recall":
       case "rule":
         return this.#isAddress(item.vip);
       case "owner":

@@ -2,10 +2,13 @@
  * How objects stand, apart from what the operator wants: phase, conditions with reasons, members, ports. Computed at
  * reading from the state and from what the MUXes are known to have in force; stored nowhere.
  */
+import type { IpAddress } from "../../core/brands.js";
 import { servingMembers } from "../../dataplane/serving-members.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { ApplyObject } from "../state/commands.js";
+import type { LentPort } from "../state/lent-ports.js";
 import type { AnyStoredObject, ObjectSpec } from "../state/objects.js";
+import { formatBlock, protocolName } from "../state/port-ranges.js";
 import type { SnatUsage, StateMachine } from "../state/state-machine.js";
 import {
   type GroupObject,
@@ -45,6 +48,11 @@ export function wireObject(object: AnyStoredObject, state: StateMachine, muxSafe
 /** What an operator should know of objects that may be stored all the same: sentences, at most `WARNINGS_MAX`. */
 export function warningsOf(objects: readonly ApplyObject[], state: StateMachine): readonly string[] {
   const warnings = objects.flatMap(({ ref, object }) => {
+    if (object.kind === "Vip") {
+      const lent = state.lentPorts(object.spec);
+      const name = `VIP ${ref.tenant}/${ref.name}`;
+      return lent.map((port) => `${name}: ${waitingText(object.spec.address, port, state.clusterTimeMs)}`);
+    }
     if (object.kind !== "BackendPool") return [];
     const homeless = object.spec.members.filter(({ dip }) => (state.dipAt(ref.tenant, dip)?.hostId ?? null) === null);
     if (homeless.length === 0) return [];
@@ -97,7 +105,8 @@ function conditionsOf(
   members: readonly Member[],
 ): Condition[] {
   const conditions = [readiness(object, state, muxSafeIndex)];
-  if (isVip(object)) conditions.push(announcement(object, state), ...vipService(object, state));
+  if (isVip(object))
+    conditions.push(announcement(object, state), ...vipService(object, state), ...rulesInForce(object, state));
   if (isPool(object)) conditions.push(service(members));
   return conditions;
 }
@@ -152,6 +161,36 @@ function vipService(vip: VipObject, state: StateMachine): readonly Condition[] {
   const idle = [...new Set(rules.map(({ pool }) => pool))].filter((name) => !takesFlows(name));
   if (idle.length === 0) return [holds("Serving")];
   return [fails("Serving", "NoMemberTakesFlows", `no member of ${listed(idle)} takes new flows`)];
+}
+
+/** Present while a rule waits for SNAT ports: who has them, and since when they are asked for. */
+function rulesInForce(vip: VipObject, state: StateMachine): readonly Condition[] {
+  const lent = vip.deleting ? [] : state.lentPorts(vip.spec);
+  if (lent.length === 0) return [];
+  const nowMs = state.clusterTimeMs;
+  const sentences = lent.map((port) => waitingText(vip.spec.address, port, nowMs));
+  const shown = sentences.slice(0, LISTED_MAX).join("; ");
+  const more = sentences.length - LISTED_MAX;
+  return [fails("RulesInForce", "PortsLent", more > 0 ? `${shown}; and ${more} more` : shown)];
+}
+
+/** `rule "dns" waits for port 1030/tcp: DIP default/10.0.0.1 of host h1 has ports 1024-1031, recalled 12 s ago`. */
+function waitingText(
+  vip: IpAddress,
+  { rule, protocol, port, range, dip, host, ...since }: LentPort,
+  nowMs: number,
+): string {
+  const owner = `DIP ${dip.tenant}/${dip.address}${host === null ? "" : ` of host ${host}`}`;
+  const block = formatBlock({ vip, protocol, range, count: 1 });
+  const waits = `${rule} waits for port ${port}/${protocolName(protocol)}`;
+  if (since.freeAtMs !== null) {
+    const leftSeconds = Math.max(0, Math.ceil((since.freeAtMs - nowMs) / 1_000));
+    return `${waits}: SNAT ports ${block}, which ${owner} gave back, rest for another ${leftSeconds} s`;
+  }
+  const asked =
+    since.recalledSinceMs === null ? "" : `, asked back ${Math.floor((nowMs - since.recalledSinceMs) / 1_000)} s ago`;
+  const lost = host === null ? "; no host runs it: `ananta host fence` ends what a lost host owns" : "";
+  return `${waits}: ${owner} uses SNAT ports ${block}${asked}${lost}`;
 }
 
 function memberStatus(pool: PoolObject, state: StateMachine): Member[] {

@@ -95,7 +95,7 @@ export class SnatService {
       tenant: block.dip.tenant,
       dip: block.dip.address,
       host: block.host ?? "",
-      state: block.state,
+      state: block.recalledSinceMs === null ? block.state : "recalled",
       freeInSeconds:
         block.freeAtMs === null ? 0 : Math.max(0, Math.ceil((block.freeAtMs - state.clusterTimeMs) / 1_000)),
     }));

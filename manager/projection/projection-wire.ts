@@ -82,6 +82,8 @@ export function wireHostItem(item: HostItem): ananta.v1.HostItem.$Properties {
       return {
         range: { vipId: item.vipId, vip: item.vip, protocol: item.protocol, range: item.range, dipId: item.dipId },
       };
+    case "recall":
+      return { recall: { ...withoutKind(item), ranges: [...item.ranges] } };
     case "mux":
       return { mux: withoutKind(item) };
     case "internal":

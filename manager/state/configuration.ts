@@ -34,7 +34,7 @@ export function storeObject(state: State, object: AnyStoredObject): void {
   } else if (isVip(object)) {
     if (before !== null && isVip(before)) vipChanged(state, before);
     state.objects.put({ ...object, natPorts: assignNatPorts(state.objects, object) });
-    state.snat.refreshExcluded(object.spec.address);
+    state.snat.rulesChanged(object.spec.address, state.time.nowMs);
     vipChanged(state, object);
   } else {
     state.objects.put(object);
@@ -68,7 +68,7 @@ export function removeObject(state: State, object: AnyStoredObject): void {
   state.objects.remove(object);
   ruleOfTenantChanged(state, object);
   if (isVip(object)) {
-    state.snat.refreshExcluded(object.spec.address);
+    state.snat.rulesChanged(object.spec.address, state.time.nowMs);
     state.snat.closeIfEmpty(object.spec.address);
   }
 }

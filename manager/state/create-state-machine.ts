@@ -11,10 +11,11 @@ import { settle } from "./apply/settle.js";
 import { endWithdrawals } from "./apply/withdrawals.js";
 import { COMMAND_FORMAT_VERSION, type CommandBatch } from "./commands.js";
 import { hostsOf } from "./configuration.js";
+import { lentPorts } from "./lent-ports.js";
 import type { ObjectRef } from "./objects.js";
 import { poolItems, vipItems } from "./item-sources.js";
 import { byNumber } from "./order.js";
-import { QUARANTINE_MS } from "./quarantine.js";
+import { QUARANTINE_MS, type Quarantine } from "./quarantine.js";
 import type { AppliedBatch } from "./results.js";
 import { readSnapshot } from "./snapshot-reader.js";
 import { StateCapture, writeSnapshot } from "./snapshot-writer.js";
@@ -99,6 +100,7 @@ export function createStateMachine(): InspectableStateMachine {
     fence: (host) => state.fences.get(host) ?? null,
     snatBlocks: (filter) => listBlocks(state, filter),
     snatPage: (filter, after) => listPage(state, filter, after),
+    lentPorts: (spec) => lentPorts(state, spec),
     snatShares: () => listShares(state),
     snatUsage: () => listUsage(state),
     snatUsageOf: (vip) => usageOf(state, vip),
@@ -121,9 +123,8 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   const nowMs = state.time.nowMs;
   state.sessions.expire(nowMs);
   state.epoch.advance(nowMs);
-  for (const { space } of state.snat.endQuarantines(nowMs, batch.muxSafeIndex, state.muxes.everJoined)) {
-    if (state.objects.vipAt(space.vip) === null) state.snat.closeIfEmpty(space.vip);
-  }
+  for (const quarantine of state.snat.endQuarantines(nowMs, batch.muxSafeIndex, state.muxes.everJoined))
+    quarantineEnded(state, quarantine);
   endWithdrawals(state, nowMs);
   const context: ApplyContext = { state, index, nowMs };
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
@@ -131,6 +132,20 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   settle(state);
   state.appliedIndex = index;
   return { index, results, ...state.projection.takeChanges(), ended: state.snat.takeEnded() };
+}
+
+/** A rule may have waited for the ranges: MUXes get it now. */
+function quarantineEnded(state: State, { space, range, count }: Quarantine): void {
+  const vip = state.objects.vipAt(space.vip);
+  if (vip === null) {
+    state.snat.closeIfEmpty(space.vip);
+    return;
+  }
+  for (let at = range; at < range + count; at++) {
+    if (!space.isWanted(at)) continue;
+    state.projection.vipChanged(vip.vipId);
+    return;
+  }
 }
 
 /** "vip/3", "rule/3/6/80", "nat/3/6/50001" and "pool/2"; see `muxItemKey`. */

@@ -52,8 +52,13 @@ export function assertPortRanges(state: State): void {
         () => `${at}: the bitmap of free ranges is exact at ${range}`,
       );
       holds(
-        (kind === RANGE_EXCLUDED) === held.has(range),
-        () => `${at}: range ${range} is excluded exactly when a rule holds it`,
+        kind === RANGE_EXCLUDED ? held.has(range) : kind !== RANGE_FREE || !held.has(range),
+        () => `${at}: range ${range} is excluded only when a rule wants it, and not free then`,
+      );
+      const isRecalled = state.snat.recalls.get(space, range) !== null;
+      holds(
+        isRecalled === (kind === RANGE_OWNED && held.has(range)),
+        () => `${at}: range ${range} is recalled rightly`,
       );
       const hasOwner = kind === RANGE_OWNED || kind === RANGE_QUARANTINED;
       holds(hasOwner === (owner !== 0), () => `${at}: range ${range} names a DIP exactly when it has or had an owner`);
@@ -71,6 +76,12 @@ export function assertPortRanges(state: State): void {
     }
     total += space.ownedCount;
   }
+  const recalled = state.snat.recalls.all();
+  for (const { vip, protocol, range, dip } of recalled)
+    holds(
+      state.snat.space(vip, protocol)?.isOwnedBy(range, dip) === true,
+      () => `${vip}: ${range} is recalled from its owner`,
+    );
   assert(total === state.snat.ownedTotal, "the count of all owned ranges is exact");
   for (const dip of state.dips.all()) {
     for (const space of state.snat.spacesOf(dip.dipId))
@@ -240,8 +251,8 @@ export function assertSessions({ sessions, time }: State): void {
 }
 
 /** A pool's sets: those that serve in front, each once, at most so many (T1, T2); who owns slots of what is exact. */
-export function assertTables({ objects, dips, hosts, health, withdrawals, tables }: State): void {
-  const sources = { objects, dips, hosts, health, withdrawals };
+export function assertTables({ objects, dips, hosts, health, withdrawals, snat, tables }: State): void {
+  const sources = { objects, dips, hosts, health, withdrawals, snat };
   const poolsByDip = new Map<DipId, Set<PoolId>>();
   for (const { poolId, nextRevision, tables: noted } of tables.all()) {
     const pool = objects.poolById(poolId);

@@ -21,7 +21,9 @@ import type { HealthTable } from "./health-table.js";
 import type { HostTable } from "./host-table.js";
 import type { BackendPoolSpec, PoolMember, VipOutbound, VipSpec } from "./objects.js";
 import { byNumber } from "./order.js";
-import { SNAT_PROTOCOLS } from "./port-ranges.js";
+import { SNAT_PROTOCOLS, type SnatProtocol, rangeOfPort } from "./port-ranges.js";
+import type { SnatAllocator } from "./snat-allocator.js";
+import type { Recall } from "./recalls.js";
 import type { Mux } from "./state-machine.js";
 import { type PoolObject, type VipMap, type VipObject, protocolNumber, protocolsOf } from "./vip-map.js";
 import type { Withdrawals } from "./withdrawals.js";
@@ -33,6 +35,7 @@ export interface ItemSources {
   readonly hosts: HostTable;
   readonly health: HealthTable;
   readonly withdrawals: Withdrawals;
+  readonly snat: SnatAllocator;
 }
 
 /** The agent's own when an item says nothing. */
@@ -47,8 +50,11 @@ export interface SiteKeys {
 export const keyBytes = (digits: string): Uint8Array =>
   Uint8Array.from({ length: digits.length / 2 }, (_, at) => parseInt(digits.slice(at * 2, at * 2 + 2), 16));
 
-/** A VIP, its rules and inbound NAT as MUXes use them; nothing before it was first activated. */
-export function vipItems({ objects, dips, withdrawals }: ItemSources, vip: VipObject): readonly MuxItem[] {
+/**
+ * A VIP, its rules and inbound NAT as MUXes use them; nothing before it was first activated. A rule takes precedence over port
+ * ranges on a MUX, so one whose port lies in a range that is lent out waits: it would take the replies of flows that live.
+ */
+export function vipItems({ objects, dips, withdrawals, snat }: ItemSources, vip: VipObject): readonly MuxItem[] {
   const { active, vipId } = vip;
   if (active === null) return [];
   const announced = !vip.deleting && active.adminState === "up" && !withdrawals.has(vipId);
@@ -60,6 +66,7 @@ export function vipItems({ objects, dips, withdrawals }: ItemSources, vip: VipOb
     const pool = objects.pool(vip.ref.tenant, rule.pool);
     if (pool === null) continue; // never: an active rule's pool is stored
     for (const protocol of protocolsOf(rule.protocol)) {
+      if (isPortLent(snat, active.address, protocol, rule.port)) continue;
       items.push({
         kind: "rule",
         vipId,
@@ -77,10 +84,31 @@ export function vipItems({ objects, dips, withdrawals }: ItemSources, vip: VipOb
     for (const { rule, dip, port } of vip.natPorts) {
       const record = dips.find(vip.ref.tenant, dip);
       if (rule !== nat.name || record === null || !members.some((member) => member.dip === dip)) continue;
+      if (isPortLent(snat, active.address, protocolNumber(nat.protocol), port)) continue;
       items.push({ kind: "nat", vipId, protocol: protocolNumber(nat.protocol), port, dipId: record.dipId });
     }
   }
   return items;
+}
+
+/** Whether the port lies in a range that a DIP owns, or that rests. Protocol 0: of an all-port rule, which takes what is left. */
+export const isPortLent = (snat: SnatAllocator, vip: IpAddress, protocol: 0 | SnatProtocol, port: number): boolean =>
+  protocol !== 0 && snat.space(vip, protocol)?.isLent(rangeOfPort(port)) === true;
+
+/** What the owners of a DIP's ranges are asked to give back, a row per VIP and protocol; of VIPs that hosts know. */
+export function recallItems({ objects, snat }: ItemSources, dip: DipRecord): readonly HostItem[] {
+  const rows = new Map<string, { readonly recall: Recall; readonly vipId: VipId; readonly ranges: number[] }>();
+  for (const recall of snat.recalls.ofDip(dip.dipId)) {
+    const vip = objects.vipAt(recall.vip);
+    if (vip === null) continue; // never: it is a rule of the VIP that wants it
+    const key = `${recall.vip}/${recall.protocol}`;
+    const row = rows.get(key) ?? { recall, vipId: vip.vipId, ranges: [] };
+    row.ranges.push(recall.range);
+    rows.set(key, row);
+  }
+  return [...rows.values()].map(({ recall: { vip, protocol }, vipId, ranges }): HostItem => {
+    return { kind: "recall", dipId: dip.dipId, vipId, vip, protocol, ranges };
+  });
 }
 
 export const DISTRIBUTIONS = {

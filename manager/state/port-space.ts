@@ -6,6 +6,8 @@
  *
  *   free ── grant ──> owned ── release ──> quarantined ── end ──> free        excluded (a rule's port lies in it)
  *
+ * What a rule wants while it is free becomes excluded at once; what it wants while it is owned or rests, when the rest ends.
+ *
  * A bitmap of the free ranges finds blocks a word (32 ranges) at a time; the search goes on where the last grant ended
  * (next fit), so that what was just freed is handed out last. About 80 KiB per space, made when first needed.
  */
@@ -20,6 +22,7 @@ const WORDS = END_RANGE / 32;
 const ALIGNED: readonly number[] = [0xffffffff, 0x55555555, 0x11111111, 0x01010101, 0x00010001, 0x00000001];
 
 const NOBODY: ReadonlySet<DipId> = new Set();
+const NOTHING: ReadonlySet<number> = new Set();
 
 /** States of a range, as `stateOf` gives them. */
 export const RANGE_FREE = 0;
@@ -56,6 +59,8 @@ export class PortSpace {
   firstQuarantine: Quarantine | null = null;
   lastQuarantine: Quarantine | null = null;
 
+  /** Ranges that hold a port of a rule. */
+  private wanted: ReadonlySet<number> = NOTHING;
   private readonly state = new Uint8Array(END_RANGE);
   /** DIP that owns, or while quarantined last owned, the range; 0 for none. */
   private readonly owner = new Uint32Array(END_RANGE);
@@ -201,17 +206,23 @@ export class PortSpace {
     this.changes();
     for (let range = first; range < first + count; range++) {
       assert(this.state[range] === RANGE_QUARANTINED, "a range whose quarantine ends is in quarantine");
-      this.state[range] = RANGE_FREE;
       this.owner[range] = 0;
       this.granted[range] = 0;
+      if (this.wanted.has(range)) {
+        this.state[range] = RANGE_EXCLUDED;
+        this.excludedCount += 1;
+        continue;
+      }
+      this.state[range] = RANGE_FREE;
       this.setFree(range);
+      this.freeCount += 1;
     }
     this.quarantinedCount -= count;
-    this.freeCount += count;
   }
 
-  /** Makes exactly `ranges` the excluded ones; none of them may be owned or quarantined. */
-  setExcluded(ranges: ReadonlySet<number>): void {
+  /** Rules want exactly `ranges`: those that are free are excluded now, the others when their rest ends. */
+  setWanted(ranges: ReadonlySet<number>): void {
+    this.wanted = ranges;
     for (let range = FIRST_RANGE; range < END_RANGE && this.excludedCount > 0; range++) {
       if (this.state[range] !== RANGE_EXCLUDED || ranges.has(range)) continue;
       this.state[range] = RANGE_FREE;
@@ -220,13 +231,26 @@ export class PortSpace {
       this.freeCount += 1;
     }
     for (const range of ranges) {
-      if (range < FIRST_RANGE || this.state[range] === RANGE_EXCLUDED) continue;
-      assert(this.state[range] === RANGE_FREE, "a range that a rule takes is neither owned nor quarantined");
+      if (range < FIRST_RANGE || this.state[range] !== RANGE_FREE) continue;
       this.state[range] = RANGE_EXCLUDED;
       this.clearFree(range);
       this.excludedCount += 1;
       this.freeCount -= 1;
     }
+  }
+
+  isWanted(range: number): boolean {
+    return this.wanted.has(range);
+  }
+
+  /** In order. */
+  wantedAndOwned(): readonly number[] {
+    return [...this.wanted].filter((range) => this.state[range] === RANGE_OWNED).sort((a, b) => a - b);
+  }
+
+  /** True when a rule for a port of the range has to wait: it is lent out, or rests. */
+  isLent(range: number): boolean {
+    return this.state[range] === RANGE_OWNED || this.state[range] === RANGE_QUARANTINED;
   }
 
   /** Calls `visit` for every run of ranges that `dip` owns by one grant, in order of range. */

@@ -29,6 +29,7 @@ import {
   muxItems,
   type SiteKeys,
   poolItems,
+  recallItems,
   vipItems,
 } from "./item-sources.js";
 import type { MuxPool } from "./mux-pool.js";
@@ -36,7 +37,6 @@ import { byNumber } from "./order.js";
 import { SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
 import type { AppliedBatch } from "./results.js";
-import type { SnatAllocator } from "./snat-allocator.js";
 import { tableItems } from "./table-items.js";
 import type { TableReadings } from "./table-history.js";
 import { View } from "./view.js";
@@ -51,7 +51,6 @@ const DIPS_PER_STEP = 16;
 
 export interface ProjectionSources extends ItemSources {
   readonly muxes: MuxPool;
-  readonly snat: SnatAllocator;
   readonly tables: TableReadings;
 }
 
@@ -153,6 +152,7 @@ export class Projection {
   /** Brings the views up to date with everything marked. After the commands of an entry. */
   flush(): void {
     if (this.muxesAreDirty) this.flushMuxes();
+    for (const dip of this.sources.snat.recalls.takeTouched()) this.dirtyMembers.add(dip);
     const { dirtyVips, dirtyPools, dirtyDips, dirtyMembers, dirtyHosts } = this;
     if (dirtyVips.size + dirtyPools.size + dirtyDips.size + dirtyMembers.size + dirtyHosts.size === 0) return;
     if (dirtyVips.size > 0) this.common.replaceGroup("internal", internalVipItems(this.sources.objects));
@@ -363,7 +363,8 @@ export class Projection {
     const dip = this.sources.dips.must(id);
     const { hostId } = dip;
     if (hostId === null) return;
-    this.view(hostId).replaceGroup(`dip/${id}`, hostDipItems(this.sources, dip, this.fastpathKey(hostId)));
+    const items = hostDipItems(this.sources, dip, this.fastpathKey(hostId));
+    this.view(hostId).replaceGroup(`dip/${id}`, [...items, ...recallItems(this.sources, dip)]);
     this.dirtyShared.add(hostId); // its security groups
   }
 

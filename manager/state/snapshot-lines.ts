@@ -60,6 +60,8 @@ export type OwnedRuns = readonly (readonly [range: number, count: number, dip: D
 export type OwnedLine = ["owned", IpAddress, SnatProtocol, OwnedRuns];
 export type GrantRuns = readonly (readonly [count: number, granted: LogIndex])[];
 export type QuarantineLine = ["quarantine", IpAddress, SnatProtocol, number, DipId, number, LogIndex, GrantRuns];
+/** Since when. */
+export type RecallLine = ["recall", IpAddress, SnatProtocol, number, DipId, number];
 export type CursorLine = ["cursor", IpAddress, SnatProtocol, number];
 export type SessionLine = ["session", string, number, number, readonly (readonly [number, CommandResult])[]];
 export type ExpiredLine = ["expired", readonly (readonly [string, number])[]];
@@ -81,6 +83,7 @@ export type Line =
   | VipLine
   | OwnedLine
   | QuarantineLine
+  | RecallLine
   | CursorLine
   | SessionLine
   | ExpiredLine

@@ -49,6 +49,7 @@ export function* readSnapshot(chunks: Iterable<Uint8Array>): Generator<void, Sta
     characters = 0;
   }
   assert(complete, "a snapshot is complete");
+  for (const { vip } of state.snat.spaces()) state.snat.rulesChanged(vip, state.time.nowMs);
   yield* state.projection.rebuild(state.site);
   return state;
 }
@@ -169,14 +170,14 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       return;
     }
     case "owned": {
-      const space = state.snat.openSpace(line[1], line[2]);
+      const space = state.snat.openForReading(line[1], line[2]);
       for (const [range, count, dip, granted] of line[3]) state.snat.take(space, range, count, dip, granted);
       space.cursor = FIRST_RANGE; // `take` moved it; a "cursor" line follows where it stood elsewhere
       return;
     }
     case "quarantine": {
       const [, vip, protocol, range, dip, nowMs, index, runs] = line;
-      const space = state.snat.openSpace(vip, protocol);
+      const space = state.snat.openForReading(vip, protocol);
       let at = range;
       for (const [count, granted] of runs) {
         state.snat.take(space, at, count, dip, granted);
@@ -184,6 +185,11 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       }
       state.snat.release(space, range, at - range, dip, { nowMs, index });
       space.cursor = FIRST_RANGE;
+      return;
+    }
+    case "recall": {
+      const [, vip, protocol, range, dip, sinceMs] = line;
+      state.snat.recalls.put({ vip, protocol, range, dip, sinceMs });
       return;
     }
     case "cursor":

@@ -16,6 +16,7 @@ import { byNumber, byText } from "./order.js";
 import { FIRST_RANGE } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
 import type { Quarantine } from "./quarantine.js";
+import type { Recall } from "./recalls.js";
 import type { SessionRecord } from "./sessions.js";
 import {
   type EndLine,
@@ -102,6 +103,7 @@ function linesOf(state: State, reading: Reading): Iterable<Line> {
     withdrawalLines(state.withdrawals.all()),
     tableLines(state.tables.all()),
     snatLines([...snat.quarantines], snat.spaces(), reading),
+    recallLines(snat.recalls.all()),
     sessionLines(sessions.records(reading), [...sessions.expiredSessions()]),
   ]);
 }
@@ -234,6 +236,10 @@ function* snatLines(
     const { cursor } = reading.of(space);
     if (cursor !== FIRST_RANGE) yield ["cursor", space.vip, space.protocol, cursor];
   }
+}
+
+function* recallLines(recalls: readonly Recall[]): Iterable<Line> {
+  for (const { vip, protocol, range, dip, sinceMs } of recalls) yield ["recall", vip, protocol, range, dip, sinceMs];
 }
 
 function* sessionLines(

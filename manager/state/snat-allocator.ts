@@ -3,8 +3,8 @@
  * VIP; silence never ends it. Checks of who may ask are in `apply/snat`; here is only the stock.
  *
  * Invariants: (I1) a range of a (VIP, protocol) has at most one owner. (I2) A range goes from one DIP to another only
- * through quarantine, but for what a host turns out to hold after a restore. (I3) A range that holds a rule's port is neither owned nor quarantined. (I4) Counts equal what the
- * ranges' states say.
+ * through quarantine, but for what a host turns out to hold after a restore. (I3) A range that holds a rule's port is not
+ * granted; one that is owned already is recalled, and excluded once it has rested. (I4) Counts equal what the ranges' states say.
  */
 import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
 import { BeforeImages } from "./before-images.js";
@@ -12,6 +12,7 @@ import type { RangeBlock } from "./commands.js";
 import { byAddress } from "./order.js";
 import { SNAT_PROTOCOLS, type SnatProtocol } from "./port-ranges.js";
 import { PortSpace, RANGE_OWNED, RANGE_QUARANTINED } from "./port-space.js";
+import { Recalls } from "./recalls.js";
 import { type Quarantine, QuarantineQueue, quarantineIsOver } from "./quarantine.js";
 
 interface SpacePair {
@@ -36,11 +37,13 @@ export interface EndedOwnership extends RangeBlock {
 }
 
 const NOTHING_ENDED: readonly EndedOwnership[] = [];
+const NOTHING: ReadonlySet<number> = new Set();
 
 export class SnatAllocator {
   /** Ranges owned in all spaces: what MUX tables must hold. */
   ownedTotal = 0;
   readonly quarantines = new QuarantineQueue();
+  readonly recalls = new Recalls();
   private readonly pairs = new Map<IpAddress, SpacePair>();
   /** Keys of `pairs` in order; null: to be sorted anew. */
   private inOrder: readonly IpAddress[] | null = null;
@@ -72,7 +75,7 @@ export class SnatAllocator {
     const existing = protocol === 6 ? pair.tcp : pair.udp;
     if (existing !== null) return existing;
     const space = new PortSpace(vip, protocol, this.images);
-    space.setExcluded(this.excludedRanges(vip, protocol));
+    space.setWanted(this.excludedRanges(vip, protocol));
     if (protocol === 6) pair.tcp = space;
     else pair.udp = space;
     return space;
@@ -171,6 +174,7 @@ export class SnatAllocator {
       const { vip, protocol } = space;
       this.ended.push({ vip, protocol, range: run.first, count: run.count, dip, grantedIndex: run.grantedIndex });
     }
+    this.recalls.disowned(space, first, count, dip);
     space.quarantine(first, count, dip);
     this.ownedTotal -= count;
     if (space.ownedBy(dip) > 0) return;
@@ -191,11 +195,24 @@ export class SnatAllocator {
     }
   }
 
-  /** The rules of the VIP have changed: take their ranges out of the stock, and put back what no rule holds any more. */
-  refreshExcluded(vip: IpAddress): void {
+  /**
+   * The rules of the VIP have changed: take their ranges out of the stock or recall them, and put back what no rule wants any
+   * more.
+   */
+  rulesChanged(vip: IpAddress, nowMs: number): void {
     for (const protocol of SNAT_PROTOCOLS) {
-      this.space(vip, protocol)?.setExcluded(this.excludedRanges(vip, protocol));
+      const space = this.space(vip, protocol);
+      if (space === null) continue;
+      space.setWanted(this.excludedRanges(vip, protocol));
+      this.recalls.refresh(space, nowMs);
     }
+  }
+
+  /** While a snapshot is read: what is owned and what rests may lie where rules want to be. `rulesChanged` follows. */
+  openForReading(vip: IpAddress, protocol: SnatProtocol): PortSpace {
+    const space = this.openSpace(vip, protocol);
+    space.setWanted(NOTHING);
+    return space;
   }
 
   /** Forgets spaces in which nothing is owned or rests. For addresses that no VIP has any more. */

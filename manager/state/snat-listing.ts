@@ -59,7 +59,14 @@ function blocksOf(state: State, space: PortSpace, filter: SnatFilter): readonly 
     if (matches(state, filter, dip))
       blocks.push(describeBlock(state, space, { range, count, dip, grantedIndex, freeAtMs }));
   };
-  space.visitAllOwned((first, count, dip, grantedIndex) => add(first, count, dip, grantedIndex, null));
+  space.visitAllOwned((first, count, dip, grantedIndex) => {
+    for (let from = first; from < first + count;) {
+      let end = from + 1;
+      while (end < first + count && space.isWanted(end) === space.isWanted(from)) end++;
+      add(from, end - from, dip, grantedIndex, null);
+      from = end;
+    }
+  });
   for (let resting = space.firstQuarantine; resting !== null; resting = resting.nextInSpace) {
     const freeAtMs = resting.releasedAtMs + QUARANTINE_MS;
     for (const run of space.grantRuns(resting.range, resting.count))
@@ -90,6 +97,7 @@ function describeBlock(state: State, space: PortSpace, run: Run): SnatBlock {
     range: run.range,
     count: run.count,
     state: run.freeAtMs === null ? "owned" : "quarantined",
+    recalledSinceMs: state.snat.recalls.get(space, run.range)?.sinceMs ?? null,
     dip: { dipId, tenant, address },
     host: hostId === null ? null : state.hosts.must(hostId).name,
     grantedIndex: run.grantedIndex,
@@ -152,7 +160,7 @@ export function usageOf(state: State, vip: IpAddress): readonly SnatUsage[] {
     const space = state.snat.space(vip, protocol);
     const owned = space?.ownedCount ?? 0;
     const quarantined = space?.quarantinedCount ?? 0;
-    const excluded = state.objects.ruleRanges(vip, protocol).size;
+    const excluded = space?.excludedCount ?? state.objects.ruleRanges(vip, protocol).size;
     const free = RANGES_PER_SPACE - owned - quarantined - excluded;
     assert(space === null || space.freeCount === free, "the four states of a space's ranges add up");
     return { vip, protocol, owned, quarantined, excluded, free };

@@ -8,7 +8,8 @@ import type { MuxItem } from "../../dataplane/mux-items.js";
 import type { UnsettledEpoch } from "./cluster-epoch.js";
 import type { Command, CommandBatch, MuxCapacity } from "./commands.js";
 import type { DownMember } from "./health-table.js";
-import type { AnyStoredObject, Dip, ObjectKind, ObjectRef } from "./objects.js";
+import type { LentPort } from "./lent-ports.js";
+import type { AnyStoredObject, Dip, ObjectKind, ObjectRef, VipSpec } from "./objects.js";
 import type { AppliedBatch, CommandResult } from "./results.js";
 import type { StateCapture } from "./snapshot-writer.js";
 import type { Fence } from "./state.js";
@@ -87,6 +88,8 @@ export interface StateMachine {
   snatBlocks(filter: SnatFilter): readonly SnatBlock[];
   /** The same, some spaces at a time: those behind `after`, which need not exist any more. */
   snatPage(filter: SnatFilter, after: SnatSpace | null): SnatPage;
+  /** Ports that the VIP's rules want and SNAT has not given back yet: those rules wait. */
+  lentPorts(spec: VipSpec): readonly LentPort[];
   /** What each DIP owns at each VIP, is to have at least, and may own; those that may and own nothing, too. */
   snatShares(): readonly SnatShare[];
   /** Per VIP and protocol: how the 8,064 ranges stand. */
@@ -175,6 +178,8 @@ export interface SnatBlock {
   readonly range: number;
   readonly count: number;
   readonly state: "owned" | "quarantined";
+  /** Cluster time since when its owner is asked to give it back, all of it; null: it is not. */
+  readonly recalledSinceMs: number | null;
   /** The owner, or the last one while quarantined. */
   readonly dip: Dip;
   readonly host: string | null;

@@ -4173,8 +4173,11 @@ export namespace ananta {
             /** HostItem owner. */
             owner?: (ananta.v1.SlotOwner.$Properties|null);
 
+            /** HostItem recall. */
+            recall?: (ananta.v1.RecalledRanges.$Properties|null);
+
             /** HostItem item. */
-            item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group"|"rule"|"table"|"owner");
+            item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group"|"rule"|"table"|"owner"|"recall");
 
             /**
              * Creates a new HostItem instance using the specified properties.
@@ -4272,8 +4275,11 @@ export namespace ananta {
                 /** HostItem owner */
                 owner?: (ananta.v1.SlotOwner.$Properties|null);
 
+                /** HostItem recall */
+                recall?: (ananta.v1.RecalledRanges.$Properties|null);
+
                 /** HostItem item */
-                item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group"|"rule"|"table"|"owner");
+                item?: ("dip"|"endpoint"|"outbound"|"range"|"mux"|"internal"|"site"|"probe"|"group"|"rule"|"table"|"owner"|"recall");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -4293,9 +4299,10 @@ export namespace ananta {
               rule?: ananta.v1.HostRule.$Shape|null;
               table?: ananta.v1.HostTable.$Shape|null;
               owner?: ananta.v1.SlotOwner.$Shape|null;
+              recall?: ananta.v1.RecalledRanges.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ item?: undefined; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "dip"; dip: ananta.v1.LocalDip.$Shape; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "endpoint"; dip?: null; endpoint: ananta.v1.Endpoint.$Shape; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "outbound"; dip?: null; endpoint?: null; outbound: ananta.v1.Outbound.$Shape; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "range"; dip?: null; endpoint?: null; outbound?: null; range: ananta.v1.OwnedRange.$Shape; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "mux"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux: ananta.v1.KnownMux.$Shape; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "internal"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal: ananta.v1.InternalPrefix.$Shape; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "site"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site: ananta.v1.Site.$Shape; probe?: null; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "probe"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe: ananta.v1.HostProbe.$Shape; group?: null; rule?: null; table?: null; owner?: null }|{ item?: "group"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group: ananta.v1.HostSecurityGroup.$Shape; rule?: null; table?: null; owner?: null }|{ item?: "rule"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule: ananta.v1.HostRule.$Shape; table?: null; owner?: null }|{ item?: "table"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table: ananta.v1.HostTable.$Shape; owner?: null }|{ item?: "owner"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner: ananta.v1.SlotOwner.$Shape })
+              ({ item?: undefined; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "dip"; dip: ananta.v1.LocalDip.$Shape; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "endpoint"; dip?: null; endpoint: ananta.v1.Endpoint.$Shape; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "outbound"; dip?: null; endpoint?: null; outbound: ananta.v1.Outbound.$Shape; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "range"; dip?: null; endpoint?: null; outbound?: null; range: ananta.v1.OwnedRange.$Shape; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "mux"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux: ananta.v1.KnownMux.$Shape; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "internal"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal: ananta.v1.InternalPrefix.$Shape; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "site"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site: ananta.v1.Site.$Shape; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "probe"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe: ananta.v1.HostProbe.$Shape; group?: null; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "group"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group: ananta.v1.HostSecurityGroup.$Shape; rule?: null; table?: null; owner?: null; recall?: null }|{ item?: "rule"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule: ananta.v1.HostRule.$Shape; table?: null; owner?: null; recall?: null }|{ item?: "table"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table: ananta.v1.HostTable.$Shape; owner?: null; recall?: null }|{ item?: "owner"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner: ananta.v1.SlotOwner.$Shape; recall?: null }|{ item?: "recall"; dip?: null; endpoint?: null; outbound?: null; range?: null; mux?: null; internal?: null; site?: null; probe?: null; group?: null; rule?: null; table?: null; owner?: null; recall: ananta.v1.RecalledRanges.$Shape })
             );
         }
 
@@ -5662,6 +5669,123 @@ export namespace ananta {
 
             /** Shape of an OwnedRange. */
             type $Shape = ananta.v1.OwnedRange.$Properties;
+        }
+
+        /**
+         * Properties of a RecalledRanges.
+         * @deprecated Use ananta.v1.RecalledRanges.$Properties instead.
+         */
+        interface IRecalledRanges extends ananta.v1.RecalledRanges.$Properties {
+        }
+
+        /** Wanted back: no new flow starts on these ranges of the DIP, and they are returned when their flows are over. */
+        class RecalledRanges {
+
+            /**
+             * Constructs a new RecalledRanges.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.RecalledRanges.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** RecalledRanges dipId. */
+            dipId: number;
+
+            /** RecalledRanges vipId. */
+            vipId: number;
+
+            /** RecalledRanges vip. */
+            vip: string;
+
+            /** RecalledRanges protocol. */
+            protocol: ananta.v1.Protocol;
+
+            /** port >> 3, ascending. */
+            ranges: number[];
+
+            /**
+             * Creates a new RecalledRanges instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns RecalledRanges instance
+             */
+            static create(properties: ananta.v1.RecalledRanges.$Shape): ananta.v1.RecalledRanges & ananta.v1.RecalledRanges.$Shape;
+            static create(properties?: ananta.v1.RecalledRanges.$Properties): ananta.v1.RecalledRanges;
+
+            /**
+             * Encodes the specified RecalledRanges message. Does not implicitly {@link ananta.v1.RecalledRanges.verify|verify} messages.
+             * @param message RecalledRanges message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.RecalledRanges.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a RecalledRanges message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.RecalledRanges & ananta.v1.RecalledRanges.$Shape} RecalledRanges
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RecalledRanges & ananta.v1.RecalledRanges.$Shape;
+
+            /**
+             * Verifies a RecalledRanges message.
+             * @param message Plain object to verify
+             * @returns `null` if valid, otherwise the reason why it is not
+             */
+            static verify(message: { [k: string]: any }): (string|null);
+
+            /**
+             * Creates a RecalledRanges message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns RecalledRanges
+             */
+            static fromObject(object: { [k: string]: any }): ananta.v1.RecalledRanges;
+
+            /**
+             * Creates a plain object from a RecalledRanges message. Also converts values to other types if specified.
+             * @param message RecalledRanges
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: ananta.v1.RecalledRanges, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this RecalledRanges to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+        }
+
+        namespace RecalledRanges {
+
+            /** Properties of a RecalledRanges. */
+            interface $Properties {
+
+                /** RecalledRanges dipId */
+                dipId?: (number|null);
+
+                /** RecalledRanges vipId */
+                vipId?: (number|null);
+
+                /** RecalledRanges vip */
+                vip?: (string|null);
+
+                /** RecalledRanges protocol */
+                protocol?: (ananta.v1.Protocol|null);
+
+                /** port >> 3, ascending. */
+                ranges?: (number[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a RecalledRanges. */
+            type $Shape = ananta.v1.RecalledRanges.$Properties;
         }
 
         /**
@@ -18290,7 +18414,10 @@ export namespace ananta {
             /** Host of the DIP; empty when it has none. */
             host: string;
 
-            /** "owned" or "quarantined" (the DIP is then the last owner). */
+            /**
+             * "owned", "recalled" (owned, and asked back because a rule wants a port of it) or "quarantined" (the DIP is then the last
+             * owner).
+             */
             state: string;
 
             /** Quarantined: cluster seconds until another DIP may get it, at the soonest. */
@@ -18368,7 +18495,10 @@ export namespace ananta {
                 /** Host of the DIP; empty when it has none. */
                 host?: (string|null);
 
-                /** "owned" or "quarantined" (the DIP is then the last owner). */
+                /**
+                 * "owned", "recalled" (owned, and asked back because a rule wants a port of it) or "quarantined" (the DIP is then the last
+                 * owner).
+                 */
                 state?: (string|null);
 
                 /** Quarantined: cluster seconds until another DIP may get it, at the soonest. */

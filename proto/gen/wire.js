@@ -8150,11 +8150,13 @@ export const ananta = $root.ananta = (() => {
 
             HostItem.prototype.owner = null;
 
+            HostItem.prototype.recall = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(HostItem.prototype, "item", {
-                get: $util.oneOfGetter($oneOfFields = ["dip", "endpoint", "outbound", "range", "mux", "internal", "site", "probe", "group", "rule", "table", "owner"]),
+                get: $util.oneOfGetter($oneOfFields = ["dip", "endpoint", "outbound", "range", "mux", "internal", "site", "probe", "group", "rule", "table", "owner", "recall"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -8193,6 +8195,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.HostTable.encode(message.table, writer.uint32(/* id 11, wireType 2 =*/90).fork(), _depth + 1).ldelim();
                 if (message.owner != null && $Object.hasOwnProperty.call(message, "owner"))
                     $root.ananta.v1.SlotOwner.encode(message.owner, writer.uint32(/* id 12, wireType 2 =*/98).fork(), _depth + 1).ldelim();
+                if (message.recall != null && $Object.hasOwnProperty.call(message, "recall"))
+                    $root.ananta.v1.RecalledRanges.encode(message.recall, writer.uint32(/* id 13, wireType 2 =*/106).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -8308,6 +8312,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.owner = $root.ananta.v1.SlotOwner.decode(reader, reader.size(), $undefined, _depth + 1, message.owner);
                             message.item = "owner";
+                            continue;
+                        }
+                    case 13: {
+                            if (wireType !== 2)
+                                break;
+                            message.recall = $root.ananta.v1.RecalledRanges.decode(reader, reader.size(), $undefined, _depth + 1, message.recall);
+                            message.item = "recall";
                             continue;
                         }
                     }
@@ -8453,6 +8464,16 @@ export const ananta = $root.ananta = (() => {
                             return "owner." + error;
                     }
                 }
+                if (message.recall != null && $Object.hasOwnProperty.call(message, "recall")) {
+                    if (properties.item === 1)
+                        return "item: multiple values";
+                    properties.item = 1;
+                    {
+                        let error = $root.ananta.v1.RecalledRanges.verify(message.recall, _depth + 1);
+                        if (error)
+                            return "recall." + error;
+                    }
+                }
                 return null;
             };
 
@@ -8526,6 +8547,11 @@ export const ananta = $root.ananta = (() => {
                         throw $TypeError(".ananta.v1.HostItem.owner: object expected");
                     message.owner = $root.ananta.v1.SlotOwner.fromObject(object.owner, _depth + 1);
                 }
+                if (object.recall != null) {
+                    if (!$util.isObject(object.recall))
+                        throw $TypeError(".ananta.v1.HostItem.recall: object expected");
+                    message.recall = $root.ananta.v1.RecalledRanges.fromObject(object.recall, _depth + 1);
+                }
                 return message;
             };
 
@@ -8596,6 +8622,11 @@ export const ananta = $root.ananta = (() => {
                     object.owner = $root.ananta.v1.SlotOwner.toObject(message.owner, options, _depth + 1);
                     if (options.oneofs)
                         object.item = "owner";
+                }
+                if (message.recall != null && $Object.hasOwnProperty.call(message, "recall")) {
+                    object.recall = $root.ananta.v1.RecalledRanges.toObject(message.recall, options, _depth + 1);
+                    if (options.oneofs)
+                        object.item = "recall";
                 }
                 return object;
             };
@@ -11554,6 +11585,262 @@ export const ananta = $root.ananta = (() => {
             };
 
             return OwnedRange;
+        })();
+
+        v1.RecalledRanges = (function() {
+
+            const RecalledRanges = function (properties) {
+                this.ranges = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            RecalledRanges.prototype.dipId = 0;
+
+            RecalledRanges.prototype.vipId = 0;
+
+            RecalledRanges.prototype.vip = "";
+
+            RecalledRanges.prototype.protocol = 0;
+
+            RecalledRanges.prototype.ranges = $util.emptyArray;
+
+            RecalledRanges.create = function(properties) {
+                return new RecalledRanges(properties);
+            };
+
+            RecalledRanges.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId") && message.dipId !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.dipId);
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId") && message.vipId !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).uint32(message.vipId);
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 3, wireType 2 =*/26).string(message.vip);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).int32(message.protocol);
+                if (message.ranges != null && message.ranges.length)
+                    writer.uint32(/* id 5, wireType 2 =*/42).uint32s(message.ranges);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            RecalledRanges.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.RecalledRanges();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.dipId = value;
+                            else
+                                delete message.dipId;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.vipId = value;
+                            else
+                                delete message.vipId;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType === 2) {
+                                if (!(message.ranges && message.ranges.length))
+                                    message.ranges = [];
+                                reader.uint32s(message.ranges);
+                                continue;
+                            }
+                            if (wireType !== 0)
+                                break;
+                            if (!(message.ranges && message.ranges.length))
+                                message.ranges = [];
+                            message.ranges.push(reader.uint32());
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            RecalledRanges.verify = function (message, _depth) {
+                if (typeof message !== "object" || message === null)
+                    return "object expected";
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    return "max depth exceeded";
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    if (!$util.isInteger(message.dipId))
+                        return "dipId: integer expected";
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    if (!$util.isInteger(message.vipId))
+                        return "vipId: integer expected";
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    if (!$util.isString(message.vip))
+                        return "vip: string expected";
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    if (typeof message.protocol !== "number" || (message.protocol | 0) !== message.protocol)
+                        return "protocol: enum value expected";
+                if (message.ranges != null && $Object.hasOwnProperty.call(message, "ranges")) {
+                    if (!$Array.isArray(message.ranges))
+                        return "ranges: array expected";
+                    for (let i = 0; i < message.ranges.length; ++i)
+                        if (!$util.isInteger(message.ranges[i]))
+                            return "ranges: integer[] expected";
+                }
+                return null;
+            };
+
+            RecalledRanges.fromObject = function (object, _depth) {
+                if (object instanceof $root.ananta.v1.RecalledRanges)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".ananta.v1.RecalledRanges: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.ananta.v1.RecalledRanges();
+                if (object.dipId != null)
+                    if ($Number(object.dipId) !== 0)
+                        message.dipId = object.dipId >>> 0;
+                if (object.vipId != null)
+                    if ($Number(object.vipId) !== 0)
+                        message.vipId = object.vipId >>> 0;
+                if (object.vip != null)
+                    if (typeof object.vip !== "string" || object.vip.length)
+                        message.vip = $String(object.vip);
+                if (object.protocol !== 0 && (typeof object.protocol !== "string" || $root.ananta.v1.Protocol[object.protocol] !== 0))
+                    switch (object.protocol) {
+                    case "PROTOCOL_UNSPECIFIED":
+                    case 0:
+                        message.protocol = 0;
+                        break;
+                    case "PROTOCOL_TCP":
+                    case 6:
+                        message.protocol = 6;
+                        break;
+                    case "PROTOCOL_UDP":
+                    case 17:
+                        message.protocol = 17;
+                        break;
+                    default:
+                        if (typeof object.protocol === "number" && (object.protocol | 0) === object.protocol)
+                            message.protocol = object.protocol;
+                    }
+                if (object.ranges) {
+                    if (!$Array.isArray(object.ranges))
+                        throw $TypeError(".ananta.v1.RecalledRanges.ranges: array expected");
+                    message.ranges = $Array(object.ranges.length);
+                    for (let i = 0; i < object.ranges.length; ++i)
+                        message.ranges[i] = object.ranges[i] >>> 0;
+                }
+                return message;
+            };
+
+            RecalledRanges.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults)
+                    object.ranges = [];
+                if (options.defaults) {
+                    object.dipId = 0;
+                    object.vipId = 0;
+                    object.vip = "";
+                    object.protocol = options.enums === $String ? "PROTOCOL_UNSPECIFIED" : 0;
+                }
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId"))
+                    object.dipId = message.dipId;
+                if (message.vipId != null && $Object.hasOwnProperty.call(message, "vipId"))
+                    object.vipId = message.vipId;
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip"))
+                    object.vip = message.vip;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = options.enums === $String ? $root.ananta.v1.Protocol[message.protocol] === $undefined ? message.protocol : $root.ananta.v1.Protocol[message.protocol] : message.protocol;
+                if (message.ranges && message.ranges.length) {
+                    object.ranges = $Array(message.ranges.length);
+                    for (let j = 0; j < message.ranges.length; ++j)
+                        object.ranges[j] = message.ranges[j];
+                }
+                return object;
+            };
+
+            RecalledRanges.prototype.toJSON = function() {
+                return RecalledRanges.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            return RecalledRanges;
         })();
 
         v1.KnownMux = (function() {

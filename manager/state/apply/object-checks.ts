@@ -3,8 +3,8 @@
  * request may refer to each other in any order. Nothing is changed here.
  *
  * Referential integrity, after every command: (R1) a pool that a VIP's spec names exists in its tenant and is not being
- * deleted. (R2) An address is that of one VIP, and then of no DIP. (R3) No rule's port lies in a range that is owned or
- * rests. (R4) The rules fit the tables of the smallest live MUX. (R5) What a VIP promises the members of its pools can be
+ * deleted. (R2) An address is that of one VIP, and then of no DIP. (R3) No rule's port lies in a range that can be granted: one that is
+ * owned is recalled, and its rule waits. (R4) The rules fit the tables of the smallest live MUX. (R5) What a VIP promises the members of its pools can be
  * kept: minimum ports, a port of inbound NAT. (R6) Security groups that are named exist. (R7) A tenant keeps to its limits.
  */
 import { assertNever } from "../../../core/assert.js";

@@ -6,7 +6,7 @@ import type { DipId, IpAddress } from "../../../core/brands.js";
 import type { HeldRange, RangeBlock } from "../commands.js";
 import type { DipRecord } from "../dip-table.js";
 import { END_RANGE, type SnatProtocol } from "../port-ranges.js";
-import { type PortSpace, RANGE_EXCLUDED, RANGE_OWNED } from "../port-space.js";
+import { type PortSpace, RANGE_OWNED } from "../port-space.js";
 import type { State } from "../state.js";
 import type { ApplyContext } from "./outcome.js";
 
@@ -81,7 +81,7 @@ export function takeOverHeld(
 function takeOver(context: ApplyContext, space: PortSpace, range: number, dip: DipRecord): void {
   const { state, index } = context;
   const was = space.stateOf(range);
-  if (was === RANGE_EXCLUDED || space.isOwnedBy(range, dip.dipId)) return;
+  if (space.isWanted(range) || space.isOwnedBy(range, dip.dipId)) return;
   const block = { vip: space.vip, protocol: space.protocol, range, count: 1 };
   if (was === RANGE_OWNED) {
     const owner = state.dips.must(space.ownerOf(range));

@@ -2,8 +2,7 @@
 import { familyOf } from "../../../core/address.js";
 import type { DipRecord } from "../dip-table.js";
 import { type ObjectRef, type VipSpec, objectKey } from "../objects.js";
-import { PORTS_PER_RANGE, RANGES_PER_SPACE, type SnatProtocol, formatBlock, rangeOfPort } from "../port-ranges.js";
-import { RANGE_OWNED, RANGE_QUARANTINED } from "../port-space.js";
+import { PORTS_PER_RANGE, RANGES_PER_SPACE } from "../port-ranges.js";
 import { parsePorts } from "../port-text.js";
 import { isVip, protocolNumber, protocolsOf, versionsOf } from "../vip-map.js";
 import { type CheckedObject, type ObjectRequest, displayName, isInteger } from "./object-request.js";
@@ -43,7 +42,6 @@ export function checkVip(request: ObjectRequest, object: CheckedObject, spec: Vi
       );
     }
     checkPoolName(request, object, `${path}.pool`, `rule "${rule.name}"`, rule.pool, spec);
-    checkRuleRange(request, object, `${path}.port`, spec, at);
   });
   checkInboundNat(request, object, spec, names, ports);
   checkOutbound(request, object, spec);
@@ -87,7 +85,6 @@ function checkInboundNat(
       ports.set(key, nat.name);
     }
     checkPoolName(request, object, `${path}.pool`, `inbound NAT "${nat.name}"`, nat.pool, spec);
-    checkRange(request, object, `${path}.ports`, `inbound NAT "${nat.name}"`, spec, protocolNumber(nat.protocol), span);
   });
 }
 
@@ -196,38 +193,4 @@ function offerNames(request: ObjectRequest, tenant: string): string {
   if (names.length === 0) return `tenant ${tenant} has no BackendPool`;
   const more = names.length > NAMES_OFFERED_MAX ? ` and ${names.length - NAMES_OFFERED_MAX} more` : "";
   return `tenant ${tenant} has ${names.slice(0, NAMES_OFFERED_MAX).join(", ")}${more}`;
-}
-
-/** (R3) */
-function checkRuleRange(request: ObjectRequest, object: CheckedObject, path: string, spec: VipSpec, at: number): void {
-  const rule = spec.rules[at];
-  if (rule === undefined || rule.port === 0) return;
-  const span = { first: rule.port, last: rule.port };
-  for (const protocol of protocolsOf(rule.protocol))
-    if (protocol !== 0) checkRange(request, object, path, `rule "${rule.name}"`, spec, protocol, span);
-}
-
-function checkRange(
-  request: ObjectRequest,
-  object: CheckedObject,
-  path: string,
-  who: string,
-  spec: VipSpec,
-  protocol: SnatProtocol,
-  { first, last }: { readonly first: number; readonly last: number },
-): void {
-  const space = request.state.snat.space(spec.address, protocol);
-  if (space === null) return;
-  for (let range = rangeOfPort(first); range <= rangeOfPort(last); range++) {
-    const rangeState = space.stateOf(range);
-    if (rangeState !== RANGE_OWNED && rangeState !== RANGE_QUARANTINED) continue;
-    const dip = request.state.dips.must(space.ownerOf(range));
-    const host = dip.hostId === null ? "" : ` of host ${request.state.hosts.must(dip.hostId).name}`;
-    const block = formatBlock({ vip: spec.address, protocol, range, count: 1 });
-    const holds = rangeState === RANGE_OWNED ? "owns" : "had until a moment ago, and that rest now,";
-    const port = Math.max(first, range * PORTS_PER_RANGE);
-    const what = `${who} takes port ${port}, but DIP ${dip.tenant}/${dip.address}${host} ${holds} the SNAT ports ${block}`;
-    request.add(object, "FAILED_PRECONDITION", path, what);
-    return;
-  }
 }

@@ -44,6 +44,19 @@ describe("the reserve of one DIP", () => {
     expect(policy.step([demand(0)], [], 300)).toHaveLength(1);
   });
 
+  it("returns what is recalled first, however low the reserve is, also of a DIP that may leave no more", () => {
+    const policy = reserve();
+    const own = { vip: "203.0.113.10", protocol: 6 as const, range: 1_290, dipId: dip };
+    const stranger = { ...own, range: 1_291, dipId: (dip + 1) as DipId };
+    const actions = policy.step([demand(0)], [], 0, [own, stranger]);
+    expect(actions).toEqual([
+      { kind: "release", dipId: dip, protocol: 6, ranges: [own] },
+      { kind: "release", dipId: stranger.dipId, protocol: 6, ranges: [stranger] },
+    ]);
+    policy.granted(dip, 6, "release");
+    expect(policy.step([demand(0)], [], 25)).toMatchObject([{ kind: "allocate" }]);
+  });
+
   it("keeps protocols and DIPs apart", () => {
     const policy = reserve();
     const others: PortDemand[] = [demand(0), { ...demand(0), protocol: 17 }, { ...demand(0), dipId: 2 as DipId }];

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { IpAddress } from "../../../core/brands.js";
+import type { DipId, IpAddress, VipId } from "../../../core/brands.js";
 import { createRandom } from "../../../core/random.js";
+import type { HostItem } from "../../../dataplane/host-items.js";
 import { read, SEED, tcp, udp } from "../../packet/packet-kit.js";
 import { AgentBench, DIP, HOST, outboundItem, rangeItem, remove, upsert, VIP } from "./agent-kit.js";
 
@@ -256,6 +257,46 @@ describe("port ranges", () => {
     expect(bench.vm(syn(7_000)).toWire).toEqual([]);
     bench.agent.resumeRange(vip, 6, free);
     expect(bench.elapse(0).toWire).toHaveLength(1);
+  });
+
+  it("that are recalled keep their flows, get no new ones, and are returnable once the flows are over", () => {
+    const bench = withRange(RANGE, RANGE + 1);
+    const port = portOf(bench.vm(syn(5_000)).toWire);
+    const used = port >> 3;
+    const other = used === RANGE ? RANGE + 1 : RANGE;
+    const recall = (ranges: readonly number[]): HostItem => ({
+      kind: "recall",
+      dipId: 1 as DipId,
+      vipId: 1 as VipId,
+      vip,
+      protocol: 6,
+      ranges,
+    });
+    bench.change(upsert(recall([used])));
+    expect(bench.agent.returnableRanges(), "its flow lives").toEqual([]);
+    expect(bench.fromMux(tcp(REMOTE, `${VIP}:${port}`, "SA")).toVm).toHaveLength(1);
+    const ports = Array.from({ length: 8 }, (_, i) => portOf(bench.vm(syn(6_000 + i)).toWire));
+    expect(ports.every((given) => given >> 3 === other)).toBe(true);
+    expect(bench.vm(syn(7_000)).toWire, "no ninth port").toEqual([]);
+    bench.fromMux(tcp(REMOTE, `${VIP}:${port}`, "R")); // and its port is free again after 16 s
+    bench.elapse(16_000);
+    expect(bench.agent.returnableRanges()).toMatchObject([{ range: used, dipId: 1 }]);
+    expect(bench.agent.stopRange(vip, 6, used)).toBe(true);
+    expect(bench.agent.returnableRanges(), "on its way").toEqual([]);
+    bench.agent.resumeRange(vip, 6, used);
+    expect(bench.vm(syn(7_001)).toWire, "refused, and still recalled").toEqual([]);
+    bench.change(remove("recall/1/1/6"));
+    expect(portOf(bench.vm(syn(7_002)).toWire) >> 3).toBe(used);
+  });
+
+  it("may be recalled before they are known, and come without the recall's end", () => {
+    const bench = withRange(RANGE);
+    bench.change(
+      upsert({ kind: "recall", dipId: 1 as DipId, vipId: 1 as VipId, vip, protocol: 6, ranges: [RANGE + 1] }),
+      upsert(rangeItem(RANGE + 1)),
+    );
+    const ports = Array.from({ length: 8 }, (_, i) => portOf(bench.vm(syn(6_000 + i)).toWire));
+    expect(ports.every((given) => given >> 3 === RANGE)).toBe(true);
   });
 
   it("that are taken away end their flows at once", () => {

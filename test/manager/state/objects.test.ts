@@ -133,16 +133,6 @@ describe("a VIP is refused", () => {
     expect(refusal.message).toMatch(message);
   });
 
-  test("when a rule's port lies in a range that a DIP owns, which is named", () => {
-    const site = smallSite();
-    site.allocate("10.0.0.2", 16);
-    const change = (rules: readonly string[]) => applying(vip("web", "198.51.100.1", { rules, outbound: ["web"] }));
-    const refusal = site.refused(change(["tcp/80 -> web", "tcp/1039 -> web"]));
-    expect(refusal.code).toBe("FAILED_PRECONDITION");
-    expect(refusal.message).toMatch(/10\.0\.0\.2 of host host-1 owns the SNAT ports 198\.51\.100\.1:1032-1039\/tcp/);
-    expect(site.apply(change(["udp/1039 -> web", "tcp/1040 -> web"]))).toMatchObject({ ok: true });
-  });
-
   test("when the rules would not fit the smallest live MUX; removing rules is always allowed", () => {
     const site = smallSite();
     site.join("mux-2", "192.0.2.2", { ...LARGE, rules: 2 });

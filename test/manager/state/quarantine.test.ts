@@ -3,8 +3,8 @@
  * that is slow would otherwise deliver the new owner's replies to the old one.
  */
 import { expect, test } from "vitest";
-import { pool, smallSite, vipRef } from "./fixture.js";
-import { outboundSpec, ruleSpec, vipSpec } from "./specs.js";
+import { smallSite, vipRef } from "./fixture.js";
+import { outboundSpec, vipSpec } from "./specs.js";
 
 /** Everything owned by one DIP, and one range given back: nothing but that range can be granted next. */
 function exhausted(): ReturnType<typeof smallSite> {
@@ -72,23 +72,12 @@ test("survives deleting and re-creating the VIP", () => {
   expect(site.machine.snatUsage()[0]).toMatchObject({ quarantined: 0, free: 8064 });
 });
 
-test("a rule may not take a resting range", () => {
-  const site = smallSite();
-  site.allocate("10.0.0.1", 8);
-  site.release("10.0.0.1", "198.51.100.1/6:1024-1031");
-  const request = { ...pool("web", []), ref: vipRef("web"), object: nextVip(["tcp/1027"]) };
-  expect(site.refused({ kind: "apply-objects", objects: [request] }).message).toContain("10.0.0.1");
-});
-
-function nextVip(rules: readonly string[] = []) {
+function nextVip() {
   return {
     kind: "Vip" as const,
     spec: vipSpec({
       address: "198.51.100.1" as never,
-      rules: rules.map((text) => {
-        const port = Number(text.split("/")[1]) as never;
-        return ruleSpec({ name: "rule", protocol: "tcp", port, pool: "web", backendPort: port });
-      }),
+      rules: [],
       outbound: outboundSpec({ pools: ["web"], maxPorts: 64_512 }),
     }),
   };

@@ -43,8 +43,6 @@ export interface Surroundings {
   /** Rules that the smallest live MUX holds; Infinity without one. */
   readonly ruleCapacity: number;
   addressIsTaken(address: IpAddress): boolean;
-  /** The range is owned or rests. */
-  rangeIsTaken(vip: IpAddress, protocol: number, range: number): boolean;
 }
 
 export const keyOf = ({ kind, tenant, name }: ObjectRef): string => `${kind}/${tenant}/${name}`;
@@ -259,10 +257,6 @@ export class NaiveObjects {
       const stored = this.pool(ref.tenant, name);
       if (stored === null && !wanted.has(`BackendPool/${ref.tenant}/${name}`)) codes.add("INVALID_ARGUMENT");
       if (stored?.deleting === true) codes.add("FAILED_PRECONDITION");
-    }
-    for (const text of ports) {
-      const [protocol = 0, port = 0] = text.split("/").map(Number);
-      if (site.rangeIsTaken(address, protocol, Math.floor(port / 8))) codes.add("FAILED_PRECONDITION");
     }
   }
 

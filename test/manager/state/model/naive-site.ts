@@ -120,7 +120,6 @@ export class NaiveSite {
         const problems = this.objects.problems(command.objects, {
           ruleCapacity: Math.min(...this.muxes.live().map(({ rules }) => rules)),
           addressIsTaken: (address) => this.addressIsTaken(address),
-          rangeIsTaken: (vip, protocol, range) => this.ports.isTaken(`${vip}/${protocol}/${range}`),
         });
         if (problems.size > 0) return problems;
         for (const pool of this.objects.store(command.objects, index)) this.poolStored(pool);
