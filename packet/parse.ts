@@ -18,6 +18,8 @@ import { parseIpv6Header } from "./ipv6.js";
 import { parseTcp } from "./tcp.js";
 import { parseUdp, parseUdpPorts } from "./udp.js";
 
+const FRAGMENT_HEADER_BYTES = 8;
+
 /** IP header of the packet in [offset, offset + length), of the family that its first bits name. */
 export function parseIpHeader(view: DataView, offset: number, length: number, header: PacketHeader): number {
   if (length > 0 && view.getUint8(offset) >>> 4 === 6) return parseIpv6Header(view, offset, length, header);
@@ -34,9 +36,12 @@ export function parseTransport(view: DataView, header: PacketHeader): number {
 
 /**
  * Ports of a first fragment of TCP or UDP, whose packet's rest is elsewhere. Its transport header must be whole: in pieces it is an
- * attack on whoever looks at ports (RFC 1858).
+ * attack on whoever looks at ports (RFC 1858). In IPv6 it comes right behind the fragment header: behind options it would lie where a
+ * later fragment may write.
  */
 export function parseFirstFragment(view: DataView, header: PacketHeader): number {
+  if (header.family === 6 && header.transportOffset !== header.fragmentOffset + FRAGMENT_HEADER_BYTES)
+    return FAULT.bad_extension_header;
   if (header.protocol === PROTOCOL_TCP) return parseTcp(view, header);
   return header.protocol === PROTOCOL_UDP ? parseUdpPorts(view, header) : FAULT.fragment;
 }

@@ -14,7 +14,7 @@
  *       flow, at least for `REST_MS`.
  *  (X3) Packets of the peer are taken somewhat longer than the redirect lives: the two ends were not told in the same moment.
  *
- * 37 bytes per entry, nothing allocated per packet.
+ * 41 bytes per entry, nothing allocated per packet.
  */
 import type { IpAddress } from "../../core/brands.js";
 import { formatWords } from "../../packet/address-words.js";

@@ -3,7 +3,9 @@
  *
  *     known MUX? -> our locator? -> NAT entry, or: endpoint -> security groups -> new entry     -> to the VM
  *                                   ICMP error: by the flow it quotes                           -> to the VM
+ *                                   a segment without either: to an owner of its slot before (second chance)  -> to the wire
  *     a flow's peer? (FastPath)  -> its NAT entry                                               -> to the VM
+ *     an owner of a slot? (second chance) -> as from a MUX, what it may pass on
  *     plain, from inside, to a DIP of ours -> security groups, if it has any                    -> to the VM
  */
 import { DROP } from "../../dataplane/drop-reasons.js";

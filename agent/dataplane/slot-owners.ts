@@ -7,7 +7,7 @@
  * Invariants
  *  (S1) Owners and their order follow from the items and the site's hash key alone: hosts with the same view agree.
  *  (S2) Tables take `tableSlots` slots together. Beyond that the oldest table of the pool with the most of them is forgotten: newer
- *       owners stay, and nothing is refused.
+ *       owners stay, the newest table of each pool always, and nothing is refused.
  *
  * Tables are built between packets, a few per tick; one that a packet needs earlier is built for it.
  */

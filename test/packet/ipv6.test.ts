@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { createRandom } from "../../core/random.js";
 import { addressWords, formatWords } from "../../packet/address-words.js";
 import { buildIpv6Packet } from "../../packet/build.js";
-import { NO_FAULT, PACKET_FAULTS } from "../../packet/fault.js";
+import { FAULT, NO_FAULT, PACKET_FAULTS } from "../../packet/fault.js";
 import { fragmentCount, writeFragment } from "../../packet/fragment.js";
 import { createPacketHeader } from "../../packet/header.js";
 import {
@@ -13,7 +13,7 @@ import {
   unreachableBytes,
 } from "../../packet/icmp.js";
 import { writeOuterHeader, writeOuterIpv6Header, innerFamily } from "../../packet/ip-in-ip.js";
-import { parseIpHeader, parseIpPacket } from "../../packet/parse.js";
+import { parseFirstFragment, parseIpHeader, parseIpPacket } from "../../packet/parse.js";
 import { parseQuoted } from "../../packet/quoted.js";
 import { translateDestinationIpv6, translateSourceIpv6 } from "../../packet/translate.js";
 import { ipv6TransportChecksum } from "../../packet/ipv6.js";
@@ -225,5 +225,34 @@ describe("fragmenting", () => {
       }
       expect(body).toEqual(packet.subarray(header.headerBytes));
     }
+  });
+});
+
+describe("a first fragment of IPv6", () => {
+  const first = (options: readonly number[]): Uint8Array => {
+    const packet = new Uint8Array(40 + 8 + options.length + 24);
+    const view = new DataView(packet.buffer);
+    view.setUint32(0, 6 << 28);
+    view.setUint16(4, packet.length - 40);
+    packet.set([44, 64], 6);
+    packet.set([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 8);
+    packet.set([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], 24);
+    packet.set([options.length === 0 ? 6 : 60, 0, 0, 1, 0, 0, 0, 7, ...options], 40);
+    view.setUint8(48 + options.length + 12, 5 << 4);
+    return packet;
+  };
+  it.each([
+    ["right behind the fragment header is believed", [], NO_FAULT],
+    [
+      "behind options is refused: a later fragment could write over it",
+      [6, 0, 1, 4, 0, 0, 0, 0],
+      FAULT.bad_extension_header,
+    ],
+  ])("whose TCP header is %s", (_, options, fault) => {
+    const packet = first(options);
+    const header = createPacketHeader();
+    const view = new DataView(packet.buffer);
+    expect(parseIpHeader(view, 0, packet.length, header)).toBe(NO_FAULT);
+    expect(parseFirstFragment(view, header)).toBe(fault);
   });
 });
