@@ -55,6 +55,10 @@ export const DROP_REASONS = [
   "fastpath_unreachable", // its peer's locator is none that this host could send to
   "fastpath_early", // a peer is ready, and no MUX has told this host yet
   "second_chance_limit", // a segment without state, while more than hosts may pass on per second are
+  "peer_forged", // what a MUX of the pool is said to tell, and is none, or not signed with the pool's key
+  "peer_replayed", // one that was taken before
+  "peer_stale", // one for another start of this MUX, or of an earlier life of its sender
+  "peer_limit", // more of them than MUXes send
 ] as const;
 
 export type DropReason = (typeof DROP_REASONS)[number];

@@ -47,6 +47,7 @@
  * host has no key of another: it is believed from the outer source that a MUX has named as the peer of this flow, as the flow's
  * packets are.
  */
+import { getLong, setLong } from "./long.js";
 import { SIP_KEY_BYTES, SIP_TAG_BYTES, isEqualTag, sipHash128 } from "./sip-hash.js";
 import type { AddressWords } from "../packet/ipv6.js";
 
@@ -59,7 +60,6 @@ export const FASTPATH_READY_BYTES = 44;
 const BODY_BYTES = 104;
 export const FASTPATH_MESSAGE_BYTES = BODY_BYTES + SIP_TAG_BYTES;
 const MAGIC = 0x41465031; // "AFP1"
-const TWO_TO_32 = 0x1_0000_0000;
 
 export const REDIRECT = 1;
 export const REVOKE = 2;
@@ -195,10 +195,3 @@ const getAddress = (view: DataView, at: number): AddressWords => [
   view.getInt32(at + 8),
   view.getInt32(at + 12),
 ];
-
-function setLong(view: DataView, at: number, value: number): void {
-  view.setUint32(at, Math.floor(value / TWO_TO_32));
-  view.setUint32(at + 4, value % TWO_TO_32);
-}
-
-const getLong = (view: DataView, at: number): number => view.getUint32(at) * TWO_TO_32 + view.getUint32(at + 4);

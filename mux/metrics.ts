@@ -8,6 +8,7 @@ const MEMBERSHIP = [
   "joined",
   "announcing",
   "drained",
+  "stale",
   "withdrawn",
   "leaving",
   "replaced",
@@ -59,6 +60,25 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       labels: ["direction"],
       read: () =>
         Object.entries(mux.dataplane.relayed()).map(([direction, value]) => ({ labels: { direction }, value })),
+    },
+    {
+      name: "ananta_mux_peer_messages_total",
+      help: "What MUXes tell each other: sent, and received and believed. Those that were not are drops, by reason.",
+      type: "counter",
+      labels: ["direction"],
+      read: () => {
+        const { sent, received } = mux.status().peers;
+        return [
+          { labels: { direction: "sent" }, value: sent },
+          { labels: { direction: "received" }, value: received },
+        ];
+      },
+    },
+    {
+      name: "ananta_mux_peers_heard",
+      help: "Other MUXes of the pool that told something in the last 2 s.",
+      type: "gauge",
+      read: one(({ peers }) => peers.heard),
     },
     {
       name: "ananta_mux_bad_frames_total",

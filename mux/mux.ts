@@ -18,6 +18,7 @@ import { hex, ManagerClient, type FlowAnswer, type ManagerClientStatus } from ".
 import { createMuxDataplane, type MuxDataplane } from "./dataplane/mux-dataplane.js";
 import { FabricIo } from "./io/fabric-io.js";
 import { FabricAnnouncer } from "./routing/fabric-announcer.js";
+import type { PeerCounts } from "./peers/peer-channel.js";
 import type { RouteAnnouncer } from "./routing/route-announcer.js";
 
 /** The data plane's contract: at least every 100 ms. */
@@ -43,6 +44,7 @@ export interface MuxStatus extends ManagerClientStatus {
   readonly badFrames: number;
   /** Packets that were lost before the data plane saw them. */
   readonly inputLost: number;
+  readonly peers: PeerCounts;
 }
 
 export interface MuxParts {
@@ -89,6 +91,7 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
       };
     },
     overload: () => dataplane.overload(),
+    tellPeers: (own, nowMs) => dataplane.peers.tell(own, nowMs),
     explain: (flow) => explain(dataplane, flow, clock.nowMs()),
     resetFlows: (reset) => {
       let flows = 0;
@@ -151,6 +154,7 @@ export function createMux(env: Env, config: MuxConfig, parts: MuxParts = {}): Mu
       gauges: dataplane.telemetry.gauges(),
       badFrames: io.counters.badFrames,
       inputLost,
+      peers: dataplane.peers.counts(clock.nowMs()),
     }),
   };
 }

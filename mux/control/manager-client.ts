@@ -26,11 +26,13 @@ import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { RouteAnnouncer } from "../routing/route-announcer.js";
 import type { MuxConfig } from "../config.js";
+import type { OwnWord } from "../peers/peer-channel.js";
 import type { Load } from "../fairness/fairness.js";
 import { Lease, type LeaseState } from "./lease.js";
 import { Membership, type MembershipAction, type MembershipState, type Origin } from "./membership.js";
 import { OverloadReporter } from "./overload-reporter.js";
 import { muxStep } from "./projection-wire.js";
+import { ReplicaWatch } from "./replica-watch.js";
 import { WatchedItems } from "./watched-items.js";
 
 type ToManager = ananta.v1.MuxToManager.$Properties;
@@ -44,10 +46,6 @@ const STEP_MS = 50;
 const COUNTERS_MS = 1_000;
 /** A whole view is asked for at most this often: it is dear, and what made it necessary may not go away. */
 const RESYNC_MS = 1_000;
-/** The active replica has stood still, and the other one was ahead, for so long: it is cut off from the rest. */
-const BEHIND_MS = 300;
-/** A replica without a quorum for so long is exchanged for another one, which may have it. */
-const CUT_OFF_MS = 1_000;
 
 /** Refusals that mean "not done, or not known whether": the same request again. All others need a new request. */
 const SAME_REQUEST_AGAIN: ReadonlySet<string> = new Set<ErrorCode>([
@@ -88,6 +86,8 @@ export interface ManagerClientOptions {
   readonly announcer: RouteAnnouncer;
   readonly counters: () => MuxCounterValues;
   readonly overload: () => Load;
+  /** Tells the pool's other MUXes how far this one is; true: they have left it behind, and it must not announce. */
+  readonly tellPeers: (own: OwnWord, nowMs: number) => boolean;
   readonly explain: (flow: ananta.v1.FiveTuple.$Properties) => FlowAnswer;
   readonly resetFlows: (reset: ananta.v1.FlowReset.$Properties) => ananta.v1.FlowResetDone.$Properties;
 }
@@ -105,12 +105,6 @@ export interface ManagerClientStatus {
   readonly pool: readonly string[];
 }
 
-/** What a replica has last told of itself. */
-interface ReplicaProgress {
-  applied: LogIndex;
-  quorumAgeMs: number;
-}
-
 export class ManagerClient {
   readonly #options: ManagerClientOptions;
   readonly #log: Log;
@@ -119,7 +113,7 @@ export class ManagerClient {
   readonly #watched = new WatchedItems();
   readonly #lease: Lease;
   readonly #membership: Membership;
-  readonly #progress = new WeakMap<Stream, ReplicaProgress>();
+  readonly #replicas = new ReplicaWatch<Stream>();
   /** Caught up: this is in force. */
   #catchUpTo = 0 as LogIndex;
   #appliedSomewhere = 0 as LogIndex;
@@ -127,8 +121,6 @@ export class ManagerClient {
   /** The tables may differ from the Managers' view: nothing is acknowledged until a whole view is in force. */
   #isOutOfStep = false;
   #lastAckMs = Number.NEGATIVE_INFINITY;
-  #behindSinceMs: number | null = null;
-  #lastExchangeMs = Number.NEGATIVE_INFINITY;
   #lastResyncMs = Number.NEGATIVE_INFINITY;
   #resyncs = 0;
   #ack: Timer | null = null;
@@ -317,32 +309,16 @@ export class ManagerClient {
   }
 
   #told(stream: Stream, applied: LogIndex, quorumAgeMs: number): void {
-    this.#progress.set(stream, { applied, quorumAgeMs });
+    this.#replicas.told(stream, { applied, quorumAgeMs });
     if (applied > this.#appliedSomewhere) this.#appliedSomewhere = applied;
   }
 
-  /** A replica may beat happily and yet be cut off from the rest: then the other one, or a third, serves us better. */
   #watchReplicas(active: Stream, nowMs: number): void {
     const { standby } = this.#streams;
-    const own = this.#progress.get(active);
-    const other = standby === null ? undefined : this.#progress.get(standby);
-    if (own === undefined) return;
-    if (
-      other !== undefined &&
-      other.applied > own.applied &&
-      own.quorumAgeMs > BEHIND_MS &&
-      other.quorumAgeMs < own.quorumAgeMs
-    ) {
-      this.#behindSinceMs ??= nowMs;
-      if (nowMs - this.#behindSinceMs >= BEHIND_MS) {
-        this.#streams.switchOver("the active replica is behind and without a quorum");
-        return;
-      }
-    } else this.#behindSinceMs = null;
-    const cutOff = own.quorumAgeMs >= CUT_OFF_MS && other !== undefined && other.quorumAgeMs >= CUT_OFF_MS;
-    if (standby === null || !cutOff || nowMs - this.#lastExchangeMs < CUT_OFF_MS) return;
-    this.#lastExchangeMs = nowMs;
-    this.#streams.replace(standby, "neither replica has a quorum");
+    const advice = this.#replicas.advise(active, standby, nowMs);
+    if (advice === "switch-over") this.#streams.switchOver("the active replica is behind and without a quorum");
+    else if (advice === "exchange-standby" && standby !== null)
+      this.#streams.replace(standby, "neither replica has a quorum");
   }
 
   #refused({ code, reason }: ananta.v1.MuxRefused.$Properties): void {
@@ -374,8 +350,8 @@ export class ManagerClient {
     this.#log.info("following a replica", { replica: stream.address, epoch: clusterEpoch, index });
     this.#receiver.streamChanged();
     this.#cancelResync();
-    this.#behindSinceMs = null;
-    this.#catchUpTo = this.#progress.get(stream)?.applied ?? (0 as LogIndex);
+    this.#replicas.activated();
+    this.#catchUpTo = this.#replicas.appliedOf(stream);
     stream.send({ activate: { clusterEpoch, index } });
     this.#membership.streamChanged(this.#options.env.clock.nowMs());
     if (index > 0) this.#ackSoon();
@@ -444,16 +420,20 @@ export class ManagerClient {
   }
 
   #stepNow(): void {
-    const { env, config, announcer } = this.#options;
+    const { env, config, announcer, tellPeers } = this.#options;
     const nowMs = env.clock.nowMs();
     const before = this.#membership.state.kind;
-    const inForce = this.#receiver.inForcePosition.index;
+    const { clusterEpoch, index: inForce } = this.#receiver.inForcePosition;
+    const lease = this.#lease.state(nowMs);
+    const isAnnouncing = this.#membership.announces;
+    const isStale = tellPeers({ clusterEpoch, index: inForce, isLeased: lease === "held", isAnnouncing }, nowMs);
     const action = this.#membership.step(
       {
         inForce,
+        isStale,
         caughtUp: inForce > 0 && inForce >= this.#catchUpTo && !this.#isOutOfStep,
         self: this.#watched.peerNamed(config.name),
-        lease: this.#lease.state(nowMs),
+        lease,
       },
       nowMs,
     );
@@ -473,7 +453,9 @@ export class ManagerClient {
         by: state.by,
       });
       this.#streams.stop(); // what this process acknowledges or renews would count for the other one
-    } else if (state.kind === "withdrawn") this.#log.warn("membership changed: routes withdrawn", fields);
+    } else if (state.kind === "stale")
+      this.#log.warn("membership changed: its peers have left this MUX behind, routes withdrawn", fields);
+    else if (state.kind === "withdrawn") this.#log.warn("membership changed: routes withdrawn", fields);
     else this.#log.info("membership changed", fields);
     if (state.kind === "catching-up") this.#catchUpTo = this.#appliedSomewhere;
   }

@@ -8,6 +8,7 @@
  *          +----- gone from the projection: lost, left -----------------------------------  leaving
  *
  *     announcing <--drained by an operator, undrained--> drained
+ *     announcing <--left behind by its peers, caught up--> stale
  *     any state --another boot id under our name, after we had joined--> replaced: never announces again
  *     any state --stop--> withdrawn, leaving --gone--> stopped
  *
@@ -16,6 +17,7 @@
  *       proposal of its loss that is still under way can hit it while it announces.
  *  (M3) A request is repeated with the same origin until its effect shows or it is refused for good; then never again.
  *  (M4) Drained, a MUX announces nothing and is a member all the same: it renews its lease, and forwards what still comes.
+ *  (M5) Stale, likewise; it comes back also when its lease is over and not lost: nobody else may be left (L2).
  */
 import type { LogIndex } from "../../core/brands.js";
 import type { MuxPeerItem } from "../../dataplane/mux-items.js";
@@ -31,7 +33,7 @@ export type MembershipState =
   | { readonly kind: "joining"; readonly origin: Origin; readonly askAtMs: number }
   | { readonly kind: "joined"; readonly incarnation: number; readonly joinedIndex: LogIndex }
   | { readonly kind: "announcing"; readonly incarnation: number }
-  | { readonly kind: "drained"; readonly incarnation: number }
+  | { readonly kind: "drained" | "stale"; readonly incarnation: number }
   | { readonly kind: "withdrawn"; readonly untilMs: number }
   | { readonly kind: "leaving"; readonly origin: Origin; readonly askAtMs: number }
   | { readonly kind: "replaced"; readonly by: string }
@@ -48,6 +50,8 @@ export interface MembershipFacts {
   /** The member of our name in the projection in force, or null. */
   readonly self: MuxPeerItem | null;
   readonly lease: LeaseState;
+  /** The other MUXes of the pool have left this one behind (peers/staleness.ts). */
+  readonly isStale: boolean;
 }
 
 export interface MembershipTimings {
@@ -88,7 +92,7 @@ export class Membership {
   stop(nowMs: number, graceMs: number): void {
     this.stopping = true;
     const { kind } = this.state;
-    if (kind === "joined" || kind === "announcing" || kind === "drained")
+    if (kind === "joined" || kind === "announcing" || kind === "drained" || kind === "stale")
       this.state = { kind: "withdrawn", untilMs: nowMs + graceMs };
     else if (kind === "catching-up" || kind === "joining") this.state = { kind: "stopped" };
   }
@@ -119,17 +123,15 @@ export class Membership {
         if (!isOurs) return this.gone(self);
         if (lease === "lost") return { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs };
         if (lease !== "held" || facts.inForce < state.joinedIndex) return state;
-        return { kind: self.drained === true ? "drained" : "announcing", incarnation: state.incarnation };
+        return { kind: standing(self, facts), incarnation: state.incarnation };
       case "announcing":
-        if (!isOurs) return this.gone(self);
-        if (lease === "lost") return { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs };
-        return self.drained === true ? { kind: "drained", incarnation: state.incarnation } : state; // (M4)
       case "drained":
+      case "stale": {
         if (!isOurs) return this.gone(self);
         if (lease === "lost") return { kind: "withdrawn", untilMs: nowMs + this.timings.withdrawMs };
-        return self.drained !== true && lease === "held"
-          ? { kind: "announcing", incarnation: state.incarnation }
-          : state;
+        const kind = standing(self, facts);
+        return kind === state.kind ? state : { kind, incarnation: state.incarnation };
+      }
       case "withdrawn":
         if (!isOurs) return this.gone(self);
         return nowMs >= state.untilMs ? { kind: "leaving", origin: this.nextOrigin(), askAtMs: nowMs } : state; // (M2)
@@ -153,4 +155,10 @@ export class Membership {
     this.state = { ...state, askAtMs: nowMs + this.timings.repeatMs };
     return { kind: state.kind === "joining" ? "join" : "leave", origin: state.origin };
   }
+}
+
+/** Of a member whose lease is not lost. */
+function standing(self: MuxPeerItem, { isStale }: MembershipFacts): "announcing" | "drained" | "stale" {
+  if (self.drained === true) return "drained"; // (M4)
+  return isStale ? "stale" : "announcing"; // (M5)
 }

@@ -26,10 +26,11 @@ export interface FlowSample {
 }
 
 export class FlowSamples {
-  lost = 0;
   /** Called for each sample: the sketch of heavy hitters. */
   onSample: ((header: PacketHeader, vipId: number) => void) | null = null;
   readonly #words: Int32Array;
+  /** Of samples lost: a float, which no flood makes a new heap number. */
+  readonly #lost = new Float64Array(1);
   readonly #capacity: number;
   readonly #oneIn: number;
   readonly #dipIdOf: (dipSlot: number) => DipId;
@@ -46,6 +47,11 @@ export class FlowSamples {
     this.#dipIdOf = dipIdOf;
   }
 
+  /** Samples that found the ring full, since the start. */
+  get lost(): number {
+    return this.#lost[0]!;
+  }
+
   get waiting(): number {
     return this.#count;
   }
@@ -56,7 +62,7 @@ export class FlowSamples {
     this.#until = this.#oneIn;
     this.onSample?.(header, vipId);
     if (this.#count === this.#capacity) {
-      this.lost++;
+      this.#lost[0]!++;
       return;
     }
     const at = ((this.#first + this.#count) % this.#capacity) * WORDS;

@@ -22,9 +22,10 @@ import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
 import type { FiveTuple } from "../../packet/five-tuple.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { explainFlow, findFlow, flowRecord, type ExplainOptions, type MuxExplanation } from "./explain.js";
-import { addressWords, formatWords } from "../../packet/address-words.js";
+import { addressWords } from "../../packet/address-words.js";
 import { Fairness, type Load } from "../fairness/fairness.js";
 import { HeavyHitters, type HeavyHitter } from "../fairness/heavy-hitters.js";
+import type { PeerChannel } from "../peers/peer-channel.js";
 import { FlowSamples, SAMPLE_ONE_IN, type FlowSample } from "./flow-samples.js";
 import { FlowTable, TRUSTED, UNTRUSTED } from "./flow-table.js";
 import { MuxPipeline } from "./pipeline.js";
@@ -68,6 +69,8 @@ export interface MuxDataplane extends PacketProcessor {
   readonly capacity: { readonly rules: number; readonly snatRanges: number };
   /** Takes up to `limit` of the oldest flow samples; `lost` counts since the start. */
   drainSamples(limit: number): { readonly samples: readonly FlowSample[]; readonly lost: number };
+  /** The channel to the other MUXes: control says what to tell, and hears whether they have left this one behind. */
+  readonly peers: Pick<PeerChannel, "tell" | "counts">;
   /** Packets that went to another MUX of the pool (`out`), and that others relayed here (`in`), since the start. */
   relayed(): { readonly out: number; readonly in: number };
   /** Packets that were lost before they came here, as an io adapter finds out; added up. */
@@ -76,7 +79,7 @@ export interface MuxDataplane extends PacketProcessor {
   overload(): Load;
   /** Flows that FastPath took off this MUX, and those that it took back, since the start. */
   fastpath(): { readonly redirected: number; readonly revoked: number };
-  /** Clients that send most, "VIP id client", from the samples; largest first. */
+  /** Clients that send most to one VIP, from the samples; largest first. */
   heavyHitters(limit: number): readonly HeavyHitter[];
   explain(tuple: FiveTuple, options: ExplainOptions): MuxExplanation;
 }
@@ -110,7 +113,7 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
   const fairness = new Fairness(tables.vips, { packetsPerSecondMax: options.packetsPerSecondMax ?? 0 });
   const hitters = new HeavyHitters(HEAVY_HITTERS);
   samples.onSample = (header, vipId) =>
-    hitters.add(`${vipId} ${formatWords(header.source0, header.source1, header.source2, header.source3)}`);
+    hitters.add(vipId, header.source0, header.source1, header.source2, header.source3);
   let lost = 0;
   let fadeAtMs = 0;
 
@@ -190,6 +193,7 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
     inputLost: (packets) => {
       lost += packets;
     },
+    peers: pipeline.peers,
     relayed: () => ({ out: pipeline.relayedOut, in: pipeline.relayedIn }),
     overload: () => fairness.report,
     fastpath: () => ({ redirected: pipeline.fastpath.redirected, revoked: pipeline.fastpath.revoked }),

@@ -7,6 +7,8 @@ export class PeerTable {
   /** Sorted by id: the same order on every MUX. Four words each. */
   words = new Int32Array(0);
   count = 0;
+  /** Counts changes. */
+  generation = 0;
   readonly #byId = new Map<number, Int32Array>();
   readonly #items = new Map<number, MuxPeerItem>();
   #order: readonly number[] = [];
@@ -47,7 +49,22 @@ export class PeerTable {
     return place < 0 ? null : (this.#items.get(this.#order[place]!) ?? null); // one id per place
   }
 
+  /** Of the MUX at a place below `count`. */
+  muxIdAt(place: number): number {
+    return this.#order[place]!;
+  }
+
+  members(): readonly MuxPeerItem[] {
+    return [...this.#items.values()];
+  }
+
+  /** IPv4 address as a number. */
+  addressOf({ muxId }: MuxPeerItem): number {
+    return this.#byId.get(muxId)?.[3] ?? 0;
+  }
+
   #sort(): void {
+    this.generation++;
     const sorted = [...this.#byId].sort(([a], [b]) => a - b);
     this.count = sorted.length;
     this.#order = sorted.map(([muxId]) => muxId);

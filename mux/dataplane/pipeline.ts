@@ -36,7 +36,11 @@ import { decapsulatedEcn, innerFamily } from "../../packet/ip-in-ip.js";
 import { ECN_MASK, FRAGMENT_OFFSET_MASK, isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
 import { isIcmp, parseFirstFragment, parseIpHeader, parseTransport } from "../../packet/parse.js";
 import { parseQuoted } from "../../packet/quoted.js";
+import { parseUdp } from "../../packet/udp.js";
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from "../../packet/tcp.js";
+import { PeerChannel, type Pool } from "../peers/peer-channel.js";
+import { PEER_PORT } from "../peers/peer-message.js";
+import { relayTarget } from "../peers/relay-target.js";
 import { Encapsulator, type EncapsulatorOptions } from "./encapsulator.js";
 import { Fastpath } from "./fastpath.js";
 import type { FlowSamples } from "./flow-samples.js";
@@ -48,6 +52,8 @@ const RECEIVED_PACKETS = 0;
 const RECEIVED_BYTES = 1;
 const RELAYED_OUT = 2;
 const RELAYED_IN = 3;
+/** Not a count: the time of the batch at hand, in full. */
+const NOW_MS = 4;
 
 /** Packets without an owner that are relayed per second: many more are a port scan. */
 const RELAYS_PER_SECOND = 1_000;
@@ -62,9 +68,11 @@ export interface MuxPipelineOptions extends EncapsulatorOptions {
 export class MuxPipeline {
   readonly drops = new Float64Array(DROP_REASONS.length);
   /** Counts in one typed array: a field that outgrows 31 bits would be a new heap number at every packet. */
-  readonly #counts = new Float64Array(4);
+  readonly #counts = new Float64Array(5);
   readonly fragments: FragmentTable;
   readonly fastpath: Fastpath;
+  readonly peers: PeerChannel;
+  readonly #isLeased: (muxId: number, nowMs: number) => boolean;
   readonly #tables: MuxTables;
   readonly #flows: FlowTable;
   readonly #samples: FlowSamples;
@@ -88,6 +96,12 @@ export class MuxPipeline {
     this.#samples = samples;
     this.#encapsulator = new Encapsulator(options);
     this.fastpath = new Fastpath(tables, flows, this.#encapsulator);
+    this.peers = new PeerChannel(
+      poolOf(tables, this.#encapsulator),
+      this.#encapsulator.address,
+      this.#encapsulator.sourceMask,
+    );
+    this.#isLeased = (muxId, nowMs) => this.peers.isLeased(muxId, nowMs);
     this.#secondChance = options.secondChance;
     this.#chance = options.seed | 1;
     const held = { capacity: layout.heldFragments, lifetimesMs: [HELD_FRAGMENT_MS] };
@@ -127,6 +141,7 @@ export class MuxPipeline {
     }
     const now = nowMs | 0; // modulo 2^32: ages are differences
     const counts = this.#counts;
+    counts[NOW_MS] = nowMs;
     const count = batch.count;
     for (let i = 0; i < count; i++) {
       const length = batch.lengths[i]!; // i < count
@@ -140,6 +155,7 @@ export class MuxPipeline {
   tick(nowMs: number, out: PacketBatch): void {
     const now = nowMs | 0;
     this.fastpath.tick(now, out);
+    this.peers.tick(nowMs, out);
     this.#flows.expire(now);
     this.fragments.expire(now);
     this.drops[DROP.fragment_unmatched]! += this.fragments.expireHeld(now);
@@ -401,27 +417,40 @@ export class MuxPipeline {
 
   // ---- from MUX to MUX ----
 
-  /** Not for a VIP: a packet that a peer relays, for this MUX's own address; or nothing of ours. */
+  /** Not for a VIP: what a peer relays or tells, for this MUX's own address; or nothing of ours. */
   #notForVip(batch: PacketBatch, now: number, out: PacketBatch): number {
     const header = this.#header;
     const family = innerFamily(header.protocol);
     const mask = this.#encapsulator.sourceMask;
     const isOurs = header.family === 4 && (header.destination3 & mask) === (this.#encapsulator.address & mask);
-    if (family === 0 || !isOurs || isFragment(header.fragment)) return DROP.no_vip;
+    if (!isOurs || isFragment(header.fragment)) return DROP.no_vip;
+    const isMessage = header.protocol === PROTOCOL_UDP && parseUdp(batch.view, header) === NO_FAULT;
+    if (family === 0 && !(isMessage && header.destinationPort === PEER_PORT)) return DROP.no_vip;
     const { source0, source1, source2, source3 } = header;
     if (this.#tables.peers.find(source0, source1, source2, source3, mask) < 0) return DROP.unknown_peer;
+    if (family === 0) return this.#told(batch);
     this.#counts[RELAYED_IN]!++;
     const innerOffset = header.offset + header.headerBytes;
     return this.#forward(batch, innerOffset, header.totalBytes - header.headerBytes, true, now, out);
   }
 
+  /** What a peer tells is no traffic: where it is believed, the channel counts it. */
+  #told(batch: PacketBatch): number {
+    const counts = this.#counts;
+    const drop = this.peers.receive(batch, this.#header, counts[NOW_MS]!);
+    if (drop !== NO_FAULT) return drop;
+    counts[RECEIVED_PACKETS]!--;
+    counts[RECEIVED_BYTES]! -= this.#header.totalBytes;
+    return NO_FAULT;
+  }
+
   /** Nobody has the port here, but a grant or a rule may have reached another MUX first. */
   #relayMiss(batch: PacketBatch, hash: number, now: number, out: PacketBatch): number {
-    const { count } = this.#tables.peers;
+    const { peers } = this.#tables;
     const self = this.#selfPlace();
-    if (count < 2 || self < 0 || !this.#relays.take(now)) return DROP.no_rule;
-    const others = (hash >>> 0) % (count - 1);
-    return this.#relayTo(batch, others < self ? others : others + 1, hash, now, out);
+    if (peers.count < 2 || self < 0 || !this.#relays.take(now)) return DROP.no_rule;
+    const place = relayTarget(peers, self, hash, this.#isLeased, this.#counts[NOW_MS]!);
+    return place < 0 ? DROP.no_rule : this.#relayTo(batch, place, hash, now, out);
   }
 
   #selfPlace(): number {
@@ -443,6 +472,14 @@ export class MuxPipeline {
     return x >>> 1;
   }
 }
+
+const poolOf = (tables: MuxTables, { address, sourceMask }: Encapsulator): Pool => ({
+  muxKey: () => tables.muxKey,
+  generation: () => tables.peers.generation,
+  members: () => tables.peers.members(),
+  self: () => tables.peers.self(address, sourceMask),
+  addressOf: (item) => tables.peers.addressOf(item),
+});
 
 const orNoDip = (dipSlot: number): number => (dipSlot === NOT_FOUND ? ~DROP.no_dip : dipSlot);
 

@@ -1,75 +1,104 @@
 /**
- * Heavy hitters in fixed memory: Space-Saving (Metwally, Agrawal, El Abbadi, 2005) over sampled packets. Any key with more than
- * total / capacity of all samples is in the sketch, and its count is too high by at most `error`.
+ * Heavy hitters in fixed memory: Space-Saving (Metwally, Agrawal, El Abbadi, 2005) over sampled packets, by VIP and client. Any
+ * pair with more than total / capacity of all samples is in the sketch, and its count is too high by at most `error`.
+ *
+ * It sits on the packet path, so it is typed arrays that are sized once, and adding allocates nothing. One packet in a thousand
+ * is added: a walk over a few hundred entries costs it less than an index would cost the reader.
  */
+import type { IpAddress, VipId } from "../../core/brands.js";
+import { formatWords } from "../../packet/address-words.js";
+
 export interface HeavyHitter {
-  readonly key: string;
-  /** Upper bound of the key's count; the true one is at least `count - error`. */
+  readonly vipId: VipId;
+  readonly client: IpAddress;
+  /** Upper bound of the pair's count; the true one is at least `count - error`. */
   readonly count: number;
   readonly error: number;
 }
 
+/** VIP id and the four words of the client's address. */
+const WORDS = 5;
+
 export class HeavyHitters {
-  total = 0;
-  readonly #slots = new Map<string, number>();
-  // One slot per key, dense from 0; typed, so that looking for the least allocates nothing.
-  readonly #keys: string[] = [];
+  readonly #keys: Int32Array;
+  // Floats: a counter that outgrows 31 bits in a field of its own would be a new heap number with every step.
   readonly #counts: Float64Array;
   readonly #errors: Float64Array;
+  readonly #total = new Float64Array(1);
+  /** Entries [0, used) are taken. */
+  #used = 0;
 
   constructor(capacity: number) {
+    this.#keys = new Int32Array(capacity * WORDS);
     this.#counts = new Float64Array(capacity);
     this.#errors = new Float64Array(capacity);
   }
 
-  add(key: string, count = 1): void {
-    this.total += count;
-    const found = this.#slots.get(key);
-    if (found !== undefined) {
-      this.#counts[found]! += count;
-      return;
-    }
-    if (this.#keys.length < this.#counts.length) {
-      this.#put(this.#keys.length, key, count, 0);
-      return;
-    }
-    const least = this.#least();
-    const error = this.#counts[least]!;
-    this.#slots.delete(this.#keys[least]!);
-    this.#put(least, key, error + count, error);
+  /** Samples added, those that faded left out. */
+  get total(): number {
+    return this.#total[0]!;
   }
 
-  #least(): number {
+  add(vipId: number, word0: number, word1: number, word2: number, word3: number): void {
+    this.#total[0]!++;
+    const keys = this.#keys;
+    const counts = this.#counts;
     let least = 0;
-    for (let slot = 1; slot < this.#counts.length; slot++) {
-      if (this.#counts[slot]! < this.#counts[least]!) least = slot;
+    for (let entry = 0; entry < this.#used; entry++) {
+      const at = entry * WORDS;
+      if (
+        keys[at + 4] === word3 &&
+        keys[at] === vipId &&
+        keys[at + 3] === word2 &&
+        keys[at + 2] === word1 &&
+        keys[at + 1] === word0
+      ) {
+        counts[entry]!++;
+        return;
+      }
+      if (counts[entry]! < counts[least]!) least = entry; // entry < used
     }
-    return least;
-  }
-
-  #put(slot: number, key: string, count: number, error: number): void {
-    this.#slots.set(key, slot);
-    this.#keys[slot] = key;
-    this.#counts[slot] = count;
-    this.#errors[slot] = error;
+    const isFull = this.#used === counts.length;
+    const entry = isFull ? least : this.#used++;
+    const error = isFull ? counts[entry]! : 0;
+    const at = entry * WORDS;
+    keys[at] = vipId;
+    keys[at + 1] = word0;
+    keys[at + 2] = word1;
+    keys[at + 3] = word2;
+    keys[at + 4] = word3;
+    counts[entry] = error + 1;
+    this.#errors[entry] = error;
   }
 
   /** Largest first. */
   top(limit: number): readonly HeavyHitter[] {
-    return this.#keys
-      .map((key, slot) => ({ key, count: this.#counts[slot]!, error: this.#errors[slot]! }))
-      .sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1))
+    const keys = this.#keys;
+    return Array.from({ length: this.#used }, (_, entry): HeavyHitter => {
+      const at = entry * WORDS;
+      return {
+        vipId: keys[at]! as VipId, // entry < used, as below
+        client: formatWords(keys[at + 1]!, keys[at + 2]!, keys[at + 3]!, keys[at + 4]!),
+        count: this.#counts[entry]!,
+        error: this.#errors[entry]!,
+      };
+    })
+      .sort((a, b) => b.count - a.count || a.vipId - b.vipId || (a.client < b.client ? -1 : 1))
       .slice(0, limit);
   }
 
-  /** Old counts fade: half of every count is forgotten. */
+  /** Old counts fade: half of every count is forgotten, and who had only one. */
   fade(): void {
-    this.total = Math.floor(this.total / 2);
-    const kept = this.top(Infinity);
-    this.#slots.clear();
-    this.#keys.length = 0;
-    for (const { key, count, error } of kept) {
-      if (count >= 2) this.#put(this.#keys.length, key, Math.floor(count / 2), Math.floor(error / 2));
+    this.#total[0] = Math.floor(this.total / 2);
+    let kept = 0;
+    for (let entry = 0; entry < this.#used; entry++) {
+      const count = this.#counts[entry]!;
+      if (count < 2) continue;
+      this.#keys.copyWithin(kept * WORDS, entry * WORDS, (entry + 1) * WORDS);
+      this.#counts[kept] = Math.floor(count / 2);
+      this.#errors[kept] = Math.floor(this.#errors[entry]! / 2);
+      kept++;
     }
+    this.#used = kept;
   }
 }

@@ -11,6 +11,7 @@ import { startsTcpFlow } from "../../agent/dataplane/host-parts.js";
 import { FASTPATH_ADDRESS } from "../../dataplane/fastpath-message.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import { createMuxDataplane } from "../../mux/dataplane/mux-dataplane.js";
+import { PEER_MESSAGE_BYTES } from "../../mux/peers/peer-message.js";
 import { createPacketHeader } from "../../packet/header.js";
 import { innerFamily } from "../../packet/ip-in-ip.js";
 import { formatWords } from "../../packet/address-words.js";
@@ -59,7 +60,8 @@ function isSane(out: PacketBatch, i: number): boolean {
   if (parseIpHeader(out.view, offset, length, header) !== NO_FAULT || header.totalBytes !== length) return false;
   if (length > 1_500) return false;
   const family = innerFamily(header.protocol);
-  if (family === 0) return isIcmp(header) || header.protocol === 6;
+  const isMessage = header.protocol === 17 && length === 28 + PEER_MESSAGE_BYTES;
+  if (family === 0) return isIcmp(header) || header.protocol === 6 || isMessage;
   const [at, inner] = [header.transportOffset, header.totalBytes - header.headerBytes];
   return (
     parseIpHeader(out.view, at, inner, header) === NO_FAULT && header.family === family && header.totalBytes === inner
@@ -163,13 +165,27 @@ describe("damaged packets", () => {
   it("pass or are dropped by a MUX, never throw, and leave as they came or as an answer of a VIP", { timeout }, () => {
     const random = createRandom(SEED);
     const mux = createMuxDataplane({ address: MUX as IpAddress, addressIpv6: MUX6 as IpAddress, sampleOneIn: 10 });
-    const items = MUX_CONFIGURATIONS["pool of three"]!;
+    const muxKey = Uint8Array.from({ length: 16 }, (_, i) => i);
+    const items = MUX_CONFIGURATIONS["pool of three"]!.map((item) =>
+      item.kind === "site" ? { ...item, muxKey } : item,
+    );
     expect(mux.tables.apply({ kind: "snapshot", items }, 1 as LogIndex)).toBe("in-force");
     // What the fixtures send, good and bad: both families, fragments, ICMP errors, packets that a peer relays.
-    const seeds = MUX_FIXTURES.flatMap((row) => row.steps.map((step) => packetOf(step.in)));
+    const seeds: Uint8Array[] = MUX_FIXTURES.flatMap((row) => row.steps.map((step) => packetOf(step.in)));
     const out = new PacketBatch({ packets: BATCH * 16 });
     const batch = new PacketBatch({ packets: BATCH });
     let nowMs = 1_000;
+    // And what its peers tell it: none that is damaged may be believed, and each that is not only once.
+    const peer = createMuxDataplane({ address: "192.0.2.2" as IpAddress, addressIpv6: MUX6 as IpAddress });
+    expect(peer.tables.apply({ kind: "snapshot", items }, 1 as LogIndex)).toBe("in-force");
+    peer.peers.tell({ clusterEpoch: 1, index: 0, isLeased: true, isAnnouncing: true }, 0);
+    for (let told = 1; told <= 20; told++) {
+      out.clear();
+      peer.peers.tell({ clusterEpoch: 1, index: told, isLeased: true, isAnnouncing: true }, told * 1_000);
+      peer.tick(told * 1_000, out);
+      seeds.push(out.packet(0).slice()); // to mux-1
+    }
+    mux.peers.tell({ clusterEpoch: 1, index: 1, isLeased: true, isAnnouncing: true }, nowMs);
     for (let sent = 0; sent < PACKETS; sent += BATCH) {
       batch.clear();
       for (let i = 0; i < BATCH; i++) batch.append(damaged(random, seeds[random.below(seeds.length)]!, [0]));
@@ -180,7 +196,10 @@ describe("damaged packets", () => {
     }
     mux.tick(nowMs + 1_000, out); // fragments that still wait for their first one are given up
     const { received, drops } = mux.telemetry.counters();
-    expect(received.packets, `seed ${SEED}`).toBe(PACKETS);
+    const { received: believed } = mux.peers.counts(nowMs);
+    expect(received.packets + believed, `seed ${SEED}`).toBe(PACKETS);
+    expect(believed).toBeLessThanOrEqual(20);
+    expect([drops.peer_forged, drops.peer_replayed].every((count) => count > 0)).toBe(true);
     expect(mux.telemetry.gauges().entries).toMatchObject({ "fragments-held": 0 });
     expect(Object.values(drops).filter((count) => count > 0).length).toBeGreaterThan(12);
     mux.flows.reset({}, () => undefined);
