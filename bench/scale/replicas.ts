@@ -10,6 +10,7 @@ export interface ReplicaFigures {
   readonly restoreSeconds: number;
   readonly ownedRanges: number;
   readonly agents: number;
+  readonly isLeader: boolean;
 }
 
 /** Null: it does not answer (it is down or starting). */
@@ -35,6 +36,7 @@ export async function replicaFigures(opsAddress: string): Promise<ReplicaFigures
     restoreSeconds: value("ananta_raft_restore_duration_seconds"),
     ownedRanges: value('ananta_snat_ranges{protocol="tcp",state="owned"}'),
     agents: value('ananta_streams{role="agent"}'),
+    isLeader: value("ananta_raft_is_leader") === 1,
   };
 }
 
