@@ -15,7 +15,7 @@ import type { PacketHeader } from "../packet/header.js";
 /** A fragment that waits may be this long: one of a usual MTU. Longer ones do not wait. */
 const HELD_BYTES = 2_048;
 
-export interface HeldFragmentOptions {
+interface HeldFragmentOptions {
   /** Fragments that wait, in all. */
   readonly capacity: number;
   /** How long they wait, per queue. */
