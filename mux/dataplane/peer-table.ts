@@ -2,6 +2,7 @@
 import type { MuxPeerItem } from "../../dataplane/mux-items.js";
 import { MAPPED_WORD } from "../../packet/header.js";
 import { addressWords } from "../../packet/address-words.js";
+import type { Pool } from "../peers/peer-channel.js";
 
 export class PeerTable {
   /** Sorted by id: the same order on every MUX. Four words each. */
@@ -72,3 +73,15 @@ export class PeerTable {
     sorted.forEach(([, words], place) => this.words.set(words, place * 4));
   }
 }
+
+/** The pool as the channel between MUXes sees it. `address`, `sourceMask`: of this MUX. */
+export const poolOf = (
+  tables: { readonly muxKey: Uint8Array | null; readonly peers: PeerTable },
+  { address, sourceMask }: { readonly address: number; readonly sourceMask: number },
+): Pool => ({
+  muxKey: () => tables.muxKey,
+  generation: () => tables.peers.generation,
+  members: () => tables.peers.members(),
+  self: () => tables.peers.self(address, sourceMask),
+  addressOf: (item) => tables.peers.addressOf(item),
+});

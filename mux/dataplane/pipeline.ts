@@ -38,13 +38,14 @@ import { isIcmp, parseFirstFragment, parseIpHeader, parseTransport } from "../..
 import { parseQuoted } from "../../packet/quoted.js";
 import { parseUdp } from "../../packet/udp.js";
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from "../../packet/tcp.js";
-import { PeerChannel, type Pool } from "../peers/peer-channel.js";
+import { PeerChannel } from "../peers/peer-channel.js";
 import { PEER_PORT } from "../peers/peer-message.js";
 import { relayTarget } from "../peers/relay-target.js";
 import { Encapsulator, type EncapsulatorOptions } from "./encapsulator.js";
 import { Fastpath } from "./fastpath.js";
 import type { FlowSamples } from "./flow-samples.js";
 import type { FlowTable } from "./flow-table.js";
+import { poolOf } from "./peer-table.js";
 import type { MuxTables } from "./tables.js";
 
 // Places in the counts.
@@ -472,14 +473,6 @@ export class MuxPipeline {
     return x >>> 1;
   }
 }
-
-const poolOf = (tables: MuxTables, { address, sourceMask }: Encapsulator): Pool => ({
-  muxKey: () => tables.muxKey,
-  generation: () => tables.peers.generation,
-  members: () => tables.peers.members(),
-  self: () => tables.peers.self(address, sourceMask),
-  addressOf: (item) => tables.peers.addressOf(item),
-});
 
 const orNoDip = (dipSlot: number): number => (dipSlot === NOT_FOUND ? ~DROP.no_dip : dipSlot);
 
