@@ -1,6 +1,7 @@
 /** Every setting of a Manager replica, with unit and default. */
 import type { NodeId } from "../core/brands.js";
 import { HISTORY_SETTINGS, type HistorySettings } from "./history/ownership-history.js";
+import { REQUEST_RATES, type RequestRates } from "./stages/request-buckets.js";
 import { MUX_TIMINGS, type MuxTimings } from "./stages/mux-pool-management.js";
 
 export interface ManagerConfig {
@@ -25,6 +26,8 @@ export interface ManagerConfig {
   readonly raft: RaftTimings;
   readonly mux: MuxTimings;
   readonly history: HistorySettings;
+  /** How often SNAT ports may be asked for. */
+  readonly requestRates: RequestRates;
 }
 
 export interface ReplicaAddresses {
@@ -67,7 +70,7 @@ export const RAFT_TIMINGS: RaftTimings = {
 
 export type ManagerOptions = Omit<
   ManagerConfig,
-  "raft" | "mux" | "history" | "opsAddress" | "bootstrap" | "join" | "clusterEpoch"
+  "raft" | "mux" | "history" | "requestRates" | "opsAddress" | "bootstrap" | "join" | "clusterEpoch"
 > & {
   readonly opsAddress?: string | null;
   readonly bootstrap?: boolean;
@@ -76,6 +79,7 @@ export type ManagerOptions = Omit<
   readonly raft?: Partial<RaftTimings>;
   readonly mux?: Partial<MuxTimings>;
   readonly history?: Partial<HistorySettings>;
+  readonly requestRates?: Partial<RequestRates>;
 };
 
 /** Fills in the defaults. */
@@ -89,5 +93,6 @@ export function managerConfig(options: ManagerOptions): ManagerConfig {
     raft: { ...RAFT_TIMINGS, ...options.raft },
     mux: { ...MUX_TIMINGS, ...options.mux },
     history: { ...HISTORY_SETTINGS, ...options.history },
+    requestRates: { ...REQUEST_RATES, ...options.requestRates },
   };
 }

@@ -163,6 +163,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     muxSafeIndex,
     clusterTimeMs: () => appliedLog.clusterTimeMs(),
     muxTimings: config.mux,
+    requestRates: config.requestRates,
     bootstrap: () => ({
       kind: "bootstrap",
       clusterId: config.clusterId,

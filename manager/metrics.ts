@@ -137,6 +137,14 @@ function streamMetrics(manager: Manager): readonly Metric[] {
         ];
       },
     },
+    {
+      name: "ananta_snat_requests_refused_by_rate_total",
+      help: "Requests for SNAT ports refused because a DIP, or its tenant, asked too often; on the leader.",
+      type: "counter",
+      labels: ["by"],
+      read: () =>
+        (["dip", "tenant"] as const).map((by) => ({ labels: { by }, value: manager.pipeline.grantsRefusedByRate[by] })),
+    },
     gauge(
       "ananta_grants_waiting",
       "SNAT grants that are committed and wait until every live MUX has them in force; on the leader.",

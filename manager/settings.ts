@@ -4,6 +4,7 @@ import { nodeId } from "../core/brands.js";
 import { CLUSTER_EPOCH_MAX } from "../core/cluster-epoch.js";
 import { hostPort } from "../runtime/settings.js";
 import { managerConfig, RAFT_TIMINGS, type ManagerConfig } from "./config.js";
+import { REQUEST_RATES } from "./stages/request-buckets.js";
 
 const id = z.number().int().min(1).max(65_535);
 /** Founders, and a replica that joins knows itself besides: more than are ever needed. */
@@ -26,6 +27,10 @@ export const managerSettings = z.object({
   opsAddress: hostPort.nullable().default(null),
   historyDays: z.number().int().min(1).max(3_650).default(30),
   historyRecordsMax: z.number().int().min(1_000).max(1_000_000_000).default(2_000_000),
+  snatRequestsPerSecond: z.number().int().min(0).max(1_000_000).default(REQUEST_RATES.dip.perSecond),
+  snatRequestBurst: z.number().int().min(1).max(10_000_000).default(REQUEST_RATES.dip.burst),
+  tenantSnatRequestsPerSecond: z.number().int().min(0).max(1_000_000).default(REQUEST_RATES.tenant.perSecond),
+  tenantSnatRequestBurst: z.number().int().min(1).max(10_000_000).default(REQUEST_RATES.tenant.burst),
   insecure: z.boolean().default(false),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
@@ -46,6 +51,10 @@ export function configOf(settings: ManagerSettings): ManagerConfig {
     raft: { leaseReads, snapshotEveryEntries, trailingEntries: Math.floor(snapshotEveryEntries / 2) },
     replicas: replicas.map((replica) => ({ ...replica, nodeId: nodeId(replica.nodeId) })),
     opsAddress,
+    requestRates: {
+      dip: { perSecond: settings.snatRequestsPerSecond, burst: settings.snatRequestBurst },
+      tenant: { perSecond: settings.tenantSnatRequestsPerSecond, burst: settings.tenantSnatRequestBurst },
+    },
     history: { retentionMs: settings.historyDays * DAY_MS, recordsMax: settings.historyRecordsMax },
   });
 }

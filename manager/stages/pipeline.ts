@@ -34,6 +34,7 @@ import {
 } from "./policy.js";
 import { Proposer } from "./proposer.js";
 import { unreadable } from "./readable-command.js";
+import type { RequestRates } from "./request-buckets.js";
 import { RouteManagement } from "./route-management.js";
 import { SnatManagement } from "./snat-management.js";
 import { refusal, type Submission } from "./submission.js";
@@ -99,6 +100,7 @@ export class Pipeline {
     readonly muxSafeIndex: MuxSafeIndex;
     readonly clusterTimeMs: () => number;
     readonly muxTimings: MuxTimings;
+    readonly requestRates: RequestRates;
     /** The first command of a cluster that has none yet. */
     readonly bootstrap: () => Command;
     /** Above the state's after a restore from a snapshot file: then a new epoch begins. */
@@ -119,7 +121,13 @@ export class Pipeline {
       raft: options.raft,
       facts: () => ({ clusterTimeMs: this.#officeTimeMs(), muxSafeIndex: options.muxSafeIndex.value }),
     });
-    this.#snat = new SnatManagement({ proposer: this.#proposer, muxSafeIndex: () => options.muxSafeIndex.value });
+    this.#snat = new SnatManagement({
+      proposer: this.#proposer,
+      muxSafeIndex: () => options.muxSafeIndex.value,
+      state,
+      clock: env.clock,
+      rates: options.requestRates,
+    });
     this.#routes = new RouteManagement({
       clock: env.clock,
       state,
@@ -321,6 +329,11 @@ export class Pipeline {
   /** Committed, and not in force on every live MUX yet. */
   get grantsWaiting(): number {
     return this.#snat.waitingForMuxes;
+  }
+
+  /** By whose rate. */
+  get grantsRefusedByRate(): SnatManagement["refusedByRate"] {
+    return this.#snat.refusedByRate;
   }
 
   get muxPool(): MuxPoolManagement {

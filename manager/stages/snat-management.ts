@@ -4,16 +4,26 @@
  * (I1) One open request per DIP and protocol; a retry of the open one (same origin) joins it.
  * (I2) A grant is answered only when every live MUX has its index in force, a remembered answer too. Until then the
  *      return traffic of the new ports could meet a MUX that does not know them.
+ * (I3) Who asks too often is refused before it costs a write (`request-buckets`), but never a retry of what was executed: a
+ *      refusal says that nothing was done.
  */
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
+import type { Clock } from "../../runtime/env.js";
 import type { SubmittedCommand } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
+import type { StateMachine } from "../state/state-machine.js";
 import type { Proposer } from "./proposer.js";
+import { type RateExceeded, RequestBuckets, type RequestRates } from "./request-buckets.js";
 import { refusal, type Submission } from "./submission.js";
 
 /** What a DIP that asks twice at once is told to wait. */
 const OPEN_REQUEST_RETRY_MS = 50;
+
+/** Buckets that are full again are forgotten this often. */
+const SWEEP_MS = 10_000;
+
+type SnatState = Pick<StateMachine, "dip" | "remembers" | "tenantWeight">;
 
 interface Held {
   readonly index: LogIndex;
@@ -24,13 +34,32 @@ interface Held {
 export class SnatManagement {
   readonly #proposer: Pick<Proposer, "propose">;
   readonly #muxSafeIndex: () => LogIndex;
+  readonly #state: SnatState;
+  readonly #clock: Pick<Clock, "nowMs">;
+  readonly #buckets: RequestBuckets;
+  readonly #refusedByRate = { dip: 0, tenant: 0 };
+  #sweptAtMs = 0;
   readonly #open = new Map<string, { readonly origin: string; readonly others: Submission[] }>();
   /** Grants that wait for MUXes, by index ascending. */
   #held: Held[] = [];
 
-  constructor(options: { readonly proposer: Pick<Proposer, "propose">; readonly muxSafeIndex: () => LogIndex }) {
+  constructor(options: {
+    readonly proposer: Pick<Proposer, "propose">;
+    readonly muxSafeIndex: () => LogIndex;
+    readonly state: SnatState;
+    readonly clock: Pick<Clock, "nowMs">;
+    readonly rates: RequestRates;
+  }) {
     this.#proposer = options.proposer;
     this.#muxSafeIndex = options.muxSafeIndex;
+    this.#state = options.state;
+    this.#clock = options.clock;
+    this.#buckets = new RequestBuckets(options.rates);
+  }
+
+  /** Requests refused because a DIP, or its tenant, asked too often; they only grow. */
+  get refusedByRate(): Readonly<Record<RateExceeded["by"], number>> {
+    return this.#refusedByRate;
   }
 
   /**
@@ -54,6 +83,11 @@ export class SnatManagement {
         );
       return null;
     }
+    const tooOften = this.#takeToken(submission.submitted);
+    if (tooOften !== null) {
+      submission.reply(refusal(tooOften));
+      return null;
+    }
     const entry = { origin, others: [] as Submission[] };
     this.#open.set(key, entry);
     return {
@@ -64,6 +98,35 @@ export class SnatManagement {
         for (const other of entry.others) other.reply(result);
       },
     };
+  }
+
+  /** (I3) */
+  #takeToken({ origin, command }: SubmittedCommand): AnantaError | null {
+    if (command.kind !== "allocate-snat" || (origin !== null && this.#state.remembers(origin))) return null;
+    const dip = this.#state.dip(command.dipId);
+    if (dip === null) return null; // refused for that, when it is applied
+    const { dipId, tenant, address } = dip;
+    const exceeded = this.#buckets.take(
+      { dipId, tenant, weight: this.#state.tenantWeight(tenant) },
+      this.#clock.nowMs(),
+    );
+    if (exceeded === null) return null;
+    const { by, rate, retryAfterMs } = exceeded;
+    this.#refusedByRate[by] += 1;
+    const who = by === "dip" ? `DIP ${tenant}/${address}` : `tenant ${tenant}`;
+    const limit = `${rate.perSecond} requests for SNAT ports per second (${rate.burst} at once)`;
+    return new AnantaError(
+      "STAGE_OVERLOADED",
+      `${who} asks too often: it may make ${limit}; again in ${retryAfterMs} ms`,
+      {
+        reason: "request-rate",
+        ...(by === "dip" ? { dip: address } : {}),
+        tenant,
+        requestsPerSecond: rate.perSecond,
+        burst: rate.burst,
+        retryAfterMs,
+      },
+    );
   }
 
   handle(batch: readonly Submission[]): void {
@@ -100,6 +163,10 @@ export class SnatManagement {
 
   /** Answers grants that nobody waits for any more: they stand, but the caller must ask again (same origin). */
   expire(nowMs: number): void {
+    if (nowMs - this.#sweptAtMs >= SWEEP_MS) {
+      this.#sweptAtMs = nowMs;
+      this.#buckets.sweep(nowMs);
+    }
     const late = this.#held.filter(({ submission }) => submission.deadlineAtMs < nowMs);
     if (late.length === 0) return;
     this.#held = this.#held.filter(({ submission }) => submission.deadlineAtMs >= nowMs);
@@ -120,6 +187,7 @@ export class SnatManagement {
   stepDown(): void {
     const held = this.#held;
     this.#held = [];
+    this.#buckets.clear();
     for (const { submission } of held) {
       submission.reply(
         refusal(new AnantaError("LEADERSHIP_LOST", "leadership changed while the grant waited for the MUXes")),

@@ -111,6 +111,8 @@ export function createStateMachine(): InspectableStateMachine {
       return pending.value;
     },
     nextTickDueMs: (muxSafeIndex) => nextTickDueMs(state, muxSafeIndex),
+    remembers: (origin) => state.sessions.remembers(origin),
+    tenantWeight: (tenant) => state.objects.tenantSpec(tenant).weight,
     hasSession: (session) => state.sessions.has(session),
     inspect: () => state,
   };

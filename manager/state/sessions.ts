@@ -78,6 +78,11 @@ export class Sessions {
     return this.sessions.has(id);
   }
 
+  /** True when the request was executed and its answer is known. */
+  remembers({ session, sequence }: Origin): boolean {
+    return this.sessions.get(session)?.answers[sequence % SESSION_WINDOW]?.sequence === sequence;
+  }
+
   /** Looks the request up, makes its session if it may, and counts as a use of it. */
   admit(origin: Origin, nowMs: number): SessionVerdict {
     let session = this.sessions.get(origin.session);

@@ -6,7 +6,7 @@ import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, PoolId, VipId }
 import type { HostItem } from "../../dataplane/host-items.js";
 import type { MuxItem } from "../../dataplane/mux-items.js";
 import type { UnsettledEpoch } from "./cluster-epoch.js";
-import type { Command, CommandBatch, MuxCapacity } from "./commands.js";
+import type { Command, CommandBatch, MuxCapacity, Origin } from "./commands.js";
 import type { DownMember } from "./health-table.js";
 import type { LentPort } from "./lent-ports.js";
 import type { AnyStoredObject, Dip, ObjectKind, ObjectRef, VipSpec } from "./objects.js";
@@ -104,6 +104,10 @@ export interface StateMachine {
    * because MUXes have not acknowledged their release are left out: a tick would not free them.
    */
   nextTickDueMs(muxSafeIndex?: LogIndex): number | null;
+  /** True when the request was executed, and a retry would get its answer. */
+  remembers(origin: Origin): boolean;
+  /** Of a tenant, written or not: 1..1000. */
+  tenantWeight(tenant: string): number;
   /** True when the session is remembered. */
   hasSession(session: string): boolean;
 }

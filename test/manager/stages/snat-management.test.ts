@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { DipId, HostId, IpAddress, LogIndex } from "../../../core/brands.js";
 import { SnatManagement } from "../../../manager/stages/snat-management.js";
+import { RequestBuckets, type RequestRates } from "../../../manager/stages/request-buckets.js";
 import type { Deliver } from "../../../manager/stages/proposer.js";
 import type { Submission } from "../../../manager/stages/submission.js";
 import type { CommandResult } from "../../../manager/state/results.js";
@@ -14,12 +15,21 @@ const granted = (index: number): CommandResult => ({
 });
 
 /** The stage over a log that the test commits by hand. */
-function scene() {
+function scene(rates: RequestRates = { dip: { perSecond: 0, burst: 1 }, tenant: { perSecond: 0, burst: 1 } }) {
+  const clock = { ms: 0, nowMs: () => clock.ms };
+  const executed = new Set<number>();
   let safe = 0 as LogIndex;
   const proposed: { readonly batch: readonly Submission[]; readonly deliver: Deliver }[] = [];
   const stage = new SnatManagement({
     proposer: { propose: (batch, deliver) => void proposed.push({ batch, deliver: deliver ?? (() => undefined) }) },
     muxSafeIndex: () => safe,
+    clock,
+    rates,
+    state: {
+      dip: (dipId) => ({ dipId, tenant: dipId < 10 ? "default" : "blue", address: `10.0.0.${dipId}` as IpAddress }),
+      remembers: ({ sequence }) => executed.has(sequence),
+      tenantWeight: (tenant) => (tenant === "blue" ? 2 : 1),
+    },
   });
   const answers: string[] = [];
   const ask = (dip: number, sequence: number, deadlineAtMs = Infinity): Submission => ({
@@ -50,8 +60,81 @@ function scene() {
     safe = index as LogIndex;
     stage.muxesAdvanced();
   };
-  return { stage, ask, submit, commit, muxesReach, answers, proposed };
+  return { stage, ask, submit, commit, muxesReach, answers, proposed, clock, executed };
 }
+
+describe("how often ports may be asked for", () => {
+  const rates: RequestRates = { dip: { perSecond: 10, burst: 2 }, tenant: { perSecond: 20, burst: 3 } };
+
+  test("a DIP has its burst, then its rate; the refusal says who, what, and how long", () => {
+    const { stage, ask, submit, commit, muxesReach, answers, clock } = scene(rates);
+    muxesReach(1_000);
+    for (const sequence of [1, 2, 3]) {
+      submit(ask(1, sequence));
+      commit(10);
+    }
+    expect(answers).toEqual(["dip 1 #1: granted at 10", "dip 1 #2: granted at 10", "dip 1 #3: STAGE_OVERLOADED"]);
+    expect(stage.refusedByRate).toEqual({ dip: 1, tenant: 0 });
+    clock.ms = 50;
+    const told: CommandResult[] = [];
+    stage.admit({ ...ask(1, 4), reply: (result) => told.push(result) });
+    expect(told).toMatchObject([
+      {
+        ok: false,
+        message:
+          "DIP default/10.0.0.1 asks too often: it may make 10 requests for SNAT ports per second (2 at once); again in 50 ms",
+        facts: { reason: "request-rate", dip: "10.0.0.1", tenant: "default", requestsPerSecond: 10, retryAfterMs: 50 },
+      },
+    ]);
+    clock.ms = 100;
+    submit(ask(1, 5));
+    commit(11);
+    expect(answers.at(-1)).toBe("dip 1 #5: granted at 11");
+  });
+
+  test("a tenant's DIPs share its bucket, which is as large as its weight says; another tenant has its own", () => {
+    const { stage, ask, submit, commit, muxesReach, answers } = scene(rates);
+    muxesReach(1_000);
+    for (const [dip, sequence] of [
+      [1, 1],
+      [2, 2],
+      [3, 3],
+      [4, 4],
+      [11, 5],
+      [12, 6],
+      [13, 7],
+      [14, 8],
+    ] as const) {
+      submit(ask(dip, sequence));
+      commit(10);
+    }
+    expect(answers.filter((answer) => answer.endsWith("STAGE_OVERLOADED"))).toEqual(["dip 4 #4: STAGE_OVERLOADED"]);
+    expect(stage.refusedByRate).toEqual({ dip: 0, tenant: 1 });
+  });
+
+  test("a retry of what was executed gets its answer, however often its DIP has asked: a refusal says that nothing was done", () => {
+    const { ask, submit, commit, muxesReach, answers, executed } = scene(rates);
+    muxesReach(1_000);
+    for (const sequence of [1, 2]) {
+      submit(ask(1, sequence));
+      commit(10);
+      executed.add(sequence);
+    }
+    submit(ask(1, 2));
+    commit(10);
+    expect(answers.at(-1)).toBe("dip 1 #2: granted at 10");
+  });
+
+  test("buckets that are full again are forgotten", () => {
+    const buckets = new RequestBuckets(rates);
+    for (let dip = 1; dip <= 100; dip++) buckets.take({ dipId: dip as DipId, tenant: `t${dip}`, weight: 1 }, 0);
+    expect(buckets.size).toBe(200);
+    buckets.sweep(99);
+    expect(buckets.size).toBe(100); // the tenants' are full after 50 ms
+    buckets.sweep(100);
+    expect(buckets.size).toBe(0);
+  });
+});
 
 describe("SNAT management", () => {
   test("a grant is answered only when every live MUX has its entry in force", () => {
