@@ -11,6 +11,7 @@ const pureFolders = [
   "manager/state",
   "mux/dataplane",
   "mux/fairness",
+  "mux/peers",
   "agent/dataplane",
   "test/linearizability",
 ];

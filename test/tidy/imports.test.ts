@@ -20,6 +20,7 @@ const purePlaces = [
   "manager/state/",
   "mux/dataplane/",
   "mux/fairness/",
+  "mux/peers/",
   "agent/dataplane/",
   "agent/health/monitor.ts",
   "test/linearizability/",

@@ -88,6 +88,7 @@ describe("MUXes of a pool", () => {
     expect(messages.get(2)).toHaveLength(HEADERS + PEER_MESSAGE_BYTES);
     expect(pool.takes(2, messages.get(2)!)).toBe("believed");
     expect(pool.takes(2, messages.get(2)!)).toBe("peer_replayed");
+    expect(pool.mux(2).telemetry.counters().drops).toMatchObject({ peer_replayed: 1, peer_forged: 0 });
     expect(pool.mux(2).peers.counts(pool.nowMs)).toEqual({ sent: 0, received: 1, heard: 1 });
     pool.nowMs += 3_000;
     expect(pool.mux(2).peers.counts(pool.nowMs).heard).toBe(0);
@@ -184,6 +185,7 @@ describe("a message that is not what it says is refused, and counted by why", ()
     expect(pool.takes(3, toThree)).toBe("peer_stale");
     pool.change(2, muxItem(2, { incarnation: 2, bootId: "boot-2-again" }));
     expect(pool.takes(2, message)).toBe("peer_stale");
+    expect(pool.mux(2).telemetry.counters().drops).toMatchObject({ peer_stale: 1, peer_forged: 0 });
   });
 
   it("stale: of an earlier life of its sender; a later one than the tables know is believed", () => {
@@ -202,6 +204,7 @@ describe("a message that is not what it says is refused, and counted by why", ()
     const reasons = Array.from({ length: 1_100 }, () => pool.takes(2, altered(message, 40)));
     expect(reasons.filter((reason) => reason === "peer_forged")).toHaveLength(1_000);
     expect(reasons.filter((reason) => reason === "peer_limit")).toHaveLength(100);
+    expect(pool.mux(2).telemetry.counters().drops).toMatchObject({ peer_forged: 1_000, peer_limit: 100 });
     pool.nowMs += 1_000;
     expect(pool.takes(2, message)).toBe("believed");
   });
