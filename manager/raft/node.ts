@@ -329,6 +329,7 @@ class Node implements RaftNode {
   #listener(): TransportListener {
     const told = (change: (core: RaftCore) => void): void => {
       if (this.#lifecycle !== "running" || this.#core === null) return;
+      this.#passTime(this.#ticker.passed(false)); // what lies before a message must not count after it
       this.#guarded(change);
       this.#schedule();
     };
@@ -393,10 +394,15 @@ class Node implements RaftNode {
     if (this.#runPending !== null || this.#lifecycle !== "running") return;
     this.#runPending = this.#env.clock.nextTurn(() => {
       this.#runPending = null;
-      this.#passTime(this.#ticker.passed()); // ages that are told, and reads under leases, are judged by the time that it is
-      this.#guarded((core) => this.#run(core));
-      this.#ticker.adjust();
+      this.#runNow();
     });
+  }
+
+  /** Ages that are told are those of now, and so is the clock by which a read under a lease is judged. */
+  #runNow(): void {
+    this.#passTime(this.#ticker.passed(this.#config.leaseReads === true));
+    this.#guarded((core) => this.#run(core));
+    this.#ticker.adjust();
   }
 
   #run(core: RaftCore): void {
@@ -446,10 +452,8 @@ class Node implements RaftNode {
       this.#fail(error);
       return;
     }
-    this.#guarded(() => {
-      core.appended(batch.token);
-      this.#run(core); // acknowledgements leave at once, not a turn later
-    });
+    this.#guarded(() => core.appended(batch.token));
+    this.#runNow(); // acknowledgements leave at once, not a turn later
   }
 
   #apply(committed: readonly Entry[]): void {

@@ -44,11 +44,15 @@ export class Ticker {
     this.#timer = null;
   }
 
-  /** Ticks that the core was not told of yet; they count as told from here on. */
-  passed(): number {
-    if (this.#timer === null) return 0;
+  /**
+   * Ticks that the core was not told of yet; they count as told from here on. 0 after a stall, until the waiting input was
+   * handled, unless the caller needs the true time more than that (`alsoAfterStall`).
+   */
+  passed(alsoAfterStall: boolean): number {
     const { clock, tickMs } = this.#options;
-    const elapsed = Math.floor((clock.nowMs() - this.#lastMs + 1e-6) / tickMs);
+    const nowMs = clock.nowMs();
+    if (this.#timer === null || (!alsoAfterStall && nowMs - this.#dueMs >= STALL_TICKS * tickMs)) return 0;
+    const elapsed = Math.floor((nowMs - this.#lastMs + 1e-6) / tickMs);
     this.#lastMs += elapsed * tickMs;
     return elapsed;
   }
@@ -80,7 +84,7 @@ export class Ticker {
       this.#timer = this.#options.clock.nextTurn(() => this.#fire(drainTurns - 1));
       return;
     }
-    const elapsed = this.passed();
+    const elapsed = this.passed(true);
     if (elapsed > 0) this.#options.tick(elapsed);
     if (this.#timer !== null) this.#arm(); // a tick may end the node
   }

@@ -155,8 +155,8 @@ export class MuxPipeline {
 
   tick(nowMs: number, out: PacketBatch): void {
     const now = nowMs | 0;
+    this.peers.tick(nowMs, out); // first: its few words say whose lease is held, and redirects may fill what is left
     this.fastpath.tick(now, out);
-    this.peers.tick(nowMs, out);
     this.#flows.expire(now);
     this.fragments.expire(now);
     this.drops[DROP.fragment_unmatched]! += this.fragments.expireHeld(now);

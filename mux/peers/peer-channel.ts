@@ -129,7 +129,6 @@ export class PeerChannel {
       nowMs < Math.max(this.#tellAtMs, this.#quietUntilMs)
     )
       return;
-    this.#tellAtMs = nowMs + TELL_MS;
     const { muxId, incarnation } = this.#self.item;
     for (const { item, address, mark } of [...this.#peers, ...this.#former]) {
       const message = { ...own, from: muxId, to: item.muxId, incarnation, sequence: ++this.#sequence };
@@ -142,10 +141,11 @@ export class PeerChannel {
         payload: this.#payload,
       };
       const at = out.reserve(udpPacketBytes(fields), WIRE_LINK);
-      if (at < 0) return; // the next time
+      if (at < 0) return; // the next tick tells all of them
       writeUdpPacket(out.arena, at, fields);
       this.#sent++;
     }
+    this.#tellAtMs = nowMs + TELL_MS;
   }
 
   /** A UDP packet from a MUX's address to ours and to `PEER_PORT`. `NO_FAULT`, or the number of the reason to drop it. */

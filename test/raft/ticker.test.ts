@@ -32,19 +32,29 @@ describe("a ticker", () => {
   });
 
   it("after a stall lets two turns of waiting input go first, and then says how long it was", () => {
-    const { clock, told } = tickerDueIn(3);
+    const { clock, ticker, told } = tickerDueIn(3);
     clock.pass(1_000);
     expect(told).toEqual([]);
+    expect(ticker.passed(false), "nobody tells the core before that").toBe(0);
     clock.pass(0);
     expect(told).toEqual([]);
     clock.pass(0);
     expect(told).toEqual([100]);
   });
 
+  it("tells the true time also after a stall to whoever needs it more than that", () => {
+    const { clock, ticker, told } = tickerDueIn(3);
+    clock.pass(1_000);
+    expect(ticker.passed(true)).toBe(100);
+    clock.pass(0);
+    clock.pass(0);
+    expect(told).toEqual([]);
+  });
+
   it("counts once what was told in between", () => {
     const { clock, ticker, told } = tickerDueIn(3);
     clock.pass(25);
-    expect(ticker.passed()).toBe(2);
+    expect(ticker.passed(false)).toBe(2);
     clock.pass(5);
     expect(told).toEqual([1]);
     expect(ticker.lastTickMs).toBe(clock.nowMs());
@@ -65,6 +75,6 @@ describe("a ticker", () => {
     ticker.stop();
     clock.pass(100);
     expect(told).toEqual([1]);
-    expect(ticker.passed()).toBe(0);
+    expect(ticker.passed(false)).toBe(0);
   });
 });

@@ -26,6 +26,9 @@ import type { CoreConfig, InitialState, SnapshotMeta } from "./types.js";
 /** Of entries, in one `Ready`: a few milliseconds of applying, unless one entry alone is longer. */
 const COMMITTED_BYTES_MAX = 16 * 1024;
 
+/** A busy machine's timers are as late as this without having stood still. */
+const LATE_TICKS = 2;
+
 /** The state may be read by anyone (status, tests) and changed only through this object. */
 export class RaftCore {
   readonly #s: State;
@@ -53,11 +56,14 @@ export class RaftCore {
     dispatch(s, m);
   }
 
-  /** Time passed. `elapsedTicks` > 1 after a stall: ages count all of it, timeouts only what could be acted upon. */
+  /**
+   * Time passed. Ages count all of it. After a stall timeouts count only what could be acted upon: what lies between two
+   * heartbeats, and a timer that was a little late.
+   */
   tick(elapsedTicks = 1): void {
     const s = this.#s;
     s.tick += elapsedTicks;
-    for (let clamped = Math.min(elapsedTicks, s.config.heartbeatTicks); clamped > 0; clamped--) {
+    for (let clamped = Math.min(elapsedTicks, s.config.heartbeatTicks + LATE_TICKS); clamped > 0; clamped--) {
       s.activeTick++;
       if (s.role.kind === "leader") leaderTick(s, s.role);
       else {
