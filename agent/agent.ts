@@ -176,6 +176,7 @@ export function createAgent(env: Env, config: AgentConfig, outside: AgentOutside
         resetFlows: (filter) => {
           let flows = 0;
           dataplane.flows.reset(filter, (count) => (flows = count));
+          if (flows > 0) runTick(); // resets leave at once: they carry sequence numbers that the next segment makes old
           return flows;
         },
       });

@@ -30,7 +30,8 @@ export const managerSettings = z.object({
   snatRequestsPerSecond: z.number().int().min(0).max(1_000_000).default(REQUEST_RATES.dip.perSecond),
   snatRequestBurst: z.number().int().min(1).max(10_000_000).default(REQUEST_RATES.dip.burst),
   tenantSnatRequestsPerSecond: z.number().int().min(0).max(1_000_000).default(REQUEST_RATES.tenant.perSecond),
-  tenantSnatRequestBurst: z.number().int().min(1).max(10_000_000).default(REQUEST_RATES.tenant.burst),
+  /** Absent: what two seconds bring. */
+  tenantSnatRequestBurst: z.number().int().min(1).max(10_000_000).optional(),
   insecure: z.boolean().default(false),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
@@ -53,7 +54,10 @@ export function configOf(settings: ManagerSettings): ManagerConfig {
     opsAddress,
     requestRates: {
       dip: { perSecond: settings.snatRequestsPerSecond, burst: settings.snatRequestBurst },
-      tenant: { perSecond: settings.tenantSnatRequestsPerSecond, burst: settings.tenantSnatRequestBurst },
+      tenant: {
+        perSecond: settings.tenantSnatRequestsPerSecond,
+        burst: settings.tenantSnatRequestBurst ?? Math.max(1, 2 * settings.tenantSnatRequestsPerSecond),
+      },
     },
     history: { retentionMs: settings.historyDays * DAY_MS, recordsMax: settings.historyRecordsMax },
   });

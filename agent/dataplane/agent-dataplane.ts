@@ -193,10 +193,9 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       const matching: number[] = [];
       for (let entry = 0; entry < nat.capacity; entry++) {
         if (!nat.isLive(entry)) continue;
-        const flow = natRecord(parts, entry, lastMs);
-        if (filter.vipId !== undefined && filter.vipId !== flow.vipId) continue;
-        if (filter.dipId !== undefined && filter.dipId !== flow.dipId) continue;
-        if (filter.protocol !== undefined && filter.protocol !== flow.tuple.protocol) continue;
+        if (filter.vipId !== undefined && filter.vipId !== counters.vipId(nat.counter[entry]!)) continue; // of a live entry
+        if (filter.dipId !== undefined && filter.dipId !== tables.dipId(nat.dipSlot(entry))) continue;
+        if (filter.protocol !== undefined && filter.protocol !== nat.protocol(entry)) continue;
         matching.push(entry);
       }
       if (matching.length > 0) {

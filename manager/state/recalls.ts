@@ -41,8 +41,9 @@ export class Recalls {
 
   /** What is owned in the space and wanted by a rule is recalled, nothing else. O(ranges that rules want + recalls). */
   refresh(space: PortSpace, nowMs: number): void {
-    for (const { vip, protocol, range, dip } of this.all())
-      if (vip === space.vip && protocol === space.protocol && !space.isWanted(range)) this.remove(space, range, dip);
+    for (const recalls of [...this.ofDips.values()])
+      for (const { vip, protocol, range, dip } of [...recalls.values()])
+        if (vip === space.vip && protocol === space.protocol && !space.isWanted(range)) this.remove(space, range, dip);
     for (const range of space.wantedAndOwned()) {
       if (this.get(space, range) !== null) continue;
       this.put({ vip: space.vip, protocol: space.protocol, range, dip: space.ownerOf(range), sinceMs: nowMs });

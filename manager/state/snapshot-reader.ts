@@ -49,7 +49,10 @@ export function* readSnapshot(chunks: Iterable<Uint8Array>): Generator<void, Sta
     characters = 0;
   }
   assert(complete, "a snapshot is complete");
-  for (const { vip } of state.snat.spaces()) state.snat.rulesChanged(vip, state.time.nowMs);
+  for (const vip of new Set(Array.from(state.snat.spaces(), (space) => space.vip))) {
+    state.snat.rulesChanged(vip, state.time.nowMs);
+    yield;
+  }
   yield* state.projection.rebuild(state.site);
   return state;
 }

@@ -288,6 +288,14 @@ export class FlowTable {
     return (nowMs - this.#words[(entry << RECORD_SHIFT) + SEEN]!) | 0;
   }
 
+  vipId(entry: number): number {
+    return this.#words[(entry << RECORD_SHIFT) + VIP]!;
+  }
+
+  protocol(entry: number): number {
+    return this.#words[(entry << RECORD_SHIFT) + PROTOCOL]!;
+  }
+
   /** A live entry's key, for people. */
   key(entry: number): {
     source: readonly [number, number, number, number];

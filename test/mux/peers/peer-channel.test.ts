@@ -80,6 +80,17 @@ class Pool {
 const altered = (packet: Uint8Array, at: number): Uint8Array =>
   packet.map((byte, place) => (place === HEADERS + at ? byte ^ 1 : byte));
 
+/** MUXes to which mux-1 relays what is for ports that it does not know. */
+function relayedTo(pool: Pool): ReadonlySet<number> {
+  const to = new Set<number>();
+  for (let port = 2_000; port < 2_060; port++) {
+    const out = new PacketBatch();
+    pool.mux(1).process(batchOf(udp(`198.51.100.7:${port}`, "203.0.113.10:5000")), pool.nowMs, out);
+    for (const packet of packetsOf(out)) to.add(packet[19]!);
+  }
+  return to;
+}
+
 describe("MUXes of a pool", () => {
   it("tell each peer twice a second, and believe each other once", () => {
     const pool = new Pool(3);
@@ -210,27 +221,17 @@ describe("a message that is not what it says is refused, and counted by why", ()
   });
 
   it("overtaken: it is none, and what the newer one said stands", () => {
-    const pool = new Pool(2);
-    const first = pool.told(1).get(2)!;
-    const second = pool.told(1, { isLeased: false }).get(2)!;
-    expect(pool.takes(2, second)).toBe("believed");
-    expect(pool.takes(2, first)).toBe("believed");
-    // Ahead for 10 s, but it said last that its lease is not held.
-    expect(pool.mux(2).peers.tell({ ...WORD, index: 3, isLeased: false }, pool.nowMs)).toBe(false);
+    const pool = new Pool(3);
+    const first = pool.told(2).get(1)!;
+    const second = pool.told(2, { isLeased: false }).get(1)!;
+    expect(pool.takes(1, second)).toBe("believed");
+    expect(pool.takes(1, first)).toBe("believed");
+    expect(pool.takes(1, pool.told(3).get(1)!)).toBe("believed");
+    expect([...relayedTo(pool)], "mux-2 said last that its lease is not held").toEqual([3]);
   });
 });
 
 describe("a packet for a port that nobody here has", () => {
-  const relayedTo = (pool: Pool): ReadonlySet<number> => {
-    const to = new Set<number>();
-    for (let port = 2_000; port < 2_060; port++) {
-      const out = new PacketBatch();
-      pool.mux(1).process(batchOf(udp(`198.51.100.7:${port}`, "203.0.113.10:5000")), pool.nowMs, out);
-      for (const packet of packetsOf(out)) to.add(packet[19]!);
-    }
-    return to;
-  };
-
   it("is relayed to peers that said of late that their lease is held; where none did, to any", () => {
     const pool = new Pool(4);
     expect([...relayedTo(pool)].sort()).toEqual([2, 3, 4]);
