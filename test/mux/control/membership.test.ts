@@ -115,6 +115,7 @@ describe("a MUX becomes a live member", () => {
     await world.run(second.mux.start());
     await world.runUntil(() => first.mux.status().membership === "replaced", 5_000);
     await world.run(second.mux.stop());
+    await world.advance(500); // what was on its way has come
     const acks = (): number => replicas.reduce((sum, replica) => sum + replica.acks().length, 0);
     const before = acks();
     await world.advance(10_000);
