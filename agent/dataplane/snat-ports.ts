@@ -12,6 +12,8 @@
  *  (S1) `flowsOf[range]` is the number of NAT entries on the range's ports; the count of a use the number towards it.
  *  (S2) A stopped range has no flow, and none starts on it until it is resumed. Only stopped ranges are given back.
  *  (S3) Ranges of a port set are in `usable`, unless stopped or recalled. A recalled one keeps its flows and gets no new one.
+ *  (S4) A destination for which a search found no port is not searched for again until a flow towards it ends, a range becomes
+ *       usable, or `FULL_MS` have passed: a machine that opens connections in vain costs a look-up each, not a walk.
  */
 import type { DipId, IpAddress, VipId } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
@@ -65,6 +67,8 @@ interface PortSet {
   readonly usable: number[];
   /** Ranges in all, the stopped ones too. */
   ranges: number;
+  /** How often a range has become usable. */
+  gains: number;
   newFlows: number;
   newFlowsSampled: number;
   sampledAtMs: number;
@@ -73,6 +77,9 @@ interface PortSet {
 
 /** Random tries before the ports are walked: at half use, all eight fail once in 256 times. */
 const RANDOM_TRIES = 8;
+
+/** (S4) For what makes room without being counted in the use: flows that share the port of a mapping. */
+const FULL_MS = 100;
 
 /** Smoothing of the rate: a second ago counts 37 %. */
 const RATE_TIME_MS = 1_000;
@@ -94,6 +101,9 @@ export class SnatPorts {
   readonly #sets: (PortSet | undefined)[] = [];
   readonly #uses: RecordTable;
   readonly #useCount: Uint32Array;
+  /** (S4) `gains` + 1 of the set when nothing was found, and until when that is believed; 0: not full, as far as known. */
+  readonly #fullAt: Float64Array;
+  readonly #fullUntilMs: Float64Array;
   readonly #random: Random;
   readonly #addresses: Addresses;
 
@@ -108,6 +118,8 @@ export class SnatPorts {
     this.#setTable = new RecordTable(rangeCapacity);
     this.#uses = new RecordTable(flowCapacity);
     this.#useCount = new Uint32Array(flowCapacity);
+    this.#fullAt = new Float64Array(flowCapacity);
+    this.#fullUntilMs = new Float64Array(flowCapacity);
     this.#random = random;
   }
 
@@ -138,7 +150,7 @@ export class SnatPorts {
     this.#setOf[record] = set;
     this.#stopped[record] = 0;
     this.#lastUsedMs[record] = nowMs;
-    if (!this.#isRecalled(vip, range.protocol, range.range)) this.#sets[set]!.usable.push(record);
+    if (!this.#isRecalled(vip, range.protocol, range.range)) this.#makeUsable(record);
     this.#sets[set]!.ranges++;
   }
 
@@ -176,7 +188,7 @@ export class SnatPorts {
     const ports = set.usable.length * RANGE_PORTS;
     const use = this.#uses.find(setRecord, remote, remotePort);
     // Of those in use some may be on recalled ranges: then a walk tells whether one is free.
-    if (ports === 0 || (use !== NOT_FOUND && this.#useCount[use]! >= set.ranges * RANGE_PORTS)) return -1;
+    if (ports === 0 || (use !== NOT_FOUND && this.#isFull(use, set, nowMs))) return -1;
     let place = 0;
     for (let tries = 0; tries < RANDOM_TRIES + ports; tries++) {
       place = tries < RANDOM_TRIES ? this.#random.below(ports) : (place + 1) % ports;
@@ -185,7 +197,10 @@ export class SnatPorts {
       if (taken.isTaken(remote, vip, remotePort, port, flowProtocol, slot)) continue;
       const used = this.#uses.upsert(setRecord, remote, remotePort);
       if (used === NOT_FOUND) return -1;
-      if (use === NOT_FOUND) this.#useCount[used] = 0;
+      if (use === NOT_FOUND) {
+        this.#useCount[used] = 0;
+        this.#fullAt[used] = 0;
+      }
       this.#useCount[used]!++;
       this.flowsOf[record]!++;
       this.#lastUsedMs[record] = nowMs;
@@ -194,13 +209,23 @@ export class SnatPorts {
       this.allocatedUse = used;
       return port;
     }
+    if (use !== NOT_FOUND) {
+      this.#fullAt[use] = set.gains + 1;
+      this.#fullUntilMs[use] = nowMs + FULL_MS;
+    }
     return -1;
+  }
+
+  #isFull(use: number, set: PortSet, nowMs: number): boolean {
+    if (this.#useCount[use]! >= set.ranges * RANGE_PORTS) return true;
+    return this.#fullAt[use] === set.gains + 1 && nowMs < this.#fullUntilMs[use]!; // (S4)
   }
 
   /** A flow on the range has ended. */
   release(rangeRecord: number, use: number, nowMs: number): void {
     this.flowsOf[rangeRecord]!--;
     this.#lastUsedMs[rangeRecord] = nowMs;
+    this.#fullAt[use] = 0;
     if (--this.#useCount[use]! === 0) this.#uses.remove(use);
   }
 
@@ -218,7 +243,7 @@ export class SnatPorts {
     const record = this.findRange(vip, protocol, range);
     if (record === NOT_FOUND || this.#stopped[record] === 0) return;
     this.#stopped[record] = 0;
-    if (!this.#isRecalled(vip, protocol, range)) this.#sets[this.#setOf[record]!]!.usable.push(record);
+    if (!this.#isRecalled(vip, protocol, range)) this.#makeUsable(record);
   }
 
   /** No flow starts on the range any more; those that live go on. */
@@ -232,7 +257,7 @@ export class SnatPorts {
     if (!this.#recalled.delete(placeName(vip, protocol, range))) return;
     const record = this.findRange(vip, protocol, range);
     if (record === NOT_FOUND || this.#stopped[record] === 1) return;
-    this.#sets[this.#setOf[record]!]!.usable.push(record);
+    this.#makeUsable(record);
   }
 
   /** Recalled ranges whose flows are over, and that are not being given back yet. */
@@ -305,12 +330,19 @@ export class SnatPorts {
       protocol: range.protocol,
       usable: [],
       ranges: 0,
+      gains: 0,
       newFlows: 0,
       newFlowsSampled: 0,
       sampledAtMs: nowMs,
       newFlowsPerSecond: 0,
     };
     return record;
+  }
+
+  #makeUsable(record: number): void {
+    const set = this.#sets[this.#setOf[record]!]!;
+    set.usable.push(record);
+    set.gains++;
   }
 
   #makeUnusable(record: number): void {

@@ -47,11 +47,13 @@ export function wireObject(object: AnyStoredObject, state: StateMachine, muxSafe
 
 /** What an operator should know of objects that may be stored all the same: sentences, at most `WARNINGS_MAX`. */
 export function warningsOf(objects: readonly ApplyObject[], state: StateMachine): readonly string[] {
+  let unlisted = 0;
   const warnings = objects.flatMap(({ ref, object }) => {
     if (object.kind === "Vip") {
-      const lent = state.lentPorts(object.spec);
+      const { first, count } = state.lentPorts(object.spec, WARNINGS_MAX);
       const name = `VIP ${ref.tenant}/${ref.name}`;
-      return lent.map((port) => `${name}: ${waitingText(object.spec.address, port, state.clusterTimeMs)}`);
+      unlisted += count - first.length;
+      return first.map((port) => `${name}: ${waitingText(object.spec.address, port, state.clusterTimeMs)}`);
     }
     if (object.kind !== "BackendPool") return [];
     const homeless = object.spec.members.filter(({ dip }) => (state.dipAt(ref.tenant, dip)?.hostId ?? null) === null);
@@ -61,7 +63,7 @@ export function warningsOf(objects: readonly ApplyObject[], state: StateMachine)
   });
   if (!state.muxes().some((mux) => mux.state === "live"))
     warnings.push("no MUX is live: nothing is in force until one joins");
-  const more = warnings.length - WARNINGS_MAX;
+  const more = warnings.length + unlisted - WARNINGS_MAX;
   return more > 0 ? [...warnings.slice(0, WARNINGS_MAX), `and ${more} more warnings`] : warnings;
 }
 
@@ -165,12 +167,12 @@ function vipService(vip: VipObject, state: StateMachine): readonly Condition[] {
 
 /** Present while a rule waits for SNAT ports: who has them, and since when they are asked for. */
 function rulesInForce(vip: VipObject, state: StateMachine): readonly Condition[] {
-  const lent = vip.deleting ? [] : state.lentPorts(vip.spec);
-  if (lent.length === 0) return [];
+  if (vip.deleting) return [];
+  const { count, first } = state.lentPorts(vip.spec, LISTED_MAX);
+  if (count === 0) return [];
   const nowMs = state.clusterTimeMs;
-  const sentences = lent.map((port) => waitingText(vip.spec.address, port, nowMs));
-  const shown = sentences.slice(0, LISTED_MAX).join("; ");
-  const more = sentences.length - LISTED_MAX;
+  const shown = first.map((port) => waitingText(vip.spec.address, port, nowMs)).join("; ");
+  const more = count - first.length;
   return [fails("RulesInForce", "PortsLent", more > 0 ? `${shown}; and ${more} more` : shown)];
 }
 

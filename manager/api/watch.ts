@@ -11,6 +11,8 @@
  * (W2) Nothing is told twice on one stream, also when this replica is behind the index the watcher came with.
  * (W3) An object is *settled* when every live MUX uses its newest spec, which is no log entry: replicas notice it at moments of
  *      their own. No index told is beyond a change that is not settled, so who resumes elsewhere still hears of it.
+ * (W4) When the first MUX comes or the last one goes, or all of them are drained or one is not any more, every object stands
+ *      otherwise. They are told some in a turn, and no index beyond the change before the last of them.
  */
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
@@ -20,6 +22,7 @@ import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
 import { type AnyStoredObject, type ObjectKind, type ObjectRef, objectKey } from "../state/objects.js";
 import type { AppliedBatch } from "../state/results.js";
+import type { Mux } from "../state/state-machine.js";
 import { kindOf } from "./operator-service.js";
 import { KINDS } from "./object-schema.js";
 import { phaseOf, wireObject } from "./object-status.js";
@@ -50,6 +53,11 @@ export class Watches {
   /** The last entry whose changes were told; the state may be one ahead while it is being applied. */
   #applied: LogIndex;
   readonly #watchers = new Set<Watcher>();
+  /** What the MUXes as a whole are to every object (W4). */
+  #muxesAre: string;
+  /** (W4) Objects yet to be told, and the entry since which. */
+  #retelling: { readonly refs: Iterator<ObjectRef>; readonly changed: LogIndex } | null = null;
+  #retellTurn: Timer | null = null;
   /** (W3) By key: the object, and the entry that changed it. */
   readonly #unsettled = new Map<string, { readonly ref: ObjectRef; readonly changed: LogIndex }>();
 
@@ -57,6 +65,7 @@ export class Watches {
     this.#replica = replica;
     this.#after = replica.state.appliedIndex;
     this.#applied = this.#after;
+    this.#muxesAre = muxesAre(replica.state.muxes());
     replica.muxSafeIndex.onAdvance(() => this.#settle());
   }
 
@@ -67,6 +76,8 @@ export class Watches {
     this.#after = state.appliedIndex;
     this.#applied = this.#after;
     this.#unsettled.clear();
+    this.#muxesAre = muxesAre(state.muxes());
+    this.#retelling = null;
     for (const kind of KINDS) for (const { ref } of state.objects(kind, null)) this.#changed(ref, state.appliedIndex);
     for (const watcher of [...this.#watchers]) watcher.end(gone(this.#after));
   }
@@ -97,6 +108,8 @@ export class Watches {
       this.#record({ ...change, index: (isLast ? batch.index : batch.index - 1) as LogIndex }, batch.index); // (W1)
     });
     this.#applied = batch.index;
+    if (batch.muxChanges.some((change) => (change.op === "upsert" ? change.item.kind === "mux" : isMuxKey(change.key))))
+      this.#muxesChanged();
     // Not for grants alone: after a restore thousands of objects may wait to be seen settled.
     if (changes.length > 0 || batch.results.some((result) => result.ok && result.value.kind === "none")) this.#settle();
   }
@@ -123,6 +136,27 @@ export class Watches {
     else for (const { change, entry } of this.#journal) watcher.offer(change, entry, () => this.#objectOf(change));
   }
 
+  /** (W4) */
+  #muxesChanged(): void {
+    const { state } = this.#replica;
+    const are = muxesAre(state.muxes());
+    if (are === this.#muxesAre) return;
+    this.#muxesAre = are;
+    const refs = KINDS.flatMap((kind) => state.objects(kind, null).map(({ ref }) => ref));
+    this.#retelling = { refs: refs.values(), changed: this.#retelling?.changed ?? this.#applied };
+    this.#retellTurn ??= this.#replica.env.clock.nextTurn(() => this.#retell());
+  }
+
+  #retell(): void {
+    this.#retellTurn = null;
+    for (let told = 0; this.#retelling !== null && told < TOLD_PER_TURN; told++) {
+      const next = this.#retelling.refs.next();
+      if (next.done === true) this.#retelling = null;
+      else this.#record({ type: "modified", ref: next.value, index: this.#applied }, this.#applied);
+    }
+    if (this.#retelling !== null) this.#retellTurn = this.#replica.env.clock.nextTurn(() => this.#retell());
+  }
+
   #changed(ref: ObjectRef, index: LogIndex): void {
     const key = objectKey(ref);
     const known = this.#unsettled.get(key);
@@ -147,6 +181,7 @@ export class Watches {
   /** (W3) The highest index that may be told. */
   #settledIndex(): LogIndex {
     let index: number = this.#replica.state.appliedIndex;
+    if (this.#retelling !== null) index = Math.min(index, this.#retelling.changed - 1);
     for (const { changed } of this.#unsettled.values()) index = Math.min(index, changed - 1);
     return index as LogIndex;
   }
@@ -167,6 +202,15 @@ export class Watches {
     for (const watcher of this.#watchers) watcher.offer(change, entry, () => (object ??= this.#objectOf(change)));
   }
 }
+
+/** "none": no packet is forwarded. "drained": no VIP is announced. */
+function muxesAre(muxes: readonly Mux[]): "none" | "drained" | "announcing" {
+  const live = muxes.filter(({ state }) => state === "live");
+  if (live.length === 0) return "none";
+  return live.every(({ drain }) => drain !== undefined) ? "drained" : "announcing";
+}
+
+const isMuxKey = (key: string): boolean => key.startsWith("mux/");
 
 class Watcher {
   readonly #kind: ObjectKind;

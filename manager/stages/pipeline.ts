@@ -259,9 +259,12 @@ export class Pipeline {
           this.#stages.snatManagement.offer("allocate", this.#queued(admitted, this.#tenantOfDip(command)));
         return;
       }
-      case "release-snat":
-        this.#stages.snatManagement.offer("release", this.#queued(submission, this.#tenantOfDip(command)));
+      case "release-snat": {
+        const admitted = this.#snat.admit(submission);
+        if (admitted !== null)
+          this.#stages.snatManagement.offer("release", this.#queued(admitted, this.#tenantOfDip(command)));
         return;
+      }
       case "report-health":
         this.#stages.hostAgentManagement.offer("health", this.#queued(submission, String(command.hostId)));
         return;

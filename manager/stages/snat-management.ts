@@ -4,14 +4,17 @@
  * (I1) One open request per DIP and protocol; a retry of the open one (same origin) joins it.
  * (I2) A grant is answered only when every live MUX has its index in force, a remembered answer too. Until then the
  *      return traffic of the new ports could meet a MUX that does not know them.
- * (I3) Who asks too often is refused before it costs a write (`request-buckets`), but never a retry of what was executed: a
- *      refusal says that nothing was done.
+ * (I3) Who asks too often is refused before it costs a write (`request-buckets`). A refusal says that nothing was done, so a
+ *      retry of what was executed is never refused, for that or any other reason: it gets its answer from here, without
+ *      another write, also while the DIP has another request open or the queue is full.
  */
+import { assertNever } from "../../core/assert.js";
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Clock } from "../../runtime/env.js";
 import type { SubmittedCommand } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
+import { expiredText } from "../state/sessions.js";
 import type { StateMachine } from "../state/state-machine.js";
 import type { Proposer } from "./proposer.js";
 import { type RateExceeded, RequestBuckets, type RequestRates } from "./request-buckets.js";
@@ -23,7 +26,7 @@ const OPEN_REQUEST_RETRY_MS = 50;
 /** Buckets that are full again are forgotten this often. */
 const SWEEP_MS = 10_000;
 
-type SnatState = Pick<StateMachine, "dip" | "remembers" | "tenantWeight">;
+type SnatState = Pick<StateMachine, "dip" | "verdictOn" | "tenantWeight">;
 
 interface Held {
   readonly index: LogIndex;
@@ -63,10 +66,11 @@ export class SnatManagement {
   }
 
   /**
-   * Takes an allocation in: returns the submission to queue, or null when it has joined the open one or was refused.
-   * Whatever happens to the returned one, its `reply` ends the open request.
+   * Takes an allocation or a release in: returns the submission to queue, or null when it was answered, has joined the open one or
+   * was refused. Whatever happens to the returned one, its `reply` ends the open request.
    */
   admit(submission: Submission): Submission | null {
+    if (this.#answerFromMemory(submission)) return null;
     const key = openKey(submission.submitted);
     if (key === null) return submission;
     const origin = originText(submission.submitted);
@@ -100,9 +104,27 @@ export class SnatManagement {
     };
   }
 
-  /** (I3) */
-  #takeToken({ origin, command }: SubmittedCommand): AnantaError | null {
-    if (command.kind !== "allocate-snat" || (origin !== null && this.#state.remembers(origin))) return null;
+  /** (I3) True: it was executed, or may have been, and its sender has been told. */
+  #answerFromMemory(submission: Submission): boolean {
+    const { origin } = submission.submitted;
+    if (origin === null) return false;
+    const verdict = this.#state.verdictOn(origin);
+    switch (verdict.kind) {
+      case "execute":
+        return false;
+      case "answered":
+        this.#deliver(submission, verdict.result);
+        return true;
+      case "expired":
+        submission.reply(refusal(new AnantaError("SESSION_EXPIRED", expiredText(verdict))));
+        return true;
+      default:
+        return assertNever(verdict);
+    }
+  }
+
+  #takeToken({ command }: SubmittedCommand): AnantaError | null {
+    if (command.kind !== "allocate-snat") return null;
     const dip = this.#state.dip(command.dipId);
     if (dip === null) return null; // refused for that, when it is applied
     const { dipId, tenant, address } = dip;

@@ -100,7 +100,7 @@ export function createStateMachine(): InspectableStateMachine {
     fence: (host) => state.fences.get(host) ?? null,
     snatBlocks: (filter) => listBlocks(state, filter),
     snatPage: (filter, after) => listPage(state, filter, after),
-    lentPorts: (spec) => lentPorts(state, spec),
+    lentPorts: (spec, most) => lentPorts(state, spec, most),
     snatShares: () => listShares(state),
     snatUsage: () => listUsage(state),
     snatUsageOf: (vip) => usageOf(state, vip),
@@ -111,7 +111,7 @@ export function createStateMachine(): InspectableStateMachine {
       return pending.value;
     },
     nextTickDueMs: (muxSafeIndex) => nextTickDueMs(state, muxSafeIndex),
-    remembers: (origin) => state.sessions.remembers(origin),
+    verdictOn: (origin) => state.sessions.verdictOn(origin),
     tenantWeight: (tenant) => state.objects.tenantSpec(tenant).weight,
     hasSession: (session) => state.sessions.has(session),
     inspect: () => state,

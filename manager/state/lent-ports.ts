@@ -25,16 +25,33 @@ export interface LentPort {
   readonly freeAtMs: number | null;
 }
 
-/** One entry per rule and range, in order of the rules. */
-export function lentPorts(state: State, spec: VipSpec): readonly LentPort[] {
-  return wants(spec).flatMap(({ rule, protocol, first, last }) => {
+/** Ports that rules wait for: how many, and the first of them. */
+export interface LentPorts {
+  /** One entry per rule and range. */
+  readonly count: number;
+  /** In order of the rules. */
+  readonly first: readonly LentPort[];
+}
+
+/** `most`: of those that are described. O(ranges that the rules take + ranges at rest): a VIP may wait for thousands. */
+export function lentPorts(state: State, spec: VipSpec, most: number): LentPorts {
+  const first: LentPort[] = [];
+  const restEnds = new Map<PortSpace, ReadonlyMap<number, number>>();
+  let count = 0;
+  for (const { rule, protocol, ...ports } of wants(spec)) {
     const space = state.snat.space(spec.address, protocol);
-    const lent: LentPort[] = [];
-    for (let range = rangeOfPort(first); space !== null && range <= rangeOfPort(last); range++)
-      if (space.isLent(range))
-        lent.push(describe(state, space, range, { rule, protocol, port: Math.max(first, range * PORTS_PER_RANGE) }));
-    return lent;
-  });
+    if (space === null) continue;
+    for (let range = rangeOfPort(ports.first); range <= rangeOfPort(ports.last); range++) {
+      if (!space.isLent(range)) continue;
+      count++;
+      if (first.length >= most) continue;
+      const ends = restEnds.get(space) ?? restEndsOf(space);
+      restEnds.set(space, ends);
+      const port = Math.max(ports.first, range * PORTS_PER_RANGE);
+      first.push(describe(state, space, range, { rule, protocol, port, freeAtMs: ends.get(range) ?? null }));
+    }
+  }
+  return { count, first };
 }
 
 function wants(spec: VipSpec): readonly {
@@ -59,7 +76,7 @@ function describe(
   state: State,
   space: PortSpace,
   range: number,
-  want: Pick<LentPort, "rule" | "protocol" | "port">,
+  want: Pick<LentPort, "rule" | "protocol" | "port" | "freeAtMs">,
 ): LentPort {
   const { dipId, tenant, address, hostId } = state.dips.must(space.ownerOf(range));
   return {
@@ -68,12 +85,14 @@ function describe(
     dip: { dipId, tenant, address },
     host: hostId === null ? null : state.hosts.must(hostId).name,
     recalledSinceMs: state.snat.recalls.get(space, range)?.sinceMs ?? null,
-    freeAtMs: restEndMs(space, range),
   };
 }
 
-function restEndMs(space: PortSpace, range: number): number | null {
+/** Of each range that rests: cluster time at which that may be over. */
+function restEndsOf(space: PortSpace): ReadonlyMap<number, number> {
+  const ends = new Map<number, number>();
   for (let resting = space.firstQuarantine; resting !== null; resting = resting.nextInSpace)
-    if (range >= resting.range && range < resting.range + resting.count) return resting.releasedAtMs + QUARANTINE_MS;
-  return null;
+    for (let range = resting.range; range < resting.range + resting.count; range++)
+      ends.set(range, resting.releasedAtMs + QUARANTINE_MS);
+  return ends;
 }

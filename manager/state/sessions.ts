@@ -57,6 +57,10 @@ export interface SessionRecord {
 
 const EXECUTE: SessionVerdict = { kind: "execute" };
 
+/** What its sender is told. */
+export const expiredText = ({ reason }: SessionVerdict & { readonly kind: "expired" }): string =>
+  `not executed: ${reason}; whether it was executed before is unknown`;
+
 export class Sessions {
   private readonly sessions = new Map<string, Session>();
   /** Expired session -> cluster time of expiry; in order of expiry. */
@@ -78,36 +82,20 @@ export class Sessions {
     return this.sessions.has(id);
   }
 
-  /** True when the request was executed and its answer is known. */
-  remembers({ session, sequence }: Origin): boolean {
-    return this.sessions.get(session)?.answers[sequence % SESSION_WINDOW]?.sequence === sequence;
-  }
-
-  /** Looks the request up, makes its session if it may, and counts as a use of it. */
-  admit(origin: Origin, nowMs: number): SessionVerdict {
-    let session = this.sessions.get(origin.session);
+  /** What `admit` would say now. Changes nothing, and is no use of the session. */
+  verdictOn(origin: Origin): SessionVerdict {
+    const session = this.sessions.get(origin.session);
     if (session === undefined) {
       if (this.tombstones.has(origin.session))
         return {
           kind: "expired",
           reason: "the session has ended: 10 minutes passed without use, or the cluster was restored from a snapshot",
         };
-      if (origin.sequence > SESSION_WINDOW) {
-        return {
-          kind: "expired",
-          reason: `the session is not known (it ended, or the cluster was restored), and sequence ${origin.sequence} cannot be among its first ${SESSION_WINDOW}`,
-        };
-      }
-      session = { id: origin.session, lastUsedMs: nowMs, newestSequence: 0, answers: [], older: null, newer: null };
-      this.sessions.set(origin.session, session);
-      this.append(session);
-    } else {
-      this.changes(session);
-      session.lastUsedMs = nowMs;
-      if (session !== this.newest) {
-        this.unlink(session);
-        this.append(session);
-      }
+      if (origin.sequence <= SESSION_WINDOW) return EXECUTE;
+      return {
+        kind: "expired",
+        reason: `the session is not known (it ended, or the cluster was restored), and sequence ${origin.sequence} cannot be among its first ${SESSION_WINDOW}`,
+      };
     }
     if (origin.sequence <= session.newestSequence - SESSION_WINDOW) {
       return {
@@ -119,6 +107,26 @@ export class Sessions {
     return answer !== undefined && answer.sequence === origin.sequence
       ? { kind: "answered", result: answer.result }
       : EXECUTE;
+  }
+
+  /** Looks the request up, makes its session if it may, and counts as a use of it. */
+  admit(origin: Origin, nowMs: number): SessionVerdict {
+    const verdict = this.verdictOn(origin);
+    let session = this.sessions.get(origin.session);
+    if (session === undefined) {
+      if (verdict.kind === "expired") return verdict;
+      session = { id: origin.session, lastUsedMs: nowMs, newestSequence: 0, answers: [], older: null, newer: null };
+      this.sessions.set(origin.session, session);
+      this.append(session);
+    } else {
+      this.changes(session);
+      session.lastUsedMs = nowMs;
+      if (session !== this.newest) {
+        this.unlink(session);
+        this.append(session);
+      }
+    }
+    return verdict;
   }
 
   /** Keeps the answer of a request that `admit` let through. */

@@ -8,9 +8,10 @@ import type { MuxItem } from "../../dataplane/mux-items.js";
 import type { UnsettledEpoch } from "./cluster-epoch.js";
 import type { Command, CommandBatch, MuxCapacity, Origin } from "./commands.js";
 import type { DownMember } from "./health-table.js";
-import type { LentPort } from "./lent-ports.js";
+import type { LentPorts } from "./lent-ports.js";
 import type { AnyStoredObject, Dip, ObjectKind, ObjectRef, VipSpec } from "./objects.js";
 import type { AppliedBatch, CommandResult } from "./results.js";
+import type { SessionVerdict } from "./sessions.js";
 import type { StateCapture } from "./snapshot-writer.js";
 import type { Fence } from "./state.js";
 import type { ViewCapture } from "./view-capture.js";
@@ -88,8 +89,8 @@ export interface StateMachine {
   snatBlocks(filter: SnatFilter): readonly SnatBlock[];
   /** The same, some spaces at a time: those behind `after`, which need not exist any more. */
   snatPage(filter: SnatFilter, after: SnatSpace | null): SnatPage;
-  /** Ports that the VIP's rules want and SNAT has not given back yet: those rules wait. */
-  lentPorts(spec: VipSpec): readonly LentPort[];
+  /** Ports that the VIP's rules want and SNAT has not given back yet: those rules wait. The first `most` are described. */
+  lentPorts(spec: VipSpec, most: number): LentPorts;
   /** What each DIP owns at each VIP, is to have at least, and may own; those that may and own nothing, too. */
   snatShares(): readonly SnatShare[];
   /** Per VIP and protocol: how the 8,064 ranges stand. */
@@ -104,8 +105,8 @@ export interface StateMachine {
    * because MUXes have not acknowledged their release are left out: a tick would not free them.
    */
   nextTickDueMs(muxSafeIndex?: LogIndex): number | null;
-  /** True when the request was executed, and a retry would get its answer. */
-  remembers(origin: Origin): boolean;
+  /** What becomes of the request: executed, or answered as it was before. As of `appliedIndex`. */
+  verdictOn(origin: Origin): SessionVerdict;
   /** Of a tenant, written or not: 1..1000. */
   tenantWeight(tenant: string): number;
   /** True when the session is remembered. */

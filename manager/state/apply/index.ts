@@ -11,6 +11,7 @@ import { registerHost } from "./hosts.js";
 import { drainMux, undrainMux } from "./mux-drain.js";
 import { joinMux, leaveMux, loseMux } from "./muxes.js";
 import { applyObjects, deleteObjects } from "./objects.js";
+import { expiredText } from "../sessions.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";
 import { allocateSnat, releaseSnat } from "./snat.js";
 import { restoreVip, withdrawVip } from "./withdrawals.js";
@@ -24,11 +25,7 @@ export function applySubmitted(context: ApplyContext, { origin, command }: Submi
     case "answered":
       return verdict.result;
     case "expired":
-      return refuse(
-        context,
-        "SESSION_EXPIRED",
-        `not executed: ${verdict.reason}; whether it was executed before is unknown`,
-      );
+      return refuse(context, "SESSION_EXPIRED", expiredText(verdict));
     case "execute": {
       const result = applyCommand(context, command);
       sessions.remember(origin, result);

@@ -127,6 +127,36 @@ describe("a watch", () => {
     expect(stands()).toEqual(["modified Ready up"]);
   });
 
+  // Nobody announces the VIPs then, which no entry about a VIP says.
+  test("tells every object when the last MUX is drained, and when one is not any more, some in a turn", async () => {
+    const { apply, watch, told, site, time } = scene();
+    site.join("mux-1", "192.0.2.1");
+    told();
+    const names = Array.from({ length: 150 }, (_, position) => `p${String(position).padStart(3, "0")}`);
+    const before = apply(...names);
+    await time.advance(1);
+    const stream = watch(before);
+    site.ok("mux-drained", { kind: "drain-mux", name: "mux-1", reason: "repair", force: true });
+    const drained = told();
+    expect(stream.take(), "in the next turns").toEqual([]);
+    await time.advance(1);
+    const events = stream.take();
+    expect(new Set(events.map(({ object }) => object?.metadata?.name)).size).toBe(150);
+    expect(Math.max(...events.map(({ index }) => index ?? 0)), "who breaks off here hears of it again").toBe(before);
+    await time.advance(5_000);
+    expect(stream.take()).toMatchObject([{ type: "progress", index: drained }]);
+    site.ok("mux-undrained", { kind: "undrain-mux", name: "mux-1" });
+    told();
+    await time.advance(1);
+    expect(stream.take()).toHaveLength(150);
+    // A second MUX that is drained changes nothing for anybody.
+    site.join("mux-2", "192.0.2.2");
+    site.ok("mux-drained", { kind: "drain-mux", name: "mux-2", reason: "repair", force: false });
+    told();
+    await time.advance(1);
+    expect(stream.take()).toEqual([]);
+  });
+
   // (W3) Replica A tells of a change and dies before the MUXes use it. B notices that at another index.
   test("no index is told beyond a change that is not in force, so that a resumed watch still hears of it", () => {
     const { apply, watch, story, activate, inForce } = scene({ settled: false });

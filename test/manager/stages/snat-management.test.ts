@@ -5,6 +5,7 @@ import { RequestBuckets, type RequestRates } from "../../../manager/stages/reque
 import type { Deliver } from "../../../manager/stages/proposer.js";
 import type { Submission } from "../../../manager/stages/submission.js";
 import type { CommandResult } from "../../../manager/state/results.js";
+import type { SessionVerdict } from "../../../manager/state/sessions.js";
 
 const SESSION = "0123456789abcdef0123456789abcdef";
 
@@ -17,7 +18,7 @@ const granted = (index: number): CommandResult => ({
 /** The stage over a log that the test commits by hand. */
 function scene(rates: RequestRates = { dip: { perSecond: 0, burst: 1 }, tenant: { perSecond: 0, burst: 1 } }) {
   const clock = { ms: 0, nowMs: () => clock.ms };
-  const executed = new Set<number>();
+  const executed = new Map<number, SessionVerdict>();
   let safe = 0 as LogIndex;
   const proposed: { readonly batch: readonly Submission[]; readonly deliver: Deliver }[] = [];
   const stage = new SnatManagement({
@@ -27,7 +28,7 @@ function scene(rates: RequestRates = { dip: { perSecond: 0, burst: 1 }, tenant: 
     rates,
     state: {
       dip: (dipId) => ({ dipId, tenant: dipId < 10 ? "default" : "blue", address: `10.0.0.${dipId}` as IpAddress }),
-      remembers: ({ sequence }) => executed.has(sequence),
+      verdictOn: ({ sequence }) => executed.get(sequence) ?? { kind: "execute" },
       tenantWeight: (tenant) => (tenant === "blue" ? 2 : 1),
     },
   });
@@ -113,16 +114,24 @@ describe("how often ports may be asked for", () => {
   });
 
   test("a retry of what was executed gets its answer, however often its DIP has asked: a refusal says that nothing was done", () => {
-    const { ask, submit, commit, muxesReach, answers, executed } = scene(rates);
+    const { ask, submit, commit, muxesReach, answers, executed, proposed } = scene(rates);
     muxesReach(1_000);
     for (const sequence of [1, 2]) {
       submit(ask(1, sequence));
-      commit(10);
-      executed.add(sequence);
+      commit(10 + sequence);
+      executed.set(sequence, { kind: "answered", result: granted(10 + sequence) });
     }
     submit(ask(1, 2));
-    commit(10);
-    expect(answers.at(-1)).toBe("dip 1 #2: granted at 10");
+    expect(answers.at(-1)).toBe("dip 1 #2: granted at 12");
+    expect(proposed, "and costs no write").toEqual([]);
+  });
+
+  test("what its session has forgotten is not refused either: its outcome is not known", () => {
+    const { ask, submit, answers, executed, stage } = scene(rates);
+    executed.set(1, { kind: "expired", reason: "long ago" });
+    for (let at = 0; at < 5; at++) submit(ask(1, 1));
+    expect(new Set(answers)).toEqual(new Set(["dip 1 #1: SESSION_EXPIRED"]));
+    expect(stage.refusedByRate).toEqual({ dip: 0, tenant: 0 });
   });
 
   test("buckets that are full again are forgotten", () => {
@@ -167,6 +176,18 @@ describe("SNAT management", () => {
     submit(ask(2, 3));
     expect(answers).toEqual(["dip 1 #2: STAGE_OVERLOADED"]);
     expect(proposed).toHaveLength(2);
+  });
+
+  // The answer was lost, the agent's other stream has sent the next request, and the copy of the first one arrives last.
+  test("a retry of what was executed gets its answer while the DIP has another request open", () => {
+    const { ask, submit, muxesReach, answers, proposed, executed } = scene();
+    executed.set(1, { kind: "answered", result: granted(10) });
+    submit(ask(1, 2));
+    submit(ask(1, 1));
+    expect(answers, "but not before every live MUX has it in force").toEqual([]);
+    muxesReach(10);
+    expect(answers).toEqual(["dip 1 #1: granted at 10"]);
+    expect(proposed).toHaveLength(1);
   });
 
   test("a retry of the open request joins it and gets the same answer", () => {

@@ -34,7 +34,7 @@ const states = (site: Site): readonly string[] =>
     .map(({ range, count, state, recalledSinceMs }) => `${range}+${count} ${state} ${recalledSinceMs ?? "-"}`);
 
 const lent = (site: Site) =>
-  site.machine.lentPorts((withRules("tcp/80 -> web", "tcp/1030 -> web").object as never)["spec"]);
+  site.machine.lentPorts((withRules("tcp/80 -> web", "tcp/1030 -> web").object as never)["spec"], 100).first;
 
 describe("a rule whose port is lent out", () => {
   test("is stored, its range is recalled from its owner, and MUXes do not know the rule", () => {
@@ -125,6 +125,29 @@ describe("a rule whose port is lent out", () => {
     site.configure(vip("again", WEB, { rules: ["tcp/1024 -> web"] }));
     expect(recallsOf(site)).toMatchObject([{ ranges: [128] }]);
     expect(site.muxKeys("rule")).toEqual([]);
+  });
+
+  test("may be one of hundreds: all are counted, and only as many described as are wanted", () => {
+    const site = smallSite();
+    site.allocate("10.0.0.2", 32_768);
+    site.release("10.0.0.2", `${WEB}/6:32768-40959`);
+    const inboundNat = [
+      { name: "ssh", protocol: "tcp" as const, ports: "32768-34200", pool: "web", backendPort: 22 as never },
+    ];
+    const spec = vipSpec({
+      address: ip(WEB),
+      rules: [],
+      inboundNat,
+      outbound: outboundSpec({ pools: ["web"], maxPorts: 64_512 }),
+    });
+    site.configure(vip("web", WEB, { spec }));
+    const { count, first } = site.machine.lentPorts(spec, 3);
+    expect(count).toBe(180); // ranges 4,096 to 4,275
+    expect(first.map(({ port, freeAtMs }) => [port, freeAtMs])).toEqual([
+      [32_768, 120_000],
+      [32_776, 120_000],
+      [32_784, 120_000],
+    ]);
   });
 
   test("inbound NAT waits port by port, and for the rest not at all", () => {
