@@ -118,34 +118,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AgentToManager & ananta.v1.AgentToManager.$Shape;
-
-            /**
-             * Verifies an AgentToManager message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AgentToManager message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AgentToManager
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AgentToManager;
-
-            /**
-             * Creates a plain object from an AgentToManager message. Also converts values to other types if specified.
-             * @param message AgentToManager
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AgentToManager, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AgentToManager to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AgentToManager {
@@ -248,34 +220,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AgentHello & ananta.v1.AgentHello.$Shape;
-
-            /**
-             * Verifies an AgentHello message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AgentHello message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AgentHello
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AgentHello;
-
-            /**
-             * Creates a plain object from an AgentHello message. Also converts values to other types if specified.
-             * @param message AgentHello
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AgentHello, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AgentHello to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AgentHello {
@@ -353,34 +297,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AgentActivate & ananta.v1.AgentActivate.$Shape;
-
-            /**
-             * Verifies an AgentActivate message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AgentActivate message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AgentActivate
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AgentActivate;
-
-            /**
-             * Creates a plain object from an AgentActivate message. Also converts values to other types if specified.
-             * @param message AgentActivate
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AgentActivate, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AgentActivate to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AgentActivate {
@@ -452,34 +368,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AgentAck & ananta.v1.AgentAck.$Shape;
-
-            /**
-             * Verifies an AgentAck message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AgentAck message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AgentAck
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AgentAck;
-
-            /**
-             * Creates a plain object from an AgentAck message. Also converts values to other types if specified.
-             * @param message AgentAck
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AgentAck, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AgentAck to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AgentAck {
@@ -554,34 +442,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HealthReport & ananta.v1.HealthReport.$Shape;
-
-            /**
-             * Verifies a HealthReport message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HealthReport message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HealthReport
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HealthReport;
-
-            /**
-             * Creates a plain object from a HealthReport message. Also converts values to other types if specified.
-             * @param message HealthReport
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HealthReport, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HealthReport to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HealthReport {
@@ -659,34 +519,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MemberHealth & ananta.v1.MemberHealth.$Shape;
-
-            /**
-             * Verifies a MemberHealth message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MemberHealth message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MemberHealth
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MemberHealth;
-
-            /**
-             * Creates a plain object from a MemberHealth message. Also converts values to other types if specified.
-             * @param message MemberHealth
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MemberHealth, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MemberHealth to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MemberHealth {
@@ -761,34 +593,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatRequests & ananta.v1.SnatRequests.$Shape;
-
-            /**
-             * Verifies a SnatRequests message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatRequests message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatRequests
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatRequests;
-
-            /**
-             * Creates a plain object from a SnatRequests message. Also converts values to other types if specified.
-             * @param message SnatRequests
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatRequests, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatRequests to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatRequests {
@@ -869,34 +673,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatRequest & ananta.v1.SnatRequest.$Shape;
-
-            /**
-             * Verifies a SnatRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatRequest;
-
-            /**
-             * Creates a plain object from a SnatRequest message. Also converts values to other types if specified.
-             * @param message SnatRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatRequest {
@@ -985,34 +761,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatWanted & ananta.v1.SnatWanted.$Shape;
-
-            /**
-             * Verifies a SnatWanted message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatWanted message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatWanted
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatWanted;
-
-            /**
-             * Creates a plain object from a SnatWanted message. Also converts values to other types if specified.
-             * @param message SnatWanted
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatWanted, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatWanted to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatWanted {
@@ -1081,34 +829,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatReturned & ananta.v1.SnatReturned.$Shape;
-
-            /**
-             * Verifies a SnatReturned message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatReturned message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatReturned
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatReturned;
-
-            /**
-             * Creates a plain object from a SnatReturned message. Also converts values to other types if specified.
-             * @param message SnatReturned
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatReturned, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatReturned to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatReturned {
@@ -1192,34 +912,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ManagerToAgent & ananta.v1.ManagerToAgent.$Shape;
-
-            /**
-             * Verifies a ManagerToAgent message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ManagerToAgent message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ManagerToAgent
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ManagerToAgent;
-
-            /**
-             * Creates a plain object from a ManagerToAgent message. Also converts values to other types if specified.
-             * @param message ManagerToAgent
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ManagerToAgent, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ManagerToAgent to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ManagerToAgent {
@@ -1328,34 +1020,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AgentWelcome & ananta.v1.AgentWelcome.$Shape;
-
-            /**
-             * Verifies an AgentWelcome message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AgentWelcome message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AgentWelcome
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AgentWelcome;
-
-            /**
-             * Creates a plain object from an AgentWelcome message. Also converts values to other types if specified.
-             * @param message AgentWelcome
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AgentWelcome, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AgentWelcome to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AgentWelcome {
@@ -1442,34 +1106,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RegisteredDip & ananta.v1.RegisteredDip.$Shape;
-
-            /**
-             * Verifies a RegisteredDip message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RegisteredDip message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RegisteredDip
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RegisteredDip;
-
-            /**
-             * Creates a plain object from a RegisteredDip message. Also converts values to other types if specified.
-             * @param message RegisteredDip
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RegisteredDip, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RegisteredDip to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RegisteredDip {
@@ -1541,34 +1177,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatAnswers & ananta.v1.SnatAnswers.$Shape;
-
-            /**
-             * Verifies a SnatAnswers message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatAnswers message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatAnswers
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatAnswers;
-
-            /**
-             * Creates a plain object from a SnatAnswers message. Also converts values to other types if specified.
-             * @param message SnatAnswers
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatAnswers, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatAnswers to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatAnswers {
@@ -1649,34 +1257,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatAnswer & ananta.v1.SnatAnswer.$Shape;
-
-            /**
-             * Verifies a SnatAnswer message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatAnswer message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatAnswer
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatAnswer;
-
-            /**
-             * Creates a plain object from a SnatAnswer message. Also converts values to other types if specified.
-             * @param message SnatAnswer
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatAnswer, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatAnswer to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatAnswer {
@@ -1760,34 +1340,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AgentBeat & ananta.v1.AgentBeat.$Shape;
-
-            /**
-             * Verifies an AgentBeat message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AgentBeat message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AgentBeat
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AgentBeat;
-
-            /**
-             * Creates a plain object from an AgentBeat message. Also converts values to other types if specified.
-             * @param message AgentBeat
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AgentBeat, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AgentBeat to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AgentBeat {
@@ -1862,34 +1414,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AgentRefused & ananta.v1.AgentRefused.$Shape;
-
-            /**
-             * Verifies an AgentRefused message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AgentRefused message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AgentRefused
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AgentRefused;
-
-            /**
-             * Creates a plain object from an AgentRefused message. Also converts values to other types if specified.
-             * @param message AgentRefused
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AgentRefused, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AgentRefused to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AgentRefused {
@@ -1970,34 +1494,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Origin & ananta.v1.Origin.$Shape;
-
-            /**
-             * Verifies an Origin message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an Origin message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Origin
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Origin;
-
-            /**
-             * Creates a plain object from an Origin message. Also converts values to other types if specified.
-             * @param message Origin
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Origin, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Origin to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Origin {
@@ -2081,34 +1577,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Identity & ananta.v1.Identity.$Shape;
-
-            /**
-             * Verifies an Identity message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an Identity message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Identity
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Identity;
-
-            /**
-             * Creates a plain object from an Identity message. Also converts values to other types if specified.
-             * @param message Identity
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Identity, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Identity to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Identity {
@@ -2208,34 +1676,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RangeBlock & ananta.v1.RangeBlock.$Shape;
-
-            /**
-             * Verifies a RangeBlock message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RangeBlock message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RangeBlock
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RangeBlock;
-
-            /**
-             * Creates a plain object from a RangeBlock message. Also converts values to other types if specified.
-             * @param message RangeBlock
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RangeBlock, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RangeBlock to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RangeBlock {
@@ -2316,34 +1756,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ManagerList & ananta.v1.ManagerList.$Shape;
-
-            /**
-             * Verifies a ManagerList message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ManagerList message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ManagerList
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ManagerList;
-
-            /**
-             * Creates a plain object from a ManagerList message. Also converts values to other types if specified.
-             * @param message ManagerList
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ManagerList, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ManagerList to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ManagerList {
@@ -2421,34 +1833,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostDip & ananta.v1.HostDip.$Shape;
-
-            /**
-             * Verifies a HostDip message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostDip message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostDip
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostDip;
-
-            /**
-             * Creates a plain object from a HostDip message. Also converts values to other types if specified.
-             * @param message HostDip
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostDip, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostDip to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostDip {
@@ -2526,34 +1910,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.OwnedBlock & ananta.v1.OwnedBlock.$Shape;
-
-            /**
-             * Verifies an OwnedBlock message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an OwnedBlock message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns OwnedBlock
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.OwnedBlock;
-
-            /**
-             * Creates a plain object from an OwnedBlock message. Also converts values to other types if specified.
-             * @param message OwnedBlock
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.OwnedBlock, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this OwnedBlock to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace OwnedBlock {
@@ -2634,34 +1990,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FlowReset & ananta.v1.FlowReset.$Shape;
-
-            /**
-             * Verifies a FlowReset message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a FlowReset message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns FlowReset
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.FlowReset;
-
-            /**
-             * Creates a plain object from a FlowReset message. Also converts values to other types if specified.
-             * @param message FlowReset
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.FlowReset, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this FlowReset to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace FlowReset {
@@ -2739,34 +2067,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FlowResetDone & ananta.v1.FlowResetDone.$Shape;
-
-            /**
-             * Verifies a FlowResetDone message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a FlowResetDone message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns FlowResetDone
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.FlowResetDone;
-
-            /**
-             * Creates a plain object from a FlowResetDone message. Also converts values to other types if specified.
-             * @param message FlowResetDone
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.FlowResetDone, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this FlowResetDone to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace FlowResetDone {
@@ -2859,34 +2159,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ProjectionUpdate & ananta.v1.ProjectionUpdate.$Shape;
-
-            /**
-             * Verifies a ProjectionUpdate message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ProjectionUpdate message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ProjectionUpdate
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ProjectionUpdate;
-
-            /**
-             * Creates a plain object from a ProjectionUpdate message. Also converts values to other types if specified.
-             * @param message ProjectionUpdate
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ProjectionUpdate, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ProjectionUpdate to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ProjectionUpdate {
@@ -3007,34 +2279,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxItem & ananta.v1.MuxItem.$Shape;
-
-            /**
-             * Verifies a MuxItem message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxItem message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxItem
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxItem;
-
-            /**
-             * Creates a plain object from a MuxItem message. Also converts values to other types if specified.
-             * @param message MuxItem
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxItem, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxItem to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxItem {
@@ -3145,34 +2389,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxVip & ananta.v1.MuxVip.$Shape;
-
-            /**
-             * Verifies a MuxVip message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxVip message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxVip
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxVip;
-
-            /**
-             * Creates a plain object from a MuxVip message. Also converts values to other types if specified.
-             * @param message MuxVip
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxVip, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxVip to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxVip {
@@ -3265,34 +2481,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxRule & ananta.v1.MuxRule.$Shape;
-
-            /**
-             * Verifies a MuxRule message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxRule message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxRule
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxRule;
-
-            /**
-             * Creates a plain object from a MuxRule message. Also converts values to other types if specified.
-             * @param message MuxRule
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxRule to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxRule {
@@ -3385,34 +2573,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxNat & ananta.v1.MuxNat.$Shape;
-
-            /**
-             * Verifies a MuxNat message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxNat message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxNat
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxNat;
-
-            /**
-             * Creates a plain object from a MuxNat message. Also converts values to other types if specified.
-             * @param message MuxNat
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxNat, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxNat to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxNat {
@@ -3502,34 +2662,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxPool & ananta.v1.MuxPool.$Shape;
-
-            /**
-             * Verifies a MuxPool message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxPool message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxPool
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxPool;
-
-            /**
-             * Creates a plain object from a MuxPool message. Also converts values to other types if specified.
-             * @param message MuxPool
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxPool, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxPool to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxPool {
@@ -3619,34 +2751,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.PoolMemberWeight & ananta.v1.PoolMemberWeight.$Shape;
-
-            /**
-             * Verifies a PoolMemberWeight message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a PoolMemberWeight message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns PoolMemberWeight
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.PoolMemberWeight;
-
-            /**
-             * Creates a plain object from a PoolMemberWeight message. Also converts values to other types if specified.
-             * @param message PoolMemberWeight
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.PoolMemberWeight, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this PoolMemberWeight to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace PoolMemberWeight {
@@ -3727,34 +2831,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxDip & ananta.v1.MuxDip.$Shape;
-
-            /**
-             * Verifies a MuxDip message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxDip message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxDip
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxDip;
-
-            /**
-             * Creates a plain object from a MuxDip message. Also converts values to other types if specified.
-             * @param message MuxDip
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxDip, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxDip to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxDip {
@@ -3835,34 +2911,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxSnat & ananta.v1.MuxSnat.$Shape;
-
-            /**
-             * Verifies a MuxSnat message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxSnat message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxSnat
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxSnat;
-
-            /**
-             * Creates a plain object from a MuxSnat message. Also converts values to other types if specified.
-             * @param message MuxSnat
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxSnat, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxSnat to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxSnat {
@@ -3955,34 +3003,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.PoolMux & ananta.v1.PoolMux.$Shape;
-
-            /**
-             * Verifies a PoolMux message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a PoolMux message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns PoolMux
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.PoolMux;
-
-            /**
-             * Creates a plain object from a PoolMux message. Also converts values to other types if specified.
-             * @param message PoolMux
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.PoolMux, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this PoolMux to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace PoolMux {
@@ -4069,34 +3089,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Site & ananta.v1.Site.$Shape;
-
-            /**
-             * Verifies a Site message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a Site message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Site
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Site;
-
-            /**
-             * Creates a plain object from a Site message. Also converts values to other types if specified.
-             * @param message Site
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Site, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Site to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Site {
@@ -4204,34 +3196,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostItem & ananta.v1.HostItem.$Shape;
-
-            /**
-             * Verifies a HostItem message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostItem message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostItem
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostItem;
-
-            /**
-             * Creates a plain object from a HostItem message. Also converts values to other types if specified.
-             * @param message HostItem
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostItem, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostItem to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostItem {
@@ -4368,34 +3332,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.LocalDip & ananta.v1.LocalDip.$Shape;
-
-            /**
-             * Verifies a LocalDip message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a LocalDip message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns LocalDip
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.LocalDip;
-
-            /**
-             * Creates a plain object from a LocalDip message. Also converts values to other types if specified.
-             * @param message LocalDip
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.LocalDip, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this LocalDip to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace LocalDip {
@@ -4509,34 +3445,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Endpoint & ananta.v1.Endpoint.$Shape;
-
-            /**
-             * Verifies an Endpoint message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an Endpoint message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Endpoint
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Endpoint;
-
-            /**
-             * Creates a plain object from an Endpoint message. Also converts values to other types if specified.
-             * @param message Endpoint
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Endpoint, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Endpoint to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Endpoint {
@@ -4662,34 +3570,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Outbound & ananta.v1.Outbound.$Shape;
-
-            /**
-             * Verifies an Outbound message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an Outbound message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Outbound
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Outbound;
-
-            /**
-             * Creates a plain object from an Outbound message. Also converts values to other types if specified.
-             * @param message Outbound
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Outbound, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Outbound to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Outbound {
@@ -4818,34 +3698,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostProbe & ananta.v1.HostProbe.$Shape;
-
-            /**
-             * Verifies a HostProbe message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostProbe message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostProbe
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostProbe;
-
-            /**
-             * Creates a plain object from a HostProbe message. Also converts values to other types if specified.
-             * @param message HostProbe
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostProbe, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostProbe to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostProbe {
@@ -4950,34 +3802,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostSecurityGroup & ananta.v1.HostSecurityGroup.$Shape;
-
-            /**
-             * Verifies a HostSecurityGroup message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostSecurityGroup message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostSecurityGroup
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostSecurityGroup;
-
-            /**
-             * Creates a plain object from a HostSecurityGroup message. Also converts values to other types if specified.
-             * @param message HostSecurityGroup
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostSecurityGroup, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostSecurityGroup to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostSecurityGroup {
@@ -5061,34 +3885,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostSecurityRule & ananta.v1.HostSecurityRule.$Shape;
-
-            /**
-             * Verifies a HostSecurityRule message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostSecurityRule message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostSecurityRule
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostSecurityRule;
-
-            /**
-             * Creates a plain object from a HostSecurityRule message. Also converts values to other types if specified.
-             * @param message HostSecurityRule
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostSecurityRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostSecurityRule to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostSecurityRule {
@@ -5181,34 +3977,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostRule & ananta.v1.HostRule.$Shape;
-
-            /**
-             * Verifies a HostRule message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostRule message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostRule
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostRule;
-
-            /**
-             * Creates a plain object from a HostRule message. Also converts values to other types if specified.
-             * @param message HostRule
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostRule to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostRule {
@@ -5295,34 +4063,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostTable & ananta.v1.HostTable.$Shape;
-
-            /**
-             * Verifies a HostTable message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostTable message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostTable
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostTable;
-
-            /**
-             * Creates a plain object from a HostTable message. Also converts values to other types if specified.
-             * @param message HostTable
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostTable, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostTable to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostTable {
@@ -5400,34 +4140,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.TableMember & ananta.v1.TableMember.$Shape;
-
-            /**
-             * Verifies a TableMember message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a TableMember message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns TableMember
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.TableMember;
-
-            /**
-             * Creates a plain object from a TableMember message. Also converts values to other types if specified.
-             * @param message TableMember
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.TableMember, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this TableMember to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace TableMember {
@@ -5502,34 +4214,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SlotOwner & ananta.v1.SlotOwner.$Shape;
-
-            /**
-             * Verifies a SlotOwner message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SlotOwner message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SlotOwner
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SlotOwner;
-
-            /**
-             * Creates a plain object from a SlotOwner message. Also converts values to other types if specified.
-             * @param message SlotOwner
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SlotOwner, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SlotOwner to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SlotOwner {
@@ -5613,34 +4297,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.OwnedRange & ananta.v1.OwnedRange.$Shape;
-
-            /**
-             * Verifies an OwnedRange message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an OwnedRange message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns OwnedRange
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.OwnedRange;
-
-            /**
-             * Creates a plain object from an OwnedRange message. Also converts values to other types if specified.
-             * @param message OwnedRange
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.OwnedRange, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this OwnedRange to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace OwnedRange {
@@ -5730,34 +4386,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RecalledRanges & ananta.v1.RecalledRanges.$Shape;
-
-            /**
-             * Verifies a RecalledRanges message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RecalledRanges message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RecalledRanges
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RecalledRanges;
-
-            /**
-             * Creates a plain object from a RecalledRanges message. Also converts values to other types if specified.
-             * @param message RecalledRanges
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RecalledRanges, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RecalledRanges to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RecalledRanges {
@@ -5841,34 +4469,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.KnownMux & ananta.v1.KnownMux.$Shape;
-
-            /**
-             * Verifies a KnownMux message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a KnownMux message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns KnownMux
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.KnownMux;
-
-            /**
-             * Creates a plain object from a KnownMux message. Also converts values to other types if specified.
-             * @param message KnownMux
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.KnownMux, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this KnownMux to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace KnownMux {
@@ -5943,34 +4543,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.InternalPrefix & ananta.v1.InternalPrefix.$Shape;
-
-            /**
-             * Verifies an InternalPrefix message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an InternalPrefix message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns InternalPrefix
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.InternalPrefix;
-
-            /**
-             * Creates a plain object from an InternalPrefix message. Also converts values to other types if specified.
-             * @param message InternalPrefix
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.InternalPrefix, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this InternalPrefix to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace InternalPrefix {
@@ -6195,34 +4767,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MembersRequest & ananta.v1.MembersRequest.$Shape;
-
-            /**
-             * Verifies a MembersRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MembersRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MembersRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MembersRequest;
-
-            /**
-             * Creates a plain object from a MembersRequest message. Also converts values to other types if specified.
-             * @param message MembersRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MembersRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MembersRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MembersRequest {
@@ -6297,34 +4841,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MembersResponse & ananta.v1.MembersResponse.$Shape;
-
-            /**
-             * Verifies a MembersResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MembersResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MembersResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MembersResponse;
-
-            /**
-             * Creates a plain object from a MembersResponse message. Also converts values to other types if specified.
-             * @param message MembersResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MembersResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MembersResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MembersResponse {
@@ -6408,34 +4924,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Member & ananta.v1.Member.$Shape;
-
-            /**
-             * Verifies a Member message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a Member message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Member
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Member;
-
-            /**
-             * Creates a plain object from a Member message. Also converts values to other types if specified.
-             * @param message Member
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Member, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Member to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Member {
@@ -6519,34 +5007,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AddReplicaRequest & ananta.v1.AddReplicaRequest.$Shape;
-
-            /**
-             * Verifies an AddReplicaRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AddReplicaRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AddReplicaRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AddReplicaRequest;
-
-            /**
-             * Creates a plain object from an AddReplicaRequest message. Also converts values to other types if specified.
-             * @param message AddReplicaRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AddReplicaRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AddReplicaRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AddReplicaRequest {
@@ -6627,34 +5087,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.PromoteReplicaRequest & ananta.v1.PromoteReplicaRequest.$Shape;
-
-            /**
-             * Verifies a PromoteReplicaRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a PromoteReplicaRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns PromoteReplicaRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.PromoteReplicaRequest;
-
-            /**
-             * Creates a plain object from a PromoteReplicaRequest message. Also converts values to other types if specified.
-             * @param message PromoteReplicaRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.PromoteReplicaRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this PromoteReplicaRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace PromoteReplicaRequest {
@@ -6729,34 +5161,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RemoveReplicaRequest & ananta.v1.RemoveReplicaRequest.$Shape;
-
-            /**
-             * Verifies a RemoveReplicaRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RemoveReplicaRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RemoveReplicaRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RemoveReplicaRequest;
-
-            /**
-             * Creates a plain object from a RemoveReplicaRequest message. Also converts values to other types if specified.
-             * @param message RemoveReplicaRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RemoveReplicaRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RemoveReplicaRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RemoveReplicaRequest {
@@ -6828,34 +5232,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.TransferLeadershipRequest & ananta.v1.TransferLeadershipRequest.$Shape;
-
-            /**
-             * Verifies a TransferLeadershipRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a TransferLeadershipRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns TransferLeadershipRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.TransferLeadershipRequest;
-
-            /**
-             * Creates a plain object from a TransferLeadershipRequest message. Also converts values to other types if specified.
-             * @param message TransferLeadershipRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.TransferLeadershipRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this TransferLeadershipRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace TransferLeadershipRequest {
@@ -6927,34 +5303,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.TransferLeadershipResponse & ananta.v1.TransferLeadershipResponse.$Shape;
-
-            /**
-             * Verifies a TransferLeadershipResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a TransferLeadershipResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns TransferLeadershipResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.TransferLeadershipResponse;
-
-            /**
-             * Creates a plain object from a TransferLeadershipResponse message. Also converts values to other types if specified.
-             * @param message TransferLeadershipResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.TransferLeadershipResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this TransferLeadershipResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace TransferLeadershipResponse {
@@ -7020,34 +5368,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SaveSnapshotRequest & ananta.v1.SaveSnapshotRequest.$Shape;
-
-            /**
-             * Verifies a SaveSnapshotRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SaveSnapshotRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SaveSnapshotRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SaveSnapshotRequest;
-
-            /**
-             * Creates a plain object from a SaveSnapshotRequest message. Also converts values to other types if specified.
-             * @param message SaveSnapshotRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SaveSnapshotRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SaveSnapshotRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SaveSnapshotRequest {
@@ -7110,34 +5430,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnapshotFilePart & ananta.v1.SnapshotFilePart.$Shape;
-
-            /**
-             * Verifies a SnapshotFilePart message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnapshotFilePart message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnapshotFilePart
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnapshotFilePart;
-
-            /**
-             * Creates a plain object from a SnapshotFilePart message. Also converts values to other types if specified.
-             * @param message SnapshotFilePart
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnapshotFilePart, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnapshotFilePart to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnapshotFilePart {
@@ -7276,34 +5568,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxToManager & ananta.v1.MuxToManager.$Shape;
-
-            /**
-             * Verifies a MuxToManager message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxToManager message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxToManager
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxToManager;
-
-            /**
-             * Creates a plain object from a MuxToManager message. Also converts values to other types if specified.
-             * @param message MuxToManager
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxToManager, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxToManager to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxToManager {
@@ -7418,34 +5682,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxHello & ananta.v1.MuxHello.$Shape;
-
-            /**
-             * Verifies a MuxHello message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxHello message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxHello
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxHello;
-
-            /**
-             * Creates a plain object from a MuxHello message. Also converts values to other types if specified.
-             * @param message MuxHello
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxHello, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxHello to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxHello {
@@ -7526,34 +5762,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxCapacity & ananta.v1.MuxCapacity.$Shape;
-
-            /**
-             * Verifies a MuxCapacity message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxCapacity message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxCapacity
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxCapacity;
-
-            /**
-             * Creates a plain object from a MuxCapacity message. Also converts values to other types if specified.
-             * @param message MuxCapacity
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxCapacity, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxCapacity to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxCapacity {
@@ -7628,34 +5836,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxActivate & ananta.v1.MuxActivate.$Shape;
-
-            /**
-             * Verifies a MuxActivate message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxActivate message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxActivate
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxActivate;
-
-            /**
-             * Creates a plain object from a MuxActivate message. Also converts values to other types if specified.
-             * @param message MuxActivate
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxActivate, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxActivate to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxActivate {
@@ -7730,34 +5910,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxAck & ananta.v1.MuxAck.$Shape;
-
-            /**
-             * Verifies a MuxAck message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxAck message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxAck
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxAck;
-
-            /**
-             * Creates a plain object from a MuxAck message. Also converts values to other types if specified.
-             * @param message MuxAck
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxAck, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxAck to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxAck {
@@ -7829,34 +5981,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxJoin & ananta.v1.MuxJoin.$Shape;
-
-            /**
-             * Verifies a MuxJoin message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxJoin message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxJoin
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxJoin;
-
-            /**
-             * Creates a plain object from a MuxJoin message. Also converts values to other types if specified.
-             * @param message MuxJoin
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxJoin, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxJoin to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxJoin {
@@ -7922,34 +6046,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxLeave & ananta.v1.MuxLeave.$Shape;
-
-            /**
-             * Verifies a MuxLeave message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxLeave message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxLeave
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxLeave;
-
-            /**
-             * Creates a plain object from a MuxLeave message. Also converts values to other types if specified.
-             * @param message MuxLeave
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxLeave, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxLeave to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxLeave {
@@ -8027,34 +6123,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxCounters & ananta.v1.MuxCounters.$Shape;
-
-            /**
-             * Verifies a MuxCounters message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxCounters message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxCounters
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxCounters;
-
-            /**
-             * Creates a plain object from a MuxCounters message. Also converts values to other types if specified.
-             * @param message MuxCounters
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxCounters, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxCounters to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxCounters {
@@ -8144,34 +6212,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxOverload & ananta.v1.MuxOverload.$Shape;
-
-            /**
-             * Verifies a MuxOverload message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxOverload message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxOverload
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxOverload;
-
-            /**
-             * Creates a plain object from a MuxOverload message. Also converts values to other types if specified.
-             * @param message MuxOverload
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxOverload, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxOverload to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxOverload {
@@ -8252,34 +6292,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxTopTalker & ananta.v1.MuxTopTalker.$Shape;
-
-            /**
-             * Verifies a MuxTopTalker message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxTopTalker message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxTopTalker
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxTopTalker;
-
-            /**
-             * Creates a plain object from a MuxTopTalker message. Also converts values to other types if specified.
-             * @param message MuxTopTalker
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxTopTalker, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxTopTalker to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxTopTalker {
@@ -8369,34 +6381,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ManagerToMux & ananta.v1.ManagerToMux.$Shape;
-
-            /**
-             * Verifies a ManagerToMux message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ManagerToMux message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ManagerToMux
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ManagerToMux;
-
-            /**
-             * Creates a plain object from a ManagerToMux message. Also converts values to other types if specified.
-             * @param message ManagerToMux
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ManagerToMux, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ManagerToMux to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ManagerToMux {
@@ -8493,34 +6477,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxWelcome & ananta.v1.MuxWelcome.$Shape;
-
-            /**
-             * Verifies a MuxWelcome message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxWelcome message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxWelcome
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxWelcome;
-
-            /**
-             * Creates a plain object from a MuxWelcome message. Also converts values to other types if specified.
-             * @param message MuxWelcome
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxWelcome, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxWelcome to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxWelcome {
@@ -8607,34 +6563,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxBeat & ananta.v1.MuxBeat.$Shape;
-
-            /**
-             * Verifies a MuxBeat message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxBeat message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxBeat
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxBeat;
-
-            /**
-             * Creates a plain object from a MuxBeat message. Also converts values to other types if specified.
-             * @param message MuxBeat
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxBeat, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxBeat to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxBeat {
@@ -8721,34 +6649,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxRefused & ananta.v1.MuxRefused.$Shape;
-
-            /**
-             * Verifies a MuxRefused message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxRefused message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxRefused
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxRefused;
-
-            /**
-             * Creates a plain object from a MuxRefused message. Also converts values to other types if specified.
-             * @param message MuxRefused
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxRefused, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxRefused to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxRefused {
@@ -8820,34 +6720,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxFlowQuestion & ananta.v1.MuxFlowQuestion.$Shape;
-
-            /**
-             * Verifies a MuxFlowQuestion message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxFlowQuestion message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxFlowQuestion
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxFlowQuestion;
-
-            /**
-             * Creates a plain object from a MuxFlowQuestion message. Also converts values to other types if specified.
-             * @param message MuxFlowQuestion
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxFlowQuestion, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxFlowQuestion to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxFlowQuestion {
@@ -8925,34 +6797,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxFlowAnswer & ananta.v1.MuxFlowAnswer.$Shape;
-
-            /**
-             * Verifies a MuxFlowAnswer message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxFlowAnswer message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxFlowAnswer
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxFlowAnswer;
-
-            /**
-             * Creates a plain object from a MuxFlowAnswer message. Also converts values to other types if specified.
-             * @param message MuxFlowAnswer
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxFlowAnswer, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxFlowAnswer to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxFlowAnswer {
@@ -9039,34 +6883,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FiveTuple & ananta.v1.FiveTuple.$Shape;
-
-            /**
-             * Verifies a FiveTuple message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a FiveTuple message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns FiveTuple
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.FiveTuple;
-
-            /**
-             * Creates a plain object from a FiveTuple message. Also converts values to other types if specified.
-             * @param message FiveTuple
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.FiveTuple, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this FiveTuple to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace FiveTuple {
@@ -9483,34 +7299,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Metadata & ananta.v1.Metadata.$Shape;
-
-            /**
-             * Verifies a Metadata message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a Metadata message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Metadata
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Metadata;
-
-            /**
-             * Creates a plain object from a Metadata message. Also converts values to other types if specified.
-             * @param message Metadata
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Metadata, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Metadata to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Metadata {
@@ -9603,34 +7391,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Object & ananta.v1.Object.$Shape;
-
-            /**
-             * Verifies an Object message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an Object message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Object
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Object;
-
-            /**
-             * Creates a plain object from an Object message. Also converts values to other types if specified.
-             * @param message Object
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Object, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Object to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Object {
@@ -9733,34 +7493,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.TenantSpec & ananta.v1.TenantSpec.$Shape;
-
-            /**
-             * Verifies a TenantSpec message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a TenantSpec message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns TenantSpec
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.TenantSpec;
-
-            /**
-             * Creates a plain object from a TenantSpec message. Also converts values to other types if specified.
-             * @param message TenantSpec
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.TenantSpec, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this TenantSpec to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace TenantSpec {
@@ -9835,34 +7567,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SecurityGroupSpec & ananta.v1.SecurityGroupSpec.$Shape;
-
-            /**
-             * Verifies a SecurityGroupSpec message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SecurityGroupSpec message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SecurityGroupSpec
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SecurityGroupSpec;
-
-            /**
-             * Creates a plain object from a SecurityGroupSpec message. Also converts values to other types if specified.
-             * @param message SecurityGroupSpec
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SecurityGroupSpec, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SecurityGroupSpec to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SecurityGroupSpec {
@@ -9943,34 +7647,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SecurityRule & ananta.v1.SecurityRule.$Shape;
-
-            /**
-             * Verifies a SecurityRule message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SecurityRule message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SecurityRule
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SecurityRule;
-
-            /**
-             * Creates a plain object from a SecurityRule message. Also converts values to other types if specified.
-             * @param message SecurityRule
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SecurityRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SecurityRule to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SecurityRule {
@@ -10075,34 +7751,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.VipSpec & ananta.v1.VipSpec.$Shape;
-
-            /**
-             * Verifies a VipSpec message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a VipSpec message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns VipSpec
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.VipSpec;
-
-            /**
-             * Creates a plain object from a VipSpec message. Also converts values to other types if specified.
-             * @param message VipSpec
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.VipSpec, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this VipSpec to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace VipSpec {
@@ -10195,34 +7843,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.VipOverload & ananta.v1.VipOverload.$Shape;
-
-            /**
-             * Verifies a VipOverload message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a VipOverload message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns VipOverload
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.VipOverload;
-
-            /**
-             * Creates a plain object from a VipOverload message. Also converts values to other types if specified.
-             * @param message VipOverload
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.VipOverload, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this VipOverload to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace VipOverload {
@@ -10303,34 +7923,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.InboundNatRule & ananta.v1.InboundNatRule.$Shape;
-
-            /**
-             * Verifies an InboundNatRule message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an InboundNatRule message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns InboundNatRule
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.InboundNatRule;
-
-            /**
-             * Creates a plain object from an InboundNatRule message. Also converts values to other types if specified.
-             * @param message InboundNatRule
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.InboundNatRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this InboundNatRule to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace InboundNatRule {
@@ -10454,34 +8046,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.VipRule & ananta.v1.VipRule.$Shape;
-
-            /**
-             * Verifies a VipRule message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a VipRule message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns VipRule
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.VipRule;
-
-            /**
-             * Creates a plain object from a VipRule message. Also converts values to other types if specified.
-             * @param message VipRule
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.VipRule, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this VipRule to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace VipRule {
@@ -10601,34 +8165,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.VipOutbound & ananta.v1.VipOutbound.$Shape;
-
-            /**
-             * Verifies a VipOutbound message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a VipOutbound message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns VipOutbound
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.VipOutbound;
-
-            /**
-             * Creates a plain object from a VipOutbound message. Also converts values to other types if specified.
-             * @param message VipOutbound
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.VipOutbound, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this VipOutbound to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace VipOutbound {
@@ -10739,34 +8275,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.BackendPoolSpec & ananta.v1.BackendPoolSpec.$Shape;
-
-            /**
-             * Verifies a BackendPoolSpec message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a BackendPoolSpec message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns BackendPoolSpec
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.BackendPoolSpec;
-
-            /**
-             * Creates a plain object from a BackendPoolSpec message. Also converts values to other types if specified.
-             * @param message BackendPoolSpec
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.BackendPoolSpec, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this BackendPoolSpec to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace BackendPoolSpec {
@@ -10880,34 +8388,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HealthProbe & ananta.v1.HealthProbe.$Shape;
-
-            /**
-             * Verifies a HealthProbe message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HealthProbe message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HealthProbe
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HealthProbe;
-
-            /**
-             * Creates a plain object from a HealthProbe message. Also converts values to other types if specified.
-             * @param message HealthProbe
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HealthProbe, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HealthProbe to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HealthProbe {
@@ -11015,34 +8495,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.PoolMember & ananta.v1.PoolMember.$Shape;
-
-            /**
-             * Verifies a PoolMember message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a PoolMember message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns PoolMember
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.PoolMember;
-
-            /**
-             * Creates a plain object from a PoolMember message. Also converts values to other types if specified.
-             * @param message PoolMember
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.PoolMember, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this PoolMember to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace PoolMember {
@@ -11135,34 +8587,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ObjectStatus & ananta.v1.ObjectStatus.$Shape;
-
-            /**
-             * Verifies an ObjectStatus message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an ObjectStatus message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ObjectStatus
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ObjectStatus;
-
-            /**
-             * Creates a plain object from an ObjectStatus message. Also converts values to other types if specified.
-             * @param message ObjectStatus
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ObjectStatus, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ObjectStatus to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ObjectStatus {
@@ -11252,34 +8676,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Condition & ananta.v1.Condition.$Shape;
-
-            /**
-             * Verifies a Condition message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a Condition message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Condition
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Condition;
-
-            /**
-             * Creates a plain object from a Condition message. Also converts values to other types if specified.
-             * @param message Condition
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Condition, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Condition to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Condition {
@@ -11360,34 +8756,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.NatPortStatus & ananta.v1.NatPortStatus.$Shape;
-
-            /**
-             * Verifies a NatPortStatus message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a NatPortStatus message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns NatPortStatus
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.NatPortStatus;
-
-            /**
-             * Creates a plain object from a NatPortStatus message. Also converts values to other types if specified.
-             * @param message NatPortStatus
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.NatPortStatus, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this NatPortStatus to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace NatPortStatus {
@@ -11471,34 +8839,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatUsage & ananta.v1.SnatUsage.$Shape;
-
-            /**
-             * Verifies a SnatUsage message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatUsage message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatUsage
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatUsage;
-
-            /**
-             * Creates a plain object from a SnatUsage message. Also converts values to other types if specified.
-             * @param message SnatUsage
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatUsage, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatUsage to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatUsage {
@@ -11585,34 +8925,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MemberStatus & ananta.v1.MemberStatus.$Shape;
-
-            /**
-             * Verifies a MemberStatus message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MemberStatus message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MemberStatus
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MemberStatus;
-
-            /**
-             * Creates a plain object from a MemberStatus message. Also converts values to other types if specified.
-             * @param message MemberStatus
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MemberStatus, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MemberStatus to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MemberStatus {
@@ -11693,34 +9005,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ApplyRequest & ananta.v1.ApplyRequest.$Shape;
-
-            /**
-             * Verifies an ApplyRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an ApplyRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ApplyRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ApplyRequest;
-
-            /**
-             * Creates a plain object from an ApplyRequest message. Also converts values to other types if specified.
-             * @param message ApplyRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ApplyRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ApplyRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ApplyRequest {
@@ -11806,34 +9090,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ApplyResponse & ananta.v1.ApplyResponse.$Shape;
-
-            /**
-             * Verifies an ApplyResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an ApplyResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ApplyResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ApplyResponse;
-
-            /**
-             * Creates a plain object from an ApplyResponse message. Also converts values to other types if specified.
-             * @param message ApplyResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ApplyResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ApplyResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ApplyResponse {
@@ -11920,34 +9176,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.Outcome & ananta.v1.Outcome.$Shape;
-
-            /**
-             * Verifies an Outcome message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an Outcome message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns Outcome
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.Outcome;
-
-            /**
-             * Creates a plain object from an Outcome message. Also converts values to other types if specified.
-             * @param message Outcome
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.Outcome, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this Outcome to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace Outcome {
@@ -12034,34 +9262,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ObjectRef & ananta.v1.ObjectRef.$Shape;
-
-            /**
-             * Verifies an ObjectRef message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an ObjectRef message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ObjectRef
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ObjectRef;
-
-            /**
-             * Creates a plain object from an ObjectRef message. Also converts values to other types if specified.
-             * @param message ObjectRef
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ObjectRef, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ObjectRef to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ObjectRef {
@@ -12139,34 +9339,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.GetRequest & ananta.v1.GetRequest.$Shape;
-
-            /**
-             * Verifies a GetRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a GetRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns GetRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.GetRequest;
-
-            /**
-             * Creates a plain object from a GetRequest message. Also converts values to other types if specified.
-             * @param message GetRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.GetRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this GetRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace GetRequest {
@@ -12241,34 +9413,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.GetResponse & ananta.v1.GetResponse.$Shape;
-
-            /**
-             * Verifies a GetResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a GetResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns GetResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.GetResponse;
-
-            /**
-             * Creates a plain object from a GetResponse message. Also converts values to other types if specified.
-             * @param message GetResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.GetResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this GetResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace GetResponse {
@@ -12354,34 +9498,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ListRequest & ananta.v1.ListRequest.$Shape;
-
-            /**
-             * Verifies a ListRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ListRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ListRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ListRequest;
-
-            /**
-             * Creates a plain object from a ListRequest message. Also converts values to other types if specified.
-             * @param message ListRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ListRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ListRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ListRequest {
@@ -12465,34 +9581,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ListResponse & ananta.v1.ListResponse.$Shape;
-
-            /**
-             * Verifies a ListResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ListResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ListResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ListResponse;
-
-            /**
-             * Creates a plain object from a ListResponse message. Also converts values to other types if specified.
-             * @param message ListResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ListResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ListResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ListResponse {
@@ -12576,34 +9664,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.DeleteRequest & ananta.v1.DeleteRequest.$Shape;
-
-            /**
-             * Verifies a DeleteRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a DeleteRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns DeleteRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.DeleteRequest;
-
-            /**
-             * Creates a plain object from a DeleteRequest message. Also converts values to other types if specified.
-             * @param message DeleteRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.DeleteRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this DeleteRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace DeleteRequest {
@@ -12678,34 +9738,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.DeleteResponse & ananta.v1.DeleteResponse.$Shape;
-
-            /**
-             * Verifies a DeleteResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a DeleteResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns DeleteResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.DeleteResponse;
-
-            /**
-             * Creates a plain object from a DeleteResponse message. Also converts values to other types if specified.
-             * @param message DeleteResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.DeleteResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this DeleteResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace DeleteResponse {
@@ -12789,34 +9821,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.WithdrawVipRequest & ananta.v1.WithdrawVipRequest.$Shape;
-
-            /**
-             * Verifies a WithdrawVipRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a WithdrawVipRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns WithdrawVipRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.WithdrawVipRequest;
-
-            /**
-             * Creates a plain object from a WithdrawVipRequest message. Also converts values to other types if specified.
-             * @param message WithdrawVipRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.WithdrawVipRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this WithdrawVipRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace WithdrawVipRequest {
@@ -12894,34 +9898,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.WithdrawVipResponse & ananta.v1.WithdrawVipResponse.$Shape;
-
-            /**
-             * Verifies a WithdrawVipResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a WithdrawVipResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns WithdrawVipResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.WithdrawVipResponse;
-
-            /**
-             * Creates a plain object from a WithdrawVipResponse message. Also converts values to other types if specified.
-             * @param message WithdrawVipResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.WithdrawVipResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this WithdrawVipResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace WithdrawVipResponse {
@@ -12993,34 +9969,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RestoreVipRequest & ananta.v1.RestoreVipRequest.$Shape;
-
-            /**
-             * Verifies a RestoreVipRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RestoreVipRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RestoreVipRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RestoreVipRequest;
-
-            /**
-             * Creates a plain object from a RestoreVipRequest message. Also converts values to other types if specified.
-             * @param message RestoreVipRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RestoreVipRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RestoreVipRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RestoreVipRequest {
@@ -13092,34 +10040,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RestoreVipResponse & ananta.v1.RestoreVipResponse.$Shape;
-
-            /**
-             * Verifies a RestoreVipResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RestoreVipResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RestoreVipResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RestoreVipResponse;
-
-            /**
-             * Creates a plain object from a RestoreVipResponse message. Also converts values to other types if specified.
-             * @param message RestoreVipResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RestoreVipResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RestoreVipResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RestoreVipResponse {
@@ -13194,34 +10114,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.DrainMuxRequest & ananta.v1.DrainMuxRequest.$Shape;
-
-            /**
-             * Verifies a DrainMuxRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a DrainMuxRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns DrainMuxRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.DrainMuxRequest;
-
-            /**
-             * Creates a plain object from a DrainMuxRequest message. Also converts values to other types if specified.
-             * @param message DrainMuxRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.DrainMuxRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this DrainMuxRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace DrainMuxRequest {
@@ -13305,34 +10197,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.DrainMuxResponse & ananta.v1.DrainMuxResponse.$Shape;
-
-            /**
-             * Verifies a DrainMuxResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a DrainMuxResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns DrainMuxResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.DrainMuxResponse;
-
-            /**
-             * Creates a plain object from a DrainMuxResponse message. Also converts values to other types if specified.
-             * @param message DrainMuxResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.DrainMuxResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this DrainMuxResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace DrainMuxResponse {
@@ -13410,34 +10274,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.UndrainMuxRequest & ananta.v1.UndrainMuxRequest.$Shape;
-
-            /**
-             * Verifies an UndrainMuxRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an UndrainMuxRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns UndrainMuxRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.UndrainMuxRequest;
-
-            /**
-             * Creates a plain object from an UndrainMuxRequest message. Also converts values to other types if specified.
-             * @param message UndrainMuxRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.UndrainMuxRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this UndrainMuxRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace UndrainMuxRequest {
@@ -13515,34 +10351,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.UndrainMuxResponse & ananta.v1.UndrainMuxResponse.$Shape;
-
-            /**
-             * Verifies an UndrainMuxResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an UndrainMuxResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns UndrainMuxResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.UndrainMuxResponse;
-
-            /**
-             * Creates a plain object from an UndrainMuxResponse message. Also converts values to other types if specified.
-             * @param message UndrainMuxResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.UndrainMuxResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this UndrainMuxResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace UndrainMuxResponse {
@@ -13626,34 +10434,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.WatchRequest & ananta.v1.WatchRequest.$Shape;
-
-            /**
-             * Verifies a WatchRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a WatchRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns WatchRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.WatchRequest;
-
-            /**
-             * Creates a plain object from a WatchRequest message. Also converts values to other types if specified.
-             * @param message WatchRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.WatchRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this WatchRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace WatchRequest {
@@ -13737,34 +10517,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.WatchEvent & ananta.v1.WatchEvent.$Shape;
-
-            /**
-             * Verifies a WatchEvent message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a WatchEvent message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns WatchEvent
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.WatchEvent;
-
-            /**
-             * Creates a plain object from a WatchEvent message. Also converts values to other types if specified.
-             * @param message WatchEvent
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.WatchEvent, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this WatchEvent to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace WatchEvent {
@@ -13850,34 +10602,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FenceHostRequest & ananta.v1.FenceHostRequest.$Shape;
-
-            /**
-             * Verifies a FenceHostRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a FenceHostRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns FenceHostRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.FenceHostRequest;
-
-            /**
-             * Creates a plain object from a FenceHostRequest message. Also converts values to other types if specified.
-             * @param message FenceHostRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.FenceHostRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this FenceHostRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace FenceHostRequest {
@@ -13952,34 +10676,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FenceHostResponse & ananta.v1.FenceHostResponse.$Shape;
-
-            /**
-             * Verifies a FenceHostResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a FenceHostResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns FenceHostResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.FenceHostResponse;
-
-            /**
-             * Creates a plain object from a FenceHostResponse message. Also converts values to other types if specified.
-             * @param message FenceHostResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.FenceHostResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this FenceHostResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace FenceHostResponse {
@@ -14048,34 +10744,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ClusterStatusRequest & ananta.v1.ClusterStatusRequest.$Shape;
-
-            /**
-             * Verifies a ClusterStatusRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ClusterStatusRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ClusterStatusRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ClusterStatusRequest;
-
-            /**
-             * Creates a plain object from a ClusterStatusRequest message. Also converts values to other types if specified.
-             * @param message ClusterStatusRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ClusterStatusRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ClusterStatusRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ClusterStatusRequest {
@@ -14192,34 +10860,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ClusterStatusResponse & ananta.v1.ClusterStatusResponse.$Shape;
-
-            /**
-             * Verifies a ClusterStatusResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ClusterStatusResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ClusterStatusResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ClusterStatusResponse;
-
-            /**
-             * Creates a plain object from a ClusterStatusResponse message. Also converts values to other types if specified.
-             * @param message ClusterStatusResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ClusterStatusResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ClusterStatusResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ClusterStatusResponse {
@@ -14354,34 +10994,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ReplicaStatus & ananta.v1.ReplicaStatus.$Shape;
-
-            /**
-             * Verifies a ReplicaStatus message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ReplicaStatus message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ReplicaStatus
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ReplicaStatus;
-
-            /**
-             * Creates a plain object from a ReplicaStatus message. Also converts values to other types if specified.
-             * @param message ReplicaStatus
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ReplicaStatus, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ReplicaStatus to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ReplicaStatus {
@@ -14495,34 +11107,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxStatus & ananta.v1.MuxStatus.$Shape;
-
-            /**
-             * Verifies a MuxStatus message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxStatus message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxStatus
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxStatus;
-
-            /**
-             * Creates a plain object from a MuxStatus message. Also converts values to other types if specified.
-             * @param message MuxStatus
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxStatus, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxStatus to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxStatus {
@@ -14621,34 +11205,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxDrain & ananta.v1.MuxDrain.$Shape;
-
-            /**
-             * Verifies a MuxDrain message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxDrain message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxDrain
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxDrain;
-
-            /**
-             * Creates a plain object from a MuxDrain message. Also converts values to other types if specified.
-             * @param message MuxDrain
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxDrain, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxDrain to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxDrain {
@@ -14732,34 +11288,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostStatus & ananta.v1.HostStatus.$Shape;
-
-            /**
-             * Verifies a HostStatus message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostStatus message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostStatus
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostStatus;
-
-            /**
-             * Creates a plain object from a HostStatus message. Also converts values to other types if specified.
-             * @param message HostStatus
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostStatus, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostStatus to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostStatus {
@@ -14855,34 +11383,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.StageStatus & ananta.v1.StageStatus.$Shape;
-
-            /**
-             * Verifies a StageStatus message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a StageStatus message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns StageStatus
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.StageStatus;
-
-            /**
-             * Creates a plain object from a StageStatus message. Also converts values to other types if specified.
-             * @param message StageStatus
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.StageStatus, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this StageStatus to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace StageStatus {
@@ -14984,34 +11484,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.StageEvents & ananta.v1.StageEvents.$Shape;
-
-            /**
-             * Verifies a StageEvents message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a StageEvents message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns StageEvents
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.StageEvents;
-
-            /**
-             * Creates a plain object from a StageEvents message. Also converts values to other types if specified.
-             * @param message StageEvents
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.StageEvents, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this StageEvents to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace StageEvents {
@@ -15110,34 +11582,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ResetFlowsRequest & ananta.v1.ResetFlowsRequest.$Shape;
-
-            /**
-             * Verifies a ResetFlowsRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ResetFlowsRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ResetFlowsRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ResetFlowsRequest;
-
-            /**
-             * Creates a plain object from a ResetFlowsRequest message. Also converts values to other types if specified.
-             * @param message ResetFlowsRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ResetFlowsRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ResetFlowsRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ResetFlowsRequest {
@@ -15218,34 +11662,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ResetFlowsResponse & ananta.v1.ResetFlowsResponse.$Shape;
-
-            /**
-             * Verifies a ResetFlowsResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ResetFlowsResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ResetFlowsResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ResetFlowsResponse;
-
-            /**
-             * Creates a plain object from a ResetFlowsResponse message. Also converts values to other types if specified.
-             * @param message ResetFlowsResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ResetFlowsResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ResetFlowsResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ResetFlowsResponse {
@@ -15320,34 +11736,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FlowResetAnswer & ananta.v1.FlowResetAnswer.$Shape;
-
-            /**
-             * Verifies a FlowResetAnswer message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a FlowResetAnswer message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns FlowResetAnswer
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.FlowResetAnswer;
-
-            /**
-             * Creates a plain object from a FlowResetAnswer message. Also converts values to other types if specified.
-             * @param message FlowResetAnswer
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.FlowResetAnswer, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this FlowResetAnswer to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace FlowResetAnswer {
@@ -15422,34 +11810,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ExplainFlowRequest & ananta.v1.ExplainFlowRequest.$Shape;
-
-            /**
-             * Verifies an ExplainFlowRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an ExplainFlowRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ExplainFlowRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ExplainFlowRequest;
-
-            /**
-             * Creates a plain object from an ExplainFlowRequest message. Also converts values to other types if specified.
-             * @param message ExplainFlowRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ExplainFlowRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ExplainFlowRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ExplainFlowRequest {
@@ -15527,34 +11887,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ExplainFlowResponse & ananta.v1.ExplainFlowResponse.$Shape;
-
-            /**
-             * Verifies an ExplainFlowResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an ExplainFlowResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ExplainFlowResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ExplainFlowResponse;
-
-            /**
-             * Creates a plain object from an ExplainFlowResponse message. Also converts values to other types if specified.
-             * @param message ExplainFlowResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ExplainFlowResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ExplainFlowResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ExplainFlowResponse {
@@ -15632,34 +11964,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ExplainStep & ananta.v1.ExplainStep.$Shape;
-
-            /**
-             * Verifies an ExplainStep message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an ExplainStep message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ExplainStep
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ExplainStep;
-
-            /**
-             * Creates a plain object from an ExplainStep message. Also converts values to other types if specified.
-             * @param message ExplainStep
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ExplainStep, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ExplainStep to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ExplainStep {
@@ -15740,34 +12044,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxFlowView & ananta.v1.MuxFlowView.$Shape;
-
-            /**
-             * Verifies a MuxFlowView message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxFlowView message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxFlowView
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxFlowView;
-
-            /**
-             * Creates a plain object from a MuxFlowView message. Also converts values to other types if specified.
-             * @param message MuxFlowView
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxFlowView, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxFlowView to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxFlowView {
@@ -15903,34 +12179,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.FollowerToLeader & ananta.v1.FollowerToLeader.$Shape;
-
-            /**
-             * Verifies a FollowerToLeader message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a FollowerToLeader message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns FollowerToLeader
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.FollowerToLeader;
-
-            /**
-             * Creates a plain object from a FollowerToLeader message. Also converts values to other types if specified.
-             * @param message FollowerToLeader
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.FollowerToLeader, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this FollowerToLeader to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace FollowerToLeader {
@@ -16019,34 +12267,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.LinkHello & ananta.v1.LinkHello.$Shape;
-
-            /**
-             * Verifies a LinkHello message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a LinkHello message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns LinkHello
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.LinkHello;
-
-            /**
-             * Creates a plain object from a LinkHello message. Also converts values to other types if specified.
-             * @param message LinkHello
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.LinkHello, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this LinkHello to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace LinkHello {
@@ -16115,34 +12335,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ForwardedCommands & ananta.v1.ForwardedCommands.$Shape;
-
-            /**
-             * Verifies a ForwardedCommands message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ForwardedCommands message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ForwardedCommands
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ForwardedCommands;
-
-            /**
-             * Creates a plain object from a ForwardedCommands message. Also converts values to other types if specified.
-             * @param message ForwardedCommands
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ForwardedCommands, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ForwardedCommands to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ForwardedCommands {
@@ -16214,34 +12406,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ForwardedCommand & ananta.v1.ForwardedCommand.$Shape;
-
-            /**
-             * Verifies a ForwardedCommand message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ForwardedCommand message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ForwardedCommand
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ForwardedCommand;
-
-            /**
-             * Creates a plain object from a ForwardedCommand message. Also converts values to other types if specified.
-             * @param message ForwardedCommand
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ForwardedCommand, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ForwardedCommand to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ForwardedCommand {
@@ -16316,34 +12480,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AcknowledgementReport & ananta.v1.AcknowledgementReport.$Shape;
-
-            /**
-             * Verifies an AcknowledgementReport message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AcknowledgementReport message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AcknowledgementReport
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AcknowledgementReport;
-
-            /**
-             * Creates a plain object from an AcknowledgementReport message. Also converts values to other types if specified.
-             * @param message AcknowledgementReport
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AcknowledgementReport, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AcknowledgementReport to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AcknowledgementReport {
@@ -16421,34 +12557,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxAcknowledgement & ananta.v1.MuxAcknowledgement.$Shape;
-
-            /**
-             * Verifies a MuxAcknowledgement message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxAcknowledgement message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxAcknowledgement
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxAcknowledgement;
-
-            /**
-             * Creates a plain object from a MuxAcknowledgement message. Also converts values to other types if specified.
-             * @param message MuxAcknowledgement
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxAcknowledgement, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxAcknowledgement to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxAcknowledgement {
@@ -16529,34 +12637,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.MuxOverloadReport & ananta.v1.MuxOverloadReport.$Shape;
-
-            /**
-             * Verifies a MuxOverloadReport message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a MuxOverloadReport message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns MuxOverloadReport
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.MuxOverloadReport;
-
-            /**
-             * Creates a plain object from a MuxOverloadReport message. Also converts values to other types if specified.
-             * @param message MuxOverloadReport
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.MuxOverloadReport, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this MuxOverloadReport to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace MuxOverloadReport {
@@ -16631,34 +12711,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HostAcknowledgement & ananta.v1.HostAcknowledgement.$Shape;
-
-            /**
-             * Verifies a HostAcknowledgement message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HostAcknowledgement message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HostAcknowledgement
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HostAcknowledgement;
-
-            /**
-             * Creates a plain object from a HostAcknowledgement message. Also converts values to other types if specified.
-             * @param message HostAcknowledgement
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HostAcknowledgement, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HostAcknowledgement to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HostAcknowledgement {
@@ -16736,34 +12788,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.LeaderToFollower & ananta.v1.LeaderToFollower.$Shape;
-
-            /**
-             * Verifies a LeaderToFollower message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a LeaderToFollower message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns LeaderToFollower
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.LeaderToFollower;
-
-            /**
-             * Creates a plain object from a LeaderToFollower message. Also converts values to other types if specified.
-             * @param message LeaderToFollower
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.LeaderToFollower, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this LeaderToFollower to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace LeaderToFollower {
@@ -16845,34 +12869,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.LinkWelcome & ananta.v1.LinkWelcome.$Shape;
-
-            /**
-             * Verifies a LinkWelcome message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a LinkWelcome message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns LinkWelcome
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.LinkWelcome;
-
-            /**
-             * Creates a plain object from a LinkWelcome message. Also converts values to other types if specified.
-             * @param message LinkWelcome
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.LinkWelcome, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this LinkWelcome to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace LinkWelcome {
@@ -16941,34 +12937,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ForwardedResults & ananta.v1.ForwardedResults.$Shape;
-
-            /**
-             * Verifies a ForwardedResults message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ForwardedResults message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ForwardedResults
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ForwardedResults;
-
-            /**
-             * Creates a plain object from a ForwardedResults message. Also converts values to other types if specified.
-             * @param message ForwardedResults
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ForwardedResults, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ForwardedResults to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ForwardedResults {
@@ -17040,34 +13008,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ForwardedResult & ananta.v1.ForwardedResult.$Shape;
-
-            /**
-             * Verifies a ForwardedResult message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ForwardedResult message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ForwardedResult
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ForwardedResult;
-
-            /**
-             * Creates a plain object from a ForwardedResult message. Also converts values to other types if specified.
-             * @param message ForwardedResult
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ForwardedResult, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ForwardedResult to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ForwardedResult {
@@ -17142,34 +13082,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.LeaderBeat & ananta.v1.LeaderBeat.$Shape;
-
-            /**
-             * Verifies a LeaderBeat message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a LeaderBeat message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns LeaderBeat
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.LeaderBeat;
-
-            /**
-             * Creates a plain object from a LeaderBeat message. Also converts values to other types if specified.
-             * @param message LeaderBeat
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.LeaderBeat, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this LeaderBeat to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace LeaderBeat {
@@ -17247,34 +13159,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RenewalConfirmation & ananta.v1.RenewalConfirmation.$Shape;
-
-            /**
-             * Verifies a RenewalConfirmation message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RenewalConfirmation message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RenewalConfirmation
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RenewalConfirmation;
-
-            /**
-             * Creates a plain object from a RenewalConfirmation message. Also converts values to other types if specified.
-             * @param message RenewalConfirmation
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RenewalConfirmation, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RenewalConfirmation to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RenewalConfirmation {
@@ -17536,34 +13420,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RegisterRequest & ananta.v1.RegisterRequest.$Shape;
-
-            /**
-             * Verifies a RegisterRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RegisterRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RegisterRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RegisterRequest;
-
-            /**
-             * Creates a plain object from a RegisterRequest message. Also converts values to other types if specified.
-             * @param message RegisterRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RegisterRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RegisterRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RegisterRequest {
@@ -17650,34 +13506,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.RegisterResponse & ananta.v1.RegisterResponse.$Shape;
-
-            /**
-             * Verifies a RegisterResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a RegisterResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns RegisterResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.RegisterResponse;
-
-            /**
-             * Creates a plain object from a RegisterResponse message. Also converts values to other types if specified.
-             * @param message RegisterResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.RegisterResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this RegisterResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace RegisterResponse {
@@ -17770,34 +13598,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AllocateRequest & ananta.v1.AllocateRequest.$Shape;
-
-            /**
-             * Verifies an AllocateRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AllocateRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AllocateRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AllocateRequest;
-
-            /**
-             * Creates a plain object from an AllocateRequest message. Also converts values to other types if specified.
-             * @param message AllocateRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AllocateRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AllocateRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AllocateRequest {
@@ -17884,34 +13684,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.AllocateResponse & ananta.v1.AllocateResponse.$Shape;
-
-            /**
-             * Verifies an AllocateResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates an AllocateResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns AllocateResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.AllocateResponse;
-
-            /**
-             * Creates a plain object from an AllocateResponse message. Also converts values to other types if specified.
-             * @param message AllocateResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.AllocateResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this AllocateResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace AllocateResponse {
@@ -17995,34 +13767,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ReleaseRequest & ananta.v1.ReleaseRequest.$Shape;
-
-            /**
-             * Verifies a ReleaseRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ReleaseRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ReleaseRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ReleaseRequest;
-
-            /**
-             * Creates a plain object from a ReleaseRequest message. Also converts values to other types if specified.
-             * @param message ReleaseRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ReleaseRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ReleaseRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ReleaseRequest {
@@ -18106,34 +13850,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ReleaseResponse & ananta.v1.ReleaseResponse.$Shape;
-
-            /**
-             * Verifies a ReleaseResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ReleaseResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ReleaseResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ReleaseResponse;
-
-            /**
-             * Creates a plain object from a ReleaseResponse message. Also converts values to other types if specified.
-             * @param message ReleaseResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ReleaseResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ReleaseResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ReleaseResponse {
@@ -18214,34 +13930,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ListSnatRequest & ananta.v1.ListSnatRequest.$Shape;
-
-            /**
-             * Verifies a ListSnatRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ListSnatRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ListSnatRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ListSnatRequest;
-
-            /**
-             * Creates a plain object from a ListSnatRequest message. Also converts values to other types if specified.
-             * @param message ListSnatRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ListSnatRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ListSnatRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ListSnatRequest {
@@ -18328,34 +14016,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ListSnatResponse & ananta.v1.ListSnatResponse.$Shape;
-
-            /**
-             * Verifies a ListSnatResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a ListSnatResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns ListSnatResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.ListSnatResponse;
-
-            /**
-             * Creates a plain object from a ListSnatResponse message. Also converts values to other types if specified.
-             * @param message ListSnatResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.ListSnatResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this ListSnatResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace ListSnatResponse {
@@ -18448,34 +14108,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatOwnership & ananta.v1.SnatOwnership.$Shape;
-
-            /**
-             * Verifies a SnatOwnership message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatOwnership message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatOwnership
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatOwnership;
-
-            /**
-             * Creates a plain object from a SnatOwnership message. Also converts values to other types if specified.
-             * @param message SnatOwnership
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatOwnership, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatOwnership to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatOwnership {
@@ -18571,34 +14203,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatWhoRequest & ananta.v1.SnatWhoRequest.$Shape;
-
-            /**
-             * Verifies a SnatWhoRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatWhoRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatWhoRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatWhoRequest;
-
-            /**
-             * Creates a plain object from a SnatWhoRequest message. Also converts values to other types if specified.
-             * @param message SnatWhoRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatWhoRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatWhoRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatWhoRequest {
@@ -18688,34 +14292,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatWhoResponse & ananta.v1.SnatWhoResponse.$Shape;
-
-            /**
-             * Verifies a SnatWhoResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatWhoResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatWhoResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatWhoResponse;
-
-            /**
-             * Creates a plain object from a SnatWhoResponse message. Also converts values to other types if specified.
-             * @param message SnatWhoResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatWhoResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatWhoResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatWhoResponse {
@@ -18814,34 +14390,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatInterval & ananta.v1.SnatInterval.$Shape;
-
-            /**
-             * Verifies a SnatInterval message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatInterval message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatInterval
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatInterval;
-
-            /**
-             * Creates a plain object from a SnatInterval message. Also converts values to other types if specified.
-             * @param message SnatInterval
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatInterval, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatInterval to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatInterval {
@@ -18937,34 +14485,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.HistoryGap & ananta.v1.HistoryGap.$Shape;
-
-            /**
-             * Verifies a HistoryGap message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a HistoryGap message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns HistoryGap
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.HistoryGap;
-
-            /**
-             * Creates a plain object from a HistoryGap message. Also converts values to other types if specified.
-             * @param message HistoryGap
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.HistoryGap, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this HistoryGap to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace HistoryGap {
@@ -19048,34 +14568,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatSharesRequest & ananta.v1.SnatSharesRequest.$Shape;
-
-            /**
-             * Verifies a SnatSharesRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatSharesRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatSharesRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatSharesRequest;
-
-            /**
-             * Creates a plain object from a SnatSharesRequest message. Also converts values to other types if specified.
-             * @param message SnatSharesRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatSharesRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatSharesRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatSharesRequest {
@@ -19156,34 +14648,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatSharesResponse & ananta.v1.SnatSharesResponse.$Shape;
-
-            /**
-             * Verifies a SnatSharesResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatSharesResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatSharesResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatSharesResponse;
-
-            /**
-             * Creates a plain object from a SnatSharesResponse message. Also converts values to other types if specified.
-             * @param message SnatSharesResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatSharesResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatSharesResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatSharesResponse {
@@ -19276,34 +14740,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatShare & ananta.v1.SnatShare.$Shape;
-
-            /**
-             * Verifies a SnatShare message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatShare message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatShare
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatShare;
-
-            /**
-             * Creates a plain object from a SnatShare message. Also converts values to other types if specified.
-             * @param message SnatShare
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatShare, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatShare to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatShare {
@@ -19399,34 +14835,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatForecastRequest & ananta.v1.SnatForecastRequest.$Shape;
-
-            /**
-             * Verifies a SnatForecastRequest message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatForecastRequest message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatForecastRequest
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatForecastRequest;
-
-            /**
-             * Creates a plain object from a SnatForecastRequest message. Also converts values to other types if specified.
-             * @param message SnatForecastRequest
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatForecastRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatForecastRequest to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatForecastRequest {
@@ -19507,34 +14915,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatForecastResponse & ananta.v1.SnatForecastResponse.$Shape;
-
-            /**
-             * Verifies a SnatForecastResponse message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatForecastResponse message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatForecastResponse
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatForecastResponse;
-
-            /**
-             * Creates a plain object from a SnatForecastResponse message. Also converts values to other types if specified.
-             * @param message SnatForecastResponse
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatForecastResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatForecastResponse to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatForecastResponse {
@@ -19633,34 +15013,6 @@ export namespace ananta {
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
             static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.SnatForecast & ananta.v1.SnatForecast.$Shape;
-
-            /**
-             * Verifies a SnatForecast message.
-             * @param message Plain object to verify
-             * @returns `null` if valid, otherwise the reason why it is not
-             */
-            static verify(message: { [k: string]: any }): (string|null);
-
-            /**
-             * Creates a SnatForecast message from a plain object. Also converts values to their respective internal types.
-             * @param object Plain object
-             * @returns SnatForecast
-             */
-            static fromObject(object: { [k: string]: any }): ananta.v1.SnatForecast;
-
-            /**
-             * Creates a plain object from a SnatForecast message. Also converts values to other types if specified.
-             * @param message SnatForecast
-             * @param [options] Conversion options
-             * @returns Plain object
-             */
-            static toObject(message: ananta.v1.SnatForecast, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-            /**
-             * Converts this SnatForecast to JSON.
-             * @returns JSON object
-             */
-            toJSON(): { [k: string]: any };
         }
 
         namespace SnatForecast {
@@ -19879,34 +15231,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.Frame & ananta.raft.v1.Frame.$Shape;
-
-                /**
-                 * Verifies a Frame message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a Frame message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns Frame
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.Frame;
-
-                /**
-                 * Creates a plain object from a Frame message. Also converts values to other types if specified.
-                 * @param message Frame
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.Frame, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this Frame to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace Frame {
@@ -20065,34 +15389,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.Hello & ananta.raft.v1.Hello.$Shape;
-
-                /**
-                 * Verifies a Hello message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a Hello message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns Hello
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.Hello;
-
-                /**
-                 * Creates a plain object from a Hello message. Also converts values to other types if specified.
-                 * @param message Hello
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.Hello, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this Hello to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace Hello {
@@ -20188,34 +15484,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.Welcome & ananta.raft.v1.Welcome.$Shape;
-
-                /**
-                 * Verifies a Welcome message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a Welcome message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns Welcome
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.Welcome;
-
-                /**
-                 * Creates a plain object from a Welcome message. Also converts values to other types if specified.
-                 * @param message Welcome
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.Welcome, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this Welcome to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace Welcome {
@@ -20296,34 +15564,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.PreVoteRequest & ananta.raft.v1.PreVoteRequest.$Shape;
-
-                /**
-                 * Verifies a PreVoteRequest message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a PreVoteRequest message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns PreVoteRequest
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.PreVoteRequest;
-
-                /**
-                 * Creates a plain object from a PreVoteRequest message. Also converts values to other types if specified.
-                 * @param message PreVoteRequest
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.PreVoteRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this PreVoteRequest to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace PreVoteRequest {
@@ -20398,34 +15638,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.PreVoteResponse & ananta.raft.v1.PreVoteResponse.$Shape;
-
-                /**
-                 * Verifies a PreVoteResponse message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a PreVoteResponse message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns PreVoteResponse
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.PreVoteResponse;
-
-                /**
-                 * Creates a plain object from a PreVoteResponse message. Also converts values to other types if specified.
-                 * @param message PreVoteResponse
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.PreVoteResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this PreVoteResponse to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace PreVoteResponse {
@@ -20503,34 +15715,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.VoteRequest & ananta.raft.v1.VoteRequest.$Shape;
-
-                /**
-                 * Verifies a VoteRequest message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a VoteRequest message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns VoteRequest
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.VoteRequest;
-
-                /**
-                 * Creates a plain object from a VoteRequest message. Also converts values to other types if specified.
-                 * @param message VoteRequest
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.VoteRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this VoteRequest to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace VoteRequest {
@@ -20608,34 +15792,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.VoteResponse & ananta.raft.v1.VoteResponse.$Shape;
-
-                /**
-                 * Verifies a VoteResponse message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a VoteResponse message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns VoteResponse
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.VoteResponse;
-
-                /**
-                 * Creates a plain object from a VoteResponse message. Also converts values to other types if specified.
-                 * @param message VoteResponse
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.VoteResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this VoteResponse to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace VoteResponse {
@@ -20723,34 +15879,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.AppendRequest & ananta.raft.v1.AppendRequest.$Shape;
-
-                /**
-                 * Verifies an AppendRequest message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates an AppendRequest message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns AppendRequest
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.AppendRequest;
-
-                /**
-                 * Creates a plain object from an AppendRequest message. Also converts values to other types if specified.
-                 * @param message AppendRequest
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.AppendRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this AppendRequest to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace AppendRequest {
@@ -20841,34 +15969,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.AppendResponse & ananta.raft.v1.AppendResponse.$Shape;
-
-                /**
-                 * Verifies an AppendResponse message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates an AppendResponse message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns AppendResponse
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.AppendResponse;
-
-                /**
-                 * Creates a plain object from an AppendResponse message. Also converts values to other types if specified.
-                 * @param message AppendResponse
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.AppendResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this AppendResponse to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace AppendResponse {
@@ -20952,34 +16052,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.AppendRejection & ananta.raft.v1.AppendRejection.$Shape;
-
-                /**
-                 * Verifies an AppendRejection message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates an AppendRejection message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns AppendRejection
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.AppendRejection;
-
-                /**
-                 * Creates a plain object from an AppendRejection message. Also converts values to other types if specified.
-                 * @param message AppendRejection
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.AppendRejection, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this AppendRejection to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace AppendRejection {
@@ -21066,34 +16138,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.Heartbeat & ananta.raft.v1.Heartbeat.$Shape;
-
-                /**
-                 * Verifies a Heartbeat message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a Heartbeat message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns Heartbeat
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.Heartbeat;
-
-                /**
-                 * Creates a plain object from a Heartbeat message. Also converts values to other types if specified.
-                 * @param message Heartbeat
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.Heartbeat, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this Heartbeat to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace Heartbeat {
@@ -21174,34 +16218,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.HeartbeatResponse & ananta.raft.v1.HeartbeatResponse.$Shape;
-
-                /**
-                 * Verifies a HeartbeatResponse message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a HeartbeatResponse message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns HeartbeatResponse
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.HeartbeatResponse;
-
-                /**
-                 * Creates a plain object from a HeartbeatResponse message. Also converts values to other types if specified.
-                 * @param message HeartbeatResponse
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.HeartbeatResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this HeartbeatResponse to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace HeartbeatResponse {
@@ -21276,34 +16292,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.InstallSnapshot & ananta.raft.v1.InstallSnapshot.$Shape;
-
-                /**
-                 * Verifies an InstallSnapshot message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates an InstallSnapshot message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns InstallSnapshot
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.InstallSnapshot;
-
-                /**
-                 * Creates a plain object from an InstallSnapshot message. Also converts values to other types if specified.
-                 * @param message InstallSnapshot
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.InstallSnapshot, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this InstallSnapshot to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace InstallSnapshot {
@@ -21382,34 +16370,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.SnapshotMeta & ananta.raft.v1.SnapshotMeta.$Shape;
-
-                /**
-                 * Verifies a SnapshotMeta message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a SnapshotMeta message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns SnapshotMeta
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.SnapshotMeta;
-
-                /**
-                 * Creates a plain object from a SnapshotMeta message. Also converts values to other types if specified.
-                 * @param message SnapshotMeta
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.SnapshotMeta, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this SnapshotMeta to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace SnapshotMeta {
@@ -21485,34 +16445,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.TimeoutNow & ananta.raft.v1.TimeoutNow.$Shape;
-
-                /**
-                 * Verifies a TimeoutNow message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a TimeoutNow message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns TimeoutNow
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.TimeoutNow;
-
-                /**
-                 * Creates a plain object from a TimeoutNow message. Also converts values to other types if specified.
-                 * @param message TimeoutNow
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.TimeoutNow, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this TimeoutNow to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace TimeoutNow {
@@ -21584,34 +16516,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.ReadRequest & ananta.raft.v1.ReadRequest.$Shape;
-
-                /**
-                 * Verifies a ReadRequest message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a ReadRequest message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns ReadRequest
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.ReadRequest;
-
-                /**
-                 * Creates a plain object from a ReadRequest message. Also converts values to other types if specified.
-                 * @param message ReadRequest
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.ReadRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this ReadRequest to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace ReadRequest {
@@ -21692,34 +16596,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.ReadResponse & ananta.raft.v1.ReadResponse.$Shape;
-
-                /**
-                 * Verifies a ReadResponse message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a ReadResponse message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns ReadResponse
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.ReadResponse;
-
-                /**
-                 * Creates a plain object from a ReadResponse message. Also converts values to other types if specified.
-                 * @param message ReadResponse
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.ReadResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this ReadResponse to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace ReadResponse {
@@ -21809,34 +16685,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.SnapshotOffer & ananta.raft.v1.SnapshotOffer.$Shape;
-
-                /**
-                 * Verifies a SnapshotOffer message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a SnapshotOffer message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns SnapshotOffer
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.SnapshotOffer;
-
-                /**
-                 * Creates a plain object from a SnapshotOffer message. Also converts values to other types if specified.
-                 * @param message SnapshotOffer
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.SnapshotOffer, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this SnapshotOffer to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace SnapshotOffer {
@@ -21926,34 +16774,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.SnapshotChunk & ananta.raft.v1.SnapshotChunk.$Shape;
-
-                /**
-                 * Verifies a SnapshotChunk message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a SnapshotChunk message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns SnapshotChunk
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.SnapshotChunk;
-
-                /**
-                 * Creates a plain object from a SnapshotChunk message. Also converts values to other types if specified.
-                 * @param message SnapshotChunk
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.SnapshotChunk, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this SnapshotChunk to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace SnapshotChunk {
@@ -22040,34 +16860,6 @@ export namespace ananta {
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
                 static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.raft.v1.SnapshotChunkAck & ananta.raft.v1.SnapshotChunkAck.$Shape;
-
-                /**
-                 * Verifies a SnapshotChunkAck message.
-                 * @param message Plain object to verify
-                 * @returns `null` if valid, otherwise the reason why it is not
-                 */
-                static verify(message: { [k: string]: any }): (string|null);
-
-                /**
-                 * Creates a SnapshotChunkAck message from a plain object. Also converts values to their respective internal types.
-                 * @param object Plain object
-                 * @returns SnapshotChunkAck
-                 */
-                static fromObject(object: { [k: string]: any }): ananta.raft.v1.SnapshotChunkAck;
-
-                /**
-                 * Creates a plain object from a SnapshotChunkAck message. Also converts values to other types if specified.
-                 * @param message SnapshotChunkAck
-                 * @param [options] Conversion options
-                 * @returns Plain object
-                 */
-                static toObject(message: ananta.raft.v1.SnapshotChunkAck, options?: $protobuf.IConversionOptions): { [k: string]: any };
-
-                /**
-                 * Converts this SnapshotChunkAck to JSON.
-                 * @returns JSON object
-                 */
-                toJSON(): { [k: string]: any };
             }
 
             namespace SnapshotChunkAck {

@@ -27,8 +27,9 @@ export class GrpcNetwork implements Network {
     const wanted = checkListenAddress(address, insecure);
     const names = options.publicServices ?? [];
     // Loaded on demand: Host Agents and MUXes serve nothing, and start faster without it.
-    const publicServices = names.length === 0 ? null : (await import("./public-services.js")).loadPublicServices(names);
-    const server = new GrpcServer({ clock, log, handlers, publicServices });
+    const publicServices = names.length === 0 ? null : (await import("./public-services.js")).publicServices(names);
+    const all = publicServices === null ? handlers : [...handlers, ...publicServices.handlers];
+    const server = new GrpcServer({ clock, log, handlers: all, publicServices });
     await server.bind(wanted);
     return server;
   }
