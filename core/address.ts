@@ -85,6 +85,10 @@ export function parseIpAddress(text: string): IpAddress | null {
   return v6 === null ? null : formatIpv6(v6);
 }
 
+/** "203.0.113.10:80", "[2001:db8::10]:80" (RFC 3986 §3.2.2). */
+export const endpointText = (address: IpAddress, port: number): string =>
+  address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+
 export type AddressFamily = "ipv4" | "ipv6";
 
 export const familyOf = (address: IpAddress): AddressFamily => (address.includes(":") ? "ipv6" : "ipv4");

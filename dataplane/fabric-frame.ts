@@ -4,20 +4,20 @@
  *     0x01 | IP packet                       a cable: MUX, host, router, VM
  *     0x02 | announcement, JSON in UTF-8     MUX to router: the VIPs it is next hop for, the whole list each time
  *
- * JSON {"mux": name, "address": outer source, "vips": ["203.0.113.10"], "holdTimeMs": 1000, "sequence": 7}. Unknown fields
+ * JSON {"mux": name, "address": outer source, "vips": ["203.0.113.10", "2001:db8:113::10"], "holdTimeMs": 1000, "sequence": 7}. Unknown fields
  * are ignored, so that a newer MUX can say more to an older router.
  *
  * Bad frames are no errors: `decodeFrame` answers null, the receiver counts or ignores them, as with bad packets.
  */
-import { formatIpv4, parseIpv4 } from "../core/address.js";
+import { parseIpAddress } from "../core/address.js";
 import { assert } from "../core/assert.js";
-import type { Ipv4 } from "../core/brands.js";
+import type { IpAddress } from "../core/brands.js";
 import { PACKET_BYTES_MAX } from "./packet-batch.js";
 
 const KIND_PACKET = 0x01;
 const KIND_ANNOUNCEMENT = 0x02;
 
-/** The largest UDP payload over IPv4: bounds one announcement to about 3,700 VIPs. */
+/** The largest UDP payload over IPv4: bounds one announcement to about 3,700 VIPs of IPv4. */
 export const FRAME_BYTES_MAX = 65_507;
 
 /** All VIPs that a MUX is next hop for; each announcement replaces the one before. */
@@ -27,7 +27,7 @@ export interface FrameAnnouncement {
   /** Its outer source address, in text, for display. */
   readonly address: string;
   /** Empty: everything is withdrawn. */
-  readonly vips: readonly Ipv4[];
+  readonly vips: readonly IpAddress[];
   /** Silence after which the router forgets the routes. */
   readonly holdTimeMs: number;
   /** Counts the announcements of one start of the MUX from 1: the router ignores one that was overtaken. */
@@ -57,9 +57,7 @@ export class PacketFramer {
 export function encodeAnnouncement(announcement: FrameAnnouncement): Uint8Array | null {
   const { mux, address, vips, holdTimeMs, sequence } = announcement;
   assert(Number.isSafeInteger(sequence) && sequence >= 1, "announcements are counted from 1");
-  const json = new TextEncoder().encode(
-    JSON.stringify({ mux, address, vips: vips.map(formatIpv4), holdTimeMs, sequence }),
-  );
+  const json = new TextEncoder().encode(JSON.stringify({ mux, address, vips, holdTimeMs, sequence }));
   if (json.length + 1 > FRAME_BYTES_MAX) return null;
   const frame = new Uint8Array(1 + json.length);
   frame[0] = KIND_ANNOUNCEMENT;
@@ -86,9 +84,9 @@ function parseAnnouncement(json: Uint8Array): FrameAnnouncement | null {
   const { mux, address, vips, holdTimeMs, sequence } = parsed as Record<string, unknown>;
   if (typeof mux !== "string" || typeof address !== "string" || !Array.isArray(vips)) return null;
   if (!isCount(holdTimeMs) || !isCount(sequence)) return null;
-  const addresses: Ipv4[] = [];
+  const addresses: IpAddress[] = [];
   for (const vip of vips as unknown[]) {
-    const parsedVip = typeof vip === "string" ? parseIpv4(vip) : null;
+    const parsedVip = typeof vip === "string" ? parseIpAddress(vip) : null;
     if (parsedVip === null) return null;
     addresses.push(parsedVip);
   }

@@ -7,7 +7,7 @@
  *            <-- "<SHA-256, hex> <bytes>\n", FIN --
  */
 import { createHash, type Hash } from "node:crypto";
-import type { Ipv4, Port } from "../core/brands.js";
+import type { IpAddress, Port } from "../core/brands.js";
 import type { Random } from "../core/random.js";
 import type { Endpoint, TcpApplication, TcpHandle } from "./endpoints/endpoint.js";
 import { line, LineReader } from "./endpoints/identity-server.js";
@@ -52,7 +52,7 @@ export interface BulkResult {
 
 export interface BulkPlan {
   readonly source: Endpoint;
-  readonly destination: { readonly address: Ipv4; readonly port: Port };
+  readonly destination: { readonly address: IpAddress; readonly port: Port };
   readonly bytes: number;
 }
 

@@ -7,7 +7,6 @@
  *   a grant is lost when its owner changed without a release;
  *   a range is doubly owned when any replica, or what clients were told, gives it to two DIPs.
  */
-import { formatIpv4 } from "../core/address.js";
 import type { Port } from "../core/brands.js";
 import { BulkTransfer, type BulkResult } from "./bulk-transfer.js";
 import { countsText } from "./data-path.js";
@@ -175,11 +174,9 @@ export class Demo {
       const announcing = fabric.router
         .routes(env.clock.nowMs())
         .filter((route) => route.vips.includes(DEMO_VIP) && route.vips.includes(BULK_VIP)).length;
-      return announcing === plan.muxes.length
-        ? null
-        : `${announcing} of ${plan.muxes.length} announce ${formatIpv4(DEMO_VIP)}`;
+      return announcing === plan.muxes.length ? null : `${announcing} of ${plan.muxes.length} announce ${DEMO_VIP}`;
     });
-    this.say(`${formatIpv4(DEMO_VIP)} is in force and announced by ${plan.muxes.length} MUXes`);
+    this.say(`${DEMO_VIP} is in force and announced by ${plan.muxes.length} MUXes`);
   }
 
   private async openFlows(): Promise<void> {
@@ -218,7 +215,7 @@ export class Demo {
     this.bulk = transfer.result;
     if (this.bulk === null) return;
     const { bytes, sentHash, receivedHash, elapsedMs } = this.bulk;
-    this.say(`${bytes} bytes arrived at a VM behind ${formatIpv4(BULK_VIP)} in ${ms(elapsedMs)}`);
+    this.say(`${bytes} bytes arrived at a VM behind ${BULK_VIP} in ${ms(elapsedMs)}`);
     this.say(`SHA-256 sent      ${sentHash}`);
     this.say(`SHA-256 arrived   ${receivedHash}`);
     if (!this.bulk.isWhole) throw new StepFailed(`${bytes} of ${BULK_BYTES} bytes arrived, or other ones`);

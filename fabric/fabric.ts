@@ -7,8 +7,7 @@
  *
  * One loop drives all endpoints and generators. Nothing here decides anything about flows: it only carries packets.
  */
-import { parseIpv4 } from "../core/address.js";
-import type { IpAddress, Ipv4 } from "../core/brands.js";
+import type { IpAddress } from "../core/brands.js";
 import type { Random } from "../core/random.js";
 import { decodeFrame, PacketFramer } from "../dataplane/fabric-frame.js";
 import type { DatagramSocket, Env, Timer } from "../runtime/env.js";
@@ -46,7 +45,7 @@ export class Fabric {
   private readonly framer = new PacketFramer();
   private readonly routerSocket: DatagramSocket;
   private readonly nics: readonly DatagramSocket[];
-  private readonly locals = new Map<Ipv4, Endpoint>();
+  private readonly locals = new Map<string, Endpoint>();
   private readonly generators = new Set<Ticking>();
   /** Packets between endpoints and router, in order: an endpoint answers from within `receive`. */
   private readonly queue: Uint8Array[] = [];
@@ -64,25 +63,19 @@ export class Fabric {
     this.env = env;
     this.routerSocket = sockets.router;
     this.nics = sockets.nics;
-    const routes = new Map<Ipv4, RouterPort>();
-    const routesIpv6 = new Map<IpAddress, RouterPort>();
+    const routes = new Map<IpAddress, RouterPort>();
     for (const host of plan.hosts) {
       const port: RouterPort = { kind: "host", name: host.name, address: host.wire };
-      for (const { dip, locator } of host.vms) {
-        const at = locator === undefined ? dip : parseIpv4(locator);
-        if (at !== null) routes.set(at, port);
-        else if (locator !== undefined) routesIpv6.set(locator, port);
-      }
+      for (const { dip, locator } of host.vms) routes.set(locator ?? dip, port);
     }
     // What MUXes relay to each other goes by their own addresses.
     for (const mux of plan.muxes) routes.set(mux.address, { kind: "mux", name: mux.name, address: mux.wire });
-    for (const local of [...plan.clients, ...plan.servers]) routes.set(local, { kind: "local", name: String(local) });
+    for (const local of [...plan.clients, ...plan.servers]) routes.set(local, { kind: "local", name: local });
     this.router = new RouterModel({
       ecmp,
       hashSeed: random.nextUint32(),
       holdTimeMs: HOLD_TIME_MS,
       routes,
-      routesIpv6,
     });
     this.clients = plan.clients.map((address) => this.local(address, random));
     this.servers = plan.servers.map((address) => this.local(address, random));
@@ -153,13 +146,13 @@ export class Fabric {
     });
   }
 
-  private local(address: Ipv4, random: Random): Endpoint {
+  private local(address: IpAddress, random: Random): Endpoint {
     const endpoint = new Endpoint(address, random.fork(), (packet) => this.route(packet));
     this.locals.set(address, endpoint);
     return endpoint;
   }
 
-  private machine(dip: Ipv4, random: Random, nic: DatagramSocket, gateway: string): Endpoint {
+  private machine(dip: IpAddress, random: Random, nic: DatagramSocket, gateway: string): Endpoint {
     const vm = new Endpoint(dip, random.fork(), (packet) => nic.send(this.framer.frame(packet), gateway));
     vm.listen(BACKEND_PORT, new IdentityServer());
     vm.listen(BULK_PORT, new HashServer());
@@ -188,10 +181,7 @@ export class Fabric {
       const port = this.router.forward(next);
       if (port === null) continue;
       if (port.kind !== "local") this.routerSocket.send(this.framer.frame(next), port.address);
-      else
-        this.locals
-          .get(new DataView(next.buffer, next.byteOffset).getUint32(16) as Ipv4)
-          ?.receive(next, this.env.clock.nowMs());
+      else this.locals.get(port.name)?.receive(next, this.env.clock.nowMs());
     }
     this.draining = false;
   }

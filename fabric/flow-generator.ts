@@ -10,8 +10,8 @@
  *   closed by its peer          the far end closed first, which the servers here never do.
  * The step of the story in which that happened is kept with it.
  */
-import { formatIpv4 } from "../core/address.js";
-import type { Ipv4, Port } from "../core/brands.js";
+import { endpointText } from "../core/address.js";
+import type { IpAddress, Port } from "../core/brands.js";
 import type { Random } from "../core/random.js";
 import type { Endpoint, TcpHandle } from "./endpoints/endpoint.js";
 import { line, LineReader, parseAnswer } from "./endpoints/identity-server.js";
@@ -29,7 +29,7 @@ export interface FlowPlan {
   /** A flow this old is closed and another opened; null: flows stay until `finish`. */
   readonly lifetimeMs: number | null;
   readonly sources: readonly Endpoint[];
-  readonly destinations: readonly { readonly address: Ipv4; readonly port: Port }[];
+  readonly destinations: readonly { readonly address: IpAddress; readonly port: Port }[];
 }
 
 export type BrokenBecause =
@@ -223,7 +223,7 @@ export class FlowGenerator {
       flow.by ??= answer.by;
       flow.saw ??= answer.saw;
       const { source, sourcePort } = flow.handle.tuple;
-      const ownName = `${formatIpv4(source)}:${sourcePort}`;
+      const ownName = endpointText(source, sourcePort);
       if (answer.by !== flow.by) this.breakOff(flow, "answered by another DIP");
       else if (answer.saw !== flow.saw || (answer.saw === ownName) !== (this.plan.direction === "inbound")) {
         this.breakOff(flow, "seen as another source");
@@ -260,7 +260,7 @@ export class FlowGenerator {
     const name =
       tuple === undefined
         ? `${this.plan.direction}-${flow.id}`
-        : `tcp ${formatIpv4(tuple.source)}:${tuple.sourcePort} ${formatIpv4(tuple.destination)}:${tuple.destinationPort}`;
+        : `tcp ${endpointText(tuple.source, tuple.sourcePort)} ${endpointText(tuple.destination, tuple.destinationPort)}`;
     this.brokenCount++;
     if (this.broken.length < BROKEN_KEPT) this.broken.push({ flow: name, because, step: this.step, atMs: this.nowMs });
     flow.handle?.abort();

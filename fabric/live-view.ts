@@ -2,7 +2,6 @@
  * What `npm start` shows: the site at a glance, redrawn in place twice a second. `renderView` is a function from what is known
  * to lines of text; `Screen` puts lines on a terminal. Without a terminal: events as they happen, and a summary every 5 s.
  */
-import { formatIpv4 } from "../core/address.js";
 import { assertNever } from "../core/assert.js";
 import type { Clock, Timer } from "../runtime/env.js";
 import { countsText } from "./data-path.js";
@@ -334,9 +333,9 @@ export class LiveView {
 export function routerEventText(event: RouterEvent): string {
   switch (event.kind) {
     case "route-added":
-      return `router: ${event.mux} announces ${formatIpv4(event.vip)}`;
+      return `router: ${event.mux} announces ${event.vip}`;
     case "route-withdrawn":
-      return `router: ${event.mux} withdraws ${formatIpv4(event.vip)}`;
+      return `router: ${event.mux} withdraws ${event.vip}`;
     case "hold-expired":
       return `router: ${event.mux} silent for the hold time, ${event.routes} routes removed`;
     default:

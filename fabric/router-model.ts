@@ -7,8 +7,8 @@
  *                                |
  *                          MUX 1 .. MUX n
  *
- * Steps for a packet: check the header, decrement TTL, longest match (here: exact addresses only, since all routes are
- * host routes), and for a VIP choose among the MUXes that announce it by a hash of the five-tuple.
+ * Steps for a packet of either family: check the header, decrement TTL, longest match (here: exact addresses only, since all
+ * routes are host routes), and for a VIP choose among the MUXes that announce it by a hash of the five-tuple.
  *
  *  (R1) A MUX that is not heard for its hold time loses all its routes: that is how a dead MUX is noticed (Ananta §3.3.4).
  *       Time in which the router itself stood still does not count: what the MUXes said then is still unread.
@@ -18,7 +18,8 @@
  *  (R4) Plain ECMP (hash mod n) moves most flows when n changes; the resilient mode moves only those of the MUX that went,
  *       and 1/n of all when one comes.
  */
-import type { IpAddress, Ipv4 } from "../core/brands.js";
+import { parseIpv4 } from "../core/address.js";
+import type { IpAddress } from "../core/brands.js";
 import type { FrameAnnouncement } from "../dataplane/fabric-frame.js";
 import { formatWords } from "../packet/address-words.js";
 
@@ -31,9 +32,7 @@ export interface RouterConfig {
   /** Longest time for which a silent MUX keeps its routes; an announcement may ask for less. */
   readonly holdTimeMs: number;
   /** Static host routes. */
-  readonly routes: ReadonlyMap<Ipv4, RouterPort>;
-  /** Likewise of IPv6: to the hosts' locators. VIPs are announced for IPv4 only. */
-  readonly routesIpv6?: ReadonlyMap<IpAddress, RouterPort>;
+  readonly routes: ReadonlyMap<IpAddress, RouterPort>;
 }
 
 /** Where a packet leaves the router. */
@@ -49,21 +48,21 @@ export interface NextHop {
   readonly address: string;
   /** "host:port" of its datagrams. */
   readonly wire: string;
-  readonly vips: readonly Ipv4[];
+  readonly vips: readonly IpAddress[];
   readonly heardMsAgo: number;
   readonly packets: number;
 }
 
 export type RouterEvent =
-  | { readonly kind: "route-added"; readonly mux: string; readonly vip: Ipv4 }
-  | { readonly kind: "route-withdrawn"; readonly mux: string; readonly vip: Ipv4 }
+  | { readonly kind: "route-added"; readonly mux: string; readonly vip: IpAddress }
+  | { readonly kind: "route-withdrawn"; readonly mux: string; readonly vip: IpAddress }
   | { readonly kind: "hold-expired"; readonly mux: string; readonly routes: number };
 
 interface Peer {
   readonly mux: string;
   address: string;
   port: RouterPort & { readonly kind: "mux" };
-  vips: ReadonlySet<Ipv4>;
+  vips: ReadonlySet<IpAddress>;
   heardMs: number;
   /** The same by `ranMs`. */
   heardRanMs: number;
@@ -78,28 +77,34 @@ const RESILIENT_BUCKETS = 840;
 const TICK_COUNTS_MAX_MS = 100;
 /** Datagrams on one machine overtake each other by far less, and a MUX takes longer to start. */
 const OVERTAKEN_MS = 100;
-const NO_VIPS: ReadonlySet<Ipv4> = new Set();
+const NO_VIPS: ReadonlySet<IpAddress> = new Set();
 const IPV4_HEADER_BYTES = 20;
 const IPV6_HEADER_BYTES = 40;
 const PROTOCOL_TCP = 6;
 const PROTOCOL_UDP = 17;
+const IPV6_FRAGMENT = 44;
+
+/** A destination as it is looked up for each packet: of IPv4 the number, of IPv6 its text. */
+type RouteKey = number | string;
 
 export class RouterModel {
   readonly drops = new Map<RouterDropReason, number>();
   /** Packets sent on, by kind of port. */
   readonly forwarded: Record<RouterPort["kind"], number> = { host: 0, mux: 0, local: 0 };
   private readonly config: RouterConfig;
+  private readonly fixedRoutes: ReadonlyMap<RouteKey, RouterPort>;
   private readonly peers = new Map<string, Peer>();
   /** Next hops of each VIP, sorted by name; rebuilt when routes change. */
-  private readonly nextHops = new Map<Ipv4, EcmpGroup>();
+  private readonly nextHops = new Map<RouteKey, EcmpGroup>();
   /** VIPs that were once announced: a drop then says "withdrawn" and not "no route". */
-  private readonly known = new Set<Ipv4>();
+  private readonly known = new Set<RouteKey>();
   private lastTickMs: number | null = null;
   /** Time in which this router ran: hold timers are measured by it. */
   private ranMs = 0;
 
   constructor(config: RouterConfig) {
     this.config = config;
+    this.fixedRoutes = new Map([...config.routes].map(([address, port]) => [keyOfAddress(address), port]));
   }
 
   /** `wire` is where the announcement came from: packets for the MUX go there. */
@@ -156,46 +161,29 @@ export class RouterModel {
    * The packet stays the caller's.
    */
   forward(packet: Uint8Array): RouterPort | null {
-    const length = packet.length;
-    if (packet[0]! >> 4 === 6) return this.forwardIpv6(packet);
-    if (length < IPV4_HEADER_BYTES || packet[0]! >> 4 !== 4) return this.drop("malformed");
-    const headerBytes = (packet[0]! & 15) * 4;
-    if (headerBytes < IPV4_HEADER_BYTES || headerBytes > length || readUint16(packet, 2) !== length)
-      return this.drop("malformed");
-    if (headerSum(packet, headerBytes) !== 0xffff) return this.drop("bad_header_checksum");
-    if (packet[8]! <= 1) return this.drop("ttl_expired");
-    const destination = readUint32(packet, 16) as Ipv4;
-    const fixed = this.config.routes.get(destination);
+    const fault = isIpv6(packet) ? ipv6Fault(packet) : ipv4Fault(packet);
+    if (fault !== null) return this.drop(fault);
+    const destination = keyOfDestination(packet);
+    const fixed = this.fixedRoutes.get(destination);
     const group = fixed === undefined ? this.nextHops.get(destination) : undefined;
     if (fixed === undefined && group === undefined)
       return this.drop(this.known.has(destination) ? "vip_withdrawn" : "no_route");
-    decrementTtl(packet);
+    if (isIpv6(packet)) packet[7]!--;
+    else decrementTtl(packet);
     if (group === undefined) {
       this.forwarded[fixed!.kind]++; // one of the two is defined
       return fixed!;
     }
-    const peer = group.pick(flowHash(packet, headerBytes, this.config.hashSeed));
+    const peer = group.pick(flowHash(packet, this.config.hashSeed));
     peer.packets++;
     this.forwarded.mux++;
     return peer.port;
   }
 
-  private forwardIpv6(packet: Uint8Array): RouterPort | null {
-    if (packet.length < IPV6_HEADER_BYTES || readUint16(packet, 4) !== packet.length - IPV6_HEADER_BYTES)
-      return this.drop("malformed");
-    if (packet[7]! <= 1) return this.drop("ttl_expired");
-    const word = (at: number): number => readUint32(packet, 24 + at * 4) | 0;
-    const port = this.config.routesIpv6?.get(formatWords(word(0), word(1), word(2), word(3)));
-    if (port === undefined) return this.drop("no_route");
-    packet[7]!--;
-    this.forwarded[port.kind]++;
-    return port;
-  }
-
   /** Which MUX a packet would take, without sending it: for explanations. */
   nextHopOf(packet: Uint8Array): string | null {
-    const group = this.nextHops.get(readUint32(packet, 16) as Ipv4);
-    return group === undefined ? null : group.pick(flowHash(packet, (packet[0]! & 15) * 4, this.config.hashSeed)).mux;
+    const group = this.nextHops.get(keyOfDestination(packet));
+    return group === undefined ? null : group.pick(flowHash(packet, this.config.hashSeed)).mux;
   }
 
   routes(nowMs: number): readonly NextHop[] {
@@ -204,7 +192,7 @@ export class RouterModel {
         mux: peer.mux,
         address: peer.address,
         wire: peer.port.address,
-        vips: [...peer.vips].sort((a, b) => a - b),
+        vips: [...peer.vips].sort(),
         heardMsAgo: nowMs - peer.heardMs,
         packets: peer.packets,
       }))
@@ -216,18 +204,19 @@ export class RouterModel {
     return null;
   }
 
-  private rebuild(vip: Ipv4): void {
+  private rebuild(vip: IpAddress): void {
+    const key = keyOfAddress(vip);
     const members = [...this.peers.values()]
       .filter((peer) => peer.vips.has(vip))
       .sort((a, b) => (a.mux < b.mux ? -1 : 1));
-    this.known.add(vip);
+    this.known.add(key);
     if (members.length === 0) {
-      this.nextHops.delete(vip);
+      this.nextHops.delete(key);
       return;
     }
-    const before = this.nextHops.get(vip);
+    const before = this.nextHops.get(key);
     this.nextHops.set(
-      vip,
+      key,
       this.config.ecmp === "plain" ? new PlainGroup(members) : new ResilientGroup(members, before),
     );
   }
@@ -287,15 +276,23 @@ class ResilientGroup implements EcmpGroup {
 }
 
 /** Murmur3's finaliser over the words of the tuple: a router's hash, unrelated to the keyed one of MUXes. */
-function flowHash(packet: Uint8Array, headerBytes: number, seed: number): number {
-  const protocol = packet[9]!;
-  const fragment = (readUint16(packet, 6) & 0x3fff) !== 0; // more-fragments flag or an offset (R3)
+function flowHash(packet: Uint8Array, seed: number): number {
+  const isV6 = isIpv6(packet);
+  const headerBytes = isV6 ? IPV6_HEADER_BYTES : (packet[0]! & 15) * 4;
+  // Of IPv6 a fragment has another protocol; of IPv4 the more-fragments flag or an offset (R3).
+  const protocol = isV6 ? protocolBehindFragment(packet) : packet[9]!;
+  const isFragment = isV6 ? packet[6] === IPV6_FRAGMENT : (readUint16(packet, 6) & 0x3fff) !== 0;
   const hasPorts =
-    !fragment && (protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP) && packet.length >= headerBytes + 4;
-  let hash = mix(seed ^ readUint32(packet, 12));
-  hash = mix(hash ^ readUint32(packet, 16));
+    !isFragment && (protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP) && packet.length >= headerBytes + 4;
+  const [first, end] = isV6 ? [8, 40] : [12, 20];
+  let hash = seed;
+  for (let at = first; at < end; at += 4) hash = mix(hash ^ readUint32(packet, at));
   return mix(hash ^ (hasPorts ? readUint32(packet, headerBytes) : 0) ^ Math.imul(protocol, 0x9e3779b1));
 }
+
+/** Also of a fragment, whose own header says what follows: all pieces of a packet take one path. */
+const protocolBehindFragment = (packet: Uint8Array): number =>
+  packet[6] === IPV6_FRAGMENT ? (packet[IPV6_HEADER_BYTES] ?? 0) : packet[6]!;
 
 function mix(value: number): number {
   let h = value;
@@ -303,6 +300,32 @@ function mix(value: number): number {
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return (h ^ (h >>> 16)) >>> 0;
 }
+
+const isIpv6 = (packet: Uint8Array): boolean => (packet[0] ?? 0) >> 4 === 6;
+
+function ipv4Fault(packet: Uint8Array): RouterDropReason | null {
+  const { length } = packet;
+  if (length < IPV4_HEADER_BYTES || packet[0]! >> 4 !== 4) return "malformed";
+  const headerBytes = (packet[0]! & 15) * 4;
+  if (headerBytes < IPV4_HEADER_BYTES || headerBytes > length || readUint16(packet, 2) !== length) return "malformed";
+  if (headerSum(packet, headerBytes) !== 0xffff) return "bad_header_checksum";
+  return packet[8]! <= 1 ? "ttl_expired" : null;
+}
+
+function ipv6Fault(packet: Uint8Array): RouterDropReason | null {
+  if (packet.length < IPV6_HEADER_BYTES || readUint16(packet, 4) !== packet.length - IPV6_HEADER_BYTES)
+    return "malformed";
+  return packet[7]! <= 1 ? "ttl_expired" : null;
+}
+
+/** Of a packet whose header has been checked. */
+function keyOfDestination(packet: Uint8Array): RouteKey {
+  if (!isIpv6(packet)) return readUint32(packet, 16);
+  const word = (at: number): number => readUint32(packet, at) | 0;
+  return formatWords(word(24), word(28), word(32), word(36));
+}
+
+const keyOfAddress = (address: IpAddress): RouteKey => parseIpv4(address) ?? address;
 
 const readUint16 = (bytes: Uint8Array, at: number): number => (bytes[at]! << 8) | bytes[at + 1]!;
 const readUint32 = (bytes: Uint8Array, at: number): number =>

@@ -8,9 +8,7 @@
  *     base + 51..53  hosts, packets       base + 61..63  hosts, towards VMs  base + 71..73  hosts, metrics
  *     base + 80      router               base + 91..96  VMs
  */
-import { formatIpv4, parseIpv4 } from "../core/address.js";
-import { assert } from "../core/assert.js";
-import type { IpAddress, Ipv4, Port } from "../core/brands.js";
+import type { IpAddress, Port } from "../core/brands.js";
 import type { ApiObject } from "./control/manager-api.js";
 
 export const PORT_BASE_DEFAULT = 7_400;
@@ -28,7 +26,7 @@ export interface SitePlan {
   readonly muxes: readonly {
     readonly name: string;
     /** Outer source of what it encapsulates. */
-    readonly address: Ipv4;
+    readonly address: IpAddress;
     /** Left out: none. */
     readonly addressIpv6?: IpAddress;
     readonly wire: string;
@@ -43,12 +41,12 @@ export interface SitePlan {
   }[];
   readonly router: string;
   /** External clients and servers. */
-  readonly clients: readonly Ipv4[];
-  readonly servers: readonly Ipv4[];
+  readonly clients: readonly IpAddress[];
+  readonly servers: readonly IpAddress[];
 }
 
 export interface VmPlan {
-  readonly dip: Ipv4;
+  readonly dip: IpAddress;
   /** Where its host is found, an address of either family; left out: the DIP. */
   readonly locator?: IpAddress;
   /** Datagram address of its network card. */
@@ -75,10 +73,9 @@ export const DEMO_VIP = address("203.0.113.10");
 /** Of the demo: what is sent there is hashed. */
 export const BULK_VIP = address("203.0.113.12");
 
-function address(text: string): Ipv4 {
-  const parsed = parseIpv4(text);
-  assert(parsed !== null, `"${text}" is an IPv4 address`);
-  return parsed;
+/** Of text in canonical form. */
+function address(text: string): IpAddress {
+  return text as IpAddress;
 }
 
 /** Family of the outer headers between MUXes and hosts. */
@@ -98,7 +95,7 @@ export function planSite(portBase: number, locators: LocatorFamily = "ipv4"): Si
     muxes: upTo(2).map((n) => ({
       name: `mux-${n}`,
       address: address(`10.255.0.${n}`),
-      addressIpv6: `2001:db8:255::${n}` as IpAddress,
+      addressIpv6: address(`2001:db8:255::${n}`),
       wire: at(30 + n),
       ops: at(40 + n),
     })),
@@ -109,7 +106,7 @@ export function planSite(portBase: number, locators: LocatorFamily = "ipv4"): Si
       ops: at(70 + n),
       vms: upTo(2).map((vm) => ({
         dip: address(`10.1.${n}.${vm}`),
-        locator: (locators === "ipv6" ? `2001:db8:1:${n}::${vm}` : `10.1.${n}.${vm}`) as IpAddress,
+        locator: address(locators === "ipv6" ? `2001:db8:1:${n}::${vm}` : `10.1.${n}.${vm}`),
         nic: at(90 + (n - 1) * 2 + vm),
       })),
     })),
@@ -154,7 +151,7 @@ export function childPlans(
         name: mux.name,
         clusterId,
         managers,
-        address: formatIpv4(mux.address),
+        address: mux.address,
         addressIpv6: mux.addressIpv6,
         io: { kind: "fabric", listen: mux.wire, router: plan.router },
         opsAddress: mux.ops,
@@ -169,7 +166,7 @@ export function childPlans(
         clusterId,
         managers,
         dataFolder: folder(host.name),
-        dips: host.vms.map(({ dip, locator, nic }) => ({ tenant: "default", address: formatIpv4(dip), locator, nic })),
+        dips: host.vms.map(({ dip, locator, nic }) => ({ tenant: "default", address: dip, locator, nic })),
         io: { kind: "fabric", listen: host.wire, router: plan.router, vmListen: host.vmListen },
         opsAddress: host.ops,
       },
@@ -194,7 +191,7 @@ export function portsOf(
       udp(wire, `${name}, packets`),
       udp(vmListen, `${name}, its VMs`),
       tcp(ops, `${name}, metrics`),
-      ...vms.map((vm) => udp(vm.nic, `VM ${formatIpv4(vm.dip)}`)),
+      ...vms.map((vm) => udp(vm.nic, `VM ${vm.dip}`)),
     ]),
     udp(plan.router, "the router"),
   ];
@@ -205,7 +202,7 @@ export function bulkObject(): ApiObject {
   return {
     metadata: { tenant: "default", name: "bulk" },
     vip: {
-      address: formatIpv4(BULK_VIP),
+      address: BULK_VIP,
       rules: [{ name: "bulk", protocol: 6, port: BULK_PORT, pool: DEMO_POOL, backendPort: BULK_PORT }],
     },
   };
@@ -218,13 +215,13 @@ export function exampleObjects(plan: SitePlan): readonly ApiObject[] {
     {
       metadata: { tenant: "default", name: pool },
       backendPool: {
-        members: plan.hosts.flatMap((host) => host.vms.map((vm) => ({ dip: formatIpv4(vm.dip) }))),
+        members: plan.hosts.flatMap((host) => host.vms.map((vm) => ({ dip: vm.dip }))),
       },
     },
     {
       metadata: { tenant: "default", name: "demo" },
       vip: {
-        address: formatIpv4(DEMO_VIP),
+        address: DEMO_VIP,
         rules: [
           { name: "http", protocol: 6, port: 80, pool, backendPort: BACKEND_PORT },
           { name: "dns", protocol: 17, port: 53, pool, backendPort: BACKEND_UDP_PORT },

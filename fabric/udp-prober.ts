@@ -2,14 +2,14 @@
  * [pure] A few UDP five-tuples that ask for an echo now and then. UDP repeats nothing, so a lost datagram is only counted;
  * an answer from another DIP than before is a fault, as long as the pool stands (Ananta §3.3.2).
  */
-import type { Ipv4, Port } from "../core/brands.js";
+import type { IpAddress, Port } from "../core/brands.js";
 import type { Endpoint } from "./endpoints/endpoint.js";
 import { line, parseAnswer } from "./endpoints/identity-server.js";
 import type { Tuple } from "./endpoints/packets.js";
 
 export interface UdpPlan {
   readonly sources: readonly Endpoint[];
-  readonly destination: { readonly address: Ipv4; readonly port: Port };
+  readonly destination: { readonly address: IpAddress; readonly port: Port };
   readonly flows: number;
   readonly intervalMs: number;
 }

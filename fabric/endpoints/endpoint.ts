@@ -5,7 +5,8 @@
  * Packets go in through `receive`, come out through `transmit`; time enters with each call. Whoever owns the endpoint calls
  * `tick` every few tens of milliseconds.
  */
-import type { Ipv4, Port } from "../../core/brands.js";
+import { familyOf } from "../../core/address.js";
+import type { IpAddress, Port } from "../../core/brands.js";
 import { assert } from "../../core/assert.js";
 import type { Random } from "../../core/random.js";
 import * as tcp from "./mini-tcp.js";
@@ -55,7 +56,7 @@ const EPHEMERAL_FIRST = 20_000;
 const EPHEMERAL_LAST = 65_535;
 
 export class Endpoint {
-  readonly address: Ipv4;
+  readonly address: IpAddress;
   readonly counters: EndpointCounters = {
     packetsIn: 0,
     packetsOut: 0,
@@ -64,17 +65,21 @@ export class Endpoint {
     retransmissions: 0,
     bad: new Map(),
   };
+  /** Told of ICMP and ICMPv6, the whole packet; a view. */
+  onIcmp: ((packet: Uint8Array) => void) | null = null;
   private readonly random: Random;
   private readonly transmit: (packet: Uint8Array) => void;
   private readonly listeners = new Map<Port, TcpApplication>();
   private readonly udpListeners = new Map<Port, UdpApplication>();
-  private readonly connections = new Map<Port, Map<number, Connection>>();
+  private readonly connections = new Map<Port, Map<string, Connection>>();
+  private readonly mss: number;
   private nextPort: number;
   private nowMs = 0;
 
   /** `transmit` owns the packets it is given. */
-  constructor(address: Ipv4, random: Random, transmit: (packet: Uint8Array) => void) {
+  constructor(address: IpAddress, random: Random, transmit: (packet: Uint8Array) => void) {
     this.address = address;
+    this.mss = familyOf(address) === "ipv6" ? tcp.MSS_IPV6_BYTES : tcp.MSS_BYTES;
     this.random = random;
     this.transmit = transmit;
     this.nextPort = EPHEMERAL_FIRST + random.below(EPHEMERAL_LAST - EPHEMERAL_FIRST);
@@ -100,11 +105,11 @@ export class Endpoint {
   }
 
   /** Opens a connection from a free port. */
-  connect(destination: Ipv4, destinationPort: Port, application: TcpApplication, nowMs: number): TcpHandle {
+  connect(destination: IpAddress, destinationPort: Port, application: TcpApplication, nowMs: number): TcpHandle {
     this.nowMs = nowMs;
     const sourcePort = this.freePort((port) => this.lookUp(port, destination, destinationPort) === undefined);
     const tuple = { source: this.address, sourcePort, destination, destinationPort };
-    const connection = this.add(tuple, tcp.connect(this.random, nowMs), application);
+    const connection = this.add(tuple, tcp.connect(this.random, nowMs, this.mss), application);
     this.flush(connection);
     return connection;
   }
@@ -133,6 +138,10 @@ export class Endpoint {
         this.counters.bad.set(read.reason, (this.counters.bad.get(read.reason) ?? 0) + 1);
         return;
       case "other":
+        return;
+      case "icmp":
+        if (read.destination !== this.address) this.counters.misdelivered++;
+        else this.onIcmp?.(packet);
         return;
       case "udp":
       case "tcp":
@@ -176,7 +185,7 @@ export class Endpoint {
         this.put(writeTcp(ours, reset));
         return;
       }
-      connection = this.add(ours, tcp.accept(segment, this.random, this.nowMs), listener);
+      connection = this.add(ours, tcp.accept(segment, this.random, this.nowMs, this.mss), listener);
       this.flush(connection);
       return;
     }
@@ -249,7 +258,7 @@ export class Endpoint {
         this.end(connection, "reset");
       },
     };
-    const peers = this.connections.get(tuple.sourcePort) ?? new Map<number, Connection>();
+    const peers = this.connections.get(tuple.sourcePort) ?? new Map<string, Connection>();
     peers.set(peerKey(tuple.destination, tuple.destinationPort), connection);
     this.connections.set(tuple.sourcePort, peers);
     return connection;
@@ -264,7 +273,7 @@ export class Endpoint {
     if (peers.size === 0) this.connections.delete(sourcePort);
   }
 
-  private lookUp(localPort: Port, peer: Ipv4, peerPort: Port): Connection | undefined {
+  private lookUp(localPort: Port, peer: IpAddress, peerPort: Port): Connection | undefined {
     return this.connections.get(localPort)?.get(peerKey(peer, peerPort));
   }
 
@@ -279,8 +288,7 @@ export class Endpoint {
   }
 }
 
-/** 48 bits: exact in a double. */
-const peerKey = (address: Ipv4, port: Port): number => address * 0x1_0000 + port;
+const peerKey = (address: IpAddress, port: Port): string => `${address} ${port}`;
 
 const reverse = (tuple: Tuple): Tuple => ({
   source: tuple.destination,

@@ -3,16 +3,16 @@
  * when another DIP answers in the middle of its flow, and a VM learns which VIP and port it left as.
  *
  *     request    "<anything>\n"
- *     answer     "by=10.1.1.1 saw=198.51.100.7:40123 <anything>\n"
+ *     answer     "by=10.1.1.1 saw=198.51.100.7:40123 <anything>\n", of IPv6 "by=fd00:1::1 saw=[2001:db8::7]:40123 <anything>\n"
  */
-import { formatIpv4 } from "../../core/address.js";
-import type { Ipv4, Port } from "../../core/brands.js";
+import { endpointText } from "../../core/address.js";
+import type { IpAddress, Port } from "../../core/brands.js";
 import type { TcpApplication, TcpHandle, UdpApplication } from "./endpoint.js";
 
 export interface Answer {
   /** Address of the machine that answered, in text. */
   readonly by: string;
-  /** "address:port" that the answering machine saw as its peer. */
+  /** Address and port that the answering machine saw as its peer. */
   readonly saw: string;
   /** The request. */
   readonly request: string;
@@ -25,8 +25,8 @@ const decoder = new TextDecoder();
 
 export const line = (text: string): Uint8Array => encoder.encode(`${text}\n`);
 
-const answerTo = (request: string, by: Ipv4, peer: Ipv4, peerPort: Port): string =>
-  `by=${formatIpv4(by)} saw=${formatIpv4(peer)}:${peerPort} ${request}`;
+const answerTo = (request: string, by: IpAddress, peer: IpAddress, peerPort: Port): string =>
+  `by=${by} saw=${endpointText(peer, peerPort)} ${request}`;
 
 /** Null when the text is not an answer. */
 export function parseAnswer(text: string): Answer | null {

@@ -72,6 +72,8 @@ export interface TcpConnection {
   rcvNxt: number;
   /** Segments that overtook the one at rcvNxt, in no order. */
   early: TcpSegment[];
+  /** Largest payload that this side takes. */
+  readonly ownMss: number;
   /** Largest payload the peer takes. */
   mss: number;
   /** Bytes from sndUna on that are not acknowledged, sent or not. */
@@ -105,6 +107,8 @@ const WINDOW_BYTES = 32_768;
 const EARLY_MAX = 64;
 /** IPv4 without options over a 1,500 byte link; a Host Agent clamps it on the way. */
 export const MSS_BYTES = 1_460;
+/** Likewise IPv6. */
+export const MSS_IPV6_BYTES = 1_440;
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -112,8 +116,9 @@ const NO_BYTES = new Uint8Array(0);
 const distance = (a: number, b: number): number => (a - b) | 0;
 const plus = (seq: number, bytes: number): number => (seq + bytes) >>> 0;
 
-function newConnection(state: TcpState, iss: number, nowMs: number): TcpConnection {
+function newConnection(state: TcpState, iss: number, ownMss: number, nowMs: number): TcpConnection {
   return {
+    ownMss,
     state,
     iss,
     sndUna: iss,
@@ -121,7 +126,7 @@ function newConnection(state: TcpState, iss: number, nowMs: number): TcpConnecti
     sndMax: iss,
     rcvNxt: 0,
     early: [],
-    mss: MSS_BYTES,
+    mss: ownMss,
     unacked: NO_BYTES,
     finQueued: false,
     ackPending: false,
@@ -134,15 +139,15 @@ function newConnection(state: TcpState, iss: number, nowMs: number): TcpConnecti
   };
 }
 
-/** Opens actively; `flush` sends the SYN. */
-export const connect = (random: Random, nowMs: number): TcpConnection =>
-  newConnection("syn-sent", random.nextUint32(), nowMs);
+/** Opens actively; `flush` sends the SYN. `ownMss`: what this side offers. */
+export const connect = (random: Random, nowMs: number, ownMss: number = MSS_BYTES): TcpConnection =>
+  newConnection("syn-sent", random.nextUint32(), ownMss, nowMs);
 
 /** Answers a SYN; `flush` sends the SYN-ACK. */
-export function accept(syn: TcpSegment, random: Random, nowMs: number): TcpConnection {
-  const connection = newConnection("syn-received", random.nextUint32(), nowMs);
+export function accept(syn: TcpSegment, random: Random, nowMs: number, ownMss: number = MSS_BYTES): TcpConnection {
+  const connection = newConnection("syn-received", random.nextUint32(), ownMss, nowMs);
   connection.rcvNxt = plus(syn.seq, 1);
-  connection.mss = Math.min(MSS_BYTES, syn.mss ?? 536);
+  connection.mss = Math.min(ownMss, syn.mss ?? 536);
   return connection;
 }
 
@@ -269,7 +274,7 @@ function receiveInSynSent(connection: TcpConnection, segment: TcpSegment, nowMs:
   }
   if ((segment.flags & SYN) === 0) return;
   connection.rcvNxt = plus(segment.seq, 1);
-  connection.mss = Math.min(MSS_BYTES, segment.mss ?? 536);
+  connection.mss = Math.min(connection.ownMss, segment.mss ?? 536);
   connection.state = "established";
   connection.ackPending = true;
   progress(connection, segment.ack, nowMs);
@@ -440,7 +445,7 @@ export function flush(connection: TcpConnection, nowMs: number, emit: (segment: 
     connection.ackPending = false;
   };
   if (isSynUnacked(connection)) {
-    if (connection.sndNxt === connection.iss) sendSegment(SYN, NO_BYTES, 1, MSS_BYTES);
+    if (connection.sndNxt === connection.iss) sendSegment(SYN, NO_BYTES, 1, connection.ownMss);
   } else {
     for (;;) {
       const sent = distance(connection.sndNxt, connection.sndUna);

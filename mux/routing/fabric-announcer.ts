@@ -3,7 +3,6 @@
  * A dead MUX simply falls silent, and the router forgets its routes after the hold time, as after a lost BGP session.
  * Of a list that is too long for a datagram, as many as fit are announced, from its beginning.
  */
-import { parseIpv4 } from "../../core/address.js";
 import type { IpAddress } from "../../core/brands.js";
 import { encodeAnnouncement } from "../../dataplane/fabric-frame.js";
 import type { Clock, Log, Timer } from "../../runtime/env.js";
@@ -34,7 +33,7 @@ export class FabricAnnouncer implements RouteAnnouncer {
   #sequence = 0;
   #timer: Timer | null = null;
   #isHealthy = true;
-  /** VIPs of `#wanted` that are not announced: no room, or not IPv4. */
+  /** VIPs of `#wanted` that are not announced: no room. */
   #leftOut = 0;
 
   constructor(options: FabricAnnouncerOptions) {
@@ -101,11 +100,9 @@ export class FabricAnnouncer implements RouteAnnouncer {
   #send(vips: readonly IpAddress[]): readonly IpAddress[] {
     const { name, address, send } = this.#options;
     const sequence = ++this.#sequence;
-    const sendable = vips.filter((vip) => parseIpv4(vip) !== null); // the embedded site is IPv4
-    const routes = sendable.map((vip) => parseIpv4(vip)!);
     const frameOf = (count: number): Uint8Array | null =>
-      encodeAnnouncement({ mux: name, address, vips: routes.slice(0, count), holdTimeMs: HOLD_TIME_MS, sequence });
-    let count = routes.length;
+      encodeAnnouncement({ mux: name, address, vips: vips.slice(0, count), holdTimeMs: HOLD_TIME_MS, sequence });
+    let count = vips.length;
     let frame = frameOf(count);
     if (frame === null) {
       // [fits, tooMany): an empty list always fits.
@@ -119,7 +116,7 @@ export class FabricAnnouncer implements RouteAnnouncer {
       frame = frameOf(count);
     }
     if (frame !== null) send(frame);
-    return sendable.slice(0, count);
+    return vips.slice(0, count);
   }
 
   /** Once per change, not with every repetition. */
@@ -128,8 +125,7 @@ export class FabricAnnouncer implements RouteAnnouncer {
     this.#leftOut = leftOut;
     const { log } = this.#options;
     const announced = this.#announced.length;
-    if (leftOut > 0)
-      log.error("not all VIPs can be announced: too many for a datagram, or not IPv4", { announced, leftOut });
+    if (leftOut > 0) log.error("not all VIPs can be announced: too many for a datagram", { announced, leftOut });
     else log.info("all VIPs are announced again", { announced });
   }
 }

@@ -4,7 +4,7 @@
  * prepared the agents, what is activated the MUXes and then the agents.
  */
 import { expect } from "vitest";
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
+import { formatIpv4 } from "../../core/address.js";
 import type { DipId, HostId, IpAddress, Ipv4, LogIndex, Port } from "../../core/brands.js";
 import { createRandom, type Random } from "../../core/random.js";
 import type { HostChange } from "../../dataplane/host-items.js";
@@ -20,7 +20,7 @@ import { pool, Site as State, vip } from "../manager/state/fixture.js";
 import { probeSpec } from "../manager/state/specs.js";
 import { packetsOf, SEED, tcp } from "../packet/packet-kit.js";
 
-const VIP = "203.0.113.10";
+const VIP = "203.0.113.10" as IpAddress;
 const MUXES = 8;
 /** Machines that there are; those of the pool are among them. */
 const MACHINES = 40;
@@ -187,7 +187,7 @@ export class PoolSite {
   }
 
   #announce(mux: string, isUp: boolean): void {
-    const vips = isUp ? [parseIpv4(VIP)!] : [];
+    const vips = isUp ? [VIP] : [];
     this.#router.announce({ mux, address: mux, vips, holdTimeMs: 1_000, sequence: 1 }, mux, this.#nowMs);
   }
 

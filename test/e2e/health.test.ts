@@ -11,8 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
-import type { Ipv4, Port } from "../../core/brands.js";
+import type { IpAddress, Port } from "../../core/brands.js";
 import type * as embedded from "../../fabric/embedded-site.js";
 import type * as identity from "../../fabric/endpoints/identity-server.js";
 import type * as folders from "../../fabric/launcher/data-folder.js";
@@ -24,7 +23,7 @@ const run = promisify(execFile);
 const DIST = resolve(import.meta.dirname, "../../dist");
 const built = (path: string): Promise<unknown> => import(pathToFileURL(join(DIST, path)).href);
 
-const VIP = "203.0.113.50";
+const VIP = "203.0.113.50" as IpAddress;
 const PROBE = { protocol: "tcp", port: BACKEND_PORT, intervalSeconds: 1, timeoutSeconds: 1 };
 
 it(
@@ -46,7 +45,7 @@ it(
     try {
       await site.whenReady(60_000);
       const [machine, ...others] = site.fabric.vms.slice(0, 3);
-      const dipOf = ({ address }: { readonly address: Ipv4 }): string => formatIpv4(address);
+      const dipOf = ({ address }: { readonly address: IpAddress }): string => address;
       const dip = dipOf(machine!);
       const rules = [{ name: "http", protocol: 6, port: 80, pool: "probed", backendPort: BACKEND_PORT }];
       const members = [machine!, ...others].map((one) => ({ dip: dipOf(one) }));
@@ -74,7 +73,7 @@ it(
       /** Forty calls, two from each client; who answered. */
       const answers = async (): Promise<readonly string[]> => {
         const now = { nowMs: env.clock.nowMs() };
-        const to = { address: parseIpv4(VIP)!, port: 80 as Port };
+        const to = { address: VIP, port: 80 as Port };
         const calls = [...site.fabric.clients, ...site.fabric.clients].map((client) => new Call(now, client, to));
         await until("the end of all calls", () => calls.every(({ end }) => end !== null));
         return calls.map(({ text, end }) =>

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { formatIpv4 } from "../../core/address.js";
-import type { Ipv4, Port } from "../../core/brands.js";
+import type { IpAddress, Port } from "../../core/brands.js";
 import { decodeFrame, encodeAnnouncement, PacketFramer } from "../../dataplane/fabric-frame.js";
 import { readPacket, writeTcp, type Tuple } from "../../fabric/endpoints/packets.js";
 import { Fabric } from "../../fabric/fabric.js";
@@ -47,10 +46,10 @@ class FakeMux {
     beat();
   }
 
-  announce(vips: readonly Ipv4[], mux: string, address: Ipv4): void {
+  announce(vips: readonly IpAddress[], mux: string, address: IpAddress): void {
     const frame = encodeAnnouncement({
       mux,
-      address: formatIpv4(address),
+      address,
       vips,
       holdTimeMs: 1_000,
       sequence: ++this.sequence,
@@ -113,7 +112,7 @@ describe("the network of the embedded site", () => {
     await world.advance(3_000);
     const { answeredOnce, brokenCount, spread } = flows.statistics();
     expect({ answeredOnce, brokenCount }).toEqual({ answeredOnce: 60, brokenCount: 0 });
-    expect([...spread.keys()].sort()).toEqual(plan.hosts.flatMap((host) => host.vms.map((vm) => formatIpv4(vm.dip))));
+    expect([...spread.keys()].sort()).toEqual(plan.hosts.flatMap((host) => host.vms.map((vm) => vm.dip)));
     const counters = fabric.counters();
     expect([...counters.badPackets]).toEqual([]);
     expect(counters.misdelivered).toBe(0);

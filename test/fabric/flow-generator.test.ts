@@ -1,12 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { parseIpv4 } from "../../core/address.js";
-import type { Ipv4, Port } from "../../core/brands.js";
+import type { IpAddress, Port } from "../../core/brands.js";
 import { createRandom } from "../../core/random.js";
 import { Endpoint } from "../../fabric/endpoints/endpoint.js";
 import { IdentityServer } from "../../fabric/endpoints/identity-server.js";
+import { readPacket } from "../../fabric/endpoints/packets.js";
 import { FlowGenerator, type FlowPlan } from "../../fabric/flow-generator.js";
 
-const VIP = parseIpv4("203.0.113.10")!;
+const IPV4 = { vip: "203.0.113.10" as IpAddress, client: "198.51.100." };
+const IPV6 = { vip: "2001:db8:113::10" as IpAddress, client: "2001:db8:51::" };
 const HTTP = 80 as Port;
 
 /**
@@ -23,13 +24,18 @@ class Scene {
   readonly generator: FlowGenerator;
   private readonly flying: { atMs: number; packet: Uint8Array }[] = [];
 
-  constructor(plan: Partial<FlowPlan> = {}) {
+  private readonly vip: IpAddress;
+  /** What SYNs offered. */
+  readonly mss = new Set<number>();
+
+  constructor(plan: Partial<FlowPlan> = {}, { vip, client } = IPV4) {
+    this.vip = vip;
     const random = createRandom(11);
     const put = (packet: Uint8Array): void => {
       if (!this.lost(packet)) this.flying.push({ atMs: this.nowMs + 2, packet });
     };
-    this.clients = [1, 2, 3].map((n) => new Endpoint(parseIpv4(`198.51.100.${n}`)!, random.fork(), put));
-    this.servers = [0, 1].map(() => new Endpoint(VIP, random.fork(), put));
+    this.clients = [1, 2, 3].map((n) => new Endpoint(`${client}${n}` as IpAddress, random.fork(), put));
+    this.servers = [0, 1].map(() => new Endpoint(vip, random.fork(), put));
     for (const [n, server] of this.servers.entries()) server.listen(HTTP, namedServer(`dip-${n}`));
     this.generator = new FlowGenerator(
       {
@@ -40,7 +46,7 @@ class Scene {
         requestIntervalMs: 500,
         lifetimeMs: null,
         sources: this.clients,
-        destinations: [{ address: VIP, port: HTTP }],
+        destinations: [{ address: vip, port: HTTP }],
         ...plan,
       },
       random,
@@ -57,9 +63,11 @@ class Scene {
   }
 
   private deliver(packet: Uint8Array): void {
-    const view = new DataView(packet.buffer);
-    const destination = view.getUint32(16) as Ipv4;
-    if (destination === VIP) this.servers[this.choose(view.getUint16(20))]!.receive(packet, this.nowMs);
+    const read = readPacket(packet);
+    if (read.kind !== "tcp") throw new Error(`a TCP packet, not ${JSON.stringify(read)}`);
+    const { destination, sourcePort } = read.tuple;
+    if (read.segment.mss !== null) this.mss.add(read.segment.mss);
+    if (destination === this.vip) this.servers[this.choose(sourcePort)]!.receive(packet, this.nowMs);
     else this.clients.find((client) => client.address === destination)!.receive(packet, this.nowMs);
   }
 }
@@ -106,6 +114,17 @@ describe("flow generator", () => {
     scene.run(11_000); // TIME-WAIT
     expect(scene.clients.every((client) => client.connectionCount === 0)).toBe(true);
     expect(scene.servers.every((server) => server.connectionCount === 0)).toBe(true);
+    expect(scene.clients.every((client) => client.counters.bad.size === 0)).toBe(true);
+  });
+
+  it("opens, asks and closes over IPv6 alike, with segments that fit its longer header", () => {
+    const scene = new Scene({}, IPV6);
+    scene.run(5_000);
+    expect(scene.generator.statistics()).toMatchObject({ opened: 30, answeredOnce: 30, open: 30, brokenCount: 0 });
+    expect(scene.mss).toEqual(new Set([1_440]));
+    scene.generator.finish();
+    scene.run(4_000);
+    expect(scene.generator.statistics()).toMatchObject({ open: 0, completed: 30, brokenCount: 0 });
     expect(scene.clients.every((client) => client.counters.bad.size === 0)).toBe(true);
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseIpv4 } from "../../core/address.js";
+import type { IpAddress } from "../../core/brands.js";
 import type { OwnedPorts, ReplicaView } from "../../fabric/control/manager-api.js";
 import type { FlowStatistics } from "../../fabric/flow-generator.js";
 import { renderView, Screen, summaryLine, type ViewModel } from "../../fabric/live-view.js";
@@ -88,7 +88,7 @@ const view: ViewModel = {
       mux: "mux-1",
       address: "10.255.0.1",
       wire: "127.0.0.1:7431",
-      vips: [parseIpv4("203.0.113.10")!],
+      vips: ["203.0.113.10" as IpAddress],
       heardMsAgo: 80,
       packets: 12_000,
     },

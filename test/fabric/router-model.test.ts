@@ -1,11 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { parseIpv4 } from "../../core/address.js";
-import type { IpAddress, Ipv4, Port } from "../../core/brands.js";
+import type { IpAddress, Port } from "../../core/brands.js";
 import { readPacket, writeUdp } from "../../fabric/endpoints/packets.js";
 import { RouterModel, type EcmpMode, type RouterPort } from "../../fabric/router-model.js";
 import { packetOf } from "../packet/fixtures/notation.js";
 
-const address = (text: string): Ipv4 => parseIpv4(text)!;
+const address = (text: string): IpAddress => text as IpAddress;
 const VIP = address("203.0.113.10");
 const HOST: RouterPort = { kind: "host", name: "host-1", address: "127.0.0.1:7451" };
 const CLIENT: RouterPort = { kind: "local", name: "client-1" };
@@ -23,7 +22,7 @@ function router(ecmp: EcmpMode): RouterModel {
 }
 
 let sequence = 0;
-const announce = (model: RouterModel, mux: number, nowMs: number, vips: readonly Ipv4[] = [VIP]): void => {
+const announce = (model: RouterModel, mux: number, nowMs: number, vips: readonly IpAddress[] = [VIP]): void => {
   model.announce(
     { mux: `mux-${mux}`, address: `10.255.0.${mux}`, vips, holdTimeMs: 1_000, sequence: ++sequence },
     `127.0.0.1:${7430 + mux}`,
@@ -34,7 +33,7 @@ const announce = (model: RouterModel, mux: number, nowMs: number, vips: readonly
 const flow = (n: number): Uint8Array =>
   writeUdp(
     {
-      source: (address("198.51.100.0") + (n % 250)) as Ipv4,
+      source: address(`198.51.100.${n % 250}`),
       sourcePort: (1_024 + n) as Port,
       destination: VIP,
       destinationPort: 80 as Port,
@@ -103,7 +102,7 @@ describe("router model", () => {
 
   it("ignores an announcement that a newer one has overtaken, but not one of a MUX that started again", () => {
     const model = router("plain");
-    const at = (vips: readonly Ipv4[], count: number, nowMs: number): void => {
+    const at = (vips: readonly IpAddress[], count: number, nowMs: number): void => {
       model.announce(
         { mux: "mux-1", address: "10.255.0.1", vips, holdTimeMs: 1_000, sequence: count },
         "127.0.0.1:1",
@@ -186,10 +185,35 @@ describe("router model", () => {
     expect(Object.fromEntries(model.drops)).toEqual({ no_route: 1, bad_header_checksum: 1, malformed: 1 });
   });
 
+  it("spreads five-tuples of an IPv6 VIP over the MUXes that announce it, and takes all pieces of a packet to one", () => {
+    const model = router("plain");
+    const vip = address("2001:db8:113::10");
+    for (const mux of [1, 2, 3]) announce(model, mux, 0, mux === 3 ? [VIP] : [VIP, vip]);
+    const to = (port: number): Uint8Array =>
+      writeUdp(
+        { source: address("2001:db8:51::7"), sourcePort: port as Port, destination: vip, destinationPort: 80 as Port },
+        new Uint8Array(4),
+      );
+    const ways = Array.from({ length: 2_000 }, (_, n) => model.forward(to(1_024 + n))?.name);
+    expect(ways.filter((name) => name === "mux-1").length / 2_000).toBeCloseTo(0.5, 1);
+    expect(new Set(ways)).toEqual(new Set(["mux-1", "mux-2"]));
+    expect(Array.from({ length: 2_000 }, (_, n) => model.nextHopOf(to(1_024 + n)) ?? undefined)).toEqual(ways);
+
+    const tuple = "[2001:db8:51::7]:1 > [2001:db8:113::10]:80";
+    const pieces = [`udp ${tuple} data=16 frag=0+ cut=16`, `udp ${tuple} data=16 frag=2 cut=8`].map((text) =>
+      packetOf(text),
+    );
+    expect(new Set(pieces.map((piece) => model.forward(piece)?.name)).size).toBe(1);
+    announce(model, 1, 10);
+    announce(model, 2, 10);
+    expect(model.forward(to(5))).toBeNull();
+    expect(Object.fromEntries(model.drops)).toEqual({ vip_withdrawn: 1 });
+  });
+
   it("sends IPv6 packets to the hosts' locators, and decrements their hop limit", () => {
     const model = new RouterModel({
-      ...{ ecmp: "plain", hashSeed: 7, holdTimeMs: 1_000, routes: new Map() },
-      routesIpv6: new Map([["2001:db8:1::1" as IpAddress, HOST]]),
+      ...{ ecmp: "plain", hashSeed: 7, holdTimeMs: 1_000 },
+      routes: new Map([[address("2001:db8:1::1"), HOST]]),
     });
     const packet = (locator: string): Uint8Array =>
       packetOf(`ipip 2001:db8:255::1 > ${locator} ( udp 192.0.2.1:1 > 192.0.2.2:2 )`);

@@ -6,7 +6,6 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Port } from "../../core/brands.js";
 import { agentConfig } from "../../agent/config.js";
 import { createAgent, type Agent } from "../../agent/agent.js";
-import { formatIpv4 } from "../../core/address.js";
 import { given } from "../../core/present.js";
 import { BulkTransfer } from "../../fabric/bulk-transfer.js";
 import { ManagerApi } from "../../fabric/control/manager-api.js";
@@ -127,7 +126,7 @@ class Story {
         clusterId: CLUSTER_ID,
         managers: this.managers.apiAddresses,
         dataFolder: `/data/${name}`,
-        dips: vms.map(({ dip, locator, nic }) => ({ address: formatIpv4(dip), ...given({ locator }), nic })),
+        dips: vms.map(({ dip, locator, nic }) => ({ address: dip, ...given({ locator }), nic })),
         io: { kind: "fabric", listen: wire, router: this.plan.router, vmListen },
       }),
       { failed: (error) => this.managers.failures.push(`${name}: ${error.message}`) },
@@ -157,7 +156,7 @@ class Story {
         name,
         clusterId: CLUSTER_ID,
         managers: this.managers.apiAddresses,
-        address: formatIpv4(address),
+        address: address,
         ...given({ addressIpv6 }),
         io: { kind: "fabric", listen: wire, router: this.plan.router },
       }),
@@ -337,7 +336,7 @@ describe("flows and grants of a whole site", () => {
     const wire = await world.run(world.env("elsewhere").datagrams.bind("127.0.0.1:7499"));
     const framer = new PacketFramer();
     for (const client of fabric.clients) {
-      const packet = udp(`${formatIpv4(client.address)}:30000`, `${formatIpv4(DEMO_VIP)}:53`, new Uint8Array(200));
+      const packet = udp(`${client.address}:30000`, `${DEMO_VIP}:53`, new Uint8Array(200));
       for (const fragment of inTwo(packet)) wire.send(framer.frame(fragment), story.plan.router);
     }
     await world.advance(500);

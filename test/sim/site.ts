@@ -4,7 +4,6 @@
  */
 import { createAgent, type Agent } from "../../agent/agent.js";
 import { agentConfig } from "../../agent/config.js";
-import { formatIpv4 } from "../../core/address.js";
 import { InvariantError } from "../../core/assert.js";
 import { type IpAddress, nodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
@@ -179,7 +178,7 @@ export class SimSite {
         name: one.name,
         clusterId: CLUSTER_ID,
         managers: this.apiAddresses,
-        address: formatIpv4(planned.address),
+        address: planned.address,
         io: { kind: "fabric", listen: planned.wire, router: this.layout.router },
         capacity: { rules: 1_000, snatRanges: 20_000 },
       }),
@@ -202,7 +201,7 @@ export class SimSite {
         clusterId: CLUSTER_ID,
         managers: this.apiAddresses,
         dataFolder: `/data/${one.name}`,
-        dips: planned.vms.map((vm) => ({ address: formatIpv4(vm.dip), nic: vm.nic })),
+        dips: planned.vms.map((vm) => ({ address: vm.dip, nic: vm.nic })),
         io: { kind: "fabric", listen: planned.wire, router: this.layout.router, vmListen: planned.vmListen },
       }),
       { failed: (error) => this.endedByItself(one, start, error), layout: SMALL_HOST },
@@ -341,7 +340,7 @@ type MuxPlan = SitePlan["muxes"][number];
 function muxLike(first: MuxPlan, n: number): MuxPlan {
   return {
     name: `mux-${n}`,
-    address: (first.address + n - 1) as MuxPlan["address"],
+    address: first.address.replace(/\d+$/, String(n)) as IpAddress,
     addressIpv6: `2001:db8:255::${n}` as IpAddress,
     wire: `127.0.0.1:${7_430 + n}`,
     ops: `127.0.0.1:${7_440 + n}`,

@@ -1,5 +1,5 @@
 /** A connection that asks one line, takes the answer and closes: what an operator's `nc` shows. */
-import type { Ipv4, Port } from "../../core/brands.js";
+import type { IpAddress, Port } from "../../core/brands.js";
 import type { Endpoint, TcpApplication, TcpHandle } from "../../fabric/endpoints/endpoint.js";
 import { line } from "../../fabric/endpoints/identity-server.js";
 
@@ -9,7 +9,11 @@ export class Call implements TcpApplication {
   /** "closed" in order, "reset" or "no-progress"; null: not over. */
   end: string | null = null;
 
-  constructor(site: { readonly nowMs: number }, caller: Endpoint, to: { readonly address: Ipv4; readonly port: Port }) {
+  constructor(
+    site: { readonly nowMs: number },
+    caller: Endpoint,
+    to: { readonly address: IpAddress; readonly port: Port },
+  ) {
     caller.connect(to.address, to.port, this, site.nowMs);
   }
 

@@ -3,7 +3,6 @@
  * what comes back comes by a MUX. A whole site; the router sees every packet.
  */
 import { expect, it } from "vitest";
-import { formatIpv4 } from "../../core/address.js";
 import { SERVER_PORT } from "../../fabric/site.js";
 import { read, readEncapsulated } from "../packet/packet-kit.js";
 import { Call } from "./call.js";
@@ -18,7 +17,7 @@ it("ports are on every MUX before the first packet that leaves by them; answers 
     vipObject("web", VIP, { outbound: { pools: ["web"] } }),
   );
   const server = site.servers[0]!;
-  const serverText = formatIpv4(server.address);
+  const serverText = server.address;
   const owner = new Map<number, string>();
   const rangesOfMuxes = (): readonly ReadonlySet<number>[] =>
     site.muxes.map(

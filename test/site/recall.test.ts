@@ -6,7 +6,6 @@
 import { expect, it } from "vitest";
 import { createAgent } from "../../agent/agent.js";
 import { agentConfig } from "../../agent/config.js";
-import { formatIpv4 } from "../../core/address.js";
 import { ManagerApi } from "../../fabric/control/manager-api.js";
 import type { TcpHandle } from "../../fabric/endpoints/endpoint.js";
 import { line, LineReader, parseAnswer } from "../../fabric/endpoints/identity-server.js";
@@ -21,7 +20,7 @@ import { CLUSTER_ID, VirtualManagers } from "./virtual-managers.js";
 
 const plan = planSite(53_000);
 const host = plan.hosts[0]!;
-const VIP = formatIpv4(DEMO_VIP);
+const VIP = DEMO_VIP;
 
 /** A connection to a server outside, which says after each question as whom it sees us. */
 interface Conversation {
@@ -48,7 +47,7 @@ it(
           name,
           clusterId: CLUSTER_ID,
           managers: managers.apiAddresses,
-          address: formatIpv4(address),
+          address: address,
           io: { kind: "fabric", listen: wire, router: plan.router },
         }),
       ),
@@ -61,7 +60,7 @@ it(
         clusterId: CLUSTER_ID,
         managers: managers.apiAddresses,
         dataFolder: `/data/${host.name}`,
-        dips: host.vms.map((vm) => ({ address: formatIpv4(vm.dip), nic: vm.nic })),
+        dips: host.vms.map((vm) => ({ address: vm.dip, nic: vm.nic })),
         io: { kind: "fabric", listen: host.wire, router: plan.router, vmListen: host.vmListen },
       }),
       { failed: (error) => managers.failures.push(error.message) },
@@ -72,7 +71,7 @@ it(
     const session = api.newSession();
     const apply = async (rules: readonly number[]): Promise<void> => {
       const objects = [
-        { metadata: { name: "web" }, backendPool: { members: [{ dip: formatIpv4(host.vms[0]!.dip) }] } },
+        { metadata: { name: "web" }, backendPool: { members: [{ dip: host.vms[0]!.dip }] } },
         {
           metadata: { name: "web" },
           vip: {

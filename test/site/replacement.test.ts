@@ -3,7 +3,6 @@
  * configured with the first five only, and still follow when none of those is left.
  */
 import { expect, it } from "vitest";
-import { formatIpv4 } from "../../core/address.js";
 import { AnantaError } from "../../core/errors.js";
 import {
   CLUSTER_ADD_REPLICA,
@@ -33,7 +32,7 @@ it("all five replicas are replaced, one after another, and MUXes follow the new 
       name,
       clusterId: CLUSTER_ID,
       managers: managers.apiAddresses,
-      address: formatIpv4(address),
+      address: address,
       io: { kind: "fabric", listen: wire, router: plan.router },
     }),
   );

@@ -3,7 +3,6 @@
  * balancer's own. Every hop is the product's; machines and clients judge each packet as a strict kernel would.
  */
 import { describe, expect, it } from "vitest";
-import { formatIpv4 } from "../../core/address.js";
 import type { Port } from "../../core/brands.js";
 import { createRandom } from "../../core/random.js";
 import { BulkTransfer } from "../../fabric/bulk-transfer.js";
@@ -76,7 +75,7 @@ describe("a TCP service", () => {
     await site.advance(500);
     expect(call.end).toBe("closed");
     // The machine saw the client, and answers as 10.77.8.9; the client heard its VIP alone.
-    const client = `${formatIpv4(site.clients[0]!.address)}:`;
+    const client = `${site.clients[0]!.address}:`;
     expect(call.text).toMatch(new RegExp(`^by=10\\.77\\.8\\.9 saw=${client}`));
     expect(toHost).toHaveLength(toMux.length);
     for (const [n, packet] of toHost.entries()) {
@@ -141,7 +140,7 @@ describe("a UDP service", () => {
     const heard: string[] = [];
     for (const host of [1, 2, 3])
       site.machine(host).listenUdp(8_080 as Port, (payload, from) => {
-        heard.push(`${decoder.decode(payload)} at ${formatIpv4(from.destination)}:${from.destinationPort}`);
+        heard.push(`${decoder.decode(payload)} at ${from.destination}:${from.destinationPort}`);
       });
     const [client] = site.clients;
     const tuple = { source: client!.address, sourcePort: 30_000 as Port, ...destinationOf(80) };
@@ -164,7 +163,7 @@ describe("a UDP service", () => {
     for (const [n, client] of site.clients.entries()) {
       const own = { source: client.address, sourcePort: (30_000 + n) as Port };
       client.listenUdp(own.sourcePort, (payload, from) => {
-        const saw = `saw=${formatIpv4(own.source)}:${own.sourcePort} `;
+        const saw = `saw=${own.source}:${own.sourcePort} `;
         if (decoder.decode(payload).includes(saw) && from.source === address(VIP) && from.sourcePort === 53) answered++;
       });
       client.sendUdp({ ...own, ...destinationOf(53) }, bytes("who am I"));

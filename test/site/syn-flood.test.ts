@@ -7,7 +7,6 @@
 import { describe, expect, it } from "vitest";
 import { createAgent } from "../../agent/agent.js";
 import { agentConfig } from "../../agent/config.js";
-import { parseIpv4 } from "../../core/address.js";
 import type { IpAddress, VipId } from "../../core/brands.js";
 import { PacketBatch } from "../../dataplane/packet-batch.js";
 import { ManagerApi } from "../../fabric/control/manager-api.js";
@@ -149,7 +148,7 @@ class Site {
   #route(): void {
     this.#sequence++;
     for (const { name, mux, isDead } of this.#members) {
-      const vips = isDead ? [] : mux.status().announced.map((vip) => parseIpv4(vip)!);
+      const vips = isDead ? [] : mux.status().announced;
       const announcement = { mux: name, address: name, vips, holdTimeMs: 1_000, sequence: this.#sequence };
       this.#router.announce(announcement, name, this.world.nowMs);
     }

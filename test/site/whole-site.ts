@@ -7,7 +7,7 @@
 import { expect } from "vitest";
 import { createAgent, type Agent } from "../../agent/agent.js";
 import { agentConfig } from "../../agent/config.js";
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
+import { formatIpv4, parseIpAddress } from "../../core/address.js";
 import type { IpAddress, Ipv4, Port } from "../../core/brands.js";
 import type { CounterSnapshot } from "../../dataplane/contract.js";
 import { type ApiObject, ManagerApi } from "../../fabric/control/manager-api.js";
@@ -56,12 +56,12 @@ const AGENT_LAYOUT = {
   ...{ flows: 16_384, fragments: 64, heldFragments: 16, held: 1_024, heldPerDip: 512 },
 };
 
-/** Clients are numbered through one /16 after the other. */
-const clientAddress = (n: number): Ipv4 => (address("198.51.0.0") + 0x640a + n) as Ipv4;
+/** 198.51.100.10 and on: clients are numbered through one /16 after the other. */
+const clientAddress = (n: number): IpAddress => formatIpv4((0xc633_640a + n) as Ipv4);
 
-export function address(text: string): Ipv4 {
-  const parsed = parseIpv4(text);
-  if (parsed === null) throw new Error(`${text} is no IPv4 address`);
+export function address(text: string): IpAddress {
+  const parsed = parseIpAddress(text);
+  if (parsed === null) throw new Error(`${text} is no IP address`);
   return parsed;
 }
 
@@ -330,7 +330,7 @@ export class WholeSite {
       name,
       clusterId: CLUSTER_ID,
       managers: this.managers.apiAddresses,
-      address: formatIpv4(own),
+      address: own,
       capacity: { rules: 256, snatRanges: 16_384 },
       io: { kind: "fabric", listen: wire, router: this.plan.router },
     });
@@ -377,7 +377,7 @@ export function ruleObject(text: string, more: Partial<Rule> = {}): Rule {
   return { name: `${protocol.replace("_", "-")}-${port ?? ""}`, protocol: number, pool, ...ports, ...more };
 }
 
-export const destination = (vip: string, port: number): { readonly address: Ipv4; readonly port: Port } => ({
+export const destination = (vip: string, port: number): { readonly address: IpAddress; readonly port: Port } => ({
   address: address(vip),
   port: port as Port,
 });

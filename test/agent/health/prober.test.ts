@@ -6,14 +6,14 @@ import { PROBE_SOURCES } from "../../../agent/dataplane/reserved.js";
 import { Health } from "../../../agent/health/health.js";
 import type { MemberHealth } from "../../../agent/health/monitor.js";
 import { openTls } from "../../../agent/health/tls-session.js";
-import type { Port } from "../../../core/brands.js";
+import type { IpAddress, Port } from "../../../core/brands.js";
 import { createRandom } from "../../../core/random.js";
 import type { HostProbeItem } from "../../../dataplane/host-items.js";
 import { PacketBatch, HOST_LINK } from "../../../dataplane/packet-batch.js";
 import { Endpoint, type TcpApplication } from "../../../fabric/endpoints/endpoint.js";
 import { AgentBench, HOST, upsert } from "../dataplane/agent-kit.js";
 import { silentLog } from "../../kit/silent-log.js";
-import { address, batchOf, SEED } from "../../packet/packet-kit.js";
+import { batchOf, SEED } from "../../packet/packet-kit.js";
 import { probeItem } from "./probe-kit.js";
 
 const KEY = `-----BEGIN PRIVATE KEY-----
@@ -48,7 +48,7 @@ class ProbedMachine {
 
   constructor(probe: HostProbeItem) {
     this.bench.change(upsert(probe));
-    this.vm = new Endpoint(address("10.0.0.1"), createRandom(SEED), (packet) => this.#fromVm.push(packet));
+    this.vm = new Endpoint("10.0.0.1" as IpAddress, createRandom(SEED), (packet) => this.#fromVm.push(packet));
     this.health = new Health({
       random: createRandom(SEED),
       log: silentLog,
