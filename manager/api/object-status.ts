@@ -9,6 +9,7 @@ import type { ApplyObject } from "../state/commands.js";
 import type { LentPort } from "../state/lent-ports.js";
 import type { AnyStoredObject, ObjectSpec } from "../state/objects.js";
 import { formatBlock, protocolName } from "../state/port-ranges.js";
+import { forgottenAtMs, type OverloadBackoff } from "../state/overload-backoff.js";
 import type { SnatUsage, StateMachine } from "../state/state-machine.js";
 import {
   type GroupObject,
@@ -126,17 +127,26 @@ function readiness(object: AnyStoredObject, state: StateMachine, muxSafeIndex: n
 
 function announcement(vip: VipObject, state: StateMachine): Condition {
   const withdrawal = state.withdrawal(vip.vipId);
+  const backoff = state.overloadBackoff(vip.vipId);
+  const secondsUntil = (atMs: number): number => Math.max(0, Math.ceil((atMs - state.clusterTimeMs) / 1_000));
   if (withdrawal !== null) {
-    const leftSeconds = Math.max(0, Math.ceil((withdrawal.untilMs - state.clusterTimeMs) / 1_000));
-    return fails("Announced", "Withdrawn", `${withdrawal.reason}; announced again in ${leftSeconds} s`);
+    const again = `; announced again in ${secondsUntil(withdrawal.untilMs)} s`;
+    const lately = backoff === null ? "" : `; withdrawn for overload ${timesLately(backoff)}`;
+    return fails("Announced", "Withdrawn", withdrawal.reason + again + lately);
   }
   if (vip.spec.adminState === "down") return fails("Announced", "AdminDown", "spec.adminState is down");
   if (vip.active === null || vip.deleting) return fails("Announced", "NotActive", "no MUX uses it");
   const live = state.muxes().filter((mux) => mux.state === "live");
   if (live.length > 0 && live.every((mux) => mux.drain !== undefined))
     return fails("Announced", "MuxesDrained", "every live MUX is drained: ananta mux undrain");
-  return holds("Announced");
+  if (backoff === null) return holds("Announced");
+  const message = `withdrawn for overload ${timesLately(backoff)}; forgotten in ${secondsUntil(forgottenAtMs(backoff))} s`;
+  return { type: "Announced", status: true, reason: "WithdrawnLately", message };
 }
+
+/** `2 times lately, the last time for 120 s` */
+const timesLately = ({ times, forSeconds }: OverloadBackoff): string =>
+  `${times === 1 ? "once" : `${times} times`} lately, the last time for ${forSeconds} s`;
 
 function service(members: readonly Member[]): Condition {
   const up = members.filter(({ health }) => health === "up").length;

@@ -1,9 +1,9 @@
 /**
- * [pure] Which VIP is withdrawn from all MUXes, and for how long: the policy behind the black hole (Ananta §3.6.2), decided from
+ * [pure] Which VIP is withdrawn from all MUXes, and when: the policy behind the black hole (Ananta §3.6.2), decided from
  * what overloaded MUXes report. Fair drop comes first, on each MUX; a VIP goes only while MUXes stay overloaded in spite of it.
  *
  *     above twice its share on an overloaded MUX, in every report for AFTER_MS  ->  withdrawn, the worst first
- *     its time is over (the log's own deadline)  ->  announced again; back within FORGET_MS: twice as long, up to a day
+ *     its time is over (the log's own deadline)  ->  announced again; back within an hour: longer (`state/overload-backoff`)
  *
  *     step --decision--> outstanding: no step decides --committed | refused--> step
  *
@@ -12,7 +12,7 @@
  *  (O2) One at a time, with AFTER_MS in between: the effect of one must show before the next may go. A decision has no effect
  *       before it is committed: until that is known there is no other. One that was refused leaves nothing behind.
  *  (O3) Never more than a tenth of the VIPs is withdrawn at once, whoever asked for it, but one always may be.
- *  (O4) The first time lasts as long as the VIP's `overload.restoreAfterSeconds` says; a VIP with `action: none` never goes.
+ *  (O4) How long it lasts is for the log to say, which knows how often it was; a VIP with `action: none` never goes.
  */
 import type { VipId } from "../../core/brands.js";
 
@@ -40,18 +40,15 @@ export const TALKERS_MAX = 10;
 
 /** Four reports of each MUX: a moment is no attack. */
 const AFTER_MS = 2_000;
-/** A VIP that was not withdrawn for so long begins anew. */
-const FORGET_MS = 3_600_000;
 /** A VIP that asks for less than this many times its share stays: a busy service is no flood. */
 const EXCESS_MIN = 2;
 /** (O3) One in so many. */
 const WITHDRAWN_ONE_IN = 10;
-const HOLD_MAX_SECONDS = 86_400;
 
 /** What is committed about the VIPs. */
 export interface IsolationFacts {
-  /** Null: there is no such VIP, or it is never withdrawn, or it is already. */
-  readonly restoreAfterSeconds: (vipId: VipId) => number | null;
+  /** False: there is no such VIP, or it is never withdrawn, or it is already. */
+  readonly mayGo: (vipId: VipId) => boolean;
   readonly vips: number;
   /** Of those, withdrawn now, whoever asked for it. */
   readonly withdrawn: number;
@@ -59,7 +56,6 @@ export interface IsolationFacts {
 
 export interface Withdraw {
   readonly vipId: VipId;
-  readonly forSeconds: number;
   /** The MUXes that say so, by name. */
   readonly muxes: readonly string[];
   readonly packetsPerSecond: number;
@@ -78,8 +74,6 @@ interface Excess {
 export class Isolation {
   /** (O1) Since when a VIP is above its share without a break. */
   readonly #sinceMs = new Map<VipId, number>();
-  /** (O4) How long the last withdrawal of a VIP lasts or lasted. */
-  readonly #last = new Map<VipId, { readonly forSeconds: number; readonly endsAtMs: number }>();
   /** (O2) Decided, and neither committed nor refused. */
   #outstanding: Withdraw | null = null;
   #lastAtMs = Number.NEGATIVE_INFINITY;
@@ -89,7 +83,6 @@ export class Isolation {
    * with `committed` or `refused`.
    */
   step(reports: readonly OverloadReport[], facts: IsolationFacts, nowMs: number): Withdraw | null {
-    for (const [vipId, { endsAtMs }] of this.#last) if (nowMs - endsAtMs >= FORGET_MS) this.#last.delete(vipId);
     const excesses = excessesOf(reports);
     for (const vipId of this.#sinceMs.keys()) if (!excesses.has(vipId)) this.#sinceMs.delete(vipId);
     for (const vipId of excesses.keys()) if (!this.#sinceMs.has(vipId)) this.#sinceMs.set(vipId, nowMs);
@@ -99,12 +92,9 @@ export class Isolation {
     for (const [vipId, { reports: by, packetsPerSecond, share }] of excesses) {
       if (nowMs - this.#sinceMs.get(vipId)! < AFTER_MS) continue; // set above
       if (worst !== null && packetsPerSecond - share <= worst.packetsPerSecond - worst.share) continue;
-      const restoreAfterSeconds = facts.restoreAfterSeconds(vipId);
-      if (restoreAfterSeconds === null) continue;
-      const last = this.#last.get(vipId);
+      if (!facts.mayGo(vipId)) continue; // (O4)
       worst = {
         vipId,
-        forSeconds: last === undefined ? restoreAfterSeconds : Math.min(HOLD_MAX_SECONDS, last.forSeconds * 2),
         muxes: by.map(({ mux }) => mux),
         packetsPerSecond,
         share,
@@ -116,13 +106,11 @@ export class Isolation {
     return worst;
   }
 
-  /** The last decision is in the log: its time counts from here. */
+  /** The last decision is in the log. */
   committed(nowMs: number): void {
     if (this.#outstanding === null) return;
-    const { vipId, forSeconds } = this.#outstanding;
+    this.#sinceMs.delete(this.#outstanding.vipId);
     this.#outstanding = null;
-    this.#last.set(vipId, { forSeconds, endsAtMs: nowMs + forSeconds * 1_000 });
-    this.#sinceMs.delete(vipId);
     this.#lastAtMs = nowMs;
   }
 

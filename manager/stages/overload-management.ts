@@ -17,7 +17,10 @@ interface Heard {
   readonly heardAtMs: number;
 }
 
-type OverloadFacts = Pick<StateMachine, "muxes" | "vip" | "vipCount" | "withdrawal" | "withdrawnVips">;
+type OverloadFacts = Pick<
+  StateMachine,
+  "muxes" | "overloadBackoff" | "vip" | "vipCount" | "withdrawal" | "withdrawnVips"
+>;
 
 export class OverloadManagement {
   /** Withdrawals by this process that were committed. */
@@ -68,7 +71,7 @@ export class OverloadManagement {
     const decision = this.#isolation.step(
       reports,
       {
-        restoreAfterSeconds: (vipId) => this.#restoreAfterSeconds(vipId),
+        mayGo: (vipId) => this.#mayGo(vipId),
         vips: this.#state.vipCount,
         withdrawn: this.#state.withdrawnVips,
       },
@@ -78,13 +81,13 @@ export class OverloadManagement {
   }
 
   /** As `IsolationFacts` says. */
-  #restoreAfterSeconds(vipId: VipId): number | null {
+  #mayGo(vipId: VipId): boolean {
     const vip = this.#state.vip(vipId);
-    if (vip === null || vip.deleting || this.#state.withdrawal(vipId) !== null) return null;
-    return vip.spec.overload.action === "none" ? null : vip.spec.overload.restoreAfterSeconds;
+    if (vip === null || vip.deleting || this.#state.withdrawal(vipId) !== null) return false;
+    return vip.spec.overload.action !== "none";
   }
 
-  #isolate({ vipId, forSeconds, muxes, packetsPerSecond, share, arriving, capacity }: Withdraw): void {
+  #isolate({ vipId, muxes, packetsPerSecond, share, arriving, capacity }: Withdraw): void {
     const { tenant, name } = this.#state.vip(vipId)!.ref; // it was just decided about
     this.#log.warn("a VIP overloads MUXes: withdrawing it", {
       tenant,
@@ -94,18 +97,26 @@ export class OverloadManagement {
       share,
       arriving,
       capacity,
-      forSeconds,
     });
     const room = capacity === 0 ? "" : ` of ${capacity} that they can forward`;
     const reason = `overload: ${packetsPerSecond} packets/s on ${muxes.length} overloaded MUXes, where ${arriving} arrive and its share is ${share}${room}`;
     const isolation = this.#isolation;
-    this.#withdraw({ kind: "withdraw-vip", tenant, name, reason, forSeconds, isOverload: true }, (isCommitted) => {
+    // 0: the log knows how often it was before, and so for how long it is now.
+    this.#withdraw({ kind: "withdraw-vip", tenant, name, reason, forSeconds: 0, isOverload: true }, (isCommitted) => {
       const nowMs = this.#clock.nowMs();
       if (!isCommitted) {
         isolation.refused(nowMs);
         return;
       }
       this.withdrawals++;
+      const backoff = this.#state.overloadBackoff(vipId);
+      if (backoff !== null)
+        this.#log.warn("the VIP is withdrawn", {
+          tenant,
+          vip: name,
+          forSeconds: backoff.forSeconds,
+          times: backoff.times,
+        });
       isolation.committed(nowMs);
     });
   }

@@ -130,7 +130,7 @@ export interface WithdrawVipCommand {
   readonly name: string;
   /** 1..256 characters, for people. */
   readonly reason: string;
-  /** 30..86400; 0: what the VIP's `overload` says. */
+  /** 30..86400; 0: what the VIP's `overload` says, and for overload longer each time (`overload-backoff`). */
   readonly forSeconds: number;
   /** Found by the MUXes, not asked for by a person: refused where `overload` forbids it, and while the VIP is withdrawn already. */
   readonly isOverload: boolean;

@@ -64,7 +64,10 @@ export function removeObject(state: State, object: AnyStoredObject): void {
   } else if (isVip(object)) {
     vipChanged(state, object);
   }
-  if (isVip(object)) state.withdrawals.remove(object.vipId);
+  if (isVip(object)) {
+    state.withdrawals.remove(object.vipId);
+    state.backoffs.remove(object.vipId);
+  }
   state.objects.remove(object);
   ruleOfTenantChanged(state, object);
   if (isVip(object)) {

@@ -94,6 +94,7 @@ export function createStateMachine(): InspectableStateMachine {
       return state.withdrawals.count;
     },
     withdrawal: (vip) => state.withdrawals.get(vip),
+    overloadBackoff: (vip) => state.backoffs.get(vip),
     muxes: () => state.muxes.all(),
     replicas: () => [...state.replicas.values()].sort((a, b) => a.nodeId - b.nodeId),
     unsettledEpoch: () => state.epoch.unsettled(state.site?.clusterEpoch ?? 0),
@@ -128,6 +129,7 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   for (const quarantine of state.snat.endQuarantines(nowMs, batch.muxSafeIndex, state.muxes.everJoined))
     quarantineEnded(state, quarantine);
   endWithdrawals(state, nowMs);
+  state.backoffs.forget(nowMs);
   const context: ApplyContext = { state, index, nowMs };
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
   // Once: hosts that register together mostly have members in the same pools.
@@ -183,6 +185,7 @@ function nextTickDueMs(state: State, muxSafeIndex: LogIndex | undefined): number
     mayEnd ? resting.releasedAtMs + QUARANTINE_MS : Infinity,
     state.sessions.nextExpiryMs() ?? Infinity,
     state.withdrawals.nextEndMs() ?? Infinity,
+    state.backoffs.nextMs() ?? Infinity,
   );
   return due === Infinity ? null : due;
 }

@@ -10,6 +10,7 @@ import { isEqual } from "./equal.js";
 import { assignNatPorts } from "./nat-ports.js";
 import { objectKey } from "./objects.js";
 import { byNumber } from "./order.js";
+import { forgottenAtMs } from "./overload-backoff.js";
 import { END_RANGE, FIRST_RANGE } from "./port-ranges.js";
 import { type PortSpace, RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "./port-space.js";
 import { Projection } from "./projection.js";
@@ -31,6 +32,7 @@ export function assertInvariants(state: State): void {
   assertDipsAndHosts(state);
   assertMuxes(state);
   assertSessions(state);
+  assertWithdrawals(state);
   assertTables(state);
   assertProjection(state);
 }
@@ -175,6 +177,28 @@ export function assertObjects(state: State): void {
         () => `DIP ${dip.dipId} is a member of the pools that it knows`,
       );
     }
+  }
+}
+
+/** A withdrawal and a back-off are of a VIP that exists, and count what may be. */
+function assertWithdrawals({ objects, withdrawals, backoffs, time }: State): void {
+  for (const { vipId, untilMs } of withdrawals.all()) {
+    holds(objects.vipById(vipId) !== null, () => `the withdrawn VIP ${vipId} exists`);
+    holds(untilMs > time.nowMs, () => `the withdrawal of VIP ${vipId} ends in the future`);
+  }
+  for (const backoff of backoffs.all()) {
+    const { vipId, times, forSeconds } = backoff;
+    const withdrawal = withdrawals.get(vipId);
+    holds(objects.vipById(vipId) !== null, () => `VIP ${vipId} with a back-off exists`);
+    holds(
+      times >= 1 && forSeconds >= 30 && forSeconds <= 86_400,
+      () => `the back-off of VIP ${vipId} is in its bounds`,
+    );
+    holds(forgottenAtMs(backoff) > time.nowMs, () => `the back-off of VIP ${vipId} is not over`);
+    holds(
+      withdrawal === null ? backoff.calmSinceMs <= time.nowMs : backoff.calmSinceMs === withdrawal.untilMs,
+      () => `VIP ${vipId} is calm from the end of its withdrawal on`,
+    );
   }
 }
 

@@ -23,6 +23,8 @@ export type DownLine = ["down", PoolId, DipId, string, number, LogIndex];
 export type TablesLine = ["tables", PoolId, number, readonly TableTuple[]];
 export type TableTuple = readonly [revision: number, members: readonly (readonly [DipId, number])[]];
 export type WithdrawnLine = ["withdrawn", VipId, string, number, number];
+/** How often lately, how long the last time, calm since when. */
+export type BackoffLine = ["backoff", VipId, number, number, number];
 export type MuxLine = [
   "mux",
   MuxId,
@@ -76,6 +78,7 @@ export type Line =
   | MuxLine
   | DownLine
   | WithdrawnLine
+  | BackoffLine
   | TablesLine
   | TenantLine
   | GroupLine

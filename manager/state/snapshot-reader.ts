@@ -163,6 +163,11 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       state.withdrawals.put({ vipId, reason, sinceMs, untilMs });
       return;
     }
+    case "backoff": {
+      const [, vipId, times, forSeconds, calmSinceMs] = line;
+      state.backoffs.put({ vipId, times, forSeconds, calmSinceMs });
+      return;
+    }
     case "tables": {
       const [, poolId, nextRevision, tuples] = line;
       const tables = tuples.map(([revision, members]) => ({

@@ -13,6 +13,7 @@ import { isEqual } from "./equal.js";
 import type { DownMember } from "./health-table.js";
 import { type AnyStoredObject, objectKey } from "./objects.js";
 import { byNumber, byText } from "./order.js";
+import type { OverloadBackoff } from "./overload-backoff.js";
 import { FIRST_RANGE } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
 import type { Quarantine } from "./quarantine.js";
@@ -101,6 +102,7 @@ function linesOf(state: State, reading: Reading): Iterable<Line> {
     vipLines([...objects.allVips()]),
     healthLines(state.health.all()),
     withdrawalLines(state.withdrawals.all()),
+    backoffLines(state.backoffs.all()),
     tableLines(state.tables.all()),
     snatLines([...snat.quarantines], snat.spaces(), reading),
     recallLines(snat.recalls.all()),
@@ -202,6 +204,11 @@ function* healthLines(down: readonly DownMember[]): Iterable<Line> {
 
 function* withdrawalLines(withdrawals: readonly Withdrawal[]): Iterable<Line> {
   for (const { vipId, reason, sinceMs, untilMs } of withdrawals) yield ["withdrawn", vipId, reason, sinceMs, untilMs];
+}
+
+function* backoffLines(backoffs: readonly OverloadBackoff[]): Iterable<Line> {
+  for (const { vipId, times, forSeconds, calmSinceMs } of backoffs)
+    yield ["backoff", vipId, times, forSeconds, calmSinceMs];
 }
 
 function* tableLines(pools: readonly PoolTables[]): Iterable<Line> {

@@ -16,6 +16,7 @@ import type { StateCapture } from "./snapshot-writer.js";
 import type { Fence } from "./state.js";
 import type { ViewCapture } from "./view-capture.js";
 import type { VipObject } from "./vip-map.js";
+import type { OverloadBackoff } from "./overload-backoff.js";
 import type { Withdrawal } from "./withdrawals.js";
 
 export interface StateMachine {
@@ -83,6 +84,8 @@ export interface StateMachine {
   readonly withdrawnVips: number;
   /** Null: not withdrawn. */
   withdrawal(vip: VipId): Withdrawal | null;
+  /** Null: it was not withdrawn for overload lately. */
+  overloadBackoff(vip: VipId): OverloadBackoff | null;
   muxes(): readonly Mux[];
   replicas(): readonly { readonly nodeId: NodeId; readonly incarnation: number; readonly bootId: string }[];
   /** Owned and quarantined ranges, merged into blocks, ordered by (vip, protocol, range). */

@@ -14,6 +14,7 @@ import { Sessions } from "./sessions.js";
 import { SnatAllocator } from "./snat-allocator.js";
 import { VipMap } from "./vip-map.js";
 import { Withdrawals } from "./withdrawals.js";
+import { OverloadBackoffs } from "./overload-backoff.js";
 
 export interface Site {
   readonly clusterId: string;
@@ -51,6 +52,7 @@ export interface State {
   readonly hosts: HostTable;
   readonly health: HealthTable;
   readonly withdrawals: Withdrawals;
+  readonly backoffs: OverloadBackoffs;
   /** Who took the flows of each pool: a function of the log, since it remembers. */
   readonly tables: TableHistory;
   readonly muxes: MuxPool;
@@ -70,6 +72,7 @@ export function createState(): State {
     hosts: new HostTable(),
     health: new HealthTable(),
     withdrawals: new Withdrawals(),
+    backoffs: new OverloadBackoffs(),
     tables: new TableHistory(),
     muxes: new MuxPool(),
     snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol), images),

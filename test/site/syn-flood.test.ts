@@ -144,6 +144,16 @@ class Site {
     return withdrawal?.reason ?? "announced";
   }
 
+  /** The leader's process dies, another leads, and the first comes back as a follower. */
+  async changeLeader(): Promise<void> {
+    const { world, managers } = this;
+    const before = managers.leader()!; // one leads while nothing fails
+    managers.kill(before);
+    await world.runUntil(() => managers.leader() !== null, 10_000, "another leader");
+    expect(managers.leader()).not.toBe(before);
+    await managers.restart(before);
+  }
+
   /** What the MUXes' announcers say becomes the router's table. */
   #route(): void {
     this.#sequence++;
@@ -225,6 +235,25 @@ describe("a SYN flood on one VIP", () => {
       await site.stop();
     },
   );
+
+  // Who attacks again and again gains nothing by a change of leader: how often it was is in the log.
+  it("that comes again after a change of leader is withdrawn for twice as long", { timeout: 300_000 }, async () => {
+    const site = new Site("flood after a change of leader");
+    await site.start(CAPACITY);
+    const lasted: number[] = [];
+    for (let attack = 1; attack <= 3; attack++) {
+      for (let i = 0; i < 100 && site.announcing(VICTIM) > 0; i++) await site.step(FLOOD);
+      expect(site.announcing(VICTIM)).toBe(0);
+      const goneAtMs = site.world.nowMs;
+      if (attack === 2) await site.changeLeader();
+      await site.world.runUntil(() => site.announcing(VICTIM) === MUXES, 200_000, "the VIP is back");
+      lasted.push(Math.round((site.world.nowMs - goneAtMs) / 1_000));
+      if (attack === 1) await site.changeLeader();
+      for (let i = 0; i < 20; i++) await site.step(0);
+    }
+    expect(lasted).toEqual([RESTORE_SECONDS, 2 * RESTORE_SECONDS, 4 * RESTORE_SECONDS]);
+    await site.stop();
+  });
 
   // The control: it shows that the model can fail, and what the protection is for.
   it("kills one MUX after another where nobody drops or withdraws", { timeout: 300_000 }, async () => {

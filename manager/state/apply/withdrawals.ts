@@ -23,12 +23,14 @@ export function withdrawVip(context: ApplyContext, command: WithdrawVipCommand):
     const message = `VIP ${command.tenant}/${command.name} is withdrawn already (${before.reason})`;
     return refuse(context, "FAILED_PRECONDITION", message);
   }
-  state.withdrawals.put({
-    vipId: vip.vipId,
-    reason: command.reason,
-    sinceMs: before?.sinceMs ?? nowMs,
-    untilMs: nowMs + (command.forSeconds === 0 ? vip.spec.overload.restoreAfterSeconds : command.forSeconds) * 1_000,
-  });
+  const { vipId, spec } = vip;
+  const { restoreAfterSeconds } = spec.overload;
+  const bySpec = command.isOverload ? state.backoffs.secondsFor(vipId, restoreAfterSeconds) : restoreAfterSeconds;
+  const forSeconds = command.forSeconds === 0 ? bySpec : command.forSeconds;
+  const untilMs = nowMs + forSeconds * 1_000;
+  state.withdrawals.put({ vipId, reason: command.reason, sinceMs: before?.sinceMs ?? nowMs, untilMs });
+  if (command.isOverload) state.backoffs.began(vipId, forSeconds, untilMs);
+  else state.backoffs.ends(vipId, untilMs);
   state.projection.vipChanged(vip.vipId);
   return nothing(context);
 }
@@ -40,6 +42,7 @@ export function restoreVip(context: ApplyContext, command: RestoreVipCommand): C
   if (!state.withdrawals.remove(vip.vipId)) {
     return refuse(context, "FAILED_PRECONDITION", `VIP ${command.tenant}/${command.name} is not withdrawn`);
   }
+  state.backoffs.ends(vip.vipId, context.nowMs);
   state.projection.vipChanged(vip.vipId);
   return nothing(context);
 }

@@ -55,6 +55,27 @@ describe("conditions", () => {
   });
 });
 
+test("a VIP's conditions say how often overload took it lately, while it is withdrawn and for an hour after", () => {
+  const site = smallSite();
+  const flood = { kind: "withdraw-vip", tenant: "default", name: "web", reason: "flood", forSeconds: 0 } as const;
+  const announced = (): string => {
+    const { status } = wireObject(site.machine.object(vipRef("web"))!, site.machine, site.muxSafeIndex);
+    const { reason = "", message = "" } = status?.conditions?.find(({ type }) => type === "Announced") ?? {};
+    return `${reason}: ${message}`;
+  };
+  site.ok("none", { ...flood, isOverload: true });
+  site.elapse(300_000);
+  expect(announced()).toBe(
+    "WithdrawnLately: withdrawn for overload once lately, the last time for 300 s; forgotten in 3600 s",
+  );
+  site.ok("none", { ...flood, isOverload: true });
+  expect(announced()).toBe(
+    "Withdrawn: flood; announced again in 600 s; withdrawn for overload 2 times lately, the last time for 600 s",
+  );
+  site.elapse(600_000 + 3_600_000);
+  expect(announced()).toBe(": ");
+});
+
 describe("warnings at apply", () => {
   test("name members that no host runs, five at most, and are none where all have one", () => {
     const site = smallSite();

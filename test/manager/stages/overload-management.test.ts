@@ -52,6 +52,7 @@ beforeEach(() => {
         return vip(id);
       },
       withdrawal: () => null,
+      overloadBackoff: () => null,
       withdrawnVips: 0,
     },
     withdraw: (command, answered) => asked.push({ command, answered }),
@@ -81,7 +82,7 @@ describe("a VIP that floods", () => {
         name: "web-7",
         reason:
           "overload: 9000 packets/s on 1 overloaded MUXes, where 9100 arrive and its share is 900 of 1000 that they can forward",
-        forSeconds: 300,
+        forSeconds: 0,
         isOverload: true,
       },
     ]);

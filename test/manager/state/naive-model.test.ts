@@ -106,8 +106,12 @@ function compareObjects(machine: StateMachine, model: NaiveSite): void {
   const pending = [...model.objects.all.values()].filter((object) => model.objects.isPending(object));
   const newest = Math.max(0, ...pending.map(({ updatedIndex }) => updatedIndex));
   expect(machine.pendingActivation()?.upToIndex ?? 0).toBe(newest);
-  for (const { id } of model.objects.vips())
-    expect(machine.withdrawal(id as VipId)?.untilMs).toBe(model.withdrawn.get(id));
+  for (const { id } of model.objects.vips()) {
+    expect(machine.withdrawal(id as VipId)?.untilMs).toBe(model.withdrawals.untilMs.get(id));
+    const backoff = machine.overloadBackoff(id as VipId);
+    const { times, seconds, calmMs } = model.withdrawals.backoffs.get(id) ?? {};
+    expect([backoff?.times, backoff?.forSeconds, backoff?.calmSinceMs]).toEqual([times, seconds, calmMs]);
+  }
 }
 
 function compareMachines(machine: StateMachine, model: NaiveSite): void {

@@ -23,6 +23,7 @@ import { NaiveObjects, type NaivePool, type NaiveVip, versions } from "./naive-o
 import { isIpv6, NaiveMuxes, former } from "./naive-muxes.js";
 import { NaivePorts, hasAlignedBlock, rangesIn } from "./naive-ports.js";
 import { NaiveSessions } from "./naive-sessions.js";
+import { NaiveWithdrawals } from "./naive-withdrawals.js";
 
 const REST_MS = 120_000;
 
@@ -65,8 +66,7 @@ export class NaiveSite {
   readonly ports = new NaivePorts();
   /** "pool id/dip id" of members that are down. */
   readonly down = new Set<string>();
-  /** VIP id -> cluster time at which it ends. */
-  readonly withdrawn = new Map<number, number>();
+  readonly withdrawals = new NaiveWithdrawals();
   readonly sessions = new NaiveSessions();
   unsettled: { atMs: number; readonly missing: Set<string> } | null = null;
 
@@ -76,7 +76,7 @@ export class NaiveSite {
     this.sessions.advance(this.nowMs);
     if (this.unsettled?.missing.size === 0 && this.nowMs >= this.unsettled.atMs + REST_MS) this.unsettled = null;
     this.ports.endRests(this.nowMs, this.muxes.all.size === 0 ? Infinity : batch.muxSafeIndex);
-    for (const [vip, untilMs] of this.withdrawn) if (untilMs <= this.nowMs) this.withdrawn.delete(vip);
+    this.withdrawals.advance(this.nowMs);
     batch.commands.forEach((submitted, at) => this.submitted(submitted, applied.results[at]!, applied.index)); // one each
   }
 
@@ -136,7 +136,7 @@ export class NaiveSite {
         const { gone, activated } = this.objects.activate(command.upToIndex);
         for (const pool of activated) this.poolStored(pool);
         for (const { ref, id } of gone) {
-          if (ref.kind === "Vip") this.withdrawn.delete(id);
+          if (ref.kind === "Vip") this.withdrawals.forget(id);
           if (ref.kind === "BackendPool")
             for (const key of this.down) if (key.startsWith(`${id}/`)) this.down.delete(key);
         }
@@ -147,7 +147,7 @@ export class NaiveSite {
       case "restore-vip": {
         const vip = this.vipNamed(command);
         if (vip === null) return refusedWith("NOT_FOUND");
-        return this.withdrawn.delete(vip.id) ? none : refusedWith("FAILED_PRECONDITION");
+        return this.withdrawals.restore(vip.id, this.nowMs) ? none : refusedWith("FAILED_PRECONDITION");
       }
       case "register-host":
         return this.register(command, index);
@@ -232,9 +232,8 @@ export class NaiveSite {
   private withdraw(command: WithdrawVipCommand): Expected {
     const vip = this.vipNamed(command);
     if (vip === null) return refusedWith("NOT_FOUND");
-    if (command.isOverload && this.withdrawn.has(vip.id)) return refusedWith("FAILED_PRECONDITION");
-    const seconds = command.forSeconds === 0 ? vip.spec.overload.restoreAfterSeconds : command.forSeconds;
-    this.withdrawn.set(vip.id, this.nowMs + seconds * 1_000);
+    if (command.isOverload && this.withdrawals.untilMs.has(vip.id)) return refusedWith("FAILED_PRECONDITION");
+    this.withdrawals.withdraw(vip.id, command, vip.spec.overload.restoreAfterSeconds, this.nowMs);
     return none;
   }
 
