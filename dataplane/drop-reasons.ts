@@ -58,6 +58,7 @@ export const DROP_REASONS = [
   "peer_forged", // what a MUX of the pool is said to tell, and is none, or not signed with the pool's key
   "peer_replayed", // one that was taken before
   "peer_stale", // one for another start of this MUX, or of an earlier life of its sender
+  "peer_early", // one that came before this MUX knew the pool's key and its own place in the pool
   "peer_limit", // more of them than MUXes send
 ] as const;
 

@@ -153,7 +153,8 @@ export class PeerChannel {
     this.#follow();
     const payloadAt = header.transportOffset + UDP_HEADER_BYTES;
     const end = header.offset + header.totalBytes;
-    if (this.#key === null || this.#self === null || end - payloadAt !== PEER_MESSAGE_BYTES) return DROP.peer_forged;
+    if (this.#key === null || this.#self === null) return DROP.peer_early;
+    if (end - payloadAt !== PEER_MESSAGE_BYTES) return DROP.peer_forged;
     if (!this.#checks.take(nowMs)) return DROP.peer_limit;
     const bytes = batch.arena.subarray(payloadAt, end);
     const message = readPeerMessage(bytes, this.#key);

@@ -178,6 +178,14 @@ describe("a message that is not what it says is refused, and counted by why", ()
     expect(pool.takes(2, udp(`192.0.2.3:${PEER_PORT}`, `192.0.2.2:${PEER_PORT}`, bytes))).toBe("believed");
   });
 
+  it("early: a MUX that starts knows neither the key nor its own place yet, and nobody forged anything", () => {
+    const { message } = good();
+    expect(new Pool(3, null).takes(2, message)).toBe("peer_early");
+    const { pool, message: toTwo } = good();
+    pool.mux(2).tables.apply({ kind: "changes", changes: [{ op: "remove", key: "mux/2" }] }, 9 as LogIndex);
+    expect(pool.takes(2, toTwo)).toBe("peer_early");
+  });
+
   it("of nobody in the pool", () => {
     const { pool, message } = good();
     pool.mux(2).tables.apply({ kind: "changes", changes: [{ op: "remove", key: "mux/1" }] }, 9 as LogIndex);
