@@ -192,10 +192,10 @@ export class ApiClient {
           if (!isWorthAnotherTry(error)) throw error;
           last = error;
           if (isChange && error.outcomeUnknown) unknown = error; // (A2)
-          if (error.facts["refused"] === true) refusals.set(endpoint, error);
+          if (isNotThere(error)) refusals.set(endpoint, error);
           else refusals.delete(endpoint);
         }
-        if (refusals.size === endpoints.length) throw nobodyListens(endpoints);
+        if (refusals.size === endpoints.length) throw notThere([...refusals.values()], endpoints);
         const pauseMs = pauseAfter(last, (attempt + 1) % endpoints.length === 0);
         if (clock.nowMs() + pauseMs + LAST_TRY_MS > untilMs) throw timeUp(last, timeoutMs);
         if (pauseMs > 0) await sleep(clock, pauseMs);
@@ -245,7 +245,7 @@ function pauseAfter(error: AnantaError, roundIsOver: boolean): number {
 }
 
 function timeUp(last: AnantaError | null, timeoutMs: number): AnantaError {
-  const seconds = timeoutMs / 1_000;
+  const seconds = Math.round(timeoutMs / 100) / 10;
   if (last === null) return new AnantaError("UNAVAILABLE", `no time to ask: the timeout is ${seconds} s`);
   const said = isNotYet(last)
     ? `not done within ${seconds} s; the last answer was`
@@ -256,13 +256,20 @@ function timeUp(last: AnantaError | null, timeoutMs: number): AnantaError {
 /** What to say after a survey that nobody answered. */
 export function nobodyAnswers(surveys: readonly Survey[]): AnantaError {
   const endpoints = surveys.map(({ endpoint }) => endpoint);
-  if (surveys.every(({ error }) => error?.facts["refused"] === true)) return nobodyListens(endpoints);
+  const errors = surveys.flatMap(({ error }) => error ?? []);
+  if (errors.length === surveys.length && errors.every(isNotThere)) return notThere(errors, endpoints);
   const reasons = surveys.map(({ endpoint, error }) => `${endpoint}: ${error?.message ?? ""}`);
   return new AnantaError("UNAVAILABLE", `no replica answers; ${reasons.join("; ")}`);
 }
 
-function nobodyListens(endpoints: readonly string[]): AnantaError {
-  const message = `nobody listens at ${endpoints.join(", ")}; is Ananta running there? (--endpoints or ANANTA_ENDPOINTS name others)`;
+/** Nobody listens there, or somebody else: the request cannot have done anything, and will not soon. */
+const isNotThere = ({ facts }: AnantaError): boolean => facts["refused"] === true || facts["foreign"] === true;
+
+/** `errors`: one for each of `endpoints`. */
+function notThere(errors: readonly AnantaError[], endpoints: readonly string[]): AnantaError {
+  const strangers = errors.filter(({ facts }) => facts["foreign"] === true).map(({ message }) => message);
+  const what = strangers.length === 0 ? `nobody listens at ${endpoints.join(", ")}` : strangers.join("; ");
+  const message = `${what}; is Ananta running there? (--endpoints or ANANTA_ENDPOINTS name others)`;
   return new AnantaError("UNAVAILABLE", message, { refused: true });
 }
 

@@ -50,12 +50,16 @@ export interface Target {
   readonly name: string | null;
 }
 
-/** "vips", "vip web api", "vip/web pool/web". */
+/** "vips", "vips,pools", "vip web api", "vip/web pool/web". */
 export function parseTargets(words: readonly string[]): readonly Target[] {
   const [first, ...rest] = words;
   if (first === undefined) throw new UsageError(`name a type: one of ${TYPE_WORDS}`);
   if (!words.some((word) => word.includes("/"))) {
-    const type = resourceType(first);
+    const [type, ...types] = first.split(",").map(resourceType);
+    if (type === undefined || types.length > 0) {
+      if (rest.length > 0) throw new UsageError(`names belong to one type; write for example vip/${rest[0] ?? ""}`);
+      return [...(type === undefined ? [] : [type]), ...types].map((each) => ({ type: each, name: null }));
+    }
     return rest.length === 0 ? [{ type, name: null }] : rest.map((name) => ({ type, name }));
   }
   return words.map((word) => {

@@ -67,11 +67,17 @@ function fieldText(context: Context, title: string, field: Field): string {
 const defaultText = ({ isRequired, defaultValue }: Field): string =>
   isRequired ? "required" : (defaultValue ?? "none");
 
+const fieldNames = (schema: (typeof SCHEMAS)[keyof typeof SCHEMAS], path: string): readonly string[] =>
+  describeField(schema, path)?.fields.map(({ name }) => name) ?? [];
+
 function unknownPath(schema: (typeof SCHEMAS)[keyof typeof SCHEMAS], word: string, keys: readonly string[]): string {
   for (let depth = 1; depth <= keys.length; depth++) {
     if (describeField(schema, keys.slice(0, depth).join(".")) !== null) continue;
     const parent = [word, ...keys.slice(0, depth - 1)].join(".");
-    const known = describeField(schema, keys.slice(0, depth - 1).join("."))?.fields.map(({ name }) => name) ?? [];
+    const known = [
+      ...fieldNames(schema, keys.slice(0, depth - 1).join(".")),
+      ...(depth === 1 ? fieldNames(schema, "spec") : []),
+    ];
     const key = keys[depth - 1] ?? "";
     const meant = nearest(key, known);
     const hint =

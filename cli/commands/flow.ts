@@ -1,6 +1,6 @@
 /** `ananta flow explain`: which MUX, rule and DIP a flow meets, and why. `ananta flow reset`: ends open flows. */
 import { Command, Option } from "commander";
-import { API_VERSION } from "../../manager/api/object-schema.js";
+import { API_VERSION, DEFAULT_TENANT } from "../../manager/api/object-schema.js";
 import { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
 import { EXIT, UsageError } from "../exit-codes.js";
@@ -8,6 +8,7 @@ import { formatFlow, parseFlow } from "../five-tuple.js";
 import { EXPLAIN_FLOW, RESET_FLOWS } from "../methods.js";
 import { formatOption, isStructured, serialize, type Format } from "../output.js";
 import { createTable, renderFields, type Cell } from "../table.js";
+import { vipAddressOf } from "../vip-address.js";
 
 export function flowCommand(context: Context): Command {
   const flow = new Command("flow").description("flows through the load balancer");
@@ -26,8 +27,8 @@ export function flowCommand(context: Context): Command {
     .command("reset")
     .description("end open flows: both ends of a TCP connection are reset; new flows begin as before")
     .option("--dip <address>", "flows of this DIP")
-    .option("--vip <address>", "flows through this VIP; with --dip: of that DIP through this VIP")
-    .option("--tenant <name>", "of the DIP", "default")
+    .option("--vip <address|name>", "flows through this VIP; with --dip: of that DIP through this VIP")
+    .option("-t, --tenant <tenant>", "tenant of the DIP, or of the VIP's name", DEFAULT_TENANT)
     .addOption(new Option("--protocol <name>", "only these").choices(["tcp", "udp"]))
     .addHelpText("after", "\nExits 3 when a host or MUX could not be asked: its flows go on.\n")
     .action(context.action((_options: unknown, command: Command) => reset(context, command)));
@@ -45,10 +46,11 @@ async function reset(context: Context, command: Command) {
   const { dip, vip, tenant, protocol } = command.opts<ResetOptions>();
   if (dip === undefined && vip === undefined) throw new UsageError("name --dip or --vip: which flows shall end?");
   const { PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_UNSPECIFIED } = ananta.v1.Protocol;
-  const { response } = await context.client(command).read(RESET_FLOWS, {
+  const client = context.client(command);
+  const { response } = await client.read(RESET_FLOWS, {
     tenant,
     dip: dip ?? "",
-    vip: vip ?? "",
+    vip: await vipAddressOf(client, { vip: vip ?? "", tenant }),
     protocol: protocol === undefined ? PROTOCOL_UNSPECIFIED : protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP,
   });
   const { hosts, muxes } = response;

@@ -24,7 +24,7 @@ import { watch } from "../watch.js";
 export function getCommand(context: Context): Command {
   return new Command("get")
     .description("list objects, or show some by name")
-    .argument("<target...>", `TYPE [NAME...] or TYPE/NAME...; types: ${TYPE_WORDS}`)
+    .argument("<target...>", `TYPE [NAME...], TYPE,TYPE... or TYPE/NAME...; types: ${TYPE_WORDS}`)
     .addOption(formatOption())
     .option("-t, --tenant <tenant>", "tenant of the objects", DEFAULT_TENANT)
     .option("-A, --all-tenants", "objects of all tenants")
@@ -49,13 +49,47 @@ async function get(context: Context, words: readonly string[], command: Command)
     const names = targets.flatMap(({ name }) => (name === null ? [] : [name]));
     return watch(context, command, { type: objectType(target.type, "watched"), names, options });
   }
+  const found: Found[] = [];
   // One request or survey per type; the order on the command line stays.
   for (const type of new Set(targets.map((target) => target.type))) {
-    const ofType = targets.filter((target) => target.type === type);
-    if (type.isObject) await getObjects(context, command, objectType(type, "shown"), ofType, options);
-    else await getProcesses(context, command, type, ofType, options);
+    const names = targets.flatMap((target) => (target.type === type && target.name !== null ? [target.name] : []));
+    found.push(
+      type.isObject
+        ? await getObjects(context, command, objectType(type, "shown"), names, options)
+        : await getProcesses(context, command, type, names, options),
+    );
   }
+  show(context, found, targets, options);
   return EXIT.ok;
+}
+
+/** What there is of one type. */
+interface Found {
+  readonly documents: readonly Document[];
+  /** "vip/web" */
+  readonly names: readonly string[];
+  readonly table: string;
+  /** What to say where there is none. */
+  readonly none: string;
+  /** Null: asked of several replicas. */
+  readonly read: ReadAt | null;
+}
+
+function show(context: Context, found: readonly Found[], targets: readonly Target[], options: GetOptions): void {
+  const { output, stale } = options;
+  if (isStructured(output)) {
+    const documents = found.flatMap((one) => one.documents);
+    const [only] = documents;
+    const [first, ...more] = found;
+    // Types are listed one after the other, each at its own index.
+    const read = more.length === 0 ? (first?.read ?? null) : null;
+    const isOne = only !== undefined && targets.length === 1 && targets[0]?.name !== null;
+    context.print(serialize(isOne ? only : listDocument(documents, read, stale === true), output));
+  } else if (output === "name") context.print(found.flatMap(({ names }) => names.map((name) => `${name}\n`)).join(""));
+  else {
+    context.print(found.flatMap(({ names, table }) => (names.length === 0 ? [] : [table])).join("\n"));
+    for (const { names, none } of found) if (names.length === 0) context.tell(none);
+  }
 }
 
 function checkSelector({ selector, watch: isWatch }: GetOptions, targets: readonly Target[]): void {
@@ -72,12 +106,11 @@ async function getObjects(
   context: Context,
   command: Command,
   type: ObjectType,
-  targets: readonly Target[],
+  names: readonly string[],
   options: GetOptions,
-): Promise<void> {
+): Promise<Found> {
   const client = context.client(command);
   const stale = options.stale === true;
-  const names = targets.flatMap(({ name }) => (name === null ? [] : [name]));
   if (names.length > 0 && options.allTenants === true)
     throw new UsageError("a name belongs to one tenant: give --tenant, not --all-tenants");
   const selects = options.selector === undefined ? (): boolean => true : parseLabelSelector(options.selector);
@@ -100,54 +133,41 @@ async function getObjects(
     read = { index: response.index, ageMs: response.ageMs };
     if (stale) tellStale(context, endpoint, read);
   }
-  const { output } = options;
-  if (isStructured(output)) {
-    const documents = objects.map(documentFromWire);
-    const [only] = documents;
-    context.print(
-      serialize(names.length === 1 && only !== undefined ? only : listDocument(documents, read, stale), output),
-    );
-  } else if (output === "name") {
-    context.print(objects.map(({ metadata }) => `${type.name}/${metadata?.name ?? ""}\n`).join(""));
-  } else if (objects.length === 0) {
-    const where = options.allTenants === true ? "in any tenant" : `in tenant "${options.tenant}"`;
-    const matching = options.selector === undefined ? "" : ` with labels ${options.selector}`;
-    context.tell(`no ${type.kind} ${where}${matching}`);
-  } else {
-    const choice = { wide: output === "wide", tenant: options.allTenants === true };
-    const table = createTable(objectHeader(type.kind, choice), context.paint);
-    context.print(table.render(objects.map((object) => objectRow(object, choice))));
-  }
+  const where = options.allTenants === true ? "in any tenant" : `in tenant "${options.tenant}"`;
+  const matching = options.selector === undefined ? "" : ` with labels ${options.selector}`;
+  const choice = { wide: options.output === "wide", tenant: options.allTenants === true };
+  const table = createTable(objectHeader(type.kind, choice), context.paint);
+  return {
+    documents: objects.map(documentFromWire),
+    names: objects.map(({ metadata }) => `${type.name}/${metadata?.name ?? ""}`),
+    table: table.render(objects.map((object) => objectRow(object, choice))),
+    none: `no ${type.kind} ${where}${matching}`,
+    read,
+  };
 }
 
 async function getProcesses(
   context: Context,
   command: Command,
   type: ResourceType,
-  targets: readonly Target[],
+  names: readonly string[],
   options: GetOptions,
-): Promise<void> {
+): Promise<Found> {
   const view = await surveyedView(context, command);
   const listings = clusterListings(view, type.kind as "Replica" | "Mux" | "Host");
-  const names = new Set(targets.flatMap(({ name }) => (name === null ? [] : [name])));
-  const rows = names.size === 0 ? listings.rows : listings.rows.filter(({ name }) => names.has(name));
+  const rows = names.length === 0 ? listings.rows : listings.rows.filter(({ name }) => names.includes(name));
   for (const name of names) {
     if (rows.some((row) => row.name === name)) continue;
     context.tell(`${context.paintError("error:")} ${type.name} "${name}" does not exist (NOT_FOUND)`);
     throw new ToldError(EXIT.refused);
   }
-  const documents: readonly Document[] = rows.map(({ document }) => document);
-  const [only] = documents;
-  const { output } = options;
-  if (isStructured(output))
-    context.print(
-      serialize(names.size === 1 && only !== undefined ? only : listDocument(documents, null, false), output),
-    );
-  else if (output === "name") context.print(rows.map(({ name }) => `${type.name}/${name}\n`).join(""));
-  else if (rows.length === 0) context.tell(`no ${type.aliases[0] ?? type.name} yet`);
-  else {
-    const wide = output === "wide";
-    const table = createTable([...listings.header, ...(wide ? listings.wideHeader : [])], context.paint);
-    context.print(table.render(rows.map((row) => [...row.cells, ...(wide ? row.wideCells : [])])));
-  }
+  const wide = options.output === "wide";
+  const table = createTable([...listings.header, ...(wide ? listings.wideHeader : [])], context.paint);
+  return {
+    documents: rows.map(({ document }) => document),
+    names: rows.map(({ name }) => `${type.name}/${name}`),
+    table: table.render(rows.map((row) => [...row.cells, ...(wide ? row.wideCells : [])])),
+    none: `no ${type.aliases[0] ?? type.name} yet`,
+    read: null,
+  };
 }

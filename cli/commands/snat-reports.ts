@@ -11,6 +11,7 @@ import { protocolText } from "../object-columns.js";
 import { formatOption, isStructured, listDocument, serialize, type Document, type Format } from "../output.js";
 import { tellStale } from "../reading.js";
 import { createTable } from "../table.js";
+import { vipAddressOf } from "../vip-address.js";
 
 interface ReportOptions {
   readonly output: Format;
@@ -39,7 +40,7 @@ export function snatReportCommands(context: Context): readonly Command[] {
     .description("how many ports VIPs, tenants or DIPs own, are guaranteed, and may own")
     .addOption(formatOption())
     .option("--by <vip|tenant|dip>", "one line for each", "dip")
-    .option("--vip <address>", "only ports of this VIP")
+    .option("--vip <address|name>", "only ports of this VIP")
     .option("--dip <address>", "only ports of this DIP")
     .option("-t, --tenant <tenant>", "only DIPs of this tenant")
     .option(...STALE)
@@ -47,7 +48,7 @@ export function snatReportCommands(context: Context): readonly Command[] {
   const forecast = new Command("forecast")
     .description("when the ports of VIPs run out, and how many VIPs are needed")
     .addOption(formatOption())
-    .option("--vip <address>", "only this VIP")
+    .option("--vip <address|name>", "only this VIP")
     .option("--window <time>", "how much of the past counts", "24h")
     .option("--horizon <time>", "VIPs needed at this time from now", "168h")
     .option(...STALE)
@@ -158,7 +159,10 @@ async function tellUsage(context: Context, command: Command): Promise<ExitCode> 
   const { output, by = "dip", vip = "", dip = "", tenant = "", stale = false } = command.opts<ReportOptions>();
   if (by !== "vip" && by !== "tenant" && by !== "dip")
     throw new UsageError(`--by: "${by}" is none of vip, tenant, dip`);
-  const { response, endpoint } = await context.client(command).read(SNAT_USAGE, { vip, dip, tenant, stale });
+  if (dip !== "" && parseIpAddress(dip) === null) throw new UsageError(`--dip: "${dip}" is not an IP address`);
+  const client = context.client(command);
+  const address = await vipAddressOf(client, { vip, tenant, stale });
+  const { response, endpoint } = await client.read(SNAT_USAGE, { vip: address, dip, tenant, stale });
   const { shares, index, ageMs } = response;
   if (stale) tellStale(context, endpoint, { index, ageMs });
   const rows = new Map<string, UsageRow>();
@@ -207,13 +211,14 @@ async function tellUsage(context: Context, command: Command): Promise<ExitCode> 
 
 async function tellForecast(context: Context, command: Command): Promise<ExitCode> {
   const { output, vip = "", window = "24h", horizon = "168h", stale = false } = command.opts<ReportOptions>();
+  const client = context.client(command);
   const request = {
-    vip,
+    vip: await vipAddressOf(client, { vip, stale }),
     windowSeconds: Math.ceil(parseDuration(window, "--window") / 1_000),
     horizonSeconds: Math.ceil(parseDuration(horizon, "--horizon") / 1_000),
     stale,
   };
-  const { response, endpoint } = await context.client(command).read(SNAT_FORECAST, request);
+  const { response, endpoint } = await client.read(SNAT_FORECAST, request);
   const { forecasts, index, ageMs } = response;
   if (stale) tellStale(context, endpoint, { index, ageMs });
   if (isStructured(output)) {

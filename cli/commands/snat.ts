@@ -5,12 +5,13 @@ import { parseIpAddress } from "../../core/address.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
 import { EXIT, UsageError } from "../exit-codes.js";
-import { GET, LIST_SNAT } from "../methods.js";
+import { LIST_SNAT } from "../methods.js";
 import { protocolText } from "../object-columns.js";
 import { formatOption, isStructured, listDocument, serialize, type Document, type Format } from "../output.js";
 import { snatReportCommands } from "./snat-reports.js";
 import { createTable, type Cell } from "../table.js";
 import { tellStale } from "../reading.js";
+import { vipAddressOf } from "../vip-address.js";
 
 const PORTS_PER_RANGE = 8;
 
@@ -41,8 +42,7 @@ async function list(context: Context, command: Command) {
   const { output, vip = "", dip = "", tenant = "", stale = false } = command.opts<SnatOptions>();
   if (dip !== "" && parseIpAddress(dip) === null) throw new UsageError(`--dip: "${dip}" is not an IP address`);
   const client = context.client(command);
-  const vipAddress =
-    vip === "" || parseIpAddress(vip) !== null ? vip : await addressOf(context, command, { name: vip, tenant, stale });
+  const vipAddress = await vipAddressOf(client, { vip, tenant, stale });
   const listed = await client.readPages(LIST_SNAT, { vip: vipAddress, dip, tenant, stale });
   const { endpoint, index, ageMs } = listed;
   const blocks = listed.pages.flatMap((page) => page.blocks);
@@ -57,15 +57,6 @@ async function list(context: Context, command: Command) {
     context.print(createTable(header, context.paint).render(blocks.map((block) => row(block, wide))));
   }
   return EXIT.ok;
-}
-
-async function addressOf(
-  context: Context,
-  command: Command,
-  { name, tenant, stale }: { readonly name: string; readonly tenant: string; readonly stale: boolean },
-): Promise<string> {
-  const { response } = await context.client(command).read(GET, { ref: { kind: "Vip", tenant, name }, stale });
-  return response.object?.vip?.address ?? "";
 }
 
 type Ownership = ananta.v1.SnatOwnership.$Properties;

@@ -128,6 +128,10 @@ function transportError({ code, details }: StatusObject, address: string): Anant
   if (code === Status.UNAVAILABLE && details.includes("ECONNREFUSED")) {
     return new AnantaError("UNAVAILABLE", `nobody listens at ${address}`, { address, refused: true });
   }
+  if (code === Status.UNAVAILABLE && details.includes("Protocol error")) {
+    const message = `what listens at ${address} does not speak gRPC; it may be the port for metrics and health`;
+    return new AnantaError("UNAVAILABLE", message, { address, foreign: true });
+  }
   if (code === Status.UNAVAILABLE && details.startsWith("No connection established")) {
     return new AnantaError("UNAVAILABLE", `cannot reach ${address}: ${details}`, { address });
   }
@@ -135,7 +139,15 @@ function transportError({ code, details }: StatusObject, address: string): Anant
   if (code === Status.UNAVAILABLE || /^(Received RST_STREAM with code [0-28]|Call cancelled$)/.test(details)) {
     return new AnantaError("UNAVAILABLE", `connection to ${address} lost: ${details}`, { address, lost: true });
   }
-  return new AnantaError(CODE_OF[code] ?? "INTERNAL", `${address}: ${details}`, { address });
+  if (code === Status.UNIMPLEMENTED) {
+    const method = /method (\S+)$/.exec(details)?.[1] ?? "this";
+    const message = `${address} does not serve ${method}; it may be another port of the process, or an older version`;
+    return new AnantaError("UNIMPLEMENTED", message, { address });
+  }
+  const waited = /^Deadline exceeded after ([0-9.]+)s/.exec(details)?.[1];
+  const message =
+    waited === undefined ? `${address}: ${details}` : `no answer from ${address} within ${Number(waited).toFixed(1)} s`;
+  return new AnantaError(CODE_OF[code] ?? "INTERNAL", message, { address });
 }
 
 function first(metadata: Metadata, key: string): string | undefined {

@@ -113,9 +113,11 @@ describe("a read", () => {
     });
   });
 
-  it("without an answer in time exits 4, never 5", async () => {
+  it("without an answer in time exits 4, never 5, and says how long it waited", async () => {
     const site = await siteWhere("read silent", { 1: silent, 2: silent, 3: silent });
-    expect((await site.run("get vips --timeout 2s")).code).toBe(4);
+    const run = await site.run("get vips --timeout 2s");
+    expect(run.code).toBe(4);
+    expect(run.err).toMatch(/no answer within (2|1\.9) s; the last one was/);
   });
 
   it("exits 4 at once where nobody listens, and says how to name others", async () => {
@@ -130,6 +132,18 @@ describe("a read", () => {
     });
     expect(site.world.nowMs - startMs).toBeLessThan(500);
     expect((await site.run("status --endpoints manager-1:1")).code).toBe(4);
+  });
+
+  it("exits 4 at once where something else listens, and says so", async () => {
+    const stranger: Mischief = () => {
+      throw new AnantaError("UNAVAILABLE", "what listens at manager-1:7401 does not speak gRPC", { foreign: true });
+    };
+    const site = await siteWhere("stranger", { 1: stranger });
+    const startMs = site.world.nowMs;
+    const run = await site.run("get vips --endpoints manager-1:7401");
+    expect(run.code).toBe(4);
+    expect(run.err).toContain("does not speak gRPC; is Ananta running there?");
+    expect(site.world.nowMs - startMs).toBeLessThan(500);
   });
 });
 

@@ -25,6 +25,12 @@ describe("explain", () => {
     expect((await run("explain vip.rules")).out).toBe(out);
   });
 
+  test("names the field that a misspelt one may mean, also where spec is left out", async () => {
+    expect((await run("explain vip.rulez")).err).toContain('vip has no field "rulez"; did you mean "rules"?');
+    expect((await run("explain vip.xyzzy")).err).toContain("outbound");
+    expect((await run("explain vip.rules.prot")).err).toContain("did you mean");
+  });
+
   test("goes into objects that have a default of their own", async () => {
     expect((await run("explain vip.overload")).out).toContain("restoreAfterSeconds");
   });

@@ -100,6 +100,25 @@ describe("get", () => {
     expect((await site.run("describe mux/mux-1")).code).toBe(0);
   });
 
+  it("lists several types: a table each, and one document", async () => {
+    const site = await siteWithWeb("get several");
+    const { out } = await site.run("get vips,pools");
+    expect(out.split("\n\n").map((table) => table.split(/ +/).slice(0, 2))).toEqual([
+      ["NAME", "ADDRESS"],
+      ["NAME", "MEMBERS"],
+    ]);
+    expect((await site.run("get vips,muxes -o name")).out).toBe("vip/web\nmux/mux-1\n");
+    const kindsOf = async (words: string) =>
+      (JSON.parse((await site.run(`get ${words} -o json`)).out) as { items: { kind: string }[] }).items.map(
+        ({ kind }) => kind,
+      );
+    expect(await kindsOf("vips,hosts")).toEqual(["Vip", "Host"]);
+    expect(await kindsOf("vip/web pool/web")).toEqual(["Vip", "BackendPool"]);
+    expect((await site.run("get tenants,vips")).err).toBe('no Tenant in tenant "default"\n');
+    expect(await site.run("get vips,pools web")).toMatchObject({ code: 2 });
+    expect(await site.run("get vips,pods")).toMatchObject({ code: 2 });
+  });
+
   it("writes JSON with apiVersion and kind: one object, or a list", async () => {
     const site = await siteWithWeb("get json");
     const one: unknown = JSON.parse((await site.run("get vip web -o json")).out);
@@ -421,6 +440,9 @@ describe("flow reset", () => {
     const unasked = await site.run("flow reset --vip 203.0.113.10");
     expect(unasked.code).toBe(3);
     expect(unasked.out).toContain("host   host-1   not asked: no connection\n");
+    await site.run("flow reset --vip web");
+    expect(site.flowResets.at(-1)).toMatchObject({ vip: "203.0.113.10" });
+    expect(await site.run("flow reset --vip nope")).toMatchObject({ code: 1 });
     expect(await site.run("flow reset")).toMatchObject({ code: 2 });
   });
 });

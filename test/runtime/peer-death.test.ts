@@ -4,6 +4,8 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import type { AnantaError } from "../../core/errors.js";
 import { type MessageStream, type Method, type Server, bidi } from "../../runtime/env.js";
@@ -94,6 +96,20 @@ describe("when a peer dies", () => {
       expect(again.atMs - startMs).toBeLessThan(1_000);
     }
     channel.close();
+  });
+
+  it("says that a port of something else does not speak gRPC", async () => {
+    const pages = createServer((_request, response) => response.end("metrics")).listen(0, "127.0.0.1");
+    await once(pages, "listening");
+    const address = `127.0.0.1:${(pages.address() as AddressInfo).port}`;
+    const channel = env.network.connect(address);
+    const { error } = await listen(channel.open(CHAT)).end;
+    expect(error).toMatchObject({ code: "UNAVAILABLE", facts: { foreign: true } });
+    expect(error?.message).toBe(
+      `what listens at ${address} does not speak gRPC; it may be the port for metrics and health`,
+    );
+    channel.close();
+    pages.close();
   });
 
   it("tells the serving side CANCELLED when its caller is killed", async () => {
