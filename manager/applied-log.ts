@@ -1,10 +1,15 @@
 /**
  * The state machine as the consensus module sees it: decodes entries, applies them, and tells whoever waits. The order
  * for each commit is fixed: apply, keep the effects, answer submissions, wake waiters; then feed streams once.
+ *
+ * What takes longer than a few milliseconds goes on in the next turn of the event loop, and later entries wait for it
+ * (docs/decisions/0023). Nobody is told of an entry before all of it is applied; who asks for a view or a snapshot in between has
+ * the rest done at once (`finishNow` of the state machine).
  */
 import type { LogIndex, Term } from "../core/brands.js";
+import { assert } from "../core/assert.js";
 import { AnantaError } from "../core/errors.js";
-import type { Clock } from "../runtime/env.js";
+import type { Clock, Timer } from "../runtime/env.js";
 import type { EffectLog } from "./projection/effect-log.js";
 import type { CommittedEntry, ReplicatedStateMachine } from "./raft/index.js";
 import { inSlices } from "./slices.js";
@@ -24,6 +29,18 @@ export interface AppliedLogListener {
   saved(): void;
 }
 
+/** Of one turn: heartbeats come every 30 ms. */
+const TURN_MS = 8;
+/** Of entries that have several: turns are short on virtual time too. */
+const TURN_STEPS = 32;
+
+/** An entry that is being applied. */
+interface Begun {
+  readonly term: Term;
+  readonly wallMs: number;
+  readonly steps: Generator<void, AppliedBatch>;
+}
+
 interface Waiter {
   readonly index: LogIndex;
   readonly resolve: () => void;
@@ -34,7 +51,15 @@ export class AppliedLog implements ReplicatedStateMachine {
   readonly #state: StateMachine;
   readonly #effects: EffectLog;
   readonly #listener: AppliedLogListener;
+  readonly #failed: (error: unknown) => void;
+  /** Committed, in order. */
+  readonly #entries: CommittedEntry[] = [];
+  #begun: Begun | null = null;
+  /** Entries were applied since those who wait were woken and streams were fed. */
+  #isUntold = false;
+  #nextTurn: Timer | null = null;
   #waiters: Waiter[] = [];
+  #caughtUp: (() => void)[] = [];
   /** Monotonic ms at which the state's cluster time was last set. */
   #timeSetAtMs: number;
 
@@ -43,7 +68,10 @@ export class AppliedLog implements ReplicatedStateMachine {
     readonly state: StateMachine;
     readonly effects: EffectLog;
     readonly listener: AppliedLogListener;
+    /** An entry could not be applied in a turn of its own; in the first turn the caller of `apply` gets the error. */
+    readonly failed: (error: unknown) => void;
   }) {
+    this.#failed = options.failed;
     this.#clock = options.clock;
     this.#state = options.state;
     this.#effects = options.effects;
@@ -60,24 +88,90 @@ export class AppliedLog implements ReplicatedStateMachine {
   }
 
   apply(entries: readonly CommittedEntry[]): void {
-    for (const entry of entries) {
-      const decoded = decodeBatch(entry.payload);
-      const batch = this.#state.apply(decoded, entry.index);
-      this.#timeSetAtMs = this.#clock.nowMs();
-      this.#effects.append(batch);
-      this.#listener.applied(entry.term, batch, decoded.wallMs);
-    }
-    this.#wake();
-    this.#listener.caughtUp();
+    for (const entry of entries) this.#entries.push(entry);
+    this.#turn();
+  }
+
+  /** Entries are known to be committed and not applied. */
+  get busy(): boolean {
+    return this.#begun !== null || this.#entries.length > 0;
+  }
+
+  /** Resolves when all that `apply` was given is applied. */
+  whenCaughtUp(): Promise<void> {
+    if (!this.busy) return Promise.resolve();
+    return new Promise((resolve) => this.#caughtUp.push(resolve));
   }
 
   snapshot(): AsyncIterable<Uint8Array> {
+    this.#finishAll();
     this.#listener.saved();
     return new StateChunks(this.#clock, this.#state.capture());
   }
 
+  /** Until what was given is applied, or the time of a turn is over. */
+  #turn(): void {
+    const endMs = this.#clock.nowMs() + TURN_MS;
+    for (let steps = 0; this.busy;) {
+      if (!this.#step()) steps++;
+      if (steps < TURN_STEPS && this.#clock.nowMs() < endMs) continue;
+      if (this.busy) this.#goOnLater();
+      break;
+    }
+    if (!this.#isUntold) return;
+    this.#isUntold = false;
+    this.#wake();
+    this.#listener.caughtUp();
+  }
+
+  #goOnLater(): void {
+    this.#nextTurn ??= this.#clock.nextTurn(() => {
+      this.#nextTurn = null;
+      try {
+        this.#turn();
+      } catch (error) {
+        this.#failed(error);
+      }
+    });
+  }
+
+  /** One step of the oldest entry. True: that was its last one. */
+  #step(): boolean {
+    this.#begun ??= this.#begin();
+    const { term, wallMs, steps } = this.#begun;
+    const step = steps.next();
+    if (step.done !== true) return false;
+    this.#begun = null;
+    this.#isUntold = true;
+    this.#timeSetAtMs = this.#clock.nowMs();
+    this.#effects.append(step.value);
+    this.#listener.applied(term, step.value, wallMs);
+    return true;
+  }
+
+  #begin(): Begun {
+    const entry = this.#entries.shift();
+    assert(entry !== undefined, "an entry waits");
+    const batch = decodeBatch(entry.payload);
+    const steps = this.#state.applying(batch, entry.index, () => this.#finishBegun());
+    return { term: entry.term, wallMs: batch.wallMs, steps };
+  }
+
+  /** Streams are fed a turn later: it may be one of them that asks. */
+  #finishBegun(): void {
+    while (this.#begun !== null) this.#step();
+    this.#goOnLater();
+  }
+
+  #finishAll(): void {
+    if (!this.busy) return;
+    while (this.busy) this.#step();
+    this.#goOnLater();
+  }
+
   /** In slices; until it resolves the former state is served, and nothing is applied. */
   async restore(chunks: Iterable<Uint8Array>, index: LogIndex): Promise<void> {
+    this.#finishAll();
     await inSlices(this.#clock, this.#state.restoring(chunks, index));
     this.#timeSetAtMs = this.#clock.nowMs();
     this.#effects.reset(this.#state.appliedIndex); // between it and `index` lie only elections' empty entries
@@ -106,6 +200,7 @@ export class AppliedLog implements ReplicatedStateMachine {
   }
 
   #wake(): void {
+    if (!this.busy) for (const resolve of this.#caughtUp.splice(0)) resolve();
     if (this.#waiters.length === 0) return;
     const applied = this.#state.appliedIndex;
     const ready = this.#waiters.filter(({ index }) => index <= applied);

@@ -124,6 +124,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       },
       saved: () => history?.saved(),
     },
+    failed: (error) => outside.failed(AnantaError.from(error)),
   });
 
   const replica: ReplicaView = {
@@ -153,6 +154,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
         })),
     submit: (submitted, deadlineMs, wanted) => forwarding.submit(submitted, deadlineMs, wanted),
     whenApplied: (index, deadlineMs) => appliedLog.whenApplied(index, deadlineMs),
+    whenCaughtUp: () => appliedLog.whenCaughtUp(),
     quorumAgeMs: () => Math.round(Math.min(INT32_MAX, env.clock.nowMs() - (raft?.quorumSeenAtMs() ?? -Infinity))),
   };
 
@@ -219,6 +221,12 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     server?.setServing(status.leader !== null);
   }
 
+  function leads(term: Term): boolean {
+    const status = raft?.status();
+    return !stopped && status?.role === "leader" && status.term === term;
+  }
+
+  /** When all that former leaders committed is applied. */
   function takeOffice(term: Term): void {
     log.info("took office", { term });
     pipeline.takeOffice(term);
@@ -308,7 +316,10 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
         stateMachine: appliedLog,
         events: {
           roleChanged,
-          leadershipEstablished: takeOffice,
+          leadershipEstablished: (term) => {
+            if (!appliedLog.busy) takeOffice(term);
+            else void appliedLog.whenCaughtUp().then(() => leads(term) && takeOffice(term));
+          },
           failed: (error) => outside.failed(error),
         },
       });

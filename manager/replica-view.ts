@@ -34,6 +34,8 @@ export interface ReplicaView {
   submit(submitted: SubmittedCommand, deadlineMs: number, wanted?: () => boolean): Promise<CommandResult>;
   /** Resolves when this replica has applied `index`. Rejects with BEHIND after `deadlineMs`. */
   whenApplied(index: LogIndex, deadlineMs: number): Promise<void>;
+  /** Resolves when all that is known to be committed here is applied: at once, unless a large entry is under way. */
+  whenCaughtUp(): Promise<void>;
   /** Ms since a quorum of Managers is known to have worked; at most 2^31 - 1. */
   quorumAgeMs(): number;
 }

@@ -13,6 +13,9 @@ export interface ReadPoint {
 
 /** Resolves when the state may be read. Rejects with UNAVAILABLE when no quorum answers in time. */
 export async function readPoint(replica: ReplicaView, stale: boolean, deadlineMs: number): Promise<ReadPoint> {
-  if (!stale) await replica.raft().readIndex(deadlineMs);
+  if (!stale) {
+    await replica.raft().readIndex(deadlineMs);
+    await replica.whenCaughtUp();
+  }
   return { index: replica.state.appliedIndex, ageMs: stale ? replica.quorumAgeMs() : 0 };
 }

@@ -289,8 +289,8 @@ class AgentSession {
       limit: () => agentLimit(replica),
       covers: (index) => effects.covers(index),
       changes: (after, upTo, most) => effects.hostChanges(host, after, upTo, most),
-      view: () => state.captureHostView(host),
-      digest: () => state.hostDigest(host),
+      view: () => (state.isWhole ? state.captureHostView(host) : null),
+      digest: () => (state.isWhole ? state.hostDigest(host) : null),
     };
     this.#feed?.stop();
     this.#feed = new ScopeFeed(

@@ -261,8 +261,8 @@ class MuxSession {
       limit: () => state.appliedIndex,
       covers: (index) => effects.covers(index),
       changes: (after, upTo, most) => effects.muxChanges(after, upTo, most),
-      view: () => state.captureMuxView(),
-      digest: () => state.knownMuxDigest() ?? this.#options.countDigest(),
+      view: () => (state.isWhole ? state.captureMuxView() : null),
+      digest: () => (state.isWhole ? (state.knownMuxDigest() ?? this.#options.countDigest()) : null),
     };
     this.#feed?.stop();
     this.#feed = new ScopeFeed(

@@ -39,8 +39,8 @@ export interface ScopeSource<Item, Change> {
   readonly covers: (index: LogIndex) => boolean;
   /** Changes in (after, upTo], the first ones: about `most`. */
   readonly changes: (after: LogIndex, upTo: LogIndex, most: number) => Part<Change>;
-  /** The view at the applied index, as it is now. */
-  readonly view: () => HeldView<Item>;
+  /** The view at the applied index, as it is now; null: a large entry changes it just now, and `pump` follows. */
+  readonly view: () => HeldView<Item> | null;
   /** Of the view at the applied index; null: not known, and dear to find out. */
   readonly digest: () => string | null;
 }
@@ -187,8 +187,9 @@ export class ScopeFeed<Item, Change> {
   #viewStep(): boolean {
     if (this.#isOver || this.#paused) return true;
     const clusterEpoch = this.#source.clusterEpoch();
-    const sending = (this.#sending ??= { held: this.#source.view(), clusterEpoch, part: null });
-    const { held } = sending;
+    const held = this.#sending?.held ?? this.#source.view();
+    if (held === null) return true;
+    const sending = (this.#sending ??= { held, clusterEpoch, part: null });
     if (held.index > this.#source.limit()) return true; // (I2)
     const next = held.next();
     if (next !== null) {

@@ -18,10 +18,15 @@ export interface CommittedEntry {
 
 /** What is replicated. Calls are synchronous and must be deterministic; an exception ends the process. */
 export interface ReplicatedStateMachine {
-  /** Entries in log order. Called once per commit advance, with everything newly committed. */
-  apply(entries: readonly CommittedEntry[]): void;
   /**
-   * The state after the last applied entry, as chunks of at most 1 MiB. Called between two applies. An iterable is drained
+   * Entries in log order. Called once per commit advance, with everything newly committed. Who needs several turns of the event
+   * loop for it keeps them, and is `busy` until all are applied.
+   */
+  apply(entries: readonly CommittedEntry[]): void;
+  /** Absent: never. No snapshot is begun while it is. */
+  readonly busy?: boolean;
+  /**
+   * The state after the last entry that `apply` was given, as chunks of at most 1 MiB. Called between two applies. An iterable is drained
    * at once. An async iterable is drained slice by slice while further entries are applied, and still gives the state of
    * the call: it is how a large state is written down without holding up the event loop.
    */

@@ -125,7 +125,7 @@ export class Snapshots {
     const newest = snapshot?.index ?? 0;
     const due = index >= this.#dueIndex(newest) || (index > newest && this.#applied.bytes >= SNAPSHOT_EVERY_BYTES);
     if (this.#stopped || !due || this.#taking !== null || index > log.stableIndex) return; // (Z1)
-    if (env.clock.nowMs() < this.#retryAtMs) return;
+    if (stateMachine.busy === true || env.clock.nowMs() < this.#retryAtMs) return;
     const held = this.#senders.size > 0 || env.clock.nowMs() < this.#heldUntilMs;
     if (held && this.#applied.bytes < APPLIED_BYTES_MAX) return; // (Z2)
     this.abortSending();

@@ -7,7 +7,7 @@ import type { LogIndex, PoolId, VipId } from "../../core/brands.js";
 import { type ApplyContext } from "./apply/outcome.js";
 import { applySubmitted } from "./apply/index.js";
 import { checkObjectCommand } from "./apply/objects.js";
-import { settle } from "./apply/settle.js";
+import { settling } from "./apply/settle.js";
 import { endWithdrawals } from "./apply/withdrawals.js";
 import { COMMAND_FORMAT_VERSION, type CommandBatch } from "./commands.js";
 import { hostsOf } from "./configuration.js";
@@ -33,6 +33,13 @@ export interface InspectableStateMachine extends StateMachine {
 
 export function createStateMachine(): InspectableStateMachine {
   let state = createState();
+  /** An entry's commands are applied and its views follow: this has the rest done now. */
+  let finish: (() => void) | null = null;
+  const whole = (): State => {
+    finish?.();
+    assert(finish === null, "who asks for whole views gets them");
+    return state;
+  };
   let pending: { readonly state: State; readonly index: LogIndex; readonly value: Pending } | null = null;
   return {
     get appliedIndex() {
@@ -47,30 +54,53 @@ export function createStateMachine(): InspectableStateMachine {
     get site() {
       return state.site;
     },
-    apply: (batch, index) => applyBatch(state, batch, index),
+    get isWhole() {
+      return finish === null;
+    },
+    apply(batch, index) {
+      const steps = this.applying(batch, index, () => undefined);
+      for (;;) {
+        const step = steps.next();
+        if (step.done === true) return step.value;
+      }
+    },
+    *applying(batch, index, finishNow) {
+      assert(finish === null, "one entry after the other");
+      finish = finishNow;
+      const applied = yield* applyBatch(state, batch, index);
+      finish = null;
+      return applied;
+    },
     check(command) {
       if (command.kind !== "apply-objects" && command.kind !== "delete-objects") return null;
       return checkObjectCommand({ state, index: state.appliedIndex, nowMs: state.time.nowMs }, command);
     },
-    capture: () => new StateCapture(state),
-    snapshot: () => writeSnapshot(new StateCapture(state)),
+    capture: () => new StateCapture(whole()),
+    snapshot: () => writeSnapshot(new StateCapture(whole())),
     restore(chunks, index) {
       const steps = this.restoring(chunks, index);
       while (steps.next().done !== true) continue;
     },
     *restoring(chunks, index) {
+      assert(finish === null, "a restore follows a whole entry");
       const restored = yield* readSnapshot(chunks);
       assert(restored.appliedIndex <= index, "a snapshot holds nothing beyond the index it is stored under");
       state = restored;
     },
-    digest: () => digestOfBytes(writeSnapshot(new StateCapture(state))),
-    muxItems: () => state.projection.muxItems(),
-    muxDigest: () => state.projection.muxDigest(),
-    captureMuxView: () => state.projection.captureMux(state.appliedIndex, state.images),
-    captureHostView: (host) => state.projection.captureHost(host, state.appliedIndex),
-    knownMuxDigest: () => state.projection.knownMuxDigest(),
-    hostItems: (host) => state.projection.hostItems(host),
-    hostDigest: (host) => state.projection.hostDigest(host),
+    digest: () => digestOfBytes(writeSnapshot(new StateCapture(whole()))),
+    muxItems: () => whole().projection.muxItems(),
+    muxDigest: () => whole().projection.muxDigest(),
+    captureMuxView() {
+      const { projection, appliedIndex, images } = whole();
+      return projection.captureMux(appliedIndex, images);
+    },
+    captureHostView(host) {
+      const { projection, appliedIndex } = whole();
+      return projection.captureHost(host, appliedIndex);
+    },
+    knownMuxDigest: () => whole().projection.knownMuxDigest(),
+    hostItems: (host) => whole().projection.hostItems(host),
+    hostDigest: (host) => whole().projection.hostDigest(host),
     object: (ref) => state.objects.get(ref),
     objects: (kind, tenant) => state.objects.list(kind, tenant),
     get vipCount() {
@@ -119,7 +149,8 @@ export function createStateMachine(): InspectableStateMachine {
   };
 }
 
-function applyBatch(state: State, batch: CommandBatch, index: LogIndex): AppliedBatch {
+/** The commands are the first step; the views follow in the others, and then the entry counts as applied. */
+function* applyBatch(state: State, batch: CommandBatch, index: LogIndex): Generator<void, AppliedBatch> {
   assert(index > state.appliedIndex, "entries are applied once and in order");
   assert(batch.formatVersion === COMMAND_FORMAT_VERSION, "a batch is of the format that this program knows");
   state.time.advanceTo(batch.clusterTimeMs);
@@ -133,7 +164,7 @@ function applyBatch(state: State, batch: CommandBatch, index: LogIndex): Applied
   const context: ApplyContext = { state, index, nowMs };
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
   // Once: hosts that register together mostly have members in the same pools.
-  settle(state);
+  yield* settling(state);
   state.appliedIndex = index;
   return { index, results, ...state.projection.takeChanges(), ended: state.snat.takeEnded() };
 }

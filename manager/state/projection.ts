@@ -1,6 +1,6 @@
 /**
  * What receivers see of the state: the MUX view, and one view per host. Each command leaves marks of what it
- * touched; `flush`, once per entry, recomputes just that and finds the differences, while port ranges, which change most, are
+ * touched; `flushing`, once per entry, recomputes just that and finds the differences, while port ranges, which change most, are
  * told one by one. Applying the changes of an entry to a view before it gives exactly the view after it. Only reads what it
  * projects.
  *
@@ -44,7 +44,7 @@ import { ViewCapture } from "./view-capture.js";
 
 /**
  * In one step of `rebuild`: of whatever has many parts, one. A VIP brings its port ranges along, up to 16,128; a pool its rows,
- * some 700, and as many hosts; a host of 50 DIPs has a thousand endpoints.
+ * some 700, and as many hosts; 16 DIPs some 300 endpoints.
  */
 const PER_STEP = 1;
 const DIPS_PER_STEP = 16;
@@ -149,28 +149,28 @@ export class Projection {
     return [...pools].sort(byNumber);
   }
 
-  /** Brings the views up to date with everything marked. After the commands of an entry. */
-  flush(): void {
+  /** Brings the views up to date with everything marked, in steps; nothing else is marked meanwhile. After the commands of an entry. */
+  *flushing(): Generator<void, void> {
     if (this.muxesAreDirty) this.flushMuxes();
     for (const dip of this.sources.snat.recalls.takeTouched()) this.dirtyMembers.add(dip);
     const { dirtyVips, dirtyPools, dirtyDips, dirtyMembers, dirtyHosts } = this;
     if (dirtyVips.size + dirtyPools.size + dirtyDips.size + dirtyMembers.size + dirtyHosts.size === 0) return;
     if (dirtyVips.size > 0) this.common.replaceGroup("internal", internalVipItems(this.sources.objects));
-    for (const id of drain(dirtyVips)) this.flushVip(id);
-    for (const id of drain(dirtyDips)) this.flushDip(id);
-    for (const id of drain(dirtyPools)) this.flushPool(id);
+    yield* each(drain(dirtyVips), (id) => this.flushVip(id));
+    yield* each(drain(dirtyDips), (id) => this.flushDip(id));
+    yield* each(drain(dirtyPools), (id) => this.flushPool(id));
     for (const id of drain(dirtyHosts)) {
       this.view(id); // also of a host without DIPs
       this.dirtyShared.add(id);
       for (const dip of this.sources.hosts.must(id).dips) dirtyMembers.add(dip);
     }
-    for (const id of drain(dirtyMembers)) this.flushMember(id);
-    for (const id of drain(this.dirtyShared)) this.flushShared(id);
+    yield* each(drain(dirtyMembers), (id) => this.flushMember(id));
+    yield* each(drain(this.dirtyShared), (id) => this.flushShared(id));
+    yield* each(drain(this.dirtyTables), (id) => this.flushTables(id));
   }
 
   /** The changes since the last call; hosts in order of id. */
   takeChanges(): Pick<AppliedBatch, "muxChanges" | "hostChanges"> {
-    this.flushTables();
     const hostChanges = new Map<HostId, readonly HostChange[]>();
     const common = this.common.takeChanges();
     const touched = common.length > 0 ? [...this.hosts.keys()] : [...this.touchedHosts];
@@ -261,7 +261,11 @@ export class Projection {
     this.dirtyPools.clear(); // every pool follows
     this.dirtyMembers.clear(); // with their hosts
     yield* this.rebuildEach(objects.allPools(), PER_STEP, ({ poolId }) => this.flushPool(poolId));
-    yield* this.rebuildEach(hosts.all(), PER_STEP, ({ hostId }) => this.flushHost(hostId));
+    for (const { hostId, dips: ofHost } of hosts.all()) {
+      this.view(hostId); // also of a host without DIPs
+      yield* this.rebuildEach(ofHost, DIPS_PER_STEP, (id) => this.flushMember(id));
+      this.flushShared(hostId);
+    }
     this.dirtyShared.clear();
     this.forgetChanges();
   }
@@ -281,7 +285,7 @@ export class Projection {
   }
 
   private forgetChanges(): void {
-    this.flushTables();
+    for (const id of drain(this.dirtyTables)) this.flushTables(id);
     this.mux.takeChanges();
     this.common.takeChanges();
     for (const host of this.touchedHosts) {
@@ -343,19 +347,17 @@ export class Projection {
     this.dirtyTables.add(id);
   }
 
-  private flushTables(): void {
+  private flushTables(id: PoolId): void {
     const { objects, tables, dips } = this.sources;
-    for (const id of drain(this.dirtyTables)) {
-      const pool = objects.poolById(id);
-      const items = pool === null ? [] : tableItems(this.sources, pool);
-      const hosts = new Set<HostId>();
-      if (items.length > 0)
-        for (const dip of tables.owners(id)) {
-          const { hostId } = dips.must(dip);
-          if (hostId !== null) hosts.add(hostId);
-        }
-      for (const host of this.tables.replace(id, items, hosts)) this.view(host);
-    }
+    const pool = objects.poolById(id);
+    const items = pool === null ? [] : tableItems(this.sources, pool);
+    const hosts = new Set<HostId>();
+    if (items.length > 0)
+      for (const dip of tables.owners(id)) {
+        const { hostId } = dips.must(dip);
+        if (hostId !== null) hosts.add(hostId);
+      }
+    for (const host of this.tables.replace(id, items, hosts)) this.view(host);
   }
 
   /** What the DIP's host sees of it alone. */
@@ -372,12 +374,6 @@ export class Projection {
   private flushShared(id: HostId): void {
     const dips = this.sources.hosts.must(id).dips.map((dip) => this.sources.dips.must(dip));
     this.view(id).replaceGroup("shared", hostSharedItems(this.sources, dips));
-  }
-
-  private flushHost(id: HostId): void {
-    this.view(id);
-    for (const dip of this.sources.hosts.must(id).dips) this.flushMember(dip);
-    this.flushShared(id);
   }
 
   private fastpathKey(id: HostId): Uint8Array | null {
@@ -457,6 +453,13 @@ function* once<Item>(items: Iterable<Item>): Generator<Iterable<Item>, void> {
 }
 
 /** The ids in order, and the set empty. */
+function* each<Id>(ids: readonly Id[], flush: (id: Id) => void): Generator<void, void> {
+  for (const id of ids) {
+    flush(id);
+    yield;
+  }
+}
+
 function drain<Id extends number>(ids: Set<Id>): readonly Id[] {
   const all = [...ids].sort(byNumber);
   ids.clear();

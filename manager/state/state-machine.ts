@@ -30,6 +30,13 @@ export interface StateMachine {
 
   /** `index` is above `appliedIndex`. A batch without commands lets time pass. */
   apply(batch: CommandBatch, index: LogIndex): AppliedBatch;
+  /**
+   * As `apply`, in steps. The first one changes the objects, all of them; the views follow in the others, and `appliedIndex` with the
+   * last. Who asks for a view, a snapshot or a digest in between gets it whole: `finishNow` is called and takes all steps that are left.
+   */
+  applying(batch: CommandBatch, index: LogIndex, finishNow: () => void): Generator<void, AppliedBatch>;
+  /** False between the steps of an entry: a view or a digest costs the rest of them now. */
+  readonly isWhole: boolean;
   /** What applying the command now would refuse, without applying it; null when it would succeed. Only for
    * `apply-objects` and `delete-objects`; null for all others. */
   check(command: Command): (CommandResult & { readonly ok: false }) | null;

@@ -1,10 +1,11 @@
 import { describe, expect, test } from "vitest";
-import type { LogIndex, Term } from "../../core/brands.js";
+import type { HostId, LogIndex, Term } from "../../core/brands.js";
 import { AppliedLog } from "../../manager/applied-log.js";
 import { EffectLog } from "../../manager/projection/effect-log.js";
-import { createStateMachine, encodeBatch } from "../../manager/state/index.js";
+import { createStateMachine, decodeBatch, encodeBatch } from "../../manager/state/index.js";
 import { COMMAND_FORMAT_VERSION, type Command } from "../../manager/state/commands.js";
 import { virtualTime } from "../kit/virtual-time.js";
+import { HASH_KEY, pool, registerHost, vip, vipRef } from "./state/fixture.js";
 
 const at = (index: number): LogIndex => index as LogIndex;
 
@@ -30,8 +31,85 @@ function scene() {
     restored: () => undefined,
     saved: () => undefined,
   };
-  return { time, state, effects, log: new AppliedLog({ clock, state, effects, listener }) };
+  const failures: unknown[] = [];
+  return {
+    time,
+    state,
+    effects,
+    failures,
+    log: new AppliedLog({ clock, state, effects, listener, failed: (error) => void failures.push(error) }),
+  };
 }
+
+/** One host with all members of a pool, and rules that lead to it: more steps than one turn takes. */
+const MEMBERS = 100;
+const dipOf = (at: number): string => `10.0.0.${at + 1}`;
+const many = Array.from({ length: MEMBERS }, (_, at) => dipOf(at));
+const large = (backendPort: number): Command => ({
+  kind: "apply-objects",
+  objects: [
+    pool("web", many, { maxMembers: MEMBERS }),
+    vip("shop", "198.51.100.1", { rules: [`tcp/80 -> web:${backendPort}`] }),
+  ],
+});
+const HOST = 1 as HostId;
+
+async function largeScene() {
+  const all = scene();
+  all.log.apply([
+    entry(1, 0, { kind: "bootstrap", clusterId: "test", clusterEpoch: 1, hashKey: HASH_KEY }),
+    entry(2, 0, registerHost("host-1", many)),
+  ]);
+  await all.time.advance(10);
+  return all;
+}
+
+describe("a large entry", () => {
+  test("takes several turns: nobody is told of it, and nothing after it is applied, before it is whole", async () => {
+    const { time, log, state, effects } = await largeScene();
+    log.apply([entry(3, 0, large(8080)), entry(4, 0, { kind: "tick" })]);
+    const heard: string[] = [];
+    void log.whenApplied(at(3), 1_000).then(() => heard.push("3"));
+    void log.whenCaughtUp().then(() => heard.push("all"));
+    expect([log.busy, state.isWhole, state.appliedIndex]).toEqual([true, false, 2]);
+    expect(effects.hostChanges(HOST, at(2), at(3), 10_000).changes).toEqual([]);
+    expect(state.object(vipRef("shop"))?.generation).toBe(1); // the objects changed in one piece
+    await time.advance(10);
+    expect([log.busy, state.isWhole, state.appliedIndex]).toEqual([false, true, 4]);
+    expect(effects.hostChanges(HOST, at(2), at(3), 10_000).changes.length).toBeGreaterThan(MEMBERS);
+    expect(heard.sort()).toEqual(["3", "all"]);
+  });
+
+  test("is finished at once for who asks for a view, a snapshot or a digest in the middle of it", async () => {
+    const whole = await largeScene();
+    for (const [index, port] of [
+      [3, 8080],
+      [4, 8081],
+      [5, 8082],
+    ] as const)
+      whole.state.apply(decodeBatch(entry(index, 0, large(port)).payload), at(index));
+    const asked = await largeScene();
+    asked.log.apply([entry(3, 0, large(8080))]);
+    const view = asked.state.captureHostView(HOST);
+    expect([view.index, asked.state.isWhole]).toEqual([3, true]);
+    asked.log.apply([entry(4, 0, large(8081)), entry(5, 0, large(8082))]);
+    expect(asked.log.busy).toBe(true);
+    const chunks = [];
+    for await (const chunk of asked.log.snapshot()) chunks.push(chunk);
+    expect(asked.state.appliedIndex).toBe(5);
+    expect(Buffer.concat(chunks).equals(Buffer.concat([...whole.state.snapshot()]))).toBe(true);
+    expect(asked.state.hostDigest(HOST)).toBe(whole.state.hostDigest(HOST));
+    expect(asked.state.digest()).toBe(whole.state.digest());
+  });
+
+  test("that cannot be applied in a later turn is told to whoever ends the process", async () => {
+    const { time, log, failures } = await largeScene();
+    log.apply([entry(3, 0, large(8080)), { ...entry(4, 0), payload: new Uint8Array([1, 2, 3]) }]);
+    expect(failures).toEqual([]);
+    await time.advance(10);
+    expect(failures).toHaveLength(1);
+  });
+});
 
 describe("the applied log", () => {
   test("a snapshot stored under the index of an election's empty entry still lets receivers follow by deltas", async () => {

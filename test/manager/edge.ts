@@ -108,6 +108,7 @@ export function edge() {
     raft: () => raft,
     submit: (command: SubmittedCommand) => Promise.resolve(submit(command)),
     whenApplied: () => Promise.resolve(),
+    whenCaughtUp: () => Promise.resolve(),
     quorumAgeMs: () => 0,
   } as unknown as ReplicaView;
 

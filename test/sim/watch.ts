@@ -78,11 +78,13 @@ export class Watch implements SiteObserver, ClientJudge {
       commitIndex: 0,
       appliedIndex: 0,
     });
-    const state = manager.state as { apply: StateMachine["apply"] } & StateMachine;
-    const apply = state.apply.bind(state);
-    state.apply = (batch, index) => {
-      const applied = apply(batch, index);
+    const state = manager.state as { applying: StateMachine["applying"] } & StateMachine;
+    const applying = state.applying.bind(state);
+    const seen = (batch: CommandBatch, applied: AppliedBatch): void =>
       this.guarded(() => this.applied(process.name, batch, applied, state));
+    state.applying = function* (batch, index, finishNow) {
+      const applied = yield* applying(batch, index, finishNow);
+      seen(batch, applied);
       return applied;
     };
   }

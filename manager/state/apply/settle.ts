@@ -2,11 +2,13 @@
 import { servingSets } from "../table-items.js";
 import type { State } from "../state.js";
 
-export function settle(state: State): void {
+/** In steps: an entry may have left marks at thousands of DIPs. */
+export function* settling(state: State): Generator<void, void> {
   for (const id of state.projection.markedPools()) {
     const pool = state.objects.poolById(id);
     if (pool === null) state.tables.remove(id);
     else state.tables.note(id, servingSets(state, pool));
+    yield;
   }
-  state.projection.flush();
+  yield* state.projection.flushing();
 }
