@@ -128,7 +128,7 @@ module.exports = {
       name: "wire-types-at-the-edge",
       comment: "Wire types are converted once, where they arrive.",
       severity: "error",
-      from: { pathNot: "^(runtime|cli|test|bench|proto)/|/(api|control|transport|projection|peers)/" },
+      from: { pathNot: "^(runtime|cli|test|bench|proto)/|/(api|control|transport|projection)/" },
       to: { path: "^proto/gen/" },
     },
     {

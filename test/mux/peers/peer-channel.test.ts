@@ -184,6 +184,7 @@ describe("a message that is not what it says is refused, and counted by why", ()
     const { pool, message: toTwo } = good();
     pool.mux(2).tables.apply({ kind: "changes", changes: [{ op: "remove", key: "mux/2" }] }, 9 as LogIndex);
     expect(pool.takes(2, toTwo)).toBe("peer_early");
+    expect(pool.mux(2).telemetry.counters().drops).toMatchObject({ peer_early: 1, peer_forged: 0 });
   });
 
   it("of nobody in the pool", () => {
