@@ -8,6 +8,7 @@
  *     Managers --projection, answers--> manager client --requests--> Managers
  */
 import type { DipId, LogIndex } from "../core/brands.js";
+import { hex } from "../core/hex.js";
 import { AnantaError } from "../core/errors.js";
 import type { CounterSnapshot, GaugeSnapshot } from "../dataplane/contract.js";
 import type { HostLayout } from "../dataplane/layouts.js";
@@ -16,7 +17,7 @@ import type { Env, Timer } from "../runtime/env.js";
 import type { AgentConfig } from "./config.js";
 import { HeldRanges } from "./control/held-ranges.js";
 import { KeptRules } from "./control/kept-rules.js";
-import { hex, ManagerClient, type ManagerClientStatus } from "./control/manager-client.js";
+import { ManagerClient, type ManagerClientStatus } from "./control/manager-client.js";
 import { createAgentDataplane, type AgentDataplane } from "./dataplane/agent-dataplane.js";
 import { Health } from "./health/health.js";
 import type { MemberHealth } from "./health/monitor.js";

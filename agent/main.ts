@@ -1,6 +1,7 @@
 /** The process around one Host Agent: settings, signals, metrics over HTTP. */
 import { z } from "zod";
 import { parseIpAddress } from "../core/address.js";
+import { given } from "../core/present.js";
 import { fail, runProcess } from "../runtime/lifecycle.js";
 import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
@@ -58,7 +59,7 @@ await runProcess(
     const {
       logLevel,
       insecure,
-      timings: given,
+      timings: givenTimings,
       dips,
       ...settings
     } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
@@ -71,7 +72,7 @@ await runProcess(
         locator: locator ?? dip,
         nic,
       })),
-      timings: { ...AGENT_TIMINGS, ...defined(given) },
+      timings: { ...AGENT_TIMINGS, ...given(givenTimings) },
     });
     const agent = createAgent(env, config, { failed: fail });
     const metrics = new Metrics(agentMetrics(agent));
@@ -96,10 +97,3 @@ await runProcess(
   },
   () => settingsHelp("agent/main.js", "The Host Agent of one host.", settingsSchema),
 );
-
-/** Without the keys that were not given. */
-function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
-    [Key in keyof T]?: Exclude<T[Key], undefined>;
-  };
-}

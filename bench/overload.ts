@@ -5,7 +5,7 @@
  */
 import { assert } from "../core/assert.js";
 import { AnantaError } from "../core/errors.js";
-import { hex } from "../fabric/control/manager-api.js";
+import { hex } from "../core/hex.js";
 import type { Channel } from "../runtime/env.js";
 import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { residentMb } from "./measure/cpu.js";

@@ -1,5 +1,5 @@
 /** What `get`, `describe` and `delete` can be asked for, under the names people type. */
-import { nearest } from "../manager/api/object-schema-messages.js";
+import { nearest } from "../core/nearest.js";
 import type { ObjectKind } from "../manager/state/objects.js";
 import { UsageError } from "./exit-codes.js";
 

@@ -6,6 +6,7 @@
  * The hash covers a canonical text (of port ranges, which are many, their numbers): the key, then the item's fields by name in sorted order; one that is absent
  * means the usual, so that a sender older than a field agrees. Sets (pool members) are sorted first: equal sets are equal texts.
  */
+import { hex } from "../core/hex.js";
 import type { HostItem, HostRangeItem } from "./host-items.js";
 import type { MuxItem, MuxSnatItem } from "./mux-items.js";
 
@@ -28,8 +29,7 @@ export const formatDigest = (digest: Digest): string =>
   digest.high.toString(16).padStart(8, "0") + digest.low.toString(16).padStart(8, "0");
 
 function canonicalValue(value: unknown): string {
-  if (value instanceof Uint8Array)
-    return `x${Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  if (value instanceof Uint8Array) return `x${hex(value)}`;
   if (Array.isArray(value)) return `[${(value as unknown[]).map(canonicalValue).sort().join(",")}]`;
   if (typeof value === "object" && value !== null) return `{${canonicalFields(value)}}`;
   return JSON.stringify(value);

@@ -8,7 +8,8 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Env } from "../runtime/env.js";
-import { hex, ManagerApi, type ApiObject } from "./control/manager-api.js";
+import { hex } from "../core/hex.js";
+import { ManagerApi, type ApiObject } from "./control/manager-api.js";
 import { Fabric } from "./fabric.js";
 import { type DataFolder, LauncherError, type Site } from "./launcher/data-folder.js";
 import { firstPortInUse } from "./launcher/ports.js";

@@ -9,7 +9,8 @@
  */
 import { AnantaError } from "../core/errors.js";
 import type { Env } from "../runtime/env.js";
-import { hex, type ManagerApi, type PortBlock, type TransportProtocol } from "./control/manager-api.js";
+import { hex } from "../core/hex.js";
+import { type ManagerApi, type PortBlock, type TransportProtocol } from "./control/manager-api.js";
 import { GrantLedger } from "./ownership.js";
 import { Turns } from "./turns.js";
 

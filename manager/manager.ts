@@ -6,6 +6,7 @@
  * This file is the wiring and nothing else; docs/ARCHITECTURE.md follows a request through it.
  */
 import type { NodeId, Term } from "../core/brands.js";
+import { hex } from "../core/hex.js";
 import { CLUSTER_EPOCH_MAX, isClusterEpoch } from "../core/cluster-epoch.js";
 import { AnantaError } from "../core/errors.js";
 import type { Env, Server, Timer } from "../runtime/env.js";
@@ -376,8 +377,4 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       log.info("manager stopped", { node: config.nodeId });
     },
   };
-}
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

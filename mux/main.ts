@@ -1,6 +1,7 @@
 /** The process around one MUX: settings, signals, metrics over HTTP. SIGTERM withdraws the routes and leaves the pool first. */
 import { z } from "zod";
 import { formatIpv4, formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../core/address.js";
+import { given } from "../core/present.js";
 import { fail, runProcess } from "../runtime/lifecycle.js";
 import { Metrics } from "../runtime/metrics.js";
 import { createNodeEnv } from "../runtime/node/env.js";
@@ -59,13 +60,13 @@ await runProcess(
       logLevel,
       insecure,
       capacity,
-      timings: given,
+      timings: givenTimings,
       ...settings
     } = readSettings(settingsSchema, { argv: process.argv.slice(2), env: process.env });
     const env = createNodeEnv({ name: settings.name, logLevel, insecure });
     const config = muxConfig({
       ...settings,
-      timings: { ...MUX_TIMINGS, ...defined(given) },
+      timings: { ...MUX_TIMINGS, ...given(givenTimings) },
       ...(capacity === undefined ? {} : { capacity }),
     });
     const mux = createMux(env, config);
@@ -92,10 +93,3 @@ await runProcess(
   },
   () => settingsHelp("mux/main.js", "One MUX.", settingsSchema),
 );
-
-/** Without the keys that were not given. */
-function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
-    [Key in keyof T]?: Exclude<T[Key], undefined>;
-  };
-}

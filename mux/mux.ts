@@ -6,6 +6,7 @@
  *                              manager client --VIPs----> announcer --> router
  */
 import { parseIpAddress } from "../core/address.js";
+import { hex } from "../core/hex.js";
 import type { IpAddress } from "../core/brands.js";
 import type { CounterSnapshot, GaugeSnapshot } from "../dataplane/contract.js";
 import { flowFilter } from "../dataplane/flow-filter.js";
@@ -14,7 +15,7 @@ import { PacketBatch } from "../dataplane/packet-batch.js";
 import type { FiveTuple } from "../packet/five-tuple.js";
 import type { Env, Timer } from "../runtime/env.js";
 import type { MuxConfig } from "./config.js";
-import { hex, ManagerClient, type FlowAnswer, type ManagerClientStatus } from "./control/manager-client.js";
+import { ManagerClient, type FlowAnswer, type ManagerClientStatus } from "./control/manager-client.js";
 import { createMuxDataplane, type MuxDataplane } from "./dataplane/mux-dataplane.js";
 import { FabricIo } from "./io/fabric-io.js";
 import { FabricAnnouncer } from "./routing/fabric-announcer.js";

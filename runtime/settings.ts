@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { z } from "zod";
 import { AnantaError } from "../core/errors.js";
+import { nearest } from "../core/nearest.js";
 import { parseHostPort } from "./node/address.js";
 
 /** "host:port" as text; IPv6 in brackets. */
@@ -128,25 +129,6 @@ function readJson(file: string): Record<string, unknown> {
 }
 
 function hint(key: string, known: readonly string[]): string {
-  const nearest = known
-    .map((name) => ({ name, distance: editDistance(key, name) }))
-    .sort((a, b) => a.distance - b.distance)[0];
-  return nearest !== undefined && nearest.distance <= 3
-    ? `; did you mean ${nearest.name}?`
-    : `; known are ${known.join(", ")}`;
-}
-
-/** Levenshtein, for words. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next.push(
-        Math.min((next[j - 1] ?? 0) + 1, (row[j] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
-      );
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
+  const meant = nearest(key, known);
+  return meant === null ? `; known are ${known.join(", ")}` : `; did you mean ${meant}?`;
 }

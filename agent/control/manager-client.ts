@@ -8,6 +8,7 @@
  */
 import type { DipId, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
+import { hex } from "../../core/hex.js";
 import type { FlowFilter, Tables } from "../../dataplane/contract.js";
 import { flowFilter } from "../../dataplane/flow-filter.js";
 import type { HostChange, HostItem } from "../../dataplane/host-items.js";
@@ -348,8 +349,4 @@ export class ManagerClient {
     this.#resync?.cancel();
     this.#resync = null;
   }
-}
-
-export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -4,7 +4,7 @@
  */
 import { assert } from "../../core/assert.js";
 import { AnantaError } from "../../core/errors.js";
-import { hex } from "../../fabric/control/manager-api.js";
+import { hex } from "../../core/hex.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Channel, Env } from "../../runtime/env.js";
 import { LIGHT_FOLLOW } from "./light-codec.js";

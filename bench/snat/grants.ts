@@ -1,6 +1,7 @@
 /** 1 to 1,000 DIPs behind at most 16 agent streams that ask for ports in a closed loop, and the ledger of what they got. */
 import { assert } from "../../core/assert.js";
-import { hex, type ApiObject } from "../../fabric/control/manager-api.js";
+import { hex } from "../../core/hex.js";
+import { type ApiObject } from "../../fabric/control/manager-api.js";
 import type { Channel } from "../../runtime/env.js";
 import { closedLoop, type LoopResult } from "../measure/closed-loop.js";
 import { cpuMicros } from "../measure/cpu.js";

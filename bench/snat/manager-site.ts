@@ -7,7 +7,8 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { assert } from "../../core/assert.js";
-import { hex, ManagerApi, type ApiObject } from "../../fabric/control/manager-api.js";
+import { hex } from "../../core/hex.js";
+import { ManagerApi, type ApiObject } from "../../fabric/control/manager-api.js";
 import { childPlans, planSite, PORT_SPAN, type SitePlan } from "../../fabric/site.js";
 import type { Env } from "../../runtime/env.js";
 import { createNodeEnv } from "../../runtime/node/env.js";

@@ -1,6 +1,6 @@
 /** The same requesters by unary calls, as a third-party client makes them: one call per request. */
 import { assert } from "../../core/assert.js";
-import { hex } from "../../fabric/control/manager-api.js";
+import { hex } from "../../core/hex.js";
 import { SNAT_ALLOCATE, SNAT_REGISTER } from "../../manager/api/methods.js";
 import type { Channel } from "../../runtime/env.js";
 import { closedLoop } from "../measure/closed-loop.js";

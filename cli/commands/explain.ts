@@ -1,7 +1,7 @@
 /** `ananta explain TYPE[.FIELD]`: what can be written in a manifest, from the schema itself. */
+import { nearest } from "../../core/nearest.js";
 import { Command } from "commander";
 import { describeField, type Field } from "../../manager/api/object-schema-fields.js";
-import { nearest } from "../../manager/api/object-schema-messages.js";
 import { jsonSchema, jsonSchemaOf } from "../../manager/api/object-json-schema.js";
 import { API_VERSION, KINDS, SCHEMAS } from "../../manager/api/object-schema.js";
 import type { Context } from "../context.js";

@@ -6,6 +6,7 @@
  * request, it is executed once and all get the same answer (outcome unknown is not failure).
  */
 import { AnantaError, type ErrorCode } from "../../core/errors.js";
+import { hex } from "../../core/hex.js";
 import * as methods from "../../manager/api/methods.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Channel, Env, Method } from "../../runtime/env.js";
@@ -316,9 +317,6 @@ export class ManagerApi {
     });
   }
 }
-
-export const hex = (bytes: Uint8Array): string =>
-  Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 const next = (session: Session): { session: string; sequence: number } => ({
   session: session.id,

@@ -11,11 +11,12 @@
  * (S2) All problems of a document are told at once.
  * (S3) What depends on other objects (does the pool exist?) is not known here; `state/apply` checks it.
  */
+import { nearest } from "../../core/nearest.js";
 import { z } from "zod";
 import type { ApplyObject } from "../state/commands.js";
 import type { ObjectKind, ObjectSpec } from "../state/objects.js";
 import { fieldNames } from "./object-schema-fields.js";
-import { formatPath, nearest, show, unknownField, type Problem } from "./object-schema-messages.js";
+import { formatPath, show, unknownField, type Problem } from "./object-schema-messages.js";
 import { poolSpec, poolSpecOf } from "./object-schema-pool.js";
 import { groupSpec, tenantSpec } from "./object-schema-tenant.js";
 import { error, integer, isMapping, labels, mapping, name } from "./object-schema-values.js";

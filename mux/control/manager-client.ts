@@ -11,6 +11,7 @@
  */
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../core/errors.js";
+import { hex } from "../../core/hex.js";
 import type { Tables } from "../../dataplane/contract.js";
 import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
 import {
@@ -474,8 +475,4 @@ export class ManagerClient {
   #newOrigin(): Origin {
     return { session: hex(this.#options.env.entropy(16)), sequence: 1 };
   }
-}
-
-export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

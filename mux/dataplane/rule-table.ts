@@ -1,7 +1,4 @@
-/**
- * What a VIP's ports mean: rules (VIP, protocol, port) -> pool, all-port rules (VIP, protocol or 0, port 0) -> pool, and inbound
- * NAT (VIP, protocol, port) -> one DIP.
- */
+/** What a VIP's ports mean: rules (VIP, protocol, port) -> pool, and all-port rules (VIP, protocol or 0, port 0) -> pool. */
 import type { Distribution } from "../../dataplane/flow-hash.js";
 import type { MuxRuleItem } from "../../dataplane/mux-items.js";
 import { RecordTable } from "../../dataplane/record-table.js";
@@ -73,35 +70,5 @@ export class RuleTable {
     pools.release(this.pool(rule));
     this.#pools[rule] = null;
     this.#records.remove(rule);
-  }
-}
-
-export class NatTable {
-  readonly #records: RecordTable;
-  readonly #dipId: Int32Array;
-
-  constructor(capacity: number) {
-    this.#records = new RecordTable(capacity);
-    this.#dipId = new Int32Array(capacity);
-  }
-
-  get size(): number {
-    return this.#records.size;
-  }
-
-  /** DIP that the port leads to, or 0. */
-  find(vipId: number, protocol: number, port: number): number {
-    if (this.#records.size === 0) return 0;
-    const record = this.#records.find(vipId, (protocol << 16) | port);
-    return record === NOT_FOUND ? 0 : this.#dipId[record]!;
-  }
-
-  put(vipId: number, protocol: number, port: number, dipId: number): void {
-    this.#dipId[this.#records.upsert(vipId, (protocol << 16) | port)] = dipId;
-  }
-
-  remove(vipId: number, protocol: number, port: number): void {
-    const record = this.#records.find(vipId, (protocol << 16) | port);
-    if (record !== NOT_FOUND) this.#records.remove(record);
   }
 }

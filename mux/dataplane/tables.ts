@@ -6,18 +6,18 @@ import { assertNever } from "../../core/assert.js";
 import type { LogIndex } from "../../core/brands.js";
 import type { ApplyResult, TableDelta, Tables } from "../../dataplane/contract.js";
 import { FlowHasher } from "../../dataplane/flow-hash.js";
-import type { MuxLayout } from "../../dataplane/layouts.js";
+import { RANGE_SHIFT, type MuxLayout } from "../../dataplane/layouts.js";
 import { maglevSize } from "../../dataplane/maglev.js";
 import { muxItemKey, type MuxChange, type MuxItem } from "../../dataplane/mux-items.js";
 import { ProjectionStore, type PlanStep } from "../../dataplane/projection-store.js";
 import { addressWords, isIpv4Words } from "../../packet/address-words.js";
+import { DipByPort } from "./dip-by-port.js";
 import { DipTable } from "./dip-table.js";
 import type { FlowTable } from "./flow-table.js";
 import { MemberTable } from "./members.js";
 import { PeerTable } from "./peer-table.js";
 import { PoolTable } from "./pool-table.js";
-import { NatTable, RuleTable } from "./rule-table.js";
-import { SnatTable } from "./snat-table.js";
+import { RuleTable } from "./rule-table.js";
 import { VipTable } from "./vip-table.js";
 
 export class MuxTables implements Tables<MuxItem, MuxChange> {
@@ -25,8 +25,10 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
   readonly rules: RuleTable;
   readonly pools = new PoolTable();
   readonly dips: DipTable;
-  readonly snat: SnatTable;
-  readonly nats: NatTable;
+  /** Ranges that DIPs own for source NAT. */
+  readonly snat: DipByPort;
+  /** Ports of inbound NAT. */
+  readonly nats: DipByPort;
   readonly members: MemberTable;
   readonly peers = new PeerTable();
   /** Null until the site's hash key is known: no packet is handled before. */
@@ -58,8 +60,8 @@ export class MuxTables implements Tables<MuxItem, MuxChange> {
     this.vips = new VipTable(layout.vips);
     this.rules = new RuleTable(layout.rules);
     this.dips = new DipTable(layout.dips);
-    this.snat = new SnatTable(layout.snatRanges);
-    this.nats = new NatTable(layout.nats);
+    this.snat = new DipByPort(layout.snatRanges, RANGE_SHIFT);
+    this.nats = new DipByPort(layout.nats);
     this.members = new MemberTable(layout.members);
   }
 

@@ -3,7 +3,8 @@
  * pools, and a reader that lists who owns what. All through the public API, all of it recorded.
  */
 import { AnantaError } from "../../core/errors.js";
-import { hex, type ApiObject, type ManagerApi, type PortBlock } from "../../fabric/control/manager-api.js";
+import { hex } from "../../core/hex.js";
+import { type ApiObject, type ManagerApi, type PortBlock } from "../../fabric/control/manager-api.js";
 import { GrantLedger, rangeKey, rangesOf } from "../../fabric/ownership.js";
 import * as methods from "../../manager/api/methods.js";
 import type { Env } from "../../runtime/env.js";

@@ -8,7 +8,8 @@
  */
 import { AnantaError, type ErrorCode } from "../../core/errors.js";
 import type { Random } from "../../core/random.js";
-import { ManagerApi, hex, type PortBlock } from "../../fabric/control/manager-api.js";
+import { hex } from "../../core/hex.js";
+import { ManagerApi, type PortBlock } from "../../fabric/control/manager-api.js";
 import {
   OPERATOR_APPLY,
   OPERATOR_DELETE,

@@ -16,6 +16,7 @@ import type { NodeId } from "../../../core/brands.js";
 import { nodeId } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
 import type { Random } from "../../../core/random.js";
+import { hex } from "../../../core/hex.js";
 import { ananta } from "../../../proto/gen/wire.js";
 import { bidi, type Env, type Log, type MessageStream, type Server, type Timer } from "../../../runtime/env.js";
 import type { SendNow } from "../core/ready.js";
@@ -86,8 +87,6 @@ interface Peer {
   /** Since when we have sent without hearing anything; null when we have not. */
   unansweredSinceMs: number | null;
 }
-
-const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 export class GrpcTransport implements RaftTransport {
   readonly #options: GrpcTransportOptions;

@@ -1,6 +1,7 @@
+import { nearest } from "../../../core/nearest.js";
 import { describe, expect, it } from "vitest";
 import { describeField } from "../../../manager/api/object-schema-fields.js";
-import { formatPath, formatProblem, nearest, parsePath } from "../../../manager/api/object-schema-messages.js";
+import { formatPath, formatProblem, parsePath } from "../../../manager/api/object-schema-messages.js";
 import { BACKEND_POOL_SCHEMA, VIP_SCHEMA, validateDocument } from "../../../manager/api/object-schema.js";
 
 type Fields = Record<string, unknown>;

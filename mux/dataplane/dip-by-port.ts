@@ -1,27 +1,30 @@
 /**
- * Return traffic of source NAT: (VIP, protocol, port >> 3) -> DIP. Stateless on purpose: one record per eight ports, the same
- * on every MUX, so a reply may come by any of them (Ananta §3.2.3).
+ * (VIP, protocol, ports) -> DIP. Of inbound NAT, a port. Of source NAT, a range of eight: the way of return traffic is
+ * stateless on purpose, one record per range, the same on every MUX, so a reply may come by any of them (Ananta §3.2.3).
  */
-import { RANGE_SHIFT } from "../../dataplane/layouts.js";
 import { RecordTable } from "../../dataplane/record-table.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 
-export class SnatTable {
+export class DipByPort {
   readonly #records: RecordTable;
   readonly #dipId: Int32Array;
+  readonly #shift: number;
 
-  constructor(capacity: number) {
+  /** A range is 2 to the power of `shift` ports, and its number is port >> shift. */
+  constructor(capacity: number, shift = 0) {
     this.#records = new RecordTable(capacity);
     this.#dipId = new Int32Array(capacity);
+    this.#shift = shift;
   }
 
   get size(): number {
     return this.#records.size;
   }
 
-  /** DIP that owns the port's range, or 0. */
+  /** DIP that the port leads to, or 0. */
   find(vipId: number, protocol: number, port: number): number {
-    const record = this.#records.find(vipId, (protocol << 16) | (port >>> RANGE_SHIFT));
+    if (this.#records.size === 0) return 0;
+    const record = this.#records.find(vipId, (protocol << 16) | (port >>> this.#shift));
     return record === NOT_FOUND ? 0 : this.#dipId[record]!;
   }
 
