@@ -73,8 +73,10 @@ function vipCells({ vip, status }: WireObject, wide: boolean) {
 
 function poolCells({ backendPool, status }: WireObject, wide: boolean) {
   const members = backendPool?.members ?? [];
-  const hosted = (status?.members ?? []).filter(({ host }) => host).length;
-  const up = (status?.members ?? []).filter(({ health }) => health === "up").length;
+  const listed = new Set(members.map(({ dip }) => dip));
+  const known = (status?.members ?? []).filter(({ dip }) => listed.has(dip)); // others have left, and drain
+  const hosted = known.filter(({ host }) => host).length;
+  const up = known.filter(({ health }) => health === "up").length;
   const dips = members.map(({ dip, port }) => (port ? `${dip ?? ""}:${port}` : (dip ?? "")));
   return {
     narrow: [members.length, `${hosted}/${members.length}`, `${up}/${members.length}`, backendPool?.maxMembers ?? 0],

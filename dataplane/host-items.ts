@@ -56,6 +56,8 @@ export interface HostEndpointItem {
   /** False: an idle TCP flow ends in silence. Absent: with a reset to both ends. */
   readonly idleReset?: false;
   readonly fastpath?: false;
+  /** The drain of the DIP is over: flows through this endpoint end, and none begin. */
+  readonly ended?: true;
   /** Keys of the security groups of the VIP, "tenant/name". Absent: everything is let through. */
   readonly groups?: readonly string[];
 }

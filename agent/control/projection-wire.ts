@@ -65,6 +65,7 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
         idleSeconds: endpoint.idleSeconds,
         idleReset: endpoint.idleReset === false ? (false as const) : undefined,
         fastpath: endpoint.fastpath === false ? (false as const) : undefined,
+        ended: endpoint.ended === true ? (true as const) : undefined,
         groups: listed(endpoint.groups),
       }),
     };

@@ -32,6 +32,7 @@ import { createPacketHeader } from "../../packet/header.js";
 import { Addresses } from "./addresses.js";
 import { HostCounters } from "./counters.js";
 import { DirectFlows } from "./direct-flows.js";
+import { DrainedFlows } from "./drained-flows.js";
 import { EndpointMappings } from "./endpoint-mappings.js";
 import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
 import type { FastpathCounts } from "./fastpath.js";
@@ -39,6 +40,7 @@ import { HeldPackets } from "./held-packets.js";
 import { sendResets } from "./idle-answers.js";
 import {
   END_DIP_GONE,
+  END_DRAINED,
   END_OPERATOR,
   END_RANGE_GONE,
   FLOW_ENDS,
@@ -131,12 +133,16 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     addresses,
     ports,
     () => lastMs,
-    (dipSlots, ranges) => {
+    (dipSlots, ranges, ended) => {
+      const drained = new DrainedFlows(ended, { nat, addresses, tables });
+      const matching: number[] = [];
       for (let entry = 0; entry < nat.capacity; entry++) {
         if (!nat.isLive(entry)) continue;
         if (dipSlots.has(nat.dipSlot(entry))) pipeline.endFlow(entry, END_DIP_GONE, lastMs);
         else if (nat.hasPort(entry) && ranges.has(nat.range[entry]!)) pipeline.endFlow(entry, END_RANGE_GONE, lastMs);
+        else if (drained.has(entry)) matching.push(entry);
       }
+      resetFlows(matching, END_DRAINED);
       for (let record = held.oldest(); record !== NOT_FOUND;) {
         const next = held.newer(record);
         if (dipSlots.has(held.dipSlot[record]!)) held.remove(record);
@@ -168,6 +174,16 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
 
   /** Of flows that were reset: they leave with the next ticks. */
   const dueResets: { readonly resets: PacketBatch; next: number }[] = [];
+  const resetFlows = (entries: readonly number[], end: number): void => {
+    if (entries.length === 0) return;
+    const count = 2 * entries.length;
+    const resets = new PacketBatch({ packets: count, bytes: count * RESET_BYTES_MAX });
+    for (const entry of entries) {
+      if (nat.protocol(entry) === PROTOCOL_TCP) sendResets(pipelineParts, entry, resets);
+      pipeline.endFlow(entry, end, lastMs);
+    }
+    dueResets.push({ resets, next: 0 });
+  };
   const sendDueResets = (out: PacketBatch): void => {
     for (let due = dueResets[0]; due !== undefined; due = dueResets[0]) {
       for (; due.next < due.resets.count; due.next++)
@@ -198,15 +214,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
         if (filter.protocol !== undefined && filter.protocol !== nat.protocol(entry)) continue;
         matching.push(entry);
       }
-      if (matching.length > 0) {
-        const count = 2 * matching.length;
-        const resets = new PacketBatch({ packets: count, bytes: count * RESET_BYTES_MAX });
-        for (const entry of matching) {
-          if (nat.protocol(entry) === PROTOCOL_TCP) sendResets(pipelineParts, entry, resets);
-          pipeline.endFlow(entry, END_OPERATOR, lastMs);
-        }
-        dueResets.push({ resets, next: 0 });
-      }
+      resetFlows(matching, END_OPERATOR);
       answer(matching.length);
     },
   };

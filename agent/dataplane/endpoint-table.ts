@@ -79,6 +79,11 @@ export class EndpointTable {
     return this.#items[endpoint]?.hairpin === "drop";
   }
 
+  /** No flow begins here: the drain of the DIP is over. */
+  isEnded(endpoint: number): boolean {
+    return this.#items[endpoint]?.ended === true;
+  }
+
   /** Security groups of the VIP. */
   groups(endpoint: number): readonly string[] {
     return this.#items[endpoint]?.groups ?? NO_GROUPS;

@@ -16,7 +16,7 @@ import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { isEcho, isEchoReply, isIcmpError } from "../../packet/icmp.js";
 import { decapsulatedEcn, innerFamily } from "../../packet/ip-in-ip.js";
-import { ECN_MASK, isFragment } from "../../packet/ipv4.js";
+import { ECN_MASK, isFragment, PROTOCOL_TCP } from "../../packet/ipv4.js";
 import { isIcmp, parseIpHeader, parsePorts } from "../../packet/parse.js";
 import { isIpv6Number } from "./addresses.js";
 import { TCP_RST } from "../../packet/tcp.js";
@@ -25,7 +25,7 @@ import type { EchoNat } from "./echo-nat.js";
 import { type HostFragments, isLaterPart } from "./fragments.js";
 import { type HostFastpath, OF_PEER } from "./fastpath.js";
 import type { FlowLife } from "./flow-life.js";
-import { CONFLICT, hasTcpData, type HostParts, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
+import { CONFLICT, hasTcpData, type HostParts, startsTcpFlow, WELL_KNOWN_PORT_MAX } from "./host-parts.js";
 import type { IcmpErrors } from "./icmp-errors.js";
 import { UDP_UNANSWERED } from "./nat-state.js";
 import { type SecondChance, STAYS_HERE } from "./second-chance.js";
@@ -211,6 +211,8 @@ export class FromWire {
     const { endpoints } = tables;
     const endpoint = endpoints.find(vip, protocol, destinationPort, dipId);
     if (endpoint === NOT_FOUND) return this.#whyNoEndpoint(dipId);
+    // In mid-stream, the machine is to reset what it does not know either.
+    if (endpoints.isEnded(endpoint) && (protocol !== PROTOCOL_TCP || startsTcpFlow(header))) return DROP.drain_ended;
     if (isIpv6Number(vip) !== isIpv6Number(tables.address[slot]!)) return DROP.no_endpoint; // no translation between families
     if (isHairpin && endpoints.dropsHairpin(endpoint)) return DROP.hairpin;
     const dipPort = endpoints.dipPortFor(endpoint, destinationPort);

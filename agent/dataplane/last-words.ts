@@ -18,6 +18,7 @@ export const FLOW_ENDS = [
   "the DIP left this host",
   "the port range is owned no more",
   "ended by the operator",
+  "the drain of the DIP was over",
 ] as const;
 
 export type FlowEnd = (typeof FLOW_ENDS)[number];
@@ -33,6 +34,7 @@ export const END_DEAD_MACHINE = 7;
 export const END_DIP_GONE = 8;
 export const END_RANGE_GONE = 9;
 export const END_OPERATOR = 10;
+export const END_DRAINED = 11;
 
 export interface EndedFlow {
   /** As its first packet was seen by the outside. */

@@ -2,9 +2,9 @@
  * The agent's side of `Tables`: items from the control plane into packed tables. As in the MUX, everything that could fail
  * is checked on the plan first, so a delta is in force as a whole or not at all (D1).
  *
- * Flows outlive changes of rules: an endpoint that goes takes no new flows, and its flows end by themselves. Two things end
- * flows at once: a DIP that leaves the host, and a port range that is no longer owned. `onGone` hears of them before they
- * go.
+ * Flows outlive changes of rules: an endpoint that goes takes no new flows, and its flows end by themselves. Three things end
+ * flows at once: a DIP that leaves the host, a port range that is no longer owned, and the end of a drain. `onGone` hears of
+ * them before they take effect.
  */
 import { assertNever } from "../../core/assert.js";
 import type { DipId, IpAddress, LogIndex, VipId } from "../../core/brands.js";
@@ -15,6 +15,7 @@ import {
   hostItemKey,
   type HostChange,
   type HostDipItem,
+  type HostEndpointItem,
   type HostItem,
   type HostOutboundItem,
   type HostProbeItem,
@@ -49,8 +50,12 @@ export interface OutboundVip {
 const NO_VIPS: readonly OutboundVip[] = [];
 const NO_GROUPS: readonly string[] = [];
 
-/** Told before tables change: slots of DIPs and records of ranges that are about to go. */
-export type OnGone = (dipSlots: ReadonlySet<number>, rangeRecords: ReadonlySet<number>) => void;
+/** Told before tables change: slots of DIPs and records of ranges that are about to go, endpoints whose flows end. */
+export type OnGone = (
+  dipSlots: ReadonlySet<number>,
+  rangeRecords: ReadonlySet<number>,
+  ended: readonly HostEndpointItem[],
+) => void;
 
 export class HostTables implements Tables<HostItem, HostChange> {
   readonly endpoints: EndpointTable;
@@ -195,7 +200,9 @@ export class HostTables implements Tables<HostItem, HostChange> {
   #announceGone(steps: readonly PlanStep<HostItem>[]): void {
     const dipSlots = new Set<number>();
     const ranges = new Set<number>();
+    const ended: HostEndpointItem[] = [];
     for (const { before, after } of steps) {
+      if (after?.kind === "endpoint" && after.ended === true && !isEnded(before)) ended.push(after);
       if (before?.kind === "dip" && (after as HostDipItem | null)?.address !== before.address) {
         dipSlots.add(this.findDip(before.dipId));
       }
@@ -203,7 +210,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
         ranges.add(this.#ports.findRange(this.addresses.find(before.vip), before.protocol, before.range));
       }
     }
-    if (dipSlots.size > 0 || ranges.size > 0) this.#onGone(dipSlots, ranges);
+    if (dipSlots.size > 0 || ranges.size > 0 || ended.length > 0) this.#onGone(dipSlots, ranges, ended);
   }
 
   #take(before: HostItem, after: HostItem | null): void {
@@ -400,6 +407,8 @@ export class HostTables implements Tables<HostItem, HostChange> {
     return number !== NO_ADDRESS;
   }
 }
+
+const isEnded = (item: HostItem | null): boolean => item?.kind === "endpoint" && item.ended === true;
 
 function outboundVip(item: HostOutboundItem, vip: number): OutboundVip {
   const {

@@ -146,6 +146,7 @@ const poolOf = (dips: number): ObjectToApply => ({
       failoverPercent: 0,
       allDown: "failOpen",
       tcpOnDown: "persist",
+      drainTimeoutSeconds: 0,
       probe: null,
       securityGroups: [],
     },

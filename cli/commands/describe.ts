@@ -104,7 +104,7 @@ async function describeVip(
       (poolStatus?.members ?? []).map(({ dip, host, health, reason }, at) => [
         metadata?.name ?? "",
         dip ?? "",
-        backendPool?.members?.[at]?.weight ?? 100,
+        backendPool?.members?.[at] === undefined ? "left" : (backendPool.members[at].weight ?? 100),
         host ?? "",
         healthText(health, reason),
       ]),
@@ -190,9 +190,22 @@ async function describePool(
     known.get(dip ?? "")?.host ?? "",
     healthText(known.get(dip ?? "")?.health, known.get(dip ?? "")?.reason),
   ]);
+  const listed = new Set((backendPool?.members ?? []).map(({ dip }) => dip ?? ""));
+  const left = (status?.members ?? [])
+    .filter(({ dip }) => !listed.has(dip ?? ""))
+    .map(({ dip, host, health, reason }) => [dip ?? "", host ?? "", healthText(health, reason)]);
+  const timeout = backendPool?.drainTimeoutSeconds ?? 0;
   return [
-    renderFields([...head, ["Max members", backendPool?.maxMembers ?? 0]], context.paint),
+    renderFields(
+      [
+        ...head,
+        ["Max members", backendPool?.maxMembers ?? 0],
+        ["Drain", timeout === 0 ? "flows end by themselves" : `flows end after ${timeout} s`],
+      ],
+      context.paint,
+    ),
     section(context, "Members", ["DIP", "PORT", "WEIGHT", "HOST", "HEALTH"], members),
+    left.length === 0 ? "" : section(context, "Left, and draining", ["DIP", "HOST", "HEALTH"], left),
     section(context, "Used by", ["VIP", "ADDRESS", "FOR"], users),
   ].join("");
 }

@@ -16,7 +16,7 @@ import { readCheckedFiles } from "../checked-files.js";
 import type { Context } from "../context.js";
 import { EXIT } from "../exit-codes.js";
 import { APPLY, LIST, type WireObject } from "../methods.js";
-import { objectChange, type MemberChanges, type ObjectChange } from "../object-changes.js";
+import { objectChange, type ObjectChange } from "../object-changes.js";
 import { formatOption, isStructured, serialize, type Format } from "../output.js";
 import { snatPlans, type SnatPlan } from "../snat-plan.js";
 import { createTable, indent, type Cell } from "../table.js";
@@ -64,7 +64,7 @@ async function plan(context: Context, command: Command) {
   );
   if (isStructured(output)) context.print(serialize(planDocument(changes, snat), output));
   else {
-    for (const change of changes) context.print(changeText(change, memberLines(change.members)));
+    for (const change of changes) context.print(changeText(change, memberLines(change)));
     if (snat.length > 0) context.print(`SNAT ports per protocol, after it:\n${indent(snatTable(context, snat))}`);
     context.print(`${countText(changes)}\n`);
   }
@@ -126,15 +126,17 @@ function changeText({ wanted, change, fields }: ObjectChange, more: readonly str
   ].join("\n");
 }
 
-function memberLines(members: MemberChanges | null): readonly string[] {
+function memberLines({ members, wanted }: ObjectChange): readonly string[] {
   if (members === null) return [];
+  const timeout = wanted.object.kind === "BackendPool" ? wanted.object.spec.drainTimeoutSeconds : 0;
+  const known = timeout === 0 ? "known ones stay" : `known ones are reset after ${timeout} s`;
   const line = (what: string, dips: readonly string[]): readonly string[] =>
     dips.length === 0 ? [] : [`DIPs that ${what}: ${dips.join(", ")}`];
   return [
     ...line("enter", members.enter),
-    ...line("drain (no new flows, known ones stay)", members.drain),
+    ...line(`drain (no new flows, ${known})`, members.drain),
     ...line("serve again", members.serveAgain),
-    ...line("leave (no new flows, known ones stay)", members.leave),
+    ...line(`leave (no new flows, ${known})`, members.leave),
   ];
 }
 

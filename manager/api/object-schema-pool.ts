@@ -20,6 +20,7 @@ import { GROUPS_MAX, groupNames } from "./object-schema-vip.js";
 const MAX_MEMBERS_MAX = 655;
 const MAX_MEMBERS_DEFAULT = 100;
 const WEIGHT_MAX = 1_000;
+const DRAIN_TIMEOUT_SECONDS_MAX = 3_600;
 const WEIGHT_DEFAULT = 100;
 
 const member = z.strictObject(
@@ -28,7 +29,7 @@ const member = z.strictObject(
     port: port().optional().describe("Port on this DIP, 1 to 65535. Left out: the rule's backend port."),
     weight: integer("a weight", `use 0 to ${WEIGHT_MAX}`, 0, WEIGHT_MAX)
       .default(WEIGHT_DEFAULT)
-      .describe(`Share of new flows, 0 to ${WEIGHT_MAX}; 0 gets none.`),
+      .describe(`Share of new flows, 0 to ${WEIGHT_MAX}; 0 gets none: the member drains.`),
     role: choice(["primary", "backup"], "a role")
       .default("primary")
       .describe("A backup serves only when too few primaries are up, see failoverPercent."),
@@ -129,6 +130,16 @@ export const poolSpec = z
       tcpOnDown: choice(["persist", "reset"], "an action")
         .default("persist")
         .describe("TCP flows of a member that goes down: left alone, or reset. UDP flows move to another member."),
+      drainTimeoutSeconds: integer(
+        "a time in seconds",
+        `use 1 to ${DRAIN_TIMEOUT_SECONDS_MAX}, or 0 to let flows end by themselves`,
+        0,
+        DRAIN_TIMEOUT_SECONDS_MAX,
+      )
+        .default(0)
+        .describe(
+          `How long a member of weight 0, or one that has left the pool, keeps its flows, 1 to ${DRAIN_TIMEOUT_SECONDS_MAX} seconds; then both ends of them are reset. 0: until they end by themselves.`,
+        ),
       probe: probe.optional().describe("How hosts find out whether their DIPs can serve. Left out: a DIP is up."),
       securityGroups: groupNames.describe(
         `SecurityGroups of the same tenant that guard the DIPs, at most ${GROUPS_MAX}; changeable at any time.`,

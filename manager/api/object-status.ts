@@ -6,6 +6,7 @@ import type { IpAddress } from "../../core/brands.js";
 import { servingMembers } from "../../dataplane/serving-members.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { ApplyObject } from "../state/commands.js";
+import type { Drain } from "../state/drain-table.js";
 import type { LentPort } from "../state/lent-ports.js";
 import type { AnyStoredObject, ObjectSpec } from "../state/objects.js";
 import { formatBlock, protocolName } from "../state/port-ranges.js";
@@ -149,15 +150,18 @@ const timesLately = ({ times, forSeconds }: OverloadBackoff): string =>
   `${times === 1 ? "once" : `${times} times`} lately, the last time for ${forSeconds} s`;
 
 function service(members: readonly Member[]): Condition {
-  const up = members.filter(({ health }) => health === "up").length;
-  const homeless = members.filter(({ health }) => health === "no-host").map(({ dip }) => dip ?? "");
+  // Who drains does so because somebody wanted it.
+  const wanted = members.filter(({ health }) => health !== "draining" && health !== "drained");
+  const up = wanted.filter(({ health }) => health === "up").length;
+  const homeless = wanted.filter(({ health }) => health === "no-host").map(({ dip }) => dip ?? "");
   if (members.length === 0) return fails("Serving", "NoMembers", "the pool has no members");
   if (homeless.length > 0) {
     return fails("Serving", "MembersWithoutHost", `no host runs ${listed(homeless)}: they get no traffic`);
   }
+  if (wanted.length === 0) return fails("Serving", "AllDraining", "every member drains: none takes new flows");
   if (up === 0) return fails("Serving", "AllDown", "no member is up");
-  if (up < members.length)
-    return fails("Serving", "MembersDown", `${members.length - up} of ${members.length} are not up`);
+  if (up < wanted.length)
+    return fails("Serving", "MembersDown", `${wanted.length - up} of ${wanted.length} are not up`);
   return holds("Serving");
 }
 
@@ -206,7 +210,16 @@ function waitingText(
 }
 
 function memberStatus(pool: PoolObject, state: StateMachine): Member[] {
-  return pool.spec.members.map(({ dip, adminState }) => {
+  const drains = new Map(state.drainsOf(pool.poolId).map((drain) => [drain.dipId, drain]));
+  const listed = new Set<string>(pool.spec.members.map(({ dip }) => dip));
+  const former = [...drains.values()].flatMap((drain): Member[] => {
+    const dip = state.dip(drain.dipId);
+    if (drain.leftPort === null || dip === null || listed.has(dip.address)) return [];
+    const { hostId } = state.dipAt(dip.tenant, dip.address) ?? { hostId: null };
+    const host = hostId === null ? "" : (state.host(hostId)?.name ?? "");
+    return [{ dip: dip.address, host, ...draining("it has left the pool", drain, state.clusterTimeMs) }];
+  });
+  const members = pool.spec.members.map(({ dip, adminState, weight }): Member => {
     const place = state.dipAt(pool.ref.tenant, dip);
     const host = place === null || place.hostId === null ? null : state.host(place.hostId);
     if (place === null || host === null)
@@ -214,10 +227,27 @@ function memberStatus(pool: PoolObject, state: StateMachine): Member[] {
     const down = state.memberHealth(pool.poolId, place.dipId);
     const is = (health: string, reason: string): Member => ({ dip, host: host.name, health, reason });
     if (adminState === "down") return is("down", "adminState is down");
-    if (host.isExpired) return is("draining", `host ${host.name} is silent`);
+    if (weight === 0) {
+      const drain = drains.get(place.dipId) ?? null;
+      return { dip, host: host.name, ...draining("its weight is 0", drain, state.clusterTimeMs) };
+    }
+    if (host.isExpired) return is("silent", `host ${host.name} is silent`);
     if (adminState === "none" && pool.spec.probe !== null && down !== null) return is("down", down.reason);
     return is("up", "");
   });
+  return [...members, ...former];
+}
+
+/** `drain` null: without a timeout, or its drain has not begun. */
+function draining(
+  why: string,
+  drain: Drain | null,
+  nowMs: number,
+): Pick<Member, "health" | "reason" | "drainSecondsLeft"> {
+  if (drain === null) return { health: "draining", reason: `${why}; its flows end by themselves` };
+  if (drain.isOver) return { health: "drained", reason: `${why}; its flows have ended` };
+  const drainSecondsLeft = Math.ceil((drain.endsMs - nowMs) / 1_000);
+  return { health: "draining", reason: `${why}; ${drainSecondsLeft} s left`, drainSecondsLeft };
 }
 
 const wireUsage = (usage: SnatUsage): ananta.v1.SnatUsage.$Properties => ({

@@ -116,6 +116,7 @@ function statusDocument(status: ananta.v1.ObjectStatus.$Properties, kind: Object
     host: member.host ?? "",
     health: member.health ?? "",
     ...(member.reason ? { reason: member.reason } : {}),
+    ...(member.drainSecondsLeft ? { drainSecondsLeft: member.drainSecondsLeft } : {}),
   }));
   const conditions = (status.conditions ?? []).map((condition) => ({
     type: condition.type ?? "",

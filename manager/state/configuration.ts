@@ -3,6 +3,7 @@
  * which ranges rules hold, which DIPs may get SNAT ports, and whose views are to be recomputed.
  */
 import type { DipId, HostId } from "../../core/brands.js";
+import { forgetDrains } from "./apply/drains.js";
 import type { AnyStoredObject } from "./objects.js";
 import { isEqual } from "./equal.js";
 import { assignNatPorts } from "./nat-ports.js";
@@ -60,6 +61,7 @@ export function removeObject(state: State, object: AnyStoredObject): void {
       state.dips.must(id).pools.delete(object.poolId);
       state.health.remove(object.poolId, id);
     }
+    forgetDrains(state, object.poolId);
     poolChanged(state, object, [...members]);
   } else if (isVip(object)) {
     vipChanged(state, object);
@@ -89,6 +91,7 @@ function poolChanged(state: State, pool: PoolObject, members: readonly DipId[]):
   state.outbound.objectsChanged();
   state.projection.poolChanged(pool.poolId);
   for (const id of members) state.projection.memberChanged(id);
+  for (const { dipId } of state.drains.leftOf(pool.poolId)) state.projection.memberChanged(dipId);
 }
 
 function vipChanged(state: State, vip: VipObject): void {
@@ -97,6 +100,7 @@ function vipChanged(state: State, vip: VipObject): void {
   for (const pool of state.objects.poolsNamedBy(vip)) {
     state.projection.poolChanged(pool.poolId); // hosts know their rules
     for (const id of memberIds(state, pool)) state.projection.memberChanged(id);
+    for (const { dipId } of state.drains.leftOf(pool.poolId)) state.projection.memberChanged(dipId);
   }
 }
 

@@ -6,6 +6,7 @@ import { assert } from "../../core/assert.js";
 import type { LogIndex, PoolId, VipId } from "../../core/brands.js";
 import { type ApplyContext } from "./apply/outcome.js";
 import { applySubmitted } from "./apply/index.js";
+import { endDrains } from "./apply/drains.js";
 import { checkObjectCommand } from "./apply/objects.js";
 import { settling } from "./apply/settle.js";
 import { endWithdrawals } from "./apply/withdrawals.js";
@@ -120,6 +121,7 @@ export function createStateMachine(): InspectableStateMachine {
     },
     objectsOfMuxKeys: (keys) => objectsOfMuxKeys(state, keys),
     memberHealth: (pool, dip) => state.health.get(pool, dip),
+    drainsOf: (pool) => state.drains.ofPool(pool),
     get withdrawnVips() {
       return state.withdrawals.count;
     },
@@ -161,6 +163,7 @@ function* applyBatch(state: State, batch: CommandBatch, index: LogIndex): Genera
     quarantineEnded(state, quarantine);
   endWithdrawals(state, nowMs);
   state.backoffs.forget(nowMs);
+  endDrains(state, nowMs);
   const context: ApplyContext = { state, index, nowMs };
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
   // Once: hosts that register together mostly have members in the same pools.
@@ -217,6 +220,7 @@ function nextTickDueMs(state: State, muxSafeIndex: LogIndex | undefined): number
     state.sessions.nextExpiryMs() ?? Infinity,
     state.withdrawals.nextEndMs() ?? Infinity,
     state.backoffs.nextMs() ?? Infinity,
+    state.drains.nextDueMs() ?? Infinity,
   );
   return due === Infinity ? null : due;
 }

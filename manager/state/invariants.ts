@@ -16,6 +16,7 @@ import { type PortSpace, RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTI
 import { Projection } from "./projection.js";
 import { SESSION_WINDOW } from "./sessions.js";
 import type { State } from "./state.js";
+import { DRAIN_SHOWN_MS } from "./drain-table.js";
 import { TABLES_MAX } from "./table-history.js";
 import { servingSets } from "./table-items.js";
 import { membersToHold, type VipObject, isPending, poolNames, ruleRows, versionsOf } from "./vip-map.js";
@@ -34,6 +35,7 @@ export function assertInvariants(state: State): void {
   assertSessions(state);
   assertWithdrawals(state);
   assertTables(state);
+  assertDrains(state);
   assertProjection(state);
 }
 
@@ -275,8 +277,8 @@ export function assertSessions({ sessions, time }: State): void {
 }
 
 /** A pool's sets: those that serve in front, each once, at most so many (T1, T2); who owns slots of what is exact. */
-export function assertTables({ objects, dips, hosts, health, withdrawals, snat, tables }: State): void {
-  const sources = { objects, dips, hosts, health, withdrawals, snat };
+export function assertTables({ objects, dips, hosts, health, withdrawals, drains, snat, tables }: State): void {
+  const sources = { objects, dips, hosts, health, withdrawals, drains, snat };
   const poolsByDip = new Map<DipId, Set<PoolId>>();
   for (const { poolId, nextRevision, tables: noted } of tables.all()) {
     const pool = objects.poolById(poolId);
@@ -313,6 +315,25 @@ export function assertTables({ objects, dips, hosts, health, withdrawals, snat, 
       isEqual(sorted(tables.poolsOf(dipId)), sorted(poolsByDip.get(dipId) ?? [])),
       () => `the pools of which DIP ${dipId} owns slots are exact`,
     );
+}
+
+/** Who drains gets no new flows, of a pool that is there; nothing is past its time. */
+function assertDrains({ objects, dips, drains, time }: State): void {
+  let left = 0;
+  for (const { poolId, dipId, sinceMs, endsMs, isOver, leftPort } of drains.all()) {
+    const pool = objects.poolById(poolId);
+    const { address, tenant } = dips.must(dipId);
+    const at = `drain of DIP ${dipId} from pool ${poolId}`;
+    assert(pool !== null && pool.active !== null && pool.ref.tenant === tenant, `${at}: MUXes use the pool`);
+    const member = pool.active.members.find(({ dip }) => dip === address);
+    holds(leftPort === null ? member?.weight === 0 : member === undefined, () => `${at}: it gets no new flows`);
+    holds(isOver || (sinceMs <= time.nowMs && endsMs > time.nowMs), () => `${at}: it is over when its time has come`);
+    if (leftPort === null) continue;
+    left += 1;
+    holds([...drains.poolsLeftBy(dipId)].includes(poolId), () => `${at}: the DIP knows which pool it left`);
+    holds(!isOver || endsMs + DRAIN_SHOWN_MS > time.nowMs, () => `${at}: it is forgotten in time`);
+  }
+  assert(left === drains.leftCount, "the count of members that have left and drain is exact");
 }
 
 const sorted = <Id extends number>(ids: Iterable<Id>): readonly Id[] => [...ids].sort(byNumber);

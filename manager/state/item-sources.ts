@@ -3,7 +3,7 @@
  * MUX rows come from `active` alone, host rows from `spec` and `active` together, so that agents know of everything that
  * MUXes may use now or after the next activation.
  */
-import type { DipId, IpAddress, PoolId, VipId } from "../../core/brands.js";
+import type { DipId, IpAddress, PoolId, Port, VipId } from "../../core/brands.js";
 import { hostPrefix } from "../../core/prefix.js";
 import { given } from "../../core/present.js";
 import { DISTRIBUTION_CLIENT, DISTRIBUTION_CLIENT_PROTOCOL } from "../../dataplane/flow-hash.js";
@@ -11,15 +11,17 @@ import type { HostItem } from "../../dataplane/host-items.js";
 import {
   MEMBER_DOWN,
   MEMBER_DRAINING,
+  MEMBER_ENDED,
   MEMBER_UP,
   type MuxItem,
   type MuxPoolItem,
   type MuxPoolMember,
 } from "../../dataplane/mux-items.js";
 import type { DipRecord, DipTable } from "./dip-table.js";
+import type { DrainTable } from "./drain-table.js";
 import type { HealthTable } from "./health-table.js";
 import type { HostTable } from "./host-table.js";
-import type { BackendPoolSpec, PoolMember, VipOutbound, VipSpec } from "./objects.js";
+import type { BackendPoolSpec, VipOutbound, VipSpec } from "./objects.js";
 import { byNumber } from "./order.js";
 import { SNAT_PROTOCOLS, type SnatProtocol, rangeOfPort } from "./port-ranges.js";
 import type { SnatAllocator } from "./snat-allocator.js";
@@ -35,6 +37,7 @@ export interface ItemSources {
   readonly hosts: HostTable;
   readonly health: HealthTable;
   readonly withdrawals: Withdrawals;
+  readonly drains: DrainTable;
   readonly snat: SnatAllocator;
 }
 
@@ -121,9 +124,12 @@ export function poolItems(sources: ItemSources, pool: PoolObject): readonly MuxI
   return pool.active === null ? [] : [poolItem(sources, pool, pool.active)];
 }
 
-/** One version of it. Members that no host runs are left out: nothing could be sent to them. */
+/**
+ * One version of it. Members that no host runs are left out: nothing could be sent to them. Those that have left and drain are
+ * there without weight; as backups, because they do not count as primaries that could be up.
+ */
 export function poolItem(
-  { dips, hosts, health }: ItemSources,
+  { dips, hosts, health, drains }: ItemSources,
   { poolId, ref }: PoolObject,
   spec: BackendPoolSpec,
 ): MuxPoolItem {
@@ -134,7 +140,9 @@ export function poolItem(
     const isDown =
       member.adminState === "down" ||
       (member.adminState === "none" && spec.probe !== null && health.isDown(poolId, dip.dipId));
-    const state = isDown ? MEMBER_DOWN : isExpired ? MEMBER_DRAINING : MEMBER_UP;
+    const drain = member.weight === 0 ? drains.get(poolId, dip.dipId) : null;
+    const mayEnd = isExpired || drain !== null;
+    const state = drain?.isOver === true ? MEMBER_ENDED : isDown ? MEMBER_DOWN : mayEnd ? MEMBER_DRAINING : MEMBER_UP;
     return [
       {
         dipId: dip.dipId,
@@ -144,6 +152,15 @@ export function poolItem(
       },
     ];
   });
+  const left = drains.leftOf(poolId);
+  if (left.length > 0) {
+    const stays = new Set<IpAddress>(spec.members.map(({ dip }) => dip));
+    for (const { dipId, isOver } of left) {
+      const { address, hostId } = dips.must(dipId);
+      if (hostId === null || stays.has(address)) continue;
+      members.push({ dipId, weight: 0, state: isOver ? MEMBER_ENDED : MEMBER_DRAINING, backup: true });
+    }
+  }
   members.sort((a, b) => a.dipId - b.dipId); // a Maglev table is a function of the set of members
   return {
     kind: "pool",
@@ -188,7 +205,7 @@ export function internalVipItems(objects: VipMap): readonly HostItem[] {
 
 /** What concerns one DIP of a host alone: itself, its endpoints, the VIPs that it may leave as. Port ranges are not among these. */
 export function hostDipItems(
-  { objects }: ItemSources,
+  { objects, drains }: ItemSources,
   dip: DipRecord,
   fastpathKey: Uint8Array | null,
 ): readonly HostItem[] {
@@ -196,19 +213,24 @@ export function hostDipItems(
   const { dipId, address, locator, tenant } = dip;
   const items: HostItem[] = [];
   const guards = new Set<string>();
-  for (const poolId of [...dip.pools].sort(byNumber)) {
+  for (const poolId of poolsServed(dip, drains)) {
     const pool = objects.poolById(poolId);
     if (pool === null) continue; // never: a pool that names a DIP is stored
     const { name } = pool.ref;
+    const drain = drains.get(poolId, dipId);
     for (const group of pool.spec.securityGroups) guards.add(group);
     // Active versions first: where two give one key, packets go on as MUXes send them until the change is activated.
     const members = bothVersions(pool).flatMap((spec) => spec.members.find((member) => member.dip === address) ?? []);
+    const isMember = members.length > 0;
+    // A member that is to serve again must be known to, before MUXes choose it.
+    const isOver = drain?.isOver === true && members.every(({ weight }) => weight === 0);
+    const ports = drain === null || drain.leftPort === null ? members : [...members, { port: drain.leftPort }];
     items.push(...probeItem(objects, pool, dip));
     for (const vip of objects.usersOf(poolId)) {
       for (const spec of bothVersions(vip)) {
-        for (const member of members) addEndpoints(items, { vip, spec, pool: name, dip, member });
-        if (members.length > 0) items.push(...natEndpoints(vip, spec, name, dip));
-        if (spec.outbound?.pools.includes(name) === true)
+        for (const { port } of ports) addEndpoints(items, { vip, spec, pool: name, dip, port, isOver });
+        if (isMember) items.push(...natEndpoints(vip, spec, name, dip));
+        if (isMember && spec.outbound?.pools.includes(name) === true)
           items.push(outboundItem(spec.outbound, { dipId, vipId: vip.vipId, vip: spec.address }));
       }
     }
@@ -228,14 +250,19 @@ export function hostDipItems(
   ];
 }
 
+/** Pools that it is a member of, and such as it has left and drains of. */
+function poolsServed({ dipId, pools }: DipRecord, drains: DrainTable): readonly PoolId[] {
+  return [...new Set([...pools, ...drains.poolsLeftBy(dipId)])].sort(byNumber);
+}
+
 /** What several DIPs of a host may need: security groups, and the address spaces of their tenants. */
-export function hostSharedItems({ objects }: ItemSources, dips: readonly DipRecord[]): readonly HostItem[] {
+export function hostSharedItems({ objects, drains }: ItemSources, dips: readonly DipRecord[]): readonly HostItem[] {
   const named = new Map<string, Set<string>>();
   const pools = new Set<PoolId>();
   for (const dip of dips) {
     if (dip.locator === null) continue;
     if (!named.has(dip.tenant)) named.set(dip.tenant, new Set());
-    for (const poolId of dip.pools) pools.add(poolId);
+    for (const poolId of poolsServed(dip, drains)) pools.add(poolId);
   }
   for (const poolId of pools) {
     const pool = objects.poolById(poolId);
@@ -325,10 +352,13 @@ function addEndpoints(
     readonly spec: VipSpec;
     readonly pool: string;
     readonly dip: DipRecord;
-    readonly member: PoolMember;
+    /** The member's own; 0: the rule's backend port. */
+    readonly port: Port;
+    /** Its drain is over: its flows end. */
+    readonly isOver: boolean;
   },
 ): void {
-  const { vip, spec, pool, member } = of;
+  const { vip, spec, pool, port, isOver } = of;
   const { vipId } = vip;
   const { dipId } = of.dip;
   const extras = ofVip(vip, spec);
@@ -336,8 +366,9 @@ function addEndpoints(
     if (rule.pool !== pool) continue;
     // An all-port rule keeps the port of every packet.
     const protocols = rule.protocol === "all" ? SNAT_PROTOCOLS : protocolsOf(rule.protocol);
-    const dipPort = rule.protocol === "all" ? 0 : rule.floatingIp ? rule.port : member.port || rule.backendPort;
-    const isPlain = !rule.floatingIp && rule.idleSeconds === 0 && rule.idleReset && rule.fastpath && extras === null;
+    const dipPort = rule.protocol === "all" ? 0 : rule.floatingIp ? rule.port : port || rule.backendPort;
+    const isPlain =
+      !isOver && !rule.floatingIp && rule.idleSeconds === 0 && rule.idleReset && rule.fastpath && extras === null;
     for (const protocol of protocols) {
       if (protocol === 0) continue; // never: an all-port rule stands for both protocols here
       const plain = { kind: "endpoint", vipId, vip: spec.address, protocol, port: rule.port, dipId, dipPort } as const;
@@ -351,6 +382,7 @@ function addEndpoints(
         ...(rule.idleSeconds === 0 ? {} : { idleSeconds: rule.idleSeconds }),
         ...(rule.idleReset ? {} : { idleReset: false as const }),
         ...(rule.fastpath ? {} : { fastpath: false as const }),
+        ...(isOver ? { ended: true as const } : {}),
         ...extras,
       });
     }

@@ -65,6 +65,11 @@ export interface BackendPoolSpec {
   readonly allDown: "failOpen" | "drop";
   /** TCP flows of a member that goes down; UDP flows always move. */
   readonly tcpOnDown: "persist" | "reset";
+  /**
+   * How long a member that gets no new flows any more (its weight is 0, or it has left the pool) keeps those that it has, 1..3600;
+   * 0: until they end by themselves.
+   */
+  readonly drainTimeoutSeconds: number;
   /** How hosts find out whether their DIPs can serve; null: a DIP is up while its host is. */
   readonly probe: HealthProbe | null;
   /** Names of SecurityGroups of the same tenant that guard the DIPs; at most 5. */

@@ -326,6 +326,7 @@ export class Projection {
     this.mux.replaceGroup(`dip/${id}`, dipItems(dip));
     for (const pool of dip.pools) this.dirtyPools.add(pool);
     for (const pool of this.sources.tables.poolsOf(id)) this.dirtyPools.add(pool);
+    for (const pool of this.sources.drains.poolsLeftBy(id)) this.dirtyPools.add(pool);
     this.dirtyMembers.add(id);
     const shown = this.shownHosts.get(id) ?? null;
     if (shown === dip.hostId) return;

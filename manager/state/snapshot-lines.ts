@@ -22,6 +22,8 @@ export type DownLine = ["down", PoolId, DipId, string, number, LogIndex];
 /** The pool, its next revision, and its sets, newest first: revision, then DIP and weight of each member. */
 export type TablesLine = ["tables", PoolId, number, readonly TableTuple[]];
 export type TableTuple = readonly [revision: number, members: readonly (readonly [DipId, number])[]];
+/** Since when, until when, whether it is over, and the port of a member that has left, or -1. */
+export type DrainLine = ["drain", PoolId, DipId, number, number, 0 | 1, number];
 export type WithdrawnLine = ["withdrawn", VipId, string, number, number];
 /** How often lately, how long the last time, calm since when. */
 export type BackoffLine = ["backoff", VipId, number, number, number];
@@ -44,7 +46,9 @@ export type MuxLine = [
   (readonly [reason: string, sinceMs: number] | 0)?,
 ];
 export type Labels = readonly (readonly [string, string])[];
-export type PoolLine = ["pool", PoolId, string, string, Labels, Versions<BackendPoolSpec>, ObjectCounters];
+export type PoolLine = ["pool", PoolId, string, string, Labels, Versions<StoredPoolSpec>, ObjectCounters];
+/** Snapshots of before there was a drain timeout have none. */
+export type StoredPoolSpec = Omit<BackendPoolSpec, "drainTimeoutSeconds"> & Partial<BackendPoolSpec>;
 export type VipLine = ["vip", VipId, string, string, Labels, Versions<VipSpec>, ObjectCounters, NatPortTuples];
 export type TenantLine = ["tenant", string, Labels, Versions<TenantSpec>, ObjectCounters];
 export type GroupLine = ["group", string, string, Labels, Versions<SecurityGroupSpec>, ObjectCounters];
@@ -79,6 +83,7 @@ export type Line =
   | DownLine
   | WithdrawnLine
   | BackoffLine
+  | DrainLine
   | TablesLine
   | TenantLine
   | GroupLine

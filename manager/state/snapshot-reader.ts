@@ -3,15 +3,17 @@
  * they assert holds again; what a snapshot leaves out (indexes, counts, projections) follows.
  */
 import { assert } from "../../core/assert.js";
+import type { Port } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import { storeObject } from "./configuration.js";
-import type { AnyStoredObject } from "./objects.js";
+import type { AnyStoredObject, BackendPoolSpec } from "./objects.js";
 import {
   type EndLine,
   type Line,
   type ObjectCounters,
   type PoolLine,
   SNAPSHOT_FORMAT_VERSION,
+  type StoredPoolSpec,
   type Versions,
   type VipLine,
 } from "./snapshot-lines.js";
@@ -168,6 +170,12 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       state.backoffs.put({ vipId, times, forSeconds, calmSinceMs });
       return;
     }
+    case "drain": {
+      const [, poolId, dipId, sinceMs, endsMs, over, port] = line;
+      const leftPort = port < 0 ? null : (port as Port);
+      state.drains.put({ poolId, dipId, sinceMs, endsMs, isOver: over === 1, leftPort });
+      return;
+    }
     case "tables": {
       const [, poolId, nextRevision, tuples] = line;
       const tables = tuples.map(([revision, members]) => ({
@@ -226,10 +234,13 @@ function readPool([, poolId, tenant, name, labels, specs, counters]: PoolLine): 
     ref: { kind: "BackendPool", tenant, name },
     poolId,
     labels: Object.fromEntries(labels),
-    ...readVersions(specs),
+    ...readVersions([withTimeout(specs[0]), typeof specs[1] === "number" ? specs[1] : withTimeout(specs[1])]),
     ...readCounters(counters),
   };
 }
+
+const withTimeout = (spec: StoredPoolSpec): BackendPoolSpec =>
+  spec.drainTimeoutSeconds === undefined ? { ...spec, drainTimeoutSeconds: 0 } : (spec as BackendPoolSpec);
 
 function readVip([, vipId, tenant, name, labels, specs, counters, natPorts]: VipLine): VipObject {
   return {

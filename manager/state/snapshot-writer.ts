@@ -9,6 +9,7 @@
 import type { LogIndex } from "../../core/brands.js";
 import type { Reading } from "./before-images.js";
 import type { DipRecord } from "./dip-table.js";
+import type { Drain } from "./drain-table.js";
 import { isEqual } from "./equal.js";
 import type { DownMember } from "./health-table.js";
 import { type AnyStoredObject, objectKey } from "./objects.js";
@@ -103,6 +104,7 @@ function linesOf(state: State, reading: Reading): Iterable<Line> {
     healthLines(state.health.all()),
     withdrawalLines(state.withdrawals.all()),
     backoffLines(state.backoffs.all()),
+    drainLines(state.drains.all()),
     tableLines(state.tables.all()),
     snatLines([...snat.quarantines], snat.spaces(), reading),
     recallLines(snat.recalls.all()),
@@ -209,6 +211,11 @@ function* withdrawalLines(withdrawals: readonly Withdrawal[]): Iterable<Line> {
 function* backoffLines(backoffs: readonly OverloadBackoff[]): Iterable<Line> {
   for (const { vipId, times, forSeconds, calmSinceMs } of backoffs)
     yield ["backoff", vipId, times, forSeconds, calmSinceMs];
+}
+
+function* drainLines(drains: readonly Drain[]): Iterable<Line> {
+  for (const { poolId, dipId, sinceMs, endsMs, isOver, leftPort } of drains)
+    yield ["drain", poolId, dipId, sinceMs, endsMs, isOver ? 1 : 0, leftPort ?? -1];
 }
 
 function* tableLines(pools: readonly PoolTables[]): Iterable<Line> {

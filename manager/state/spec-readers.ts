@@ -58,6 +58,7 @@ const listOf =
     list(value, name, (item) => read(item, name));
 /** Whatever a bad program may have written, `apply` says what is wrong with it; here only: a number that can be kept. */
 const amount = whole(0, Number.MAX_SAFE_INTEGER);
+const absentIsZero: Reader<number> = (value, name) => (value === undefined ? 0 : amount(value, name));
 
 export const readTenant = record<TenantSpec>({
   weight: amount,
@@ -105,6 +106,7 @@ export const readPool = record<BackendPoolSpec>({
   failoverPercent: amount,
   allDown: oneOf("failOpen", "drop"),
   tcpOnDown: oneOf("persist", "reset"),
+  drainTimeoutSeconds: absentIsZero, // as in entries of before there was one
   probe: nullable(probe),
   securityGroups: texts,
 });

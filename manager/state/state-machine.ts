@@ -7,6 +7,7 @@ import type { HostItem } from "../../dataplane/host-items.js";
 import type { MuxItem } from "../../dataplane/mux-items.js";
 import type { UnsettledEpoch } from "./cluster-epoch.js";
 import type { Command, CommandBatch, MuxCapacity, Origin } from "./commands.js";
+import type { Drain } from "./drain-table.js";
 import type { DownMember } from "./health-table.js";
 import type { LentPorts } from "./lent-ports.js";
 import type { AnyStoredObject, Dip, ObjectKind, ObjectRef, VipSpec } from "./objects.js";
@@ -87,6 +88,8 @@ export interface StateMachine {
   fence(host: HostId): Fence | null;
   /** Null: up, as far as anybody has said. */
   memberHealth(pool: PoolId, dip: DipId): DownMember | null;
+  /** Members of the pool, and such as have left it, that drain with a timeout; in order of DIP. */
+  drainsOf(pool: PoolId): readonly Drain[];
   /** How many are withdrawn now. */
   readonly withdrawnVips: number;
   /** Null: not withdrawn. */

@@ -4,6 +4,7 @@ import { BeforeImages } from "./before-images.js";
 import { ClusterEpoch } from "./cluster-epoch.js";
 import { ClusterTime } from "./cluster-time.js";
 import { DipTable } from "./dip-table.js";
+import { DrainTable } from "./drain-table.js";
 import { HealthTable } from "./health-table.js";
 import { HostTable } from "./host-table.js";
 import { MuxPool } from "./mux-pool.js";
@@ -53,6 +54,8 @@ export interface State {
   readonly health: HealthTable;
   readonly withdrawals: Withdrawals;
   readonly backoffs: OverloadBackoffs;
+  /** Of pools with a drain timeout. */
+  readonly drains: DrainTable;
   /** Who took the flows of each pool: a function of the log, since it remembers. */
   readonly tables: TableHistory;
   readonly muxes: MuxPool;
@@ -73,6 +76,7 @@ export function createState(): State {
     health: new HealthTable(),
     withdrawals: new Withdrawals(),
     backoffs: new OverloadBackoffs(),
+    drains: new DrainTable(),
     tables: new TableHistory(),
     muxes: new MuxPool(),
     snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol), images),

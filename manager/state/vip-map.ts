@@ -278,8 +278,12 @@ export function ruleRows(spec: VipSpec): number {
   return spec.rules.reduce((sum, rule) => sum + protocolsOf(rule.protocol).length, nat);
 }
 
-export const membersToHold = (pool: PoolObject): number =>
-  Math.max(pool.spec.members.length, pool.active?.members.length ?? 0);
+/** Where members drain, those that leave are there beside those that come. */
+export function membersToHold({ spec, active }: Pick<PoolObject, "spec" | "active">): number {
+  if (active === null || active === spec) return spec.members.length;
+  if (spec.drainTimeoutSeconds === 0) return Math.max(spec.members.length, active.members.length);
+  return new Set([...spec.members, ...active.members].map(({ dip }) => dip)).size;
+}
 
 const rulesToHold = (vip: VipObject): number =>
   Math.max(vip.deleting ? 0 : ruleRows(vip.spec), vip.active === null ? 0 : ruleRows(vip.active));

@@ -3420,6 +3420,9 @@ export namespace ananta {
             /** Security groups of the VIP, "tenant/name". */
             groups: string[];
 
+            /** True or absent: the drain of the DIP is over. Flows through this endpoint end, both ends are reset, and none begin. */
+            ended?: (boolean|null);
+
             /**
              * Creates a new Endpoint instance using the specified properties.
              * @param [properties] Properties to set
@@ -3487,6 +3490,9 @@ export namespace ananta {
 
                 /** Security groups of the VIP, "tenant/name". */
                 groups?: (string[]|null);
+
+                /** True or absent: the drain of the DIP is over. Flows through this endpoint end, both ends are reset, and none begin. */
+                ended?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -8251,6 +8257,12 @@ export namespace ananta {
             securityGroups: string[];
 
             /**
+             * How long a member of weight 0, or one that has left the pool, keeps its flows, in seconds, at most 3600; then they end. 0: until
+             * they end by themselves.
+             */
+            drainTimeoutSeconds: number;
+
+            /**
              * Creates a new BackendPoolSpec instance using the specified properties.
              * @param [properties] Properties to set
              * @returns BackendPoolSpec instance
@@ -8302,6 +8314,12 @@ export namespace ananta {
 
                 /** SecurityGroups of the same tenant; at most 5. */
                 securityGroups?: (string[]|null);
+
+                /**
+                 * How long a member of weight 0, or one that has left the pool, keeps its flows, in seconds, at most 3600; then they end. 0: until
+                 * they end by themselves.
+                 */
+                drainTimeoutSeconds?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -8894,11 +8912,17 @@ export namespace ananta {
             /** Host that runs it; empty: none, the member gets no traffic. */
             host: string;
 
-            /** "up", "down", "draining" (its host is silent) or "no-host". */
+            /**
+             * "up", "down", "silent" (its host is, so it gets no new flows), "draining" (no new flows; those it has go on), "drained" (they
+             * have ended, too) or "no-host". One that drains may have left the spec.
+             */
             health: string;
 
             /** Why it is not up; empty when it is. */
             reason: string;
+
+            /** Of one that drains with a timeout: until its flows end. 0: no timeout, or it does not drain. */
+            drainSecondsLeft: number;
 
             /**
              * Creates a new MemberStatus instance using the specified properties.
@@ -8938,11 +8962,17 @@ export namespace ananta {
                 /** Host that runs it; empty: none, the member gets no traffic. */
                 host?: (string|null);
 
-                /** "up", "down", "draining" (its host is silent) or "no-host". */
+                /**
+                 * "up", "down", "silent" (its host is, so it gets no new flows), "draining" (no new flows; those it has go on), "drained" (they
+                 * have ended, too) or "no-host". One that drains may have left the spec.
+                 */
                 health?: (string|null);
 
                 /** Why it is not up; empty when it is. */
                 reason?: (string|null);
+
+                /** Of one that drains with a timeout: until its flows end. 0: no timeout, or it does not drain. */
+                drainSecondsLeft?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -4925,6 +4925,8 @@ export const ananta = $root.ananta = (() => {
 
             Endpoint.prototype.groups = $util.emptyArray;
 
+            Endpoint.prototype.ended = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -4955,6 +4957,12 @@ export const ananta = $root.ananta = (() => {
             // Virtual OneOf for proto3 optional field
             $Object.defineProperty(Endpoint.prototype, "_fastpath", {
                 get: $util.oneOfGetter($oneOfFields = ["fastpath"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Endpoint.prototype, "_ended", {
+                get: $util.oneOfGetter($oneOfFields = ["ended"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -4994,6 +5002,8 @@ export const ananta = $root.ananta = (() => {
                 if (message.groups != null && message.groups.length)
                     for (let i = 0; i < message.groups.length; ++i)
                         writer.uint32(/* id 12, wireType 2 =*/98).string(message.groups[i]);
+                if (message.ended != null && $Object.hasOwnProperty.call(message, "ended"))
+                    writer.uint32(/* id 13, wireType 0 =*/104).bool(message.ended);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -5122,6 +5132,13 @@ export const ananta = $root.ananta = (() => {
                             if (!(message.groups && message.groups.length))
                                 message.groups = [];
                             message.groups.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 13: {
+                            if (wireType !== 0)
+                                break;
+                            message.ended = reader.bool();
+                            message._ended = "ended";
                             continue;
                         }
                     }
@@ -11754,6 +11771,8 @@ export const ananta = $root.ananta = (() => {
 
             BackendPoolSpec.prototype.securityGroups = $util.emptyArray;
 
+            BackendPoolSpec.prototype.drainTimeoutSeconds = 0;
+
             BackendPoolSpec.create = function(properties) {
                 return new BackendPoolSpec(properties);
             };
@@ -11781,6 +11800,8 @@ export const ananta = $root.ananta = (() => {
                 if (message.securityGroups != null && message.securityGroups.length)
                     for (let i = 0; i < message.securityGroups.length; ++i)
                         writer.uint32(/* id 7, wireType 2 =*/58).string(message.securityGroups[i]);
+                if (message.drainTimeoutSeconds != null && $Object.hasOwnProperty.call(message, "drainTimeoutSeconds") && message.drainTimeoutSeconds !== 0)
+                    writer.uint32(/* id 8, wireType 0 =*/64).uint32(message.drainTimeoutSeconds);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -11870,6 +11891,15 @@ export const ananta = $root.ananta = (() => {
                             if (!(message.securityGroups && message.securityGroups.length))
                                 message.securityGroups = [];
                             message.securityGroups.push(reader.stringVerify());
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.drainTimeoutSeconds = value;
+                            else
+                                delete message.drainTimeoutSeconds;
                             continue;
                         }
                     }
@@ -12801,6 +12831,8 @@ export const ananta = $root.ananta = (() => {
 
             MemberStatus.prototype.reason = "";
 
+            MemberStatus.prototype.drainSecondsLeft = 0;
+
             MemberStatus.create = function(properties) {
                 return new MemberStatus(properties);
             };
@@ -12820,6 +12852,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 3, wireType 2 =*/26).string(message.health);
                 if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== "")
                     writer.uint32(/* id 4, wireType 2 =*/34).string(message.reason);
+                if (message.drainSecondsLeft != null && $Object.hasOwnProperty.call(message, "drainSecondsLeft") && message.drainSecondsLeft !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.drainSecondsLeft);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -12887,6 +12921,15 @@ export const ananta = $root.ananta = (() => {
                                 message.reason = value;
                             else
                                 delete message.reason;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.drainSecondsLeft = value;
+                            else
+                                delete message.drainSecondsLeft;
                             continue;
                         }
                     }

@@ -1,7 +1,7 @@
 /**
  * The second entry of a change: MUXes use from now on what agents were told of before. Order within one entry:
  *
- *   1. tenants, security groups and pools take their spec;
+ *   1. tenants, security groups and pools take their spec; members that get no new flows any more begin to drain;
  *   2. VIPs take theirs, but one that names a pool never activated waits for it;
  *   3. VIPs being deleted go, then pools being deleted, but one that an active VIP still names waits for that VIP; groups
  *      and tenants that nobody names any more go last.
@@ -11,6 +11,7 @@
 import type { LogIndex } from "../../../core/brands.js";
 import type { ActivateCommand } from "../commands.js";
 import { removeObject, storeObject } from "../configuration.js";
+import { settleDrains } from "./drains.js";
 import type { CommandResult } from "../results.js";
 import type { State } from "../state.js";
 import { type PoolObject, type VipObject, isGroup, isPool, isTenant, isVip } from "../vip-map.js";
@@ -37,6 +38,7 @@ export function activate(context: ApplyContext, command: ActivateCommand): Comma
 }
 
 function activatePool(state: State, pool: PoolObject, index: LogIndex): void {
+  settleDrains(state, pool);
   storeObject(state, { ...pool, active: pool.spec, activeIndex: index });
 }
 

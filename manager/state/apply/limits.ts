@@ -64,13 +64,13 @@ function checkDips(request: ObjectRequest): void {
 
 /** Only a request that adds members is refused for their number. */
 function checkMembers(request: ObjectRequest): void {
-  let members = request.state.objects.memberCount;
+  let members = request.state.objects.memberCount + request.state.drains.leftCount;
   let last: CheckedObject | null = null;
   for (const { object, spec } of changedPools(request)) {
     const { before } = object;
     const stored = before !== null && isPool(before) ? before : null;
     const held = stored === null ? 0 : membersToHold(stored);
-    const added = Math.max(spec.members.length, stored?.active?.members.length ?? 0) - held;
+    const added = membersToHold({ spec, active: stored?.active ?? null }) - held;
     members += added;
     if (added > 0) last = object;
   }

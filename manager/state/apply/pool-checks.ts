@@ -4,11 +4,13 @@ import type { IpAddress } from "../../../core/brands.js";
 import { type BackendPoolSpec, type PoolMember, objectKey } from "../objects.js";
 import { isPool } from "../vip-map.js";
 import { type CheckedObject, type ObjectRequest, displayName, isInteger } from "./object-request.js";
+import { leavingCount } from "./drains.js";
 import { checkGroupNames } from "./tenant-checks.js";
 
 /** Contract of `BackendPoolSpec`: the Maglev table has at least 100 slots per member, and at most 65,537. */
 const MAX_MEMBERS = 655;
 const WEIGHT_MAX = 1000;
+const DRAIN_TIMEOUT_SECONDS_MAX = 3_600;
 
 export function checkPool(request: ObjectRequest, object: CheckedObject, spec: BackendPoolSpec): void {
   const { before } = object;
@@ -30,6 +32,15 @@ export function checkPool(request: ObjectRequest, object: CheckedObject, spec: B
       "spec.members",
       `${spec.members.length} members exceed maxMembers ${spec.maxMembers}`,
     );
+  }
+  if (!isInteger(spec.drainTimeoutSeconds, 0, DRAIN_TIMEOUT_SECONDS_MAX)) {
+    const what = `a drain timeout is 0 to ${DRAIN_TIMEOUT_SECONDS_MAX} seconds, not ${spec.drainTimeoutSeconds}`;
+    request.add(object, "INVALID_ARGUMENT", "spec.drainTimeoutSeconds", what);
+  }
+  const leaving = before !== null && isPool(before) ? leavingCount(request.state, before, spec) : 0;
+  if (leaving > MAX_MEMBERS) {
+    const what = `${leaving} former members would drain at a time, more than ${MAX_MEMBERS}; wait until some are done, or lower drainTimeoutSeconds`;
+    request.add(object, "FAILED_PRECONDITION", "spec.members", what);
   }
   if (!isInteger(spec.failoverPercent, 0, 100))
     request.add(object, "INVALID_ARGUMENT", "spec.failoverPercent", `a share is 0 to 100, not ${spec.failoverPercent}`);

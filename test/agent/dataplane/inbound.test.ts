@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { HostItem } from "../../../dataplane/host-items.js";
 import { encapsulate, read, tcp, udp } from "../../packet/packet-kit.js";
 import { AgentBench, DIP, dipItem, endpointItem, HOST, MUX, muxItem, remove, upsert, VIP } from "./agent-kit.js";
 
@@ -50,6 +51,36 @@ describe("inbound NAT with direct return", () => {
     ]);
     expect(bench.fromMux(tcp("198.51.100.7:40001", `${VIP}:80`, "S")).toVm).toEqual([]);
     expect(bench.drops()).toEqual({ no_endpoint: 1 });
+  });
+
+  it("ends flows when the drain of their endpoint is over: both ends of TCP are reset, other endpoints go on", () => {
+    const bench = new AgentBench([...HOST, endpointItem(443, 8_443), endpointItem(0, 0)]);
+    const clients = [CLIENT, "198.51.100.7:40001"] as const;
+    for (const [at, port] of [80, 443].entries()) {
+      bench.fromMux(tcp(clients[at]!, `${VIP}:${port}`, "S"));
+      bench.vm(
+        tcp(`${DIP}:8${port === 80 ? "080" : "443"}`, clients[at]!, "SA", { sequence: 100, acknowledgement: 1 }),
+      );
+      bench.fromMux(tcp(clients[at]!, `${VIP}:${port}`, "A", { sequence: 1, acknowledgement: 101 }));
+    }
+    bench.fromMux(udp(CLIENT, `${VIP}:53`));
+    bench.fromMux(tcp(CLIENT, `${VIP}:81`, "S")); // of the endpoint for all ports
+    const ended = (port: number, dipPort: number, protocol: 6 | 17 = 6): ReturnType<typeof upsert> =>
+      upsert({ ...endpointItem(port, dipPort, 1, VIP, protocol), ended: true } as HostItem);
+    bench.change(ended(80, 8_080), ended(53, 53, 17), ended(0, 0));
+    const { toWire, toVm } = bench.elapse(1);
+    expect(toWire.map(read)).toMatchObject([{ flow: `${VIP}:80 > ${CLIENT}`, flags: "R" }]);
+    expect(toVm.map(read)).toMatchObject([{ flow: `${CLIENT} > ${DIP}:8080`, flags: "R" }]);
+    expect(bench.agent.endedFlowCounts().get("the drain of the DIP was over")).toBe(3);
+    expect(bench.agent.telemetry.gauges().flows, "443 goes on").toBe(1);
+
+    bench.change(ended(80, 8_080));
+    expect(bench.fromMux(tcp("198.51.100.8:1024", `${VIP}:80`, "S")).toVm, "none begins").toEqual([]);
+    expect(bench.fromMux(udp("198.51.100.8:1024", `${VIP}:53`)).toVm).toEqual([]);
+    expect(bench.fromMux(tcp(CLIENT, `${VIP}:80`, "A")).toVm, "the machine resets what is late").toHaveLength(1);
+    expect(bench.drops()).toEqual({ drain_ended: 2 });
+    bench.change(upsert(endpointItem(80, 8_080)));
+    expect(bench.fromMux(tcp("198.51.100.9:1024", `${VIP}:80`, "S")).toVm).toHaveLength(1);
   });
 
   it("ends flows with their DIP", () => {

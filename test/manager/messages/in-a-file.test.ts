@@ -96,6 +96,8 @@ const provocations: Readonly<Record<string, string>> = {
   "spec.members: 2 members exceed maxMembers 1; set spec.maxMembers to 2 or more": pool(
     `maxMembers: 1, members: [${member()}, {dip: 10.1.0.5}]`,
   ),
+  "spec.drainTimeoutSeconds: 7200 is not a time in seconds; use 1 to 3600, or 0 to let flows end by themselves":
+    pool("drainTimeoutSeconds: 7200"),
   "spec.maxMembers: 656 is not a number of members; use 1 to 655": pool("maxMembers: 656"),
   "spec.probe.timeoutSeconds: 6 is longer than intervalSeconds, 5; use at most that": probe("timeoutSeconds: 6"),
   'spec.probe.path: "health" is not a path; begin it with "/", at most 256 characters': probe("path: health"),

@@ -101,6 +101,18 @@ const provocations: Readonly<Record<string, (site: Site) => Command>> = {
     applying(web({ spec: { inboundNat: [ssh] } })),
   "VIP default/web: minPorts 4096 for up to 20 members are 81920 ports, more than 75 % of the 64512 of one VIP; 2 VIPs have that many":
     () => minPorts(4_096),
+  "BackendPool default/large: 656 former members would drain at a time, more than 655; wait until some are done, or lower drainTimeoutSeconds":
+    (site) => {
+      const large = (from: number, count: number): ApplyObject =>
+        pool(
+          "large",
+          Array.from({ length: count }, (_, at) => `10.1.${(from + at) >> 8}.${(from + at) & 255}`),
+          { maxMembers: 655, spec: { drainTimeoutSeconds: 60 } },
+        );
+      site.configure(large(0, 655));
+      site.configure(large(655, 1));
+      return applying(large(656, 1));
+    },
   "VIP default/web: minPorts is a multiple of 8 up to maxPorts 64, not 128": () => minPorts(128, 64),
   "VIP default/web: an all-port rule and outbound may not share a VIP: replies to SNAT come to its ports; use a second VIP":
     () => applying(web({ outbound: ["web"], spec: { rules: [all] } })),

@@ -158,6 +158,7 @@ export class LogGenerator {
         failoverPercent: this.pick([0, 0, 50]),
         allDown: this.pick(["drop", "failOpen"] as const),
         tcpOnDown: this.pick(["persist", "reset"] as const),
+        drainTimeoutSeconds: this.pick([0, 1, 60, 3_600]),
         probe: this.chance(0.5)
           ? null
           : probeSpec({ protocol: this.pick(["tcp", "http", "udp"] as const), port: 0 as Port }),

@@ -154,6 +154,17 @@ function compareMachines(machine: StateMachine, model: NaiveSite): void {
   expect(down.sort()).toEqual([...model.down].sort());
 }
 
+function compareDrains(machine: StateMachine, model: NaiveSite): void {
+  const found = model.objects.pools().flatMap(({ id }) =>
+    machine.drainsOf(id as PoolId).map(({ dipId, sinceMs, endsMs, isOver, leftPort }) => {
+      if (isOver) ends.over++;
+      return [`${id}/${machine.dip(dipId)!.address}`, { sinceMs, endsMs, isOver, hasLeft: leftPort !== null }] as const;
+    }),
+  );
+  expect(new Map(found)).toEqual(model.drains.all);
+  ends.seen += found.length;
+}
+
 function compareCluster(machine: StateMachine, model: NaiveSite): void {
   expect(machine.clusterTimeMs).toBe(model.nowMs);
   expect(machine.clusterEpoch).toBe(model.epoch);
@@ -168,6 +179,7 @@ function compareCluster(machine: StateMachine, model: NaiveSite): void {
 }
 
 const answers = new Map<string, number>();
+const ends = { seen: 0, over: 0 };
 
 describe("the state machine and a site in plain Maps", () => {
   test.each(seeds)("agree on every answer and on all that can be read, seed %i", (seed) => {
@@ -185,6 +197,7 @@ describe("the state machine and a site in plain Maps", () => {
       compareRules(machine, model);
       compareObjects(machine, model);
       compareMachines(machine, model);
+      compareDrains(machine, model);
       compareCluster(machine, model);
       if (at % CHECK_EVERY === 0) assertInvariants(machine.inspect());
       expect(second.apply(decodeBatch(encodeBatch(batch)), index).results).toEqual(applied.results);
@@ -201,6 +214,8 @@ describe("the state machine and a site in plain Maps", () => {
   });
 
   test("have met both sides of every command", () => {
+    expect(ends.over, "drains that are over").toBeGreaterThan(0);
+    expect(ends.seen, "drains that are not").toBeGreaterThan(ends.over);
     const kinds =
       "activate allocate-snat apply-objects bootstrap delete-objects expire-hosts fence-host join-mux leave-mux lose-mux register-host release-snat renew-hosts report-health start-replica tick withdraw-vip";
     const refusals = [

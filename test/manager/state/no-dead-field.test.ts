@@ -143,6 +143,7 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
   "Vip.overload.restoreAfterSeconds", // how long
   "Vip.rules.name", // names in messages, and in flow explain
   "Vip.inboundNat.name", // likewise; which ports are kept
+  "BackendPool.drainTimeoutSeconds", // what comes later: drains.test.ts
   "Vip.outbound.minPorts", // reservation: snat-share.test.ts
   "Vip.outbound.maxPorts", // grants: snat.test.ts
 ]);

@@ -20,6 +20,7 @@ export const poolSpec = (given: Given<BackendPoolSpec, "members" | "maxMembers">
   failoverPercent: 0,
   allDown: "drop",
   tcpOnDown: "persist",
+  drainTimeoutSeconds: 0,
   probe: null,
   securityGroups: [],
   ...given,

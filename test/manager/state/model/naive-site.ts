@@ -19,31 +19,15 @@ import type {
   WithdrawVipCommand,
 } from "../../../../manager/state/commands.js";
 import type { AppliedBatch, CommandResult, CommandValue } from "../../../../manager/state/results.js";
+import { NaiveDrains } from "./naive-drains.js";
 import { NaiveObjects, type NaivePool, type NaiveVip, versions } from "./naive-objects.js";
+import type { NaiveDip, NaiveHost } from "./naive-machines.js";
 import { isIpv6, NaiveMuxes, former } from "./naive-muxes.js";
 import { NaivePorts, hasAlignedBlock, rangesIn } from "./naive-ports.js";
 import { NaiveSessions } from "./naive-sessions.js";
 import { NaiveWithdrawals } from "./naive-withdrawals.js";
 
 const REST_MS = 120_000;
-
-interface NaiveDip {
-  readonly id: number;
-  readonly tenant: string;
-  readonly address: IpAddress;
-  host: string | null;
-  locator: IpAddress | null;
-}
-
-interface NaiveHost {
-  readonly id: number;
-  readonly name: string;
-  incarnation: number;
-  bootId: string;
-  formerBoots: readonly string[];
-  isExpired: boolean;
-  isFenced: boolean;
-}
 
 /** Codes that a refusal may have; a value: the command succeeds, and this is what it answers (null: see the handler). */
 type Expected = ReadonlySet<string> | { readonly value: CommandValue | null };
@@ -67,6 +51,7 @@ export class NaiveSite {
   /** "pool id/dip id" of members that are down. */
   readonly down = new Set<string>();
   readonly withdrawals = new NaiveWithdrawals();
+  readonly drains = new NaiveDrains();
   readonly sessions = new NaiveSessions();
   unsettled: { atMs: number; readonly missing: Set<string> } | null = null;
 
@@ -77,6 +62,7 @@ export class NaiveSite {
     if (this.unsettled?.missing.size === 0 && this.nowMs >= this.unsettled.atMs + REST_MS) this.unsettled = null;
     this.ports.endRests(this.nowMs, this.muxes.all.size === 0 ? Infinity : batch.muxSafeIndex);
     this.withdrawals.advance(this.nowMs);
+    this.drains.advance(this.nowMs);
     batch.commands.forEach((submitted, at) => this.submitted(submitted, applied.results[at]!, applied.index)); // one each
   }
 
@@ -133,10 +119,13 @@ export class NaiveSite {
         return { value: null };
       }
       case "activate": {
+        const before = new Map(this.objects.pools().map(({ id, active }) => [id, active]));
         const { gone, activated } = this.objects.activate(command.upToIndex);
         for (const pool of activated) this.poolStored(pool);
+        for (const { id, active } of activated) this.drains.changed(id, before.get(id) ?? null, active, this.nowMs);
         for (const { ref, id } of gone) {
           if (ref.kind === "Vip") this.withdrawals.forget(id);
+          if (ref.kind === "BackendPool") this.drains.changed(id, null, null, this.nowMs);
           if (ref.kind === "BackendPool")
             for (const key of this.down) if (key.startsWith(`${id}/`)) this.down.delete(key);
         }
