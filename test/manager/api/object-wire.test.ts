@@ -141,6 +141,7 @@ describe("the status of a stored object", () => {
     withdrawal: () => null,
     memberHealth: () => null,
     drainsOf: () => [],
+    overloadBackoff: () => null,
     dipAt: (_tenant: string, dip: string) => (dip === "10.1.0.4" ? { dipId: 1, hostId: 1 } : null),
     host: () => ({ name: "host-1", isExpired: false }),
     muxItemsOf: () => [{ kind: "pool", poolId: 1, maxMembers: 9, members: [{ dipId: 1, weight: 100 }] }],
