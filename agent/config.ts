@@ -46,6 +46,8 @@ export interface AgentTimings {
   readonly openMs: number;
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
+  /** Within so long, at random, one stream is led to a new leader: thousands of agents hear of it together. */
+  readonly preferWithinMs: number;
   /** How often demand for ports is looked at. */
   readonly reserveMs: number;
   /** Ports are asked for ahead of what this much time needs at the present rate. */
@@ -60,6 +62,7 @@ export const AGENT_TIMINGS: AgentTimings = {
   openMs: 12_000,
   retryMinMs: 100,
   retryMaxMs: 3_000,
+  preferWithinMs: 5_000,
   reserveMs: 100,
   reserveAheadMs: 4_000,
   idleReleaseMs: 120_000,

@@ -28,6 +28,7 @@ const timings = z.object({
   openMs: milliseconds,
   retryMinMs: milliseconds,
   retryMaxMs: milliseconds,
+  preferWithinMs: milliseconds,
   reserveMs: milliseconds,
   reserveAheadMs: milliseconds,
   idleReleaseMs: milliseconds,

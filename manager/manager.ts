@@ -101,6 +101,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   let server: Server | null = null;
   let stopped = false;
   let announcePause: Timer | null = null;
+  let leader: { readonly nodeId: NodeId; readonly term: Term } | null = null;
   let history: OwnershipHistory | null = null;
   let stockTimer: Timer | null = null;
 
@@ -153,6 +154,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           apiAddress: service,
           role,
         })),
+    leader: () => leader,
     submit: (submitted, deadlineMs, wanted) => forwarding.submit(submitted, deadlineMs, wanted),
     whenApplied: (index, deadlineMs) => appliedLog.whenApplied(index, deadlineMs),
     whenCaughtUp: () => appliedLog.whenCaughtUp(),
@@ -216,6 +218,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   function roleChanged(status: RaftStatus): void {
     log.info("role changed", { role: status.role, term: status.term, leader: status.leader });
     if (status.role !== "leader" && pipeline.inOffice) leaveOffice();
+    leader = status.leader === null ? null : { nodeId: status.leader, term: status.term };
     const other =
       status.leader !== null && status.leader !== config.nodeId ? { node: status.leader, term: status.term } : null;
     link.follow(other);

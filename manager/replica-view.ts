@@ -1,5 +1,5 @@
 /** What the parts of a replica that serve others (streams, API) share. Built once, in `manager.ts`. */
-import type { LogIndex } from "../core/brands.js";
+import type { LogIndex, NodeId, Term } from "../core/brands.js";
 import type { Env } from "../runtime/env.js";
 import type { ManagerConfig, ReplicaAddresses } from "./config.js";
 import type { OwnershipHistory } from "./history/ownership-history.js";
@@ -29,6 +29,8 @@ export interface ReplicaView {
   raft(): RaftNode;
   /** The members as this replica's log has them, with where they are reached. */
   members(): readonly ReplicaMember[];
+  /** Whom this replica follows, itself included; null while it knows none. */
+  leader(): { readonly nodeId: NodeId; readonly term: Term } | null;
   /** Through the leader's stages, wherever it is. Never rejects: refusals and unknown outcomes are results too.
    * It is not handed over once `wanted` says false. */
   submit(submitted: SubmittedCommand, deadlineMs: number, wanted?: () => boolean): Promise<CommandResult>;

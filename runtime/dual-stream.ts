@@ -7,7 +7,8 @@
  *
  * A slot opens a stream to the next replica of a seeded rotation, says hello and waits for the welcome. The first slot that
  * is ready becomes active. When the active stream closes or falls silent, the other one is active in the same turn; the
- * empty slot turns to another replica, after a bounded, random pause when replicas refuse it.
+ * empty slot turns to another replica, after a bounded, random pause when replicas refuse it. A user who has said which
+ * replica it prefers gets the standby led there, once and in its own time, if neither stream is there already.
  *
  *  (S1) The two streams never lead to the same replica. With one address known there is one stream.
  *  (S2) At most one stream is active, and `activated` is told before its messages are passed on as the active one's.
@@ -47,6 +48,8 @@ export interface DualStreamUser<Out, In> {
   message(message: In, stream: ReplicaStream<Out>, isActive: boolean): void;
   /** The stream is the active one from now on. */
   activated(stream: ReplicaStream<Out>): void;
+  /** A stream that was ready is over; before `activated` of the one that takes its place. */
+  lost?(stream: ReplicaStream<Out>): void;
   /** No stream is active any more, until the next `activated`. */
   deactivated(): void;
   writable(stream: ReplicaStream<Out>): void;
@@ -124,6 +127,8 @@ class Line<Out, In> implements ReplicaStream<Out> {
 
 /** A stream that was ready for so long has earned a fresh start of the back-off. */
 const PROVEN_MS = 1_000;
+/** Attempts at a preferred replica that does not answer become rarer, up to so many times as rare. */
+const PREFER_SLOWEST = 32;
 /** Spread of the first attempt after a good stream: replicas that come back are not met by everybody at once. */
 const FIRST_RETRY_MS = 50;
 
@@ -139,6 +144,11 @@ export class DualStream<Out, In> {
   #check: Timer | null = null;
   #checkedAtMs = 0;
   #switches = 0;
+  #preferred: string | null = null;
+  /** Attempts since it was named, or since a stream to it held. */
+  #preferredTries = 0;
+  #preferWithinMs = 0;
+  #turn: Timer | null = null;
 
   constructor(options: DualStreamOptions<Out, In>) {
     this.#options = options;
@@ -156,6 +166,8 @@ export class DualStream<Out, In> {
   stop(): void {
     this.#check?.cancel();
     this.#check = null;
+    this.#turn?.cancel();
+    this.#turn = null;
     this.#active = null;
     for (const index of [0, 1] as const) this.#empty(index);
   }
@@ -168,6 +180,14 @@ export class DualStream<Out, In> {
   /** The other one, when it is ready. */
   get standby(): ReplicaStream<Out> | null {
     const slot = this.#slots.find((candidate) => candidate.kind === "ready" && candidate.line !== this.#active);
+    return slot?.kind === "ready" ? slot.line : null;
+  }
+
+  /** The stream to the preferred replica, active or not, when it is ready. */
+  get preferred(): ReplicaStream<Out> | null {
+    const slot = this.#slots.find(
+      (candidate) => candidate.kind === "ready" && candidate.line.address === this.#preferred,
+    );
     return slot?.kind === "ready" ? slot.line : null;
   }
 
@@ -202,6 +222,18 @@ export class DualStream<Out, In> {
     if (index === 0 || index === 1) this.#fail(index, reason);
   }
 
+  /**
+   * From now on one of the streams should lead to this replica, as far as possible. The standby is led there after a random
+   * time below `withinMs`: all clients learn of a new one together.
+   */
+  prefer(address: string, withinMs: number): void {
+    if (address === this.#preferred) return;
+    this.#preferred = address;
+    this.#preferWithinMs = withinMs;
+    this.#preferredTries = 0;
+    this.#turnSoon();
+  }
+
   /** Other replicas than before: a stream to one that is no longer named is given up, another takes its place. */
   setAddresses(addresses: readonly string[]): void {
     const known = new Set(addresses);
@@ -218,9 +250,43 @@ export class DualStream<Out, In> {
     }
   }
 
-  #open(index: 0 | 1): void {
+  /** The standby to the preferred replica, within a random time; later and later when that does not work. */
+  #turnSoon(): void {
+    this.#turn?.cancel();
+    this.#turn = null;
+    if (this.#check === null || this.#isDialled(this.#preferred)) return;
+    const withinMs = this.#preferWithinMs * Math.min(PREFER_SLOWEST, 2 ** this.#preferredTries);
+    const share = this.#random.nextFloat();
+    const waitMs = withinMs * (this.#preferredTries === 0 ? share : 0.5 + 0.5 * share);
+    this.#turn = this.#options.clock.setTimer(waitMs, () => {
+      this.#turn = null;
+      this.#turnToPreferred();
+    });
+  }
+
+  #turnToPreferred(): void {
+    const address = this.#preferred;
+    if (address === null || this.#isDialled(address) || !this.#rotation.includes(address)) return;
+    const index = this.#slots.findIndex((slot) => slot.kind !== "ready" || slot.line !== this.#active);
+    if (this.#active === null || (index !== 0 && index !== 1)) {
+      this.#turnSoon(); // any replica is better than none, and comes first
+      return;
+    }
+    this.#preferredTries++;
+    this.#options.log.debug("leading the standby to the preferred replica", { replica: address });
+    this.#empty(index);
+    this.#open(index, address);
+  }
+
+  #isDialled(address: string | null): boolean {
+    return this.#slots.some(
+      (slot) => (slot.kind === "opening" || slot.kind === "ready") && slot.line.address === address,
+    );
+  }
+
+  #open(index: 0 | 1, preferred: string | null = null): void {
     const { clock, network, method, timings, user } = this.#options;
-    const address = this.#nextAddress(index);
+    const address = preferred ?? this.#nextAddress(index);
     if (address === null) {
       this.#slots[index] = { kind: "waiting", timer: clock.setTimer(timings.retryMaxMs, () => this.#open(index)) };
       return;
@@ -291,6 +357,10 @@ export class DualStream<Out, In> {
     const wasActive = line === this.#active;
     this.#empty(index);
     this.#failures[index] = proven ? 0 : this.#failures[index] + 1;
+    if (line.address === this.#preferred) {
+      if (proven) this.#preferredTries = 0;
+      this.#turnSoon();
+    }
     const fields = { replica: line.address, reason, wasActive };
     if (refusal)
       log.warn("stream to a replica was refused", fields); // an operator may have to act
@@ -319,7 +389,9 @@ export class DualStream<Out, In> {
     const slot = this.#slots[index];
     this.#slots[index] = { kind: "idle" };
     if (slot.kind === "waiting" || slot.kind === "opening") slot.timer.cancel();
-    if (slot.kind === "opening" || slot.kind === "ready") slot.line.close();
+    if (slot.kind !== "opening" && slot.kind !== "ready") return;
+    slot.line.close();
+    if (slot.kind === "ready" && this.#check !== null) this.#options.user.lost?.(slot.line);
   }
 
   #scheduleCheck(): void {

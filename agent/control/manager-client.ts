@@ -3,6 +3,7 @@
  *
  *     hello (DIPs, ranges on disk) --> registered, welcome --> activate --> projection --> disk, tables --> ack
  *     data plane's demand --> requests --> answers --> disk, tables                          (port-requests.ts)
+ *     beats --> who leads --> one of the streams leads there, in its own time
  *
  *  (A1) What a hello declares was read from disk; a range that is not on disk is in use by nobody.
  */
@@ -91,6 +92,7 @@ export class ManagerClient {
   #incarnation = 0;
   #resyncs = 0;
   #dipsVersion = 0;
+  #leaderTerm = 0;
   /** The tables may differ from the Managers' view: nothing is acknowledged until a whole view is in force. */
   #isOutOfStep = false;
   #lastResyncMs = Number.NEGATIVE_INFINITY;
@@ -134,6 +136,7 @@ export class ManagerClient {
         message: (message, stream, isActive) => this.#receive(message, stream, isActive),
         activated: (stream) => this.#activated(stream),
         deactivated: () => this.#log.warn("no Manager replica can be reached; what is in force stays", {}),
+        lost: () => this.#requests.streamsChanged(),
         writable: (stream) => {
           if (stream === this.#streams.active) this.#ackSoon();
         },
@@ -216,11 +219,13 @@ export class ManagerClient {
 
   #receive(message: FromManager, stream: Stream, isActive: boolean): void {
     if (message.answers) {
-      for (const answer of message.answers.answers ?? []) this.#requests.answered(answer, stream, isActive);
+      for (const answer of message.answers.answers ?? []) this.#requests.answered(answer, stream);
     } else if (message.projection) {
       if (isActive) this.#project(message.projection, stream);
-    } else if (message.beat) this.#managers.learn(message.beat.managers);
-    else if (message.welcome) this.#welcome(message.welcome);
+    } else if (message.beat) {
+      this.#managers.learn(message.beat.managers);
+      this.#follow(message.beat.leader);
+    } else if (message.welcome) this.#welcome(message.welcome);
     else if (message.flowReset) {
       const flows = this.#options.resetFlows(flowFilter(message.flowReset));
       stream.send({ flowsReset: { id: message.flowReset.id ?? 0, flows } });
@@ -230,6 +235,15 @@ export class ManagerClient {
         reason: message.refused.reason ?? "",
       });
     this.#requests.heard(stream);
+  }
+
+  /** The newest word counts, whichever replica it is from. */
+  #follow(leader: ananta.v1.ManagerLeader.$Properties | null | undefined): void {
+    const term = leader?.term ?? 0;
+    const address = leader?.address ?? "";
+    if (term <= this.#leaderTerm || address === "") return;
+    this.#leaderTerm = term;
+    this.#streams.prefer(address, this.#options.config.timings.preferWithinMs);
   }
 
   #welcome(welcome: ananta.v1.AgentWelcome.$Properties): void {
@@ -279,6 +293,7 @@ export class ManagerClient {
       this.#isOutOfStep = false;
       this.#cancelResync(); // deltas that were under way before the view asked for it once more
     }
+    if (position.clusterEpoch > this.#clusterEpoch) this.#leaderTerm = 0; // a restored cluster counts its terms anew
     this.#clusterEpoch = Math.max(this.#clusterEpoch, position.clusterEpoch);
     const { view } = this.#inForce;
     if (view.dipsVersion !== this.#dipsVersion) {
@@ -315,7 +330,7 @@ export class ManagerClient {
     this.#cancelResync();
     stream.send({ activate: { clusterEpoch, index } });
     this.#options.activated();
-    this.#requests.streamChanged();
+    this.#requests.streamsChanged();
     if (this.#inForce.position.index > 0) this.#ackSoon();
   }
 

@@ -2,8 +2,8 @@
  * [pure] The requests of an agent that have no final answer yet. Each is named by (session, sequence) for ever, so it can be
  * sent as often as need be, over any replica, and is done once.
  *
- *     add --> waits for its turn --> sent on the active stream --300 ms--> also on the other one --> answered
- *                                       ^-- again after a switch, or when the answer was "not known, not done"
+ *     add --> waits for its turn --> sent on the first stream --300 ms--> also on the second one --> answered
+ *                                       ^-- again on another first one, or when the answer was "not known, not done"
  *
  *  (Q1) A request keeps its origin until it is answered for good. A new question is a new origin.
  *  (Q2) Sequences in use span less than 64: Managers remember so many answers of a session.
@@ -30,7 +30,7 @@ export interface OpenRequest {
   readonly dipId: DipId;
   readonly protocol: PortProtocol;
   readonly body: RequestBody;
-  /** First sending since the last change of stream; null: it has to be sent. */
+  /** First sending since the first stream is another; null: it has to be sent. */
   readonly sentAtMs: number | null;
   /** Sent on the present second stream; null: not yet. */
   readonly copiedAtMs: number | null;
@@ -64,33 +64,33 @@ export class OpenRequests {
     this.waiting.push(request);
   }
 
-  /** What to send on which stream now; counts as sent. `standby`: the second stream, null while none is ready. */
+  /** What to send on which stream now; counts as sent. `second`: null while there is none. */
   due(
     nowMs: number,
-    standby: object | null,
-  ): { readonly onActive: readonly OpenRequest[]; readonly onStandby: readonly OpenRequest[] } {
+    second: object | null,
+  ): { readonly onFirst: readonly OpenRequest[]; readonly onSecond: readonly OpenRequest[] } {
     this.number(nowMs);
-    if (standby !== null && standby !== this.copiedTo) {
-      this.copiedTo = standby;
+    if (second !== null && second !== this.copiedTo) {
+      this.copiedTo = second;
       for (const request of this.open.values())
         if (request.copiedAtMs !== null) this.update(request, { copiedAtMs: null });
     }
-    const onActive: OpenRequest[] = [];
-    const onStandby: OpenRequest[] = [];
+    const onFirst: OpenRequest[] = [];
+    const onSecond: OpenRequest[] = [];
     for (const request of this.open.values()) {
       if (request.sentAtMs === null && nowMs >= request.sendAtMs) {
-        onActive.push(this.update(request, { sentAtMs: nowMs }));
+        onFirst.push(this.update(request, { sentAtMs: nowMs }));
       } else if (
-        standby !== null &&
+        second !== null &&
         request.sentAtMs !== null &&
         request.copiedAtMs === null &&
         nowMs - request.sentAtMs >= this.unansweredMs
       ) {
-        onStandby.push(this.update(request, { copiedAtMs: nowMs }));
+        onSecond.push(this.update(request, { copiedAtMs: nowMs }));
       }
     }
-    if (onActive.length + onStandby.length > 0) this.usedAtMs = nowMs;
-    return { onActive, onStandby };
+    if (onFirst.length + onSecond.length > 0) this.usedAtMs = nowMs;
+    return { onFirst, onSecond };
   }
 
   find(sequence: number): OpenRequest | null {
@@ -108,8 +108,8 @@ export class OpenRequests {
     if (request !== undefined) this.update(request, { sentAtMs: null, copiedAtMs: null, sendAtMs: atMs });
   }
 
-  /** Another stream is active: everything is sent again, with the same origins. */
-  streamChanged(): void {
+  /** Another stream is the first one: everything is sent again, with the same origins. */
+  firstChanged(): void {
     for (const request of this.open.values()) this.update(request, { sentAtMs: null, copiedAtMs: null });
   }
 

@@ -1,10 +1,11 @@
 /**
  * Ports from the Managers: looks at the reserve, asks, repeats what is not answered, and takes the answers.
  *
- *     data plane's demand --> reserve --> requests --> active stream, after 300 ms the other one too --> answers --> in force
+ *     data plane's demand --> reserve --> requests --> first stream, after 300 ms the second one too --> answers --> in force
  *
- *  (A2) A request unanswered for 300 ms is also sent on the other stream; after a switch all open ones are sent again, with
- *       the same origins. Nothing is executed twice, and no answer is taken twice.
+ *  (A2) The first stream is the one to the leader, which decides; where neither leads there, the active one, whose replica
+ *       takes requests to the leader. A request unanswered for 300 ms is also sent on the second one; when another stream is
+ *       the first, all open ones are sent again, with the same origins. Nothing is executed twice, and no answer is taken twice.
  *  (A3) When the outcome of a request cannot be known any more, the projection tells it: ranges that it shows are ours.
  */
 import type { DipId, LogIndex } from "../../core/brands.js";
@@ -57,7 +58,10 @@ export interface PortRequestsOptions {
   };
   readonly held: HeldRanges;
   readonly inForce: InForce;
-  readonly streams: Pick<DualStream<ToManager, FromManager>, "active" | "standby" | "switchOver" | "replace">;
+  readonly streams: Pick<
+    DualStream<ToManager, FromManager>,
+    "active" | "standby" | "preferred" | "switchOver" | "replace"
+  >;
   /** 32 hex digits, unpredictable. */
   readonly newSession: () => string;
 }
@@ -71,6 +75,8 @@ export class PortRequests {
   readonly #heardAtMs = new WeakMap<Stream, number>();
   /** Granted, and not in force yet: asked for again only after that. `index` is what the view must reach; 0: the queue suffices. */
   #granted: { readonly dipId: DipId; readonly protocol: PortProtocol; readonly index: number }[] = [];
+  /** Whom requests are sent to. */
+  #first: Stream | null = null;
   #lastExchangeMs = 0;
   #lastReleaseMs = 0;
   #flush: Timer | null = null;
@@ -112,10 +118,9 @@ export class PortRequests {
     this.#heardAtMs.set(stream, this.#options.env.clock.nowMs());
   }
 
-  /** Another stream is active (A2). */
-  streamChanged(): void {
-    this.#requests.streamChanged();
-    this.#sendRequests();
+  /** A stream is active, ready or over that was not before: requests may have another way (A2). */
+  streamsChanged(): void {
+    this.#flushSoon();
   }
 
   /** Everything that was answered and shown is in force. */
@@ -130,10 +135,10 @@ export class PortRequests {
     if (this.#granted.length < waiting.length) this.reserveNow();
   }
 
-  answered(answer: ananta.v1.SnatAnswer.$Properties, stream: Stream, isActive: boolean): void {
+  answered(answer: ananta.v1.SnatAnswer.$Properties, stream: Stream): void {
     const request = this.#requests.find(answer.sequence ?? 0);
     if (request === null) return; // (A2): the same answer over the other stream was first
-    if (!isActive) this.#preferWhoAnswers(request);
+    if (stream !== this.#first) this.#preferWhoAnswers(request);
     const { env } = this.#options;
     const nowMs = env.clock.nowMs();
     const code = answer.code ?? "";
@@ -179,13 +184,14 @@ export class PortRequests {
     if (known) this.#options.inForce.granted(items, index);
   }
 
-  /** The active replica has said nothing since the request was sent, and the other one has answered: it serves us better. */
+  /** The replica asked first has said nothing since, and the other one has answered: that one serves us better. */
   #preferWhoAnswers(request: OpenRequest): void {
-    const { active } = this.#options.streams;
-    if (active === null || request.sentAtMs === null) return;
-    const heardAtMs = this.#heardAtMs.get(active) ?? Number.NEGATIVE_INFINITY;
-    if (heardAtMs < request.sentAtMs && request.copiedAtMs !== null)
-      this.#options.streams.switchOver("the active replica does not answer");
+    const { streams } = this.#options;
+    const first = this.#first;
+    if (first === null || request.sentAtMs === null || request.copiedAtMs === null) return;
+    if ((this.#heardAtMs.get(first) ?? Number.NEGATIVE_INFINITY) >= request.sentAtMs) return;
+    if (first === streams.active) streams.switchOver("the active replica does not answer");
+    else streams.replace(first, "it does not answer");
   }
 
   /** (A3) */
@@ -256,6 +262,7 @@ export class PortRequests {
 
   /** Requests of one turn of the event loop are one message. */
   #flushSoon(): void {
+    if (this.#isStopped) return;
     this.#flush ??= this.#options.env.clock.nextTurn(() => {
       this.#flush = null;
       this.#sendRequests();
@@ -263,12 +270,18 @@ export class PortRequests {
   }
 
   #sendRequests(): void {
-    const { active, standby } = this.#options.streams;
+    const { active, standby, preferred } = this.#options.streams;
     if (active === null) return; // sent when one is
+    const first = preferred ?? active; // (A2)
+    const second = first === active ? standby : active;
+    if (first !== this.#first) {
+      this.#first = first;
+      this.#requests.firstChanged();
+    }
     const nowMs = this.#options.env.clock.nowMs();
-    const { onActive, onStandby } = this.#requests.due(nowMs, standby);
-    if (onActive.length > 0) active.send({ requests: { requests: onActive.map(wireRequest) } });
-    if (onStandby.length > 0 && standby !== null) standby.send({ requests: { requests: onStandby.map(wireRequest) } }); // (A2)
+    const { onFirst, onSecond } = this.#requests.due(nowMs, second);
+    if (onFirst.length > 0) first.send({ requests: { requests: onFirst.map(wireRequest) } });
+    if (onSecond.length > 0) second?.send({ requests: { requests: onSecond.map(wireRequest) } });
     if (
       standby === null ||
       this.#requests.longestOpenMs(nowMs) < EXCHANGE_MS ||

@@ -59,17 +59,20 @@ export class Agents {
   granted = 0;
   readonly hosts: readonly { readonly name: string; readonly bootId: string }[];
 
-  /** One stream per host, spread over all Managers. */
+  /** One stream per host, to the leader, where Host Agents ask too. */
   static async start(site: ManagerSite): Promise<Agents> {
-    const channels = site.api.endpoints.map((address) => site.env.network.connect(address, { reconnectMaxMs: 100 }));
+    const leader = await site.leader();
+    const address = leader === null ? undefined : site.api.endpoints[leader];
+    assert(address !== undefined, "a leader and two live MUXes");
     const hosts = Array.from({ length: STREAMS }, (_, stream) => ({
       name: `bench-${stream}`,
       bootId: hex(site.env.entropy(16)),
     }));
+    const channels = hosts.map(() => site.env.network.connect(address, { reconnectMaxMs: 100 }));
     const streams = await Promise.all(
       hosts.map(({ name, bootId }, stream) =>
         AgentStream.start({
-          channel: channels[stream % channels.length]!, // in range
+          channel: channels[stream]!, // as many
           clusterId: site.clusterId,
           host: name,
           bootId,

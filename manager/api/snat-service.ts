@@ -4,17 +4,11 @@ import { parseIpAddress } from "../../core/address.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { CallContext } from "../../runtime/env.js";
-import {
-  addressOf,
-  checkName,
-  checkPorts,
-  registration,
-  releasedBlocks,
-  tenantOf,
-} from "../projection/agent-streams.js";
+import { addressOf, checkName, registration, tenantOf } from "../projection/agent-streams.js";
 import { isHex128 } from "../projection/identity.js";
 import { checkOrigin } from "../projection/origin.js";
 import { checkProtocol, wireBlock } from "../projection/range-wire.js";
+import { checkPorts, releasedBlocks } from "../projection/snat-requests.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { Command } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";

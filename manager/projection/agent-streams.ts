@@ -5,31 +5,27 @@
  *   activate(index in force) -> whole view or deltas up to muxSafeIndex (active); acknowledgements come back
  *   requests -> the leader's SNAT stage -> answers, once every live MUX has the grant in force
  */
-import type { DipId, HostId, IpAddress, LogIndex } from "../../core/brands.js";
+import type { HostId, IpAddress, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import { formatIpv4, formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../../core/address.js";
 import type { HostChange, HostItem } from "../../dataplane/host-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
-import type {
-  AllocateSnatCommand,
-  HeldRange,
-  RangeBlock,
-  RegisterHostCommand,
-  ReleaseSnatCommand,
-} from "../state/commands.js";
+import type { HeldRange, RegisterHostCommand } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, isName, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
+import { LeaderNews } from "./leader-news.js";
 import { ManagerListNews } from "./manager-list.js";
 import { Questions } from "./questions.js";
 import { checkOrigin } from "./origin.js";
 import { healthCommand } from "./health-report.js";
 import { HOST_SCOPE } from "./projection-wire.js";
 import { ScopeFeed, type ScopeSource } from "./scope-feed.js";
+import { checkCount, snatCommand } from "./snat-requests.js";
 import { Turns, type Step } from "./turns.js";
-import { checkBlock, checkProtocol, wireBlock } from "./range-wire.js";
+import { checkBlock, wireBlock } from "./range-wire.js";
 
 type FromAgent = ananta.v1.AgentToManager.$Properties;
 type ToAgent = ananta.v1.ManagerToAgent.$Properties;
@@ -47,9 +43,7 @@ const RESET_DEADLINE_MS = 500;
 const DIPS_MAX = 1_024;
 /** All ranges of two VIPs and protocols, one by one: more than a host of 1,024 DIPs ever holds; about 1 MB of the log. */
 const HELD_BLOCKS_MAX = 16_384;
-const RELEASED_BLOCKS_MAX = 1_024;
 const REQUESTS_PER_MESSAGE_MAX = 4_096;
-const PORTS_MAX = 64_512;
 
 export interface AgentStreamsOptions {
   readonly replica: ReplicaView;
@@ -140,12 +134,14 @@ class AgentSession {
   #over = false;
   #pumpsLater = false;
   readonly #managers: ManagerListNews;
+  readonly #leader: LeaderNews;
   readonly #flowResets: Questions<number>;
 
   constructor(stream: AgentStream, options: SessionOptions, closed: () => void) {
     this.#stream = stream;
     this.#options = options;
     this.#managers = new ManagerListNews(options.replica);
+    this.#leader = new LeaderNews(options.replica);
     this.#flowResets = new Questions(options.replica.env.clock, RESET_DEADLINE_MS);
     this.#closed = closed;
     stream.listen({
@@ -274,7 +270,9 @@ class AgentSession {
     this.#beat = replica.env.clock.setTimer(BEAT_MS, () => this.#sendBeat());
     this.#feed?.askForDigest(); // hashes what changed since the last time, or all of the view
     this.pumpLater(); // progress, so that acknowledgements of an idle host advance
-    this.#stream.send({ beat: { appliedIndex: replica.state.appliedIndex, ...this.#managers.take() } });
+    this.#stream.send({
+      beat: { appliedIndex: replica.state.appliedIndex, ...this.#managers.take(), ...this.#leader.take() },
+    });
   }
 
   #activate(host: HostId, activate: ananta.v1.AgentActivate.$Properties): void {
@@ -427,22 +425,6 @@ export function checkName(text: string | null | undefined, where: string): strin
   throw new AnantaError("INVALID_ARGUMENT", `${where}: "${name}" is not a name; use 1 to 63 of a-z, 0-9 and "-"`);
 }
 
-function checkCount(items: readonly unknown[], max: number, where: string): void {
-  if (items.length <= max) return;
-  throw new AnantaError("INVALID_ARGUMENT", `${where}: ${items.length} in one message; at most ${max}`);
-}
-
-/** What a release names, here and in the unary Release. */
-export function releasedBlocks(
-  blocks: readonly ananta.v1.RangeBlock.$Properties[],
-  where: string,
-): readonly RangeBlock[] {
-  if (blocks.length === 0)
-    throw new AnantaError("INVALID_ARGUMENT", `${where}: none given; name the ranges to release`);
-  checkCount(blocks, RELEASED_BLOCKS_MAX, where);
-  return blocks.map((block, position) => checkBlock(block, `${where}[${position}]`));
-}
-
 /** IPv4 only: the data planes do not carry IPv6 yet, and an item that they cannot take would hold up every MUX. */
 export function addressOf(text: string | null | undefined, where: string): IpAddress {
   const address = parseIpv4(text ?? "");
@@ -462,36 +444,4 @@ function locatorOf(text: string | null | undefined, where: string): IpAddress {
   const why = unusableIpv6(groups);
   if (why === null) return formatIpv6(groups);
   throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is ${why}; use a unicast address`);
-}
-
-/** 1 to 64,512 ports. */
-export function checkPorts(ports: number | null | undefined, where: string): number {
-  const count = ports ?? 0;
-  if (count < 1 || count > PORTS_MAX)
-    throw new AnantaError("INVALID_ARGUMENT", `${where}: ${count} is not a number of ports; use 1 to ${PORTS_MAX}`);
-  return count;
-}
-
-function snatCommand(
-  host: { readonly hostId: HostId; readonly incarnation: number },
-  request: ananta.v1.SnatRequest.$Properties,
-): AllocateSnatCommand | ReleaseSnatCommand {
-  const dipId = (request.dipId ?? 0) as DipId;
-  const { hostId, incarnation } = host;
-  if (request.allocate) {
-    const protocol = checkProtocol(request.allocate.protocol, "allocate.protocol");
-    return {
-      kind: "allocate-snat",
-      hostId,
-      incarnation,
-      dipId,
-      protocol,
-      ports: checkPorts(request.allocate.ports, "allocate.ports"),
-    };
-  }
-  if (request.release) {
-    const blocks = releasedBlocks(request.release.blocks ?? [], "release.blocks");
-    return { kind: "release-snat", hostId, incarnation, dipId, blocks };
-  }
-  throw new AnantaError("INVALID_ARGUMENT", "request: neither allocate nor release");
 }

@@ -1315,6 +1315,9 @@ export namespace ananta {
             /** When it is news on this stream; absent as long as the founders are the members. */
             managers?: (ananta.v1.ManagerList.$Properties|null);
 
+            /** When it is news on this stream. */
+            leader?: (ananta.v1.ManagerLeader.$Properties|null);
+
             /**
              * Creates a new AgentBeat instance using the specified properties.
              * @param [properties] Properties to set
@@ -1353,12 +1356,86 @@ export namespace ananta {
                 /** When it is news on this stream; absent as long as the founders are the members. */
                 managers?: (ananta.v1.ManagerList.$Properties|null);
 
+                /** When it is news on this stream. */
+                leader?: (ananta.v1.ManagerLeader.$Properties|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of an AgentBeat. */
             type $Shape = ananta.v1.AgentBeat.$Properties;
+        }
+
+        /**
+         * Properties of a ManagerLeader.
+         * @deprecated Use ananta.v1.ManagerLeader.$Properties instead.
+         */
+        interface IManagerLeader extends ananta.v1.ManagerLeader.$Properties {
+        }
+
+        /** Who leads the Managers, as the replica knows. Requests are decided there, so one of the agent's streams should lead there. */
+        class ManagerLeader {
+
+            /**
+             * Constructs a new ManagerLeader.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.ManagerLeader.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** API address, "host:port". */
+            address: string;
+
+            /** Raft term: who leads in a lower one does not lead any more. */
+            term: number;
+
+            /**
+             * Creates a new ManagerLeader instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns ManagerLeader instance
+             */
+            static create(properties: ananta.v1.ManagerLeader.$Shape): ananta.v1.ManagerLeader & ananta.v1.ManagerLeader.$Shape;
+            static create(properties?: ananta.v1.ManagerLeader.$Properties): ananta.v1.ManagerLeader;
+
+            /**
+             * Encodes the specified ManagerLeader message. Does not implicitly {@link ananta.v1.ManagerLeader.verify|verify} messages.
+             * @param message ManagerLeader message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.ManagerLeader.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ManagerLeader message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.ManagerLeader & ananta.v1.ManagerLeader.$Shape} ManagerLeader
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.ManagerLeader & ananta.v1.ManagerLeader.$Shape;
+        }
+
+        namespace ManagerLeader {
+
+            /** Properties of a ManagerLeader. */
+            interface $Properties {
+
+                /** API address, "host:port". */
+                address?: (string|null);
+
+                /** Raft term: who leads in a lower one does not lead any more. */
+                term?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ManagerLeader. */
+            type $Shape = ananta.v1.ManagerLeader.$Properties;
         }
 
         /**

@@ -40,6 +40,8 @@ export class FakeCluster {
   refusal: { code: string; reason: string; retryAfterMs: number } | null = null;
   /** Declared ranges that are answered as not theirs. */
   refusedRanges: ananta.v1.OwnedBlock.$Properties[] = [];
+  /** Named in every beat. */
+  leader: { readonly address: string; readonly term: number } | null = null;
   readonly replicas: FakeReplica[] = [];
   readonly hosts = new Map<string, Host>();
   /** Range -> its DIP. */
@@ -258,7 +260,8 @@ export class FakeReplica {
   #beat(session: Session): void {
     if (!this.#sessions.has(session)) return;
     this.env.clock.setTimer(BEAT_MS, () => this.#beat(session));
-    if (!this.isSilent) session.stream.send({ beat: { appliedIndex: this.cluster.index } });
+    const { index: appliedIndex, leader } = this.cluster;
+    if (!this.isSilent) session.stream.send({ beat: { appliedIndex, ...(leader === null ? {} : { leader }) } });
   }
 
   #view(session: Session): void {

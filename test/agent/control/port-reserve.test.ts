@@ -142,23 +142,23 @@ describe("open requests", () => {
   it("use sequences that span less than the 64 that Managers remember", () => {
     const open = requests();
     for (let n = 0; n < 200; n++) ask(open);
-    expect(open.due(0, STANDBY).onActive).toHaveLength(64);
+    expect(open.due(0, STANDBY).onFirst).toHaveLength(64);
     open.settle(2);
     open.settle(3);
-    expect(open.due(1, STANDBY).onActive).toEqual([]); // 1 is still open: 65 would push it out of the window
+    expect(open.due(1, STANDBY).onFirst).toEqual([]); // 1 is still open: 65 would push it out of the window
     open.settle(1);
-    expect(open.due(2, STANDBY).onActive.map(({ sequence }) => sequence)).toEqual([65, 66, 67]);
+    expect(open.due(2, STANDBY).onFirst.map(({ sequence }) => sequence)).toEqual([65, 66, 67]);
   });
 
   it("are copied to the other stream once, and all sent again after a switch", () => {
     const open = requests();
     ask(open);
-    expect(open.due(0, STANDBY).onActive).toHaveLength(1);
-    expect(open.due(299, STANDBY)).toEqual({ onActive: [], onStandby: [] });
-    expect(open.due(300, STANDBY).onStandby).toHaveLength(1);
-    expect(open.due(301, STANDBY)).toEqual({ onActive: [], onStandby: [] });
-    open.streamChanged();
-    const [again] = open.due(400, STANDBY).onActive;
+    expect(open.due(0, STANDBY).onFirst).toHaveLength(1);
+    expect(open.due(299, STANDBY)).toEqual({ onFirst: [], onSecond: [] });
+    expect(open.due(300, STANDBY).onSecond).toHaveLength(1);
+    expect(open.due(301, STANDBY)).toEqual({ onFirst: [], onSecond: [] });
+    open.firstChanged();
+    const [again] = open.due(400, STANDBY).onFirst;
     expect(again).toMatchObject({ session: "session-1", sequence: 1 });
   });
 
@@ -167,13 +167,13 @@ describe("open requests", () => {
     const open = requests();
     ask(open);
     open.due(0, null);
-    expect(open.due(300, null).onStandby).toEqual([]);
+    expect(open.due(300, null).onSecond).toEqual([]);
     expect(open.longestOpenMs(4_000)).toBe(0);
-    expect(open.due(4_000, STANDBY).onStandby).toHaveLength(1);
-    expect(open.due(5_000, null).onStandby).toEqual([]);
-    expect(open.due(5_500, STANDBY).onStandby).toEqual([]); // the same stream still has them
+    expect(open.due(4_000, STANDBY).onSecond).toHaveLength(1);
+    expect(open.due(5_000, null).onSecond).toEqual([]);
+    expect(open.due(5_500, STANDBY).onSecond).toEqual([]); // the same stream still has them
     const third = {};
-    expect(open.due(6_000, third).onStandby).toHaveLength(1);
+    expect(open.due(6_000, third).onSecond).toHaveLength(1);
     expect(open.longestOpenMs(6_500)).toBe(500);
   });
 
@@ -183,10 +183,10 @@ describe("open requests", () => {
     open.due(0, STANDBY);
     open.settle(1);
     ask(open);
-    expect(open.due(299_999, STANDBY).onActive[0]).toMatchObject({ session: "session-1", sequence: 2 });
+    expect(open.due(299_999, STANDBY).onFirst[0]).toMatchObject({ session: "session-1", sequence: 2 });
     open.settle(2);
     ask(open);
-    expect(open.due(599_999, STANDBY).onActive[0]).toMatchObject({ session: "session-2", sequence: 1 });
+    expect(open.due(599_999, STANDBY).onFirst[0]).toMatchObject({ session: "session-2", sequence: 1 });
   });
 
   it("are all of unknown outcome when their session has expired", () => {
@@ -197,6 +197,6 @@ describe("open requests", () => {
     expect(open.expire()).toHaveLength(2);
     expect(open.size).toBe(0);
     ask(open);
-    expect(open.due(1, STANDBY).onActive[0]).toMatchObject({ session: "session-2", sequence: 1 });
+    expect(open.due(1, STANDBY).onFirst[0]).toMatchObject({ session: "session-2", sequence: 1 });
   });
 });
