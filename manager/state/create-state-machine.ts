@@ -68,9 +68,11 @@ export function createStateMachine(): InspectableStateMachine {
     *applying(batch, index, finishNow) {
       assert(finish === null, "one entry after the other");
       finish = finishNow;
-      const applied = yield* applyBatch(state, batch, index);
-      finish = null;
-      return applied;
+      try {
+        return yield* applyBatch(state, batch, index);
+      } finally {
+        finish = null;
+      }
     },
     check(command) {
       if (command.kind !== "apply-objects" && command.kind !== "delete-objects") return null;

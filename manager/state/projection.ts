@@ -453,7 +453,7 @@ function* once<Item>(items: Iterable<Item>): Generator<Iterable<Item>, void> {
   yield items;
 }
 
-/** The ids in order, and the set empty. */
+/** One id in a step. */
 function* each<Id>(ids: readonly Id[], flush: (id: Id) => void): Generator<void, void> {
   for (const id of ids) {
     flush(id);
@@ -461,6 +461,7 @@ function* each<Id>(ids: readonly Id[], flush: (id: Id) => void): Generator<void,
   }
 }
 
+/** The ids in order, and the set empty. */
 function drain<Id extends number>(ids: Set<Id>): readonly Id[] {
   const all = [...ids].sort(byNumber);
   ids.clear();

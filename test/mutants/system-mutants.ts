@@ -152,7 +152,7 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
   {
     name: "read-without-the-quorum",
     file: "manager/api/read-state.ts",
-    find: "  if (!stale) await replica.raft().readIndex(deadlineMs);\n",
+    find: "    await replica.raft().readIndex(deadlineMs);\n",
     replace: "",
     breaks: "reads are linearizable unless asked to be stale",
     killers: ["sim"],
