@@ -1,6 +1,6 @@
 /** What the commands that change something have in common: options, outcomes, and waiting until MUXes use the change. */
 import { AnantaError } from "../core/errors.js";
-import { DEFAULT_TENANT, isKind } from "../manager/api/object-schema.js";
+import { DEFAULT_TENANT, isKind } from "../manager/api/objects/schema.js";
 import type { ObjectRef } from "../manager/state/objects.js";
 import type { ananta } from "../proto/gen/wire.js";
 import { type ApiClient, sleep } from "./api-client.js";

@@ -1,5 +1,5 @@
 /** Replicas, MUXes and hosts as tables and as documents. */
-import { API_VERSION } from "../manager/api/object-schema.js";
+import { API_VERSION } from "../manager/api/objects/schema.js";
 import type { ClusterView, HostRow, MuxRow, ReplicaRow } from "./cluster-view.js";
 import { formatDuration } from "./durations.js";
 import type { Document } from "./output.js";

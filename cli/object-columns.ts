@@ -1,6 +1,6 @@
 /** Tables of stored objects: which columns, and what stands in them. */
 import type { ObjectKind } from "../manager/state/objects.js";
-import { protocolName } from "../manager/api/wire-objects.js";
+import { protocolName } from "../manager/api/objects/wire.js";
 import type { WireObject } from "./methods.js";
 import { stateCell } from "./style.js";
 import type { Cell } from "./table.js";

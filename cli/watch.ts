@@ -5,7 +5,7 @@
  */
 import type { Command } from "commander";
 import { AnantaError } from "../core/errors.js";
-import { documentFromWire } from "../manager/api/wire-objects.js";
+import { documentFromWire } from "../manager/api/objects/wire.js";
 import type { ananta } from "../proto/gen/wire.js";
 import type { GetOptions } from "./reading.js";
 import { sleep, type ApiClient } from "./api-client.js";

@@ -1,6 +1,6 @@
 /** `ananta apply -f FILE`: all objects of all files, or none. */
 import { Command } from "commander";
-import { wireApplyObject } from "../../manager/api/wire-objects.js";
+import { wireApplyObject } from "../../manager/api/objects/wire.js";
 import type { Context } from "../context.js";
 import { EXIT } from "../exit-codes.js";
 import { collect, printOutcomes, shortName, tellNotInForce, tellWarnings, waitInForce } from "../changing.js";

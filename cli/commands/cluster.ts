@@ -1,6 +1,6 @@
 /** `ananta cluster`: the replicas of the Manager themselves, who takes part, who leads. */
 import { Command } from "commander";
-import { API_VERSION } from "../../manager/api/object-schema.js";
+import { API_VERSION } from "../../manager/api/objects/schema.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { ClusterView, ReplicaRow } from "../cluster-view.js";
 import type { Context } from "../context.js";

@@ -1,8 +1,8 @@
 /** `ananta delete TYPE NAME...` or `ananta delete -f FILE`: all of them, or none. */
 import { Command } from "commander";
 import { AnantaError } from "../../core/errors.js";
-import { formatProblem } from "../../manager/api/object-schema-messages.js";
-import { DEFAULT_TENANT, KIND_WORDS, isKind } from "../../manager/api/object-schema.js";
+import { formatProblem } from "../../manager/api/objects/schema-messages.js";
+import { DEFAULT_TENANT, KIND_WORDS, isKind } from "../../manager/api/objects/schema.js";
 import type { ObjectRef } from "../../manager/state/objects.js";
 import type { Context } from "../context.js";
 import { EXIT, ToldError, UsageError } from "../exit-codes.js";

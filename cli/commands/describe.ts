@@ -1,7 +1,7 @@
 /** `ananta describe TYPE NAME`: everything about one thing, for people. */
 import { Command } from "commander";
 import { AnantaError } from "../../core/errors.js";
-import { DEFAULT_TENANT } from "../../manager/api/object-schema.js";
+import { DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
 import type { ApiClient } from "../api-client.js";
 import { clusterListings } from "../cluster-tables.js";
 import type { Context } from "../context.js";

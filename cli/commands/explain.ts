@@ -1,9 +1,9 @@
 /** `ananta explain TYPE[.FIELD]`: what can be written in a manifest, from the schema itself. */
 import { nearest } from "../../core/nearest.js";
 import { Command } from "commander";
-import { describeField, type Field } from "../../manager/api/object-schema-fields.js";
-import { jsonSchema, jsonSchemaOf } from "../../manager/api/object-json-schema.js";
-import { API_VERSION, KINDS, SCHEMAS } from "../../manager/api/object-schema.js";
+import { describeField, type Field } from "../../manager/api/objects/schema-fields.js";
+import { jsonSchema, jsonSchemaOf } from "../../manager/api/objects/json-schema.js";
+import { API_VERSION, KINDS, SCHEMAS } from "../../manager/api/objects/schema.js";
 import type { Context } from "../context.js";
 import { EXIT, UsageError } from "../exit-codes.js";
 import { objectType, resourceType } from "../resource-types.js";

@@ -1,6 +1,6 @@
 /** `ananta flow explain`: which MUX, rule and DIP a flow meets, and why. `ananta flow reset`: ends open flows. */
 import { Command, Option } from "commander";
-import { API_VERSION, DEFAULT_TENANT } from "../../manager/api/object-schema.js";
+import { API_VERSION, DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
 import { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
 import { EXIT, UsageError } from "../exit-codes.js";

@@ -1,7 +1,7 @@
 /** `ananta get TYPE [NAME...]`: objects and processes, one line each. */
 import { Command } from "commander";
-import { DEFAULT_TENANT } from "../../manager/api/object-schema.js";
-import { documentFromWire } from "../../manager/api/wire-objects.js";
+import { DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
+import { documentFromWire } from "../../manager/api/objects/wire.js";
 import { clusterListings } from "../cluster-tables.js";
 import type { Context } from "../context.js";
 import { EXIT, ToldError, UsageError } from "../exit-codes.js";

@@ -6,8 +6,8 @@
  * and an exit code of its own when there are differences.
  */
 import { Command } from "commander";
-import { API_VERSION, validateDocument } from "../../manager/api/object-schema.js";
-import { documentFromWire, wireApplyObject } from "../../manager/api/wire-objects.js";
+import { API_VERSION, validateDocument } from "../../manager/api/objects/schema.js";
+import { documentFromWire, wireApplyObject } from "../../manager/api/objects/wire.js";
 import type { ApplyObject } from "../../manager/state/commands.js";
 import { objectKey, type ObjectKind } from "../../manager/state/objects.js";
 import type { ApiClient } from "../api-client.js";

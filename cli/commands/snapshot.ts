@@ -5,7 +5,7 @@
 import { Command } from "commander";
 import { nodeId } from "../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../core/errors.js";
-import { API_VERSION } from "../../manager/api/object-schema.js";
+import { API_VERSION } from "../../manager/api/objects/schema.js";
 import {
   readSnapshotFile,
   restoreDataFolder,

@@ -1,7 +1,7 @@
 /** `ananta snat who`, `usage`, `forecast`: what operators ask about source-NAT ports. */
 import { Command } from "commander";
 import { parseIpAddress } from "../../core/address.js";
-import { API_VERSION } from "../../manager/api/object-schema.js";
+import { API_VERSION } from "../../manager/api/objects/schema.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
 import { parseDuration } from "../durations.js";

@@ -1,6 +1,6 @@
 /** `ananta snat`; and `snat list`: who owns which source-NAT ports. */
 import { Command } from "commander";
-import { API_VERSION } from "../../manager/api/object-schema.js";
+import { API_VERSION } from "../../manager/api/objects/schema.js";
 import { parseIpAddress } from "../../core/address.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";

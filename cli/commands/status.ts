@@ -1,6 +1,6 @@
 /** `ananta status`: is it well? Asks every replica for itself, so that it also answers when there is no majority. */
 import { Command } from "commander";
-import { API_VERSION } from "../../manager/api/object-schema.js";
+import { API_VERSION } from "../../manager/api/objects/schema.js";
 import { clusterListings, type Listings } from "../cluster-tables.js";
 import type { ClusterView } from "../cluster-view.js";
 import type { Context } from "../context.js";

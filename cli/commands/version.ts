@@ -1,6 +1,6 @@
 /** `ananta version`: of this program, and of each replica. */
 import { Command } from "commander";
-import { API_VERSION } from "../../manager/api/object-schema.js";
+import { API_VERSION } from "../../manager/api/objects/schema.js";
 import type { Context } from "../context.js";
 import { EXIT } from "../exit-codes.js";
 import { formatOption, isStructured, serialize, type Format } from "../output.js";

@@ -1,6 +1,6 @@
 /** `ananta vip withdraw` and `vip restore`: take a VIP off the routers for a while, and put it back. */
 import { Command } from "commander";
-import { DEFAULT_TENANT } from "../../manager/api/object-schema.js";
+import { DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
 import type { Context } from "../context.js";
 import { formatDuration, parseDuration } from "../durations.js";
 import { EXIT, UsageError } from "../exit-codes.js";

@@ -9,10 +9,10 @@ import type { ApplyObject, Command } from "../state/commands.js";
 import type { ObjectKind, ObjectRef } from "../state/objects.js";
 import type { CommandResult, ObjectOutcome } from "../state/results.js";
 import { whenInForce, whenMuxesHave } from "./in-force.js";
-import { objectPage } from "./object-pages.js";
-import { KIND_WORDS, isKind } from "./object-schema.js";
-import { warningsOf, wireObject } from "./object-status.js";
-import { objectsFromWire } from "./wire-objects.js";
+import { objectPage } from "./objects/pages.js";
+import { KIND_WORDS, isKind } from "./objects/schema.js";
+import { warningsOf, wireObject } from "./objects/status.js";
+import { objectsFromWire } from "./objects/wire.js";
 import { readPoint } from "./read-state.js";
 
 /** Of why a host was fenced, a VIP withdrawn or a MUX drained, in characters. */

@@ -13,7 +13,7 @@ import type { ReplicaView } from "../replica-view.js";
 import type { Command } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 import type { SnatFilter, SnatSpace } from "../state/state-machine.js";
-import { noPage } from "./object-pages.js";
+import { noPage } from "./objects/pages.js";
 import { budget, throwIfRefused, otherRequest } from "./operator-service.js";
 import { readPoint } from "./read-state.js";
 

@@ -24,8 +24,8 @@ import { type AnyStoredObject, type ObjectKind, type ObjectRef, objectKey } from
 import type { AppliedBatch } from "../state/results.js";
 import type { Mux } from "../state/state-machine.js";
 import { kindOf } from "./operator-service.js";
-import { KINDS } from "./object-schema.js";
-import { phaseOf, wireObject } from "./object-status.js";
+import { KINDS } from "./objects/schema.js";
+import { phaseOf, wireObject } from "./objects/status.js";
 
 type Event = ananta.v1.WatchEvent.$Properties;
 export type WatchStream = MessageStream<Event, never>;

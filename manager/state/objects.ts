@@ -1,7 +1,7 @@
 /**
  * What an operator writes: declarative objects, applied whole, checked against a generation. Names are unique per kind
  * and tenant. Every field here does something in the state machine and in a projection; there are no others.
- * Bounds are checked at the edge (`api/object-schema`) and what depends on other objects in `apply`.
+ * Bounds are checked at the edge (`api/objects/schema`) and what depends on other objects in `apply`.
  */
 import type { DipId, IpAddress, LogIndex, PoolId, Port, VipId } from "../../core/brands.js";
 

@@ -2,8 +2,8 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { checkManifests, parseManifest, type ManifestObject } from "../../cli/manifests.js";
-import { describeField, type Field } from "../../manager/api/object-schema-fields.js";
-import { KINDS, SCHEMAS } from "../../manager/api/object-schema.js";
+import { describeField, type Field } from "../../manager/api/objects/schema-fields.js";
+import { KINDS, SCHEMAS } from "../../manager/api/objects/schema.js";
 import { FakeSite } from "./fake-site.js";
 
 const here = (path: string): URL => new URL(`../../${path}`, import.meta.url);

@@ -23,7 +23,7 @@ import {
 } from "../../cli/methods.js";
 import { runCli } from "../../cli/program.js";
 import { AnantaError } from "../../core/errors.js";
-import { objectsFromWire, wireApplyObject } from "../../manager/api/wire-objects.js";
+import { objectsFromWire, wireApplyObject } from "../../manager/api/objects/wire.js";
 import type { ApplyObject } from "../../manager/state/commands.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import { serverStream, unary, type Handler, type Method } from "../../runtime/env.js";

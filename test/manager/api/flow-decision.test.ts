@@ -1,7 +1,7 @@
 /** What `flow explain` says is what a MUX does: the decision of the Managers beside the real pipeline, from the same state. */
 import { describe, expect, test } from "vitest";
 import type { DipId, IpAddress, LogIndex, Port } from "../../../core/brands.js";
-import { decideFlow, type FlowTuple } from "../../../manager/api/flow-decision.js";
+import { decideFlow, type FlowTuple } from "../../../manager/api/flows/flow-decision.js";
 import { createMuxDataplane } from "../../../mux/dataplane/mux-dataplane.js";
 import { ip, pool, type Site, smallSite, vip } from "../state/fixture.js";
 import { ruleSpec } from "../state/specs.js";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { LogIndex } from "../../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../../core/errors.js";
-import { LeaderForwarding, type Route } from "../../../manager/api/leader-forwarding.js";
+import { LeaderForwarding, type Route } from "../../../manager/api/link/leader-forwarding.js";
 import { refusal, type Submission } from "../../../manager/stages/submission.js";
 import type { SubmittedCommand } from "../../../manager/state/commands.js";
 import { virtualTime } from "../../kit/virtual-time.js";

@@ -1,8 +1,8 @@
 /** Listings in pages: nothing is left out or told twice, and no page outgrows a message. */
 import { describe, expect, test } from "vitest";
 import type { AnantaError } from "../../../core/errors.js";
-import { objectPage } from "../../../manager/api/object-pages.js";
-import { wireObject } from "../../../manager/api/object-status.js";
+import { objectPage } from "../../../manager/api/objects/pages.js";
+import { wireObject } from "../../../manager/api/objects/status.js";
 import { SnatService } from "../../../manager/api/snat-service.js";
 import type { SnatSpace } from "../../../manager/state/state-machine.js";
 import { ananta } from "../../../proto/gen/wire.js";

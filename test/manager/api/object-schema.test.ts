@@ -1,8 +1,8 @@
 import { nearest } from "../../../core/nearest.js";
 import { describe, expect, it } from "vitest";
-import { describeField } from "../../../manager/api/object-schema-fields.js";
-import { formatPath, formatProblem, parsePath } from "../../../manager/api/object-schema-messages.js";
-import { BACKEND_POOL_SCHEMA, VIP_SCHEMA, validateDocument } from "../../../manager/api/object-schema.js";
+import { describeField } from "../../../manager/api/objects/schema-fields.js";
+import { formatPath, formatProblem, parsePath } from "../../../manager/api/objects/schema-messages.js";
+import { BACKEND_POOL_SCHEMA, VIP_SCHEMA, validateDocument } from "../../../manager/api/objects/schema.js";
 
 type Fields = Record<string, unknown>;
 

@@ -1,6 +1,6 @@
 /** How objects stand: conditions with reasons, and what an operator is warned of at apply. */
 import { describe, expect, test } from "vitest";
-import { warningsOf, wireObject } from "../../../manager/api/object-status.js";
+import { warningsOf, wireObject } from "../../../manager/api/objects/status.js";
 import type { ObjectRef } from "../../../manager/state/objects.js";
 import { pool, poolRef, Site, smallSite, vip, vipRef } from "../state/fixture.js";
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { IpAddress, LogIndex, PoolId, Port, VipId } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
-import { validateDocument } from "../../../manager/api/object-schema.js";
-import { wireObject } from "../../../manager/api/object-status.js";
-import { documentFromWire, objectsFromWire, wireApplyObject } from "../../../manager/api/wire-objects.js";
+import { validateDocument } from "../../../manager/api/objects/schema.js";
+import { wireObject } from "../../../manager/api/objects/status.js";
+import { documentFromWire, objectsFromWire, wireApplyObject } from "../../../manager/api/objects/wire.js";
 import type { AnyStoredObject } from "../../../manager/state/objects.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { ananta } from "../../../proto/gen/wire.js";

@@ -1,7 +1,7 @@
 /** Section "In a file" of docs/configuration.md: mistakes that are found without asking anybody. */
 import { parse } from "yaml";
-import { formatProblem } from "../../../manager/api/object-schema-messages.js";
-import { validateDocument } from "../../../manager/api/object-schema.js";
+import { formatProblem } from "../../../manager/api/objects/schema-messages.js";
+import { validateDocument } from "../../../manager/api/objects/schema.js";
 import { provokeAll } from "./document.js";
 
 const head = (kind: string): string => `{apiVersion: ananta/v1, kind: ${kind}, metadata: {name: web}, spec:`;

@@ -1,7 +1,7 @@
 /** Section "Through the API" of docs/configuration.md: requests that the edge refuses, whoever sends them. */
 import { OperatorService } from "../../../manager/api/operator-service.js";
 import { Watches } from "../../../manager/api/watch.js";
-import { wireApplyObject } from "../../../manager/api/wire-objects.js";
+import { wireApplyObject } from "../../../manager/api/objects/wire.js";
 import { AnantaError } from "../../../core/errors.js";
 import type { ananta } from "../../../proto/gen/wire.js";
 import { CALL, edge, FakeStream, origins } from "../edge.js";

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { HostId, LogIndex } from "../../../core/brands.js";
 import { SnatService } from "../../../manager/api/snat-service.js";
-import { inMessages } from "../../../manager/api/replica-link.js";
+import { inMessages } from "../../../manager/api/link/replica-link.js";
 import { EffectLog } from "../../../manager/projection/effect-log.js";
 import type { ananta } from "../../../proto/gen/wire.js";
 import { CALL, FakeStream, bootIdOf, edge, origins } from "../edge.js";

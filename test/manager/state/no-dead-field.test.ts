@@ -3,8 +3,8 @@
  * admitted, granted or withdrawn. The list of fields is the schema's own, so a new one fails here until it does something.
  */
 import { expect, test } from "vitest";
-import { describeField, type Field } from "../../../manager/api/object-schema-fields.js";
-import { KINDS, SCHEMAS, validateDocument } from "../../../manager/api/object-schema.js";
+import { describeField, type Field } from "../../../manager/api/objects/schema-fields.js";
+import { KINDS, SCHEMAS, validateDocument } from "../../../manager/api/objects/schema.js";
 import type { ApplyObject } from "../../../manager/state/commands.js";
 import type { ObjectKind } from "../../../manager/state/objects.js";
 import { Site } from "./fixture.js";

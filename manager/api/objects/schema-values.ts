@@ -1,13 +1,13 @@
 /**
- * Values that object-schema.ts builds documents from, each with what is said when it is wrong: what was found, and what
+ * Values that schema.ts builds documents from, each with what is said when it is wrong: what was found, and what
  * would be right.
  */
 import { z } from "zod";
-import { formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../../core/address.js";
-import { formatPrefix, parsePrefix } from "../../core/prefix.js";
-import { nearest } from "../../core/nearest.js";
-import { parsePorts } from "../state/port-text.js";
-import { show } from "./object-schema-messages.js";
+import { formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../../../core/address.js";
+import { formatPrefix, parsePrefix } from "../../../core/prefix.js";
+import { nearest } from "../../../core/nearest.js";
+import { parsePorts } from "../../state/port-text.js";
+import { show } from "./schema-messages.js";
 
 const LABELS_MAX = 64;
 

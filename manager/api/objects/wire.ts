@@ -1,17 +1,17 @@
 /**
  * Objects in their three forms, each conversion in one place: what the state machine stores, what travels
- * (proto/ananta/v1/operator.proto), and the document that people write and read (object-schema.ts). The fields of a spec
+ * (proto/ananta/v1/operator.proto), and the document that people write and read (schema.ts). The fields of a spec
  * have the same names in all three; protocols of rules are numbers on the wire.
  *
  * Whatever comes in over the wire becomes a document first and is checked as one, so that a client that speaks gRPC hears
  * the same words as one that writes YAML. On the wire 0 and "" mean "left out"; in a document what is left out is absent.
  */
-import { AnantaError } from "../../core/errors.js";
+import { AnantaError } from "../../../core/errors.js";
 import { type ananta } from "../../proto/gen/wire.js";
-import type { ApplyObject } from "../state/commands.js";
-import type { ObjectKind, ObjectSpec, VipRule } from "../state/objects.js";
-import { formatProblem } from "./object-schema-messages.js";
-import { API_VERSION, validateDocument } from "./object-schema.js";
+import type { ApplyObject } from "../../state/commands.js";
+import type { ObjectKind, ObjectSpec, VipRule } from "../../state/objects.js";
+import { formatProblem } from "./schema-messages.js";
+import { API_VERSION, validateDocument } from "./schema.js";
 
 export type WireObject = ananta.v1.Object.$Properties;
 export type WireSpec = Pick<WireObject, "vip" | "backendPool" | "tenant" | "securityGroup">;

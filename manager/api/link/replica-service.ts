@@ -2,15 +2,15 @@
  * The leader's end of the links from followers: their requests enter the pipeline, their reports of what MUXes and hosts
  * have in force too; answers and muxSafeIndex go back, together where they belong together.
  */
-import type { HostId, LogIndex } from "../../core/brands.js";
-import { AnantaError } from "../../core/errors.js";
+import type { HostId, LogIndex } from "../../../core/brands.js";
+import { AnantaError } from "../../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { MessageStream, Timer } from "../../runtime/env.js";
-import { checkIdentity, ownIdentity } from "../projection/identity.js";
-import { overloadFromWire } from "../projection/overload-wire.js";
-import type { ReplicaView } from "../replica-view.js";
-import type { Pipeline } from "../stages/pipeline.js";
-import { refusal } from "../stages/submission.js";
+import type { MessageStream, Timer } from "../../../runtime/env.js";
+import { checkIdentity, ownIdentity } from "../../projection/identity.js";
+import { overloadFromWire } from "../../projection/overload-wire.js";
+import type { ReplicaView } from "../../replica-view.js";
+import type { Pipeline } from "../../stages/pipeline.js";
+import { refusal } from "../../stages/submission.js";
 import { decodeCommand, encodeResult } from "./forwarded-command.js";
 import { inMessages } from "./replica-link.js";
 

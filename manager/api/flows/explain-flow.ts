@@ -3,15 +3,15 @@
  * (`flow-decision`); the MUXes add whether the flow is in their table, which may override the hash while a pool changes. A
  * MUX has streams to two replicas only, so those without one here are asked through the other replicas.
  */
-import { parseIpAddress } from "../../core/address.js";
-import type { IpAddress } from "../../core/brands.js";
-import { AnantaError } from "../../core/errors.js";
+import { parseIpAddress } from "../../../core/address.js";
+import type { IpAddress } from "../../../core/brands.js";
+import { AnantaError } from "../../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { MuxStreams } from "../projection/mux-streams.js";
-import { checkProtocol } from "../projection/range-wire.js";
-import type { ReplicaView } from "../replica-view.js";
+import type { MuxStreams } from "../../projection/mux-streams.js";
+import { checkProtocol } from "../../projection/range-wire.js";
+import type { ReplicaView } from "../../replica-view.js";
 import { type FlowTuple, decideFlow } from "./flow-decision.js";
-import { OPERATOR_EXPLAIN_FLOW } from "./methods.js";
+import { OPERATOR_EXPLAIN_FLOW } from "../methods.js";
 
 type MuxView = ananta.v1.MuxFlowView.$Properties;
 

@@ -3,23 +3,23 @@
  * from the replicated state with the hash and the table that every MUX uses. Pure. Order of look-up: exact rule, inbound NAT,
  * SNAT range, all-port rule.
  */
-import type { DipId } from "../../core/brands.js";
+import type { DipId } from "../../../core/brands.js";
 import {
   DISTRIBUTION_FIVE_TUPLE,
   type Distribution,
   FlowHasher,
   distributionPorts,
   distributionProtocol,
-} from "../../dataplane/flow-hash.js";
-import { buildMaglevTable, maglevMember, maglevSize } from "../../dataplane/maglev.js";
-import type { MuxItem, MuxPoolItem, MuxRuleItem } from "../../dataplane/mux-items.js";
-import { servingMembers } from "../../dataplane/serving-members.js";
-import { addressWords } from "../../packet/address-words.js";
-import type { FiveTuple } from "../../packet/five-tuple.js";
-import { createPacketHeader } from "../../packet/header.js";
-import type { AnyStoredObject, VipRule } from "../state/objects.js";
-import type { StateMachine } from "../state/state-machine.js";
-import { type VipObject, isPool, isVip, protocolsOf } from "../state/vip-map.js";
+} from "../../../dataplane/flow-hash.js";
+import { buildMaglevTable, maglevMember, maglevSize } from "../../../dataplane/maglev.js";
+import type { MuxItem, MuxPoolItem, MuxRuleItem } from "../../../dataplane/mux-items.js";
+import { servingMembers } from "../../../dataplane/serving-members.js";
+import { addressWords } from "../../../packet/address-words.js";
+import type { FiveTuple } from "../../../packet/five-tuple.js";
+import { createPacketHeader } from "../../../packet/header.js";
+import type { AnyStoredObject, VipRule } from "../../state/objects.js";
+import type { StateMachine } from "../../state/state-machine.js";
+import { type VipObject, isPool, isVip, protocolsOf } from "../../state/vip-map.js";
 
 export interface FlowTuple extends FiveTuple {
   readonly protocol: 6 | 17;

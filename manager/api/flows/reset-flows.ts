@@ -3,14 +3,14 @@
  * forget what they cached. Nothing is written to the log: it is done to what runs now. MUXes and hosts have streams to two replicas
  * only, so the other replicas are asked as well; one that is asked twice has nothing left the second time.
  */
-import { parseIpAddress } from "../../core/address.js";
-import { AnantaError } from "../../core/errors.js";
+import { parseIpAddress } from "../../../core/address.js";
+import { AnantaError } from "../../../core/errors.js";
 import { ananta } from "../../proto/gen/wire.js";
-import type { AgentStreams } from "../projection/agent-streams.js";
-import type { MuxStreams } from "../projection/mux-streams.js";
-import type { ReplicaView } from "../replica-view.js";
-import { isVip } from "../state/vip-map.js";
-import { OPERATOR_RESET_FLOWS } from "./methods.js";
+import type { AgentStreams } from "../../projection/agent-streams.js";
+import type { MuxStreams } from "../../projection/mux-streams.js";
+import type { ReplicaView } from "../../replica-view.js";
+import { isVip } from "../../state/vip-map.js";
+import { OPERATOR_RESET_FLOWS } from "../methods.js";
 
 type Request = ananta.v1.ResetFlowsRequest.$Properties;
 type Response = ananta.v1.ResetFlowsResponse.$Properties;

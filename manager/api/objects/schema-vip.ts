@@ -1,8 +1,8 @@
-/** The spec of a Vip; see `object-schema`. */
+/** The spec of a Vip; see `schema`. */
 import { z } from "zod";
-import type { IpAddress, Port } from "../../core/brands.js";
-import type { VipSpec } from "../state/objects.js";
-import { show } from "./object-schema-messages.js";
+import type { IpAddress, Port } from "../../../core/brands.js";
+import type { VipSpec } from "../../state/objects.js";
+import { show } from "./schema-messages.js";
 import {
   always,
   choice,
@@ -19,7 +19,7 @@ import {
   name,
   port,
   ports,
-} from "./object-schema-values.js";
+} from "./schema-values.js";
 
 export const GROUPS_MAX = 5;
 const RULES_MAX = 1_500;

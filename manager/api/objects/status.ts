@@ -2,16 +2,16 @@
  * How objects stand, apart from what the operator wants: phase, conditions with reasons, members, ports. Computed at
  * reading from the state and from what the MUXes are known to have in force; stored nowhere.
  */
-import type { IpAddress } from "../../core/brands.js";
-import { servingMembers } from "../../dataplane/serving-members.js";
+import type { IpAddress } from "../../../core/brands.js";
+import { servingMembers } from "../../../dataplane/serving-members.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { ApplyObject } from "../state/commands.js";
-import type { Drain } from "../state/drain-table.js";
-import type { LentPort } from "../state/lent-ports.js";
-import type { AnyStoredObject, ObjectSpec } from "../state/objects.js";
-import { formatBlock, protocolName } from "../state/port-ranges.js";
-import { forgottenAtMs, type OverloadBackoff } from "../state/overload-backoff.js";
-import type { SnatUsage, StateMachine } from "../state/state-machine.js";
+import type { ApplyObject } from "../../state/commands.js";
+import type { Drain } from "../../state/drain-table.js";
+import type { LentPort } from "../../state/lent-ports.js";
+import type { AnyStoredObject, ObjectSpec } from "../../state/objects.js";
+import { formatBlock, protocolName } from "../../state/port-ranges.js";
+import { forgottenAtMs, type OverloadBackoff } from "../../state/overload-backoff.js";
+import type { SnatUsage, StateMachine } from "../../state/state-machine.js";
 import {
   type GroupObject,
   type PoolObject,
@@ -19,8 +19,8 @@ import {
   type VipObject,
   isPool,
   isVip,
-} from "../state/vip-map.js";
-import { type WireObject, wireSpec } from "./wire-objects.js";
+} from "../../state/vip-map.js";
+import { type WireObject, wireSpec } from "./wire.js";
 
 type Condition = ananta.v1.Condition.$Properties;
 type Member = ananta.v1.MemberStatus.$Properties;

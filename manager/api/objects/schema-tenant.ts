@@ -1,6 +1,6 @@
-/** The specs of a Tenant and of a SecurityGroup; see `object-schema`. */
+/** The specs of a Tenant and of a SecurityGroup; see `schema`. */
 import { z } from "zod";
-import { show } from "./object-schema-messages.js";
+import { show } from "./schema-messages.js";
 import {
   always,
   choice,
@@ -14,7 +14,7 @@ import {
   mapping,
   ports,
   prefix,
-} from "./object-schema-values.js";
+} from "./schema-values.js";
 
 const SPACES_MAX = 64;
 const GROUP_RULES_MAX = 256;

@@ -2,10 +2,10 @@
  * Listings of objects in pages, so that no answer outgrows a message. A page ends with the object that makes it
  * `PAGE_BYTES` long; the next begins behind that object's (tenant, name), wherever it stands or stood.
  */
-import { AnantaError } from "../../core/errors.js";
+import { AnantaError } from "../../../core/errors.js";
 import { ananta } from "../../proto/gen/wire.js";
-import { byText } from "../state/order.js";
-import type { AnyStoredObject, ObjectRef } from "../state/objects.js";
+import { byText } from "../../state/order.js";
+import type { AnyStoredObject, ObjectRef } from "../../state/objects.js";
 
 /** Of VIPs some hundreds, whose status takes about ten milliseconds to find out. */
 const PAGE_BYTES = 1 << 16;

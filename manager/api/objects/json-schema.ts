@@ -4,8 +4,8 @@
  * left to `apply` and `plan`.
  */
 import { z } from "zod";
-import type { ObjectKind } from "../state/objects.js";
-import { API_VERSION, KINDS, SCHEMAS } from "./object-schema.js";
+import type { ObjectKind } from "../../state/objects.js";
+import { API_VERSION, KINDS, SCHEMAS } from "./schema.js";
 
 type JsonSchema = Readonly<Record<string, unknown>>;
 

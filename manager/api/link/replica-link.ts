@@ -2,20 +2,20 @@
  * A follower's link to the leader: requests go up, answers and muxSafeIndex come down (proto/ananta/v1/replica.proto).
  * One link at a time, to the replica that Raft says leads; reopened while it does.
  */
-import type { HostId, LogIndex, NodeId, Term } from "../../core/brands.js";
-import { AnantaError } from "../../core/errors.js";
+import type { HostId, LogIndex, NodeId, Term } from "../../../core/brands.js";
+import { AnantaError } from "../../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { Channel, MessageStream, Timer } from "../../runtime/env.js";
-import { type Acknowledgements, muxKey } from "../projection/acknowledgements.js";
-import { ownIdentity } from "../projection/identity.js";
-import { overloadToWire } from "../projection/overload-wire.js";
-import type { ReplicaView } from "../replica-view.js";
-import type { OverloadReport } from "../stages/isolation.js";
-import type { MuxReport } from "../stages/mux-pool-management.js";
-import { refusal, type Submission } from "../stages/submission.js";
+import type { Channel, MessageStream, Timer } from "../../../runtime/env.js";
+import { type Acknowledgements, muxKey } from "../../projection/acknowledgements.js";
+import { ownIdentity } from "../../projection/identity.js";
+import { overloadToWire } from "../../projection/overload-wire.js";
+import type { ReplicaView } from "../../replica-view.js";
+import type { OverloadReport } from "../../stages/isolation.js";
+import type { MuxReport } from "../../stages/mux-pool-management.js";
+import { refusal, type Submission } from "../../stages/submission.js";
 import { decodeResult, encodeCommand } from "./forwarded-command.js";
 import type { Route } from "./leader-forwarding.js";
-import { REPLICA_FORWARD } from "./methods.js";
+import { REPLICA_FORWARD } from "../methods.js";
 
 type Up = ananta.v1.FollowerToLeader.$Properties;
 type Down = ananta.v1.LeaderToFollower.$Properties;

@@ -1,7 +1,7 @@
-/** The spec of a BackendPool; see `object-schema`. */
+/** The spec of a BackendPool; see `schema`. */
 import { z } from "zod";
-import type { IpAddress, Port } from "../../core/brands.js";
-import type { BackendPoolSpec } from "../state/objects.js";
+import type { IpAddress, Port } from "../../../core/brands.js";
+import type { BackendPoolSpec } from "../../state/objects.js";
 import {
   always,
   choice,
@@ -14,8 +14,8 @@ import {
   mapping,
   port,
   shortText,
-} from "./object-schema-values.js";
-import { GROUPS_MAX, groupNames } from "./object-schema-vip.js";
+} from "./schema-values.js";
+import { GROUPS_MAX, groupNames } from "./schema-vip.js";
 
 const MAX_MEMBERS_MAX = 655;
 const MAX_MEMBERS_DEFAULT = 100;

@@ -11,16 +11,16 @@
  * (S2) All problems of a document are told at once.
  * (S3) What depends on other objects (does the pool exist?) is not known here; `state/apply` checks it.
  */
-import { nearest } from "../../core/nearest.js";
+import { nearest } from "../../../core/nearest.js";
 import { z } from "zod";
-import type { ApplyObject } from "../state/commands.js";
-import type { ObjectKind, ObjectSpec } from "../state/objects.js";
-import { fieldNames } from "./object-schema-fields.js";
-import { formatPath, show, unknownField, type Problem } from "./object-schema-messages.js";
-import { poolSpec, poolSpecOf } from "./object-schema-pool.js";
-import { groupSpec, tenantSpec } from "./object-schema-tenant.js";
-import { error, integer, isMapping, labels, mapping, name } from "./object-schema-values.js";
-import { vipSpec, vipSpecOf } from "./object-schema-vip.js";
+import type { ApplyObject } from "../../state/commands.js";
+import type { ObjectKind, ObjectSpec } from "../../state/objects.js";
+import { fieldNames } from "./schema-fields.js";
+import { formatPath, show, unknownField, type Problem } from "./schema-messages.js";
+import { poolSpec, poolSpecOf } from "./schema-pool.js";
+import { groupSpec, tenantSpec } from "./schema-tenant.js";
+import { error, integer, isMapping, labels, mapping, name } from "./schema-values.js";
+import { vipSpec, vipSpecOf } from "./schema-vip.js";
 
 export const API_VERSION = "ananta/v1";
 export const DEFAULT_TENANT = "default";

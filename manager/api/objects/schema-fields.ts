@@ -3,7 +3,7 @@
  * unknown fields and `ananta explain`.
  */
 import type { z } from "zod";
-import { parsePath, type PathKey } from "./object-schema-messages.js";
+import { parsePath, type PathKey } from "./schema-messages.js";
 
 export interface Field {
   readonly name: string;

@@ -3,7 +3,7 @@
  * problem's `path`, so that an edge with a file can add line and column.
  */
 
-import { nearest } from "../../core/nearest.js";
+import { nearest } from "../../../core/nearest.js";
 
 export interface Problem {
   /** Within the document: "spec.rules[0].port"; "" is the document itself. */
