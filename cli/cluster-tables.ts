@@ -1,10 +1,10 @@
 /** Replicas, MUXes and hosts as tables and as documents. */
 import { API_VERSION } from "../manager/api/objects/schema.js";
 import type { ClusterView, HostRow, MuxRow, ReplicaRow } from "./cluster-view.js";
-import { formatDuration } from "./durations.js";
-import type { Document } from "./output.js";
-import { stateCell } from "./style.js";
-import type { Cell } from "./table.js";
+import { formatDuration } from "./terminal/durations.js";
+import type { Document } from "./terminal/output.js";
+import { stateCell } from "./terminal/style.js";
+import type { Cell } from "./terminal/table.js";
 
 /** One kind of row: how it is named, shown and written out. */
 export interface Listing {

@@ -4,7 +4,7 @@
  */
 import type { ananta } from "../proto/gen/wire.js";
 import type { Survey } from "./api-client.js";
-import { formatDuration } from "./durations.js";
+import { formatDuration } from "./terminal/durations.js";
 import type { ReplicaAnswer } from "./methods.js";
 
 /** A MUX renews every 200 ms; half of the usual lease without is no hiccup. */

@@ -2,12 +2,12 @@
 import type { Command } from "commander";
 import { AnantaError } from "../core/errors.js";
 import { ApiClient } from "./api-client.js";
-import { EXIT, type ExitCode, ToldError, UsageError, exitCodeOf } from "./exit-codes.js";
-import { parseDuration } from "./durations.js";
-import { createProgress, type Progress } from "./progress.js";
-import type { Shell } from "./shell.js";
-import { painter } from "./style.js";
-import type { Paint } from "./table.js";
+import { EXIT, type ExitCode, ToldError, UsageError, exitCodeOf } from "./terminal/exit-codes.js";
+import { parseDuration } from "./terminal/durations.js";
+import { createProgress, type Progress } from "./terminal/progress.js";
+import type { Shell } from "./terminal/shell.js";
+import { painter } from "./terminal/style.js";
+import type { Paint } from "./terminal/table.js";
 
 /** The embedded default of five replicas. */
 export const DEFAULT_ENDPOINTS = [7401, 7402, 7403, 7404, 7405].map((port) => `127.0.0.1:${port}`);

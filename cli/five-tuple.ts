@@ -1,8 +1,8 @@
 /** Flows as people write them: "tcp 198.51.100.10:40000 203.0.113.10:80" or "tcp:198.51.100.10:40000->203.0.113.10:80". */
 import { parseIpAddress } from "../core/address.js";
 import { ananta } from "../proto/gen/wire.js";
-import { UsageError } from "./exit-codes.js";
-import { protocolText } from "./object-columns.js";
+import { UsageError } from "./terminal/exit-codes.js";
+import { protocolText } from "./objects/object-columns.js";
 
 export interface Flow {
   readonly protocol: ananta.v1.Protocol;

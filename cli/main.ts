@@ -5,7 +5,7 @@ import { readFile, readdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { createNodeEnv } from "../runtime/node/env.js";
 import { runCli } from "./program.js";
-import type { Files, Shell, Terminal } from "./shell.js";
+import type { Files, Shell, Terminal } from "./terminal/shell.js";
 
 /** What shells expect of a program that Ctrl-C ended. */
 const EXIT_INTERRUPTED = 130;

@@ -16,8 +16,8 @@ import { statusCommand } from "./commands/status.js";
 import { versionCommand } from "./commands/version.js";
 import { vipCommand } from "./commands/vip.js";
 import { Context, DEFAULT_ENDPOINTS, DEFAULT_TIMEOUT } from "./context.js";
-import { EXIT } from "./exit-codes.js";
-import type { Shell } from "./shell.js";
+import { EXIT } from "./terminal/exit-codes.js";
+import type { Shell } from "./terminal/shell.js";
 
 const EXIT_CODES_HELP = `
 Exit codes: 0 done; 1 refused, nothing was done; 2 wrong command line; 3 unhealthy, or not in force in time;

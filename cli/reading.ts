@@ -3,8 +3,8 @@ import type { Command } from "commander";
 import { nobodyAnswers } from "./api-client.js";
 import { clusterView, type ClusterView } from "./cluster-view.js";
 import type { Context } from "./context.js";
-import { formatDuration } from "./durations.js";
-import type { Format, ReadAt } from "./output.js";
+import { formatDuration } from "./terminal/durations.js";
+import type { Format, ReadAt } from "./terminal/output.js";
 
 export interface GetOptions {
   readonly output: Format;

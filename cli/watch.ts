@@ -10,12 +10,12 @@ import type { ananta } from "../proto/gen/wire.js";
 import type { GetOptions } from "./reading.js";
 import { sleep, type ApiClient } from "./api-client.js";
 import type { Context } from "./context.js";
-import { EXIT, UsageError, type ExitCode } from "./exit-codes.js";
+import { EXIT, UsageError, type ExitCode } from "./terminal/exit-codes.js";
 import { WATCH } from "./methods.js";
-import { objectHeader, objectRow } from "./object-columns.js";
-import { isStructured, serialize } from "./output.js";
-import type { ObjectType } from "./resource-types.js";
-import { createTable, type Cell } from "./table.js";
+import { objectHeader, objectRow } from "./objects/object-columns.js";
+import { isStructured, serialize } from "./terminal/output.js";
+import type { ObjectType } from "./objects/resource-types.js";
+import { createTable, type Cell } from "./terminal/table.js";
 
 const RETRY_MS = 200;
 

@@ -2,9 +2,9 @@
 import { Command } from "commander";
 import { wireApplyObject } from "../../manager/api/objects/wire.js";
 import type { Context } from "../context.js";
-import { EXIT } from "../exit-codes.js";
-import { collect, printOutcomes, shortName, tellNotInForce, tellWarnings, waitInForce } from "../changing.js";
-import { readCheckedFiles } from "../checked-files.js";
+import { EXIT } from "../terminal/exit-codes.js";
+import { collect, printOutcomes, shortName, tellNotInForce, tellWarnings, waitInForce } from "../objects/changing.js";
+import { readCheckedFiles } from "../objects/checked-files.js";
 import { APPLY, type WireObject } from "../methods.js";
 
 interface ApplyOptions {

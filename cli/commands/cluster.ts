@@ -4,14 +4,14 @@ import { API_VERSION } from "../../manager/api/objects/schema.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { ClusterView, ReplicaRow } from "../cluster-view.js";
 import type { Context } from "../context.js";
-import { formatDuration } from "../durations.js";
-import { EXIT, UsageError } from "../exit-codes.js";
+import { formatDuration } from "../terminal/durations.js";
+import { EXIT, UsageError } from "../terminal/exit-codes.js";
 import { ADD_REPLICA, PROMOTE_REPLICA, REMOVE_REPLICA, TRANSFER_LEADERSHIP } from "../methods.js";
-import { formatOption, isStructured, serialize, type Format } from "../output.js";
+import { formatOption, isStructured, serialize, type Format } from "../terminal/output.js";
 import { surveyedView } from "../reading.js";
-import { stateCell } from "../style.js";
+import { stateCell } from "../terminal/style.js";
 import { snapshotCommand } from "./snapshot.js";
-import { createTable, type Cell } from "../table.js";
+import { createTable, type Cell } from "../terminal/table.js";
 
 type Members = ananta.v1.MembersResponse.$Properties;
 

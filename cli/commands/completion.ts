@@ -4,8 +4,8 @@
  */
 import { Argument, Command, type Option } from "commander";
 import type { Context } from "../context.js";
-import { EXIT } from "../exit-codes.js";
-import { RESOURCE_TYPES } from "../resource-types.js";
+import { EXIT } from "../terminal/exit-codes.js";
+import { RESOURCE_TYPES } from "../objects/resource-types.js";
 
 type ShellName = "bash" | "zsh" | "fish";
 

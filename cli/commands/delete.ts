@@ -5,7 +5,7 @@ import { formatProblem } from "../../manager/api/objects/schema-messages.js";
 import { DEFAULT_TENANT, KIND_WORDS, isKind } from "../../manager/api/objects/schema.js";
 import type { ObjectRef } from "../../manager/state/objects.js";
 import type { Context } from "../context.js";
-import { EXIT, ToldError, UsageError } from "../exit-codes.js";
+import { EXIT, ToldError, UsageError } from "../terminal/exit-codes.js";
 import {
   countProblems,
   inTenant,
@@ -15,11 +15,11 @@ import {
   type ManifestObject,
   type ProblemLine,
   type Source,
-} from "../manifests.js";
+} from "../objects/manifests.js";
 import { DELETE } from "../methods.js";
-import { objectType, parseTargets } from "../resource-types.js";
-import { serverProblems } from "../server-problems.js";
-import { collect, printOutcomes, tellNotInForce, waitInForce } from "../changing.js";
+import { objectType, parseTargets } from "../objects/resource-types.js";
+import { serverProblems } from "../objects/server-problems.js";
+import { collect, printOutcomes, tellNotInForce, waitInForce } from "../objects/changing.js";
 
 interface DeleteOptions {
   readonly filename: readonly string[];

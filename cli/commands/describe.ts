@@ -5,12 +5,12 @@ import { DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
 import type { ApiClient } from "../api-client.js";
 import { clusterListings } from "../cluster-tables.js";
 import type { Context } from "../context.js";
-import { formatDuration } from "../durations.js";
-import { EXIT, UsageError } from "../exit-codes.js";
+import { formatDuration } from "../terminal/durations.js";
+import { EXIT, UsageError } from "../terminal/exit-codes.js";
 import { GET, LIST, LIST_SNAT, type WireObject } from "../methods.js";
-import { labelText, protocolText, statusCell } from "../object-columns.js";
-import { TYPE_WORDS, objectType, parseTargets, type Target } from "../resource-types.js";
-import { createTable, indent, renderFields, type Cell } from "../table.js";
+import { labelText, protocolText, statusCell } from "../objects/object-columns.js";
+import { TYPE_WORDS, objectType, parseTargets, type Target } from "../objects/resource-types.js";
+import { createTable, indent, renderFields, type Cell } from "../terminal/table.js";
 import { surveyedView, tellStale } from "../reading.js";
 
 interface DescribeOptions {

@@ -5,9 +5,9 @@ import { describeField, type Field } from "../../manager/api/objects/schema-fiel
 import { jsonSchema, jsonSchemaOf } from "../../manager/api/objects/json-schema.js";
 import { API_VERSION, KINDS, SCHEMAS } from "../../manager/api/objects/schema.js";
 import type { Context } from "../context.js";
-import { EXIT, UsageError } from "../exit-codes.js";
-import { objectType, resourceType } from "../resource-types.js";
-import { createTable, indent, renderFields } from "../table.js";
+import { EXIT, UsageError } from "../terminal/exit-codes.js";
+import { objectType, resourceType } from "../objects/resource-types.js";
+import { createTable, indent, renderFields } from "../terminal/table.js";
 
 export function explainCommand(context: Context): Command {
   return new Command("explain")

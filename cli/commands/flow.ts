@@ -3,11 +3,11 @@ import { Command, Option } from "commander";
 import { API_VERSION, DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
 import { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
-import { EXIT, UsageError } from "../exit-codes.js";
+import { EXIT, UsageError } from "../terminal/exit-codes.js";
 import { formatFlow, parseFlow } from "../five-tuple.js";
 import { EXPLAIN_FLOW, RESET_FLOWS } from "../methods.js";
-import { formatOption, isStructured, serialize, type Format } from "../output.js";
-import { createTable, renderFields, type Cell } from "../table.js";
+import { formatOption, isStructured, serialize, type Format } from "../terminal/output.js";
+import { createTable, renderFields, type Cell } from "../terminal/table.js";
 import { vipAddressOf } from "../vip-address.js";
 
 export function flowCommand(context: Context): Command {

@@ -4,11 +4,11 @@ import { DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
 import { documentFromWire } from "../../manager/api/objects/wire.js";
 import { clusterListings } from "../cluster-tables.js";
 import type { Context } from "../context.js";
-import { EXIT, ToldError, UsageError } from "../exit-codes.js";
-import { parseLabelSelector } from "../label-selector.js";
+import { EXIT, ToldError, UsageError } from "../terminal/exit-codes.js";
+import { parseLabelSelector } from "../objects/label-selector.js";
 import { GET, LIST, type WireObject } from "../methods.js";
-import { objectHeader, objectRow } from "../object-columns.js";
-import { formatOption, isStructured, listDocument, serialize, type Document, type ReadAt } from "../output.js";
+import { objectHeader, objectRow } from "../objects/object-columns.js";
+import { formatOption, isStructured, listDocument, serialize, type Document, type ReadAt } from "../terminal/output.js";
 import {
   TYPE_WORDS,
   objectType,
@@ -16,8 +16,8 @@ import {
   type ObjectType,
   type ResourceType,
   type Target,
-} from "../resource-types.js";
-import { createTable } from "../table.js";
+} from "../objects/resource-types.js";
+import { createTable } from "../terminal/table.js";
 import { surveyedView, tellStale, type GetOptions } from "../reading.js";
 import { watch } from "../watch.js";
 

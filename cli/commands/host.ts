@@ -1,7 +1,7 @@
 /** `ananta host fence NAME`: an operator says that a host is gone for good. */
 import { Command } from "commander";
 import type { Context } from "../context.js";
-import { EXIT, UsageError } from "../exit-codes.js";
+import { EXIT, UsageError } from "../terminal/exit-codes.js";
 import { FENCE_HOST } from "../methods.js";
 
 const REASON_MAX = 256;

@@ -1,7 +1,7 @@
 /** `ananta mux drain` and `mux undrain`: take a MUX off the routers for maintenance, and put it back. */
 import { Command } from "commander";
 import type { Context } from "../context.js";
-import { EXIT, UsageError } from "../exit-codes.js";
+import { EXIT, UsageError } from "../terminal/exit-codes.js";
 import { DRAIN_MUX, UNDRAIN_MUX } from "../methods.js";
 
 const REASON_MAX = 256;

@@ -11,15 +11,15 @@ import { documentFromWire, wireApplyObject } from "../../manager/api/objects/wir
 import type { ApplyObject } from "../../manager/state/commands.js";
 import { objectKey, type ObjectKind } from "../../manager/state/objects.js";
 import type { ApiClient } from "../api-client.js";
-import { collect, shortName, tellWarnings } from "../changing.js";
-import { readCheckedFiles } from "../checked-files.js";
+import { collect, shortName, tellWarnings } from "../objects/changing.js";
+import { readCheckedFiles } from "../objects/checked-files.js";
 import type { Context } from "../context.js";
-import { EXIT } from "../exit-codes.js";
+import { EXIT } from "../terminal/exit-codes.js";
 import { APPLY, LIST, type WireObject } from "../methods.js";
-import { objectChange, type ObjectChange } from "../object-changes.js";
-import { formatOption, isStructured, serialize, type Format } from "../output.js";
-import { snatPlans, type SnatPlan } from "../snat-plan.js";
-import { createTable, indent, type Cell } from "../table.js";
+import { objectChange, type ObjectChange } from "../objects/object-changes.js";
+import { formatOption, isStructured, serialize, type Format } from "../terminal/output.js";
+import { snatPlans, type SnatPlan } from "../objects/snat-plan.js";
+import { createTable, indent, type Cell } from "../terminal/table.js";
 import { flowText } from "../flow-text.js";
 
 interface PlanOptions {

@@ -16,10 +16,10 @@ import { managerSettings, type ManagerSettings } from "../../manager/settings.js
 import type { Clock, MessageStream } from "../../runtime/env.js";
 import { readSettings } from "../../runtime/settings.js";
 import type { Context } from "../context.js";
-import { EXIT } from "../exit-codes.js";
+import { EXIT } from "../terminal/exit-codes.js";
 import { SAVE_SNAPSHOT } from "../methods.js";
-import { formatOption, isStructured, serialize, type Format } from "../output.js";
-import { renderFields } from "../table.js";
+import { formatOption, isStructured, serialize, type Format } from "../terminal/output.js";
+import { renderFields } from "../terminal/table.js";
 
 /** What the next endpoint may do better. */
 const ANOTHER_MAY_ANSWER: ReadonlySet<ErrorCode> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"]);

@@ -4,13 +4,13 @@ import { parseIpAddress } from "../../core/address.js";
 import { API_VERSION } from "../../manager/api/objects/schema.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
-import { parseDuration } from "../durations.js";
-import { EXIT, UsageError, type ExitCode } from "../exit-codes.js";
+import { parseDuration } from "../terminal/durations.js";
+import { EXIT, UsageError, type ExitCode } from "../terminal/exit-codes.js";
 import { SNAT_FORECAST, SNAT_USAGE, SNAT_WHO } from "../methods.js";
-import { protocolText } from "../object-columns.js";
-import { formatOption, isStructured, listDocument, serialize, type Document, type Format } from "../output.js";
+import { protocolText } from "../objects/object-columns.js";
+import { formatOption, isStructured, listDocument, serialize, type Document, type Format } from "../terminal/output.js";
 import { tellStale } from "../reading.js";
-import { createTable } from "../table.js";
+import { createTable } from "../terminal/table.js";
 import { vipAddressOf } from "../vip-address.js";
 
 interface ReportOptions {

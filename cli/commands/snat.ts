@@ -4,12 +4,12 @@ import { API_VERSION } from "../../manager/api/objects/schema.js";
 import { parseIpAddress } from "../../core/address.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
-import { EXIT, UsageError } from "../exit-codes.js";
+import { EXIT, UsageError } from "../terminal/exit-codes.js";
 import { LIST_SNAT } from "../methods.js";
-import { protocolText } from "../object-columns.js";
-import { formatOption, isStructured, listDocument, serialize, type Document, type Format } from "../output.js";
+import { protocolText } from "../objects/object-columns.js";
+import { formatOption, isStructured, listDocument, serialize, type Document, type Format } from "../terminal/output.js";
 import { snatReportCommands } from "./snat-reports.js";
-import { createTable, type Cell } from "../table.js";
+import { createTable, type Cell } from "../terminal/table.js";
 import { tellStale } from "../reading.js";
 import { vipAddressOf } from "../vip-address.js";
 

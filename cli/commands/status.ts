@@ -4,11 +4,11 @@ import { API_VERSION } from "../../manager/api/objects/schema.js";
 import { clusterListings, type Listings } from "../cluster-tables.js";
 import type { ClusterView } from "../cluster-view.js";
 import type { Context } from "../context.js";
-import { formatDuration } from "../durations.js";
-import { EXIT } from "../exit-codes.js";
-import { formatOption, isStructured, serialize, type Document, type Format } from "../output.js";
-import { stateCell } from "../style.js";
-import { createTable, renderFields, type Cell } from "../table.js";
+import { formatDuration } from "../terminal/durations.js";
+import { EXIT } from "../terminal/exit-codes.js";
+import { formatOption, isStructured, serialize, type Document, type Format } from "../terminal/output.js";
+import { stateCell } from "../terminal/style.js";
+import { createTable, renderFields, type Cell } from "../terminal/table.js";
 import { surveyedView } from "../reading.js";
 
 export function statusCommand(context: Context): Command {

@@ -2,9 +2,9 @@
 import { Command } from "commander";
 import { API_VERSION } from "../../manager/api/objects/schema.js";
 import type { Context } from "../context.js";
-import { EXIT } from "../exit-codes.js";
-import { formatOption, isStructured, serialize, type Format } from "../output.js";
-import { createTable } from "../table.js";
+import { EXIT } from "../terminal/exit-codes.js";
+import { formatOption, isStructured, serialize, type Format } from "../terminal/output.js";
+import { createTable } from "../terminal/table.js";
 import { surveyedView } from "../reading.js";
 
 interface VersionOptions {

@@ -2,8 +2,8 @@
 import { Command } from "commander";
 import { DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
 import type { Context } from "../context.js";
-import { formatDuration, parseDuration } from "../durations.js";
-import { EXIT, UsageError } from "../exit-codes.js";
+import { formatDuration, parseDuration } from "../terminal/durations.js";
+import { EXIT, UsageError } from "../terminal/exit-codes.js";
 import { RESTORE_VIP, WITHDRAW_VIP } from "../methods.js";
 
 /** Bounds of a withdrawal (operator.proto). */

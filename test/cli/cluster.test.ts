@@ -1,6 +1,6 @@
 /** `ananta cluster add | promote | remove`: what is told when a change of the members is not possible yet, or half done. */
 import { describe, expect, test } from "vitest";
-import { EXIT } from "../../cli/exit-codes.js";
+import { EXIT } from "../../cli/terminal/exit-codes.js";
 import { AnantaError } from "../../core/errors.js";
 import { snapshotFileParts } from "../../manager/raft/index.js";
 import { meta, stored } from "../raft/storage-contract.js";

@@ -1,7 +1,7 @@
 /** `ananta explain`, the JSON Schema for editors, and the examples: all from the schema that checks what is applied. */
 import { readFileSync, readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { checkManifests, parseManifest, type ManifestObject } from "../../cli/manifests.js";
+import { checkManifests, parseManifest, type ManifestObject } from "../../cli/objects/manifests.js";
 import { describeField, type Field } from "../../manager/api/objects/schema-fields.js";
 import { KINDS, SCHEMAS } from "../../manager/api/objects/schema.js";
 import { FakeSite } from "./fake-site.js";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { UsageError } from "../../cli/exit-codes.js";
-import { parseLabelSelector } from "../../cli/label-selector.js";
+import { UsageError } from "../../cli/terminal/exit-codes.js";
+import { parseLabelSelector } from "../../cli/objects/label-selector.js";
 
 const WEB = { app: "web", tier: "front", "example.com/zone": "a" };
 

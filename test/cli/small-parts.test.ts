@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { formatDuration, parseDuration } from "../../cli/durations.js";
-import { parseManifest, problemLine, type ManifestObject, type ProblemLine } from "../../cli/manifests.js";
-import { createTable } from "../../cli/table.js";
+import { formatDuration, parseDuration } from "../../cli/terminal/durations.js";
+import { parseManifest, problemLine, type ManifestObject, type ProblemLine } from "../../cli/objects/manifests.js";
+import { createTable } from "../../cli/terminal/table.js";
 import { FakeSite } from "./fake-site.js";
 
 const plain = (_style: unknown, text: string): string => text;

@@ -1,6 +1,6 @@
 /** Problems that a replica found in objects of a request: position in the request, path, and what is wrong. */
-import type { AnantaError } from "../core/errors.js";
-import type { Problem } from "../manager/api/objects/schema-messages.js";
+import type { AnantaError } from "../../core/errors.js";
+import type { Problem } from "../../manager/api/objects/schema-messages.js";
 import { isRecord } from "./manifests.js";
 
 export interface ServerProblem extends Problem {

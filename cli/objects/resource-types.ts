@@ -1,7 +1,7 @@
 /** What `get`, `describe` and `delete` can be asked for, under the names people type. */
-import { nearest } from "../core/nearest.js";
-import type { ObjectKind } from "../manager/state/objects.js";
-import { UsageError } from "./exit-codes.js";
+import { nearest } from "../../core/nearest.js";
+import type { ObjectKind } from "../../manager/state/objects.js";
+import { UsageError } from "../terminal/exit-codes.js";
 
 export interface ResourceType {
   /** As in `-o name`: "vip/web". */

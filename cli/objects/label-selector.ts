@@ -5,7 +5,7 @@
  *
  * `!=` and `notin` also take objects without the label.
  */
-import { UsageError } from "./exit-codes.js";
+import { UsageError } from "../terminal/exit-codes.js";
 
 type Labels = Readonly<Record<string, string>>;
 export type LabelSelector = (labels: Labels) => boolean;

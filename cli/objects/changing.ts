@@ -1,13 +1,13 @@
 /** What the commands that change something have in common: options, outcomes, and waiting until MUXes use the change. */
-import { AnantaError } from "../core/errors.js";
-import { DEFAULT_TENANT, isKind } from "../manager/api/objects/schema.js";
-import type { ObjectRef } from "../manager/state/objects.js";
+import { AnantaError } from "../../core/errors.js";
+import { DEFAULT_TENANT, isKind } from "../../manager/api/objects/schema.js";
+import type { ObjectRef } from "../../manager/state/objects.js";
 import type { ananta } from "../proto/gen/wire.js";
-import { type ApiClient, sleep } from "./api-client.js";
-import type { Context } from "./context.js";
-import { formatDuration } from "./durations.js";
-import { EXIT, type ExitCode } from "./exit-codes.js";
-import { GET } from "./methods.js";
+import { type ApiClient, sleep } from "../api-client.js";
+import type { Context } from "../context.js";
+import { formatDuration } from "../terminal/durations.js";
+import { EXIT, type ExitCode } from "../terminal/exit-codes.js";
+import { GET } from "../methods.js";
 
 const LOOK_MS = 100;
 /** All must settle, so it does no harm to look at the first ones only. */

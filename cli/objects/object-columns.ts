@@ -1,9 +1,9 @@
 /** Tables of stored objects: which columns, and what stands in them. */
-import type { ObjectKind } from "../manager/state/objects.js";
-import { protocolName } from "../manager/api/objects/wire.js";
-import type { WireObject } from "./methods.js";
-import { stateCell } from "./style.js";
-import type { Cell } from "./table.js";
+import type { ObjectKind } from "../../manager/state/objects.js";
+import { protocolName } from "../../manager/api/objects/wire.js";
+import type { WireObject } from "../methods.js";
+import { stateCell } from "../terminal/style.js";
+import type { Cell } from "../terminal/table.js";
 
 /** A person counts no further; `-o wide` shows all. */
 const LISTED_MAX = 3;

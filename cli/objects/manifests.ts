@@ -14,11 +14,17 @@ import {
   type Node,
   type Pair,
 } from "yaml";
-import { formatProblem, parsePath, show, type PathKey, type Problem } from "../manager/api/objects/schema-messages.js";
-import { API_VERSION, DEFAULT_TENANT, validateDocument } from "../manager/api/objects/schema.js";
-import type { ApplyObject } from "../manager/state/commands.js";
-import { UsageError } from "./exit-codes.js";
-import type { Files } from "./shell.js";
+import {
+  formatProblem,
+  parsePath,
+  show,
+  type PathKey,
+  type Problem,
+} from "../../manager/api/objects/schema-messages.js";
+import { API_VERSION, DEFAULT_TENANT, validateDocument } from "../../manager/api/objects/schema.js";
+import type { ApplyObject } from "../../manager/state/commands.js";
+import { UsageError } from "../terminal/exit-codes.js";
+import type { Files } from "../terminal/shell.js";
 
 /** Where a document came from, and how to point into it. */
 export interface Source {

@@ -2,7 +2,7 @@
  * What a script learns from the exit code. "Outcome unknown" has a code of its own: it is neither success nor failure, and
  * only for changes; a read that got no answer is just unreachable.
  */
-import type { AnantaError } from "../core/errors.js";
+import type { AnantaError } from "../../core/errors.js";
 
 export const EXIT = {
   ok: 0,

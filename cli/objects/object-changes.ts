@@ -4,9 +4,9 @@
  * Items of lists are known by what names them (a member by its DIP, a rule by its name, a word by itself), so that one
  * taken out in the middle is one change, not a shift of all behind it.
  */
-import type { ApplyObject } from "../manager/state/commands.js";
-import { isEqual } from "../manager/state/equal.js";
-import type { PoolMember } from "../manager/state/objects.js";
+import type { ApplyObject } from "../../manager/state/commands.js";
+import { isEqual } from "../../manager/state/equal.js";
+import type { PoolMember } from "../../manager/state/objects.js";
 import { isRecord } from "./manifests.js";
 
 export interface FieldChange {

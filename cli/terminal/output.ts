@@ -1,7 +1,7 @@
 /** `-o`: how data is written. JSON and YAML carry apiVersion and kind, and objects in them can be applied again. */
 import { Option } from "commander";
 import { stringify } from "yaml";
-import { API_VERSION } from "../manager/api/objects/schema.js";
+import { API_VERSION } from "../../manager/api/objects/schema.js";
 
 export type Format = "table" | "wide" | "json" | "yaml" | "name";
 export const FORMATS: readonly Format[] = ["table", "wide", "json", "yaml", "name"];

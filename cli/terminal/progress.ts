@@ -1,5 +1,5 @@
 /** A line on standard error that says what is being waited for, while it is waited for. Only for people: on a terminal. */
-import type { Timer } from "../runtime/env.js";
+import type { Timer } from "../../runtime/env.js";
 import type { Shell } from "./shell.js";
 
 /** Quick commands stay quiet. */

@@ -1,5 +1,5 @@
 /** What a command gets from the machine it runs on. `main.ts` makes the real one, tests make their own. */
-import type { Env } from "../runtime/env.js";
+import type { Env } from "../../runtime/env.js";
 
 export interface Shell {
   readonly env: Pick<Env, "clock" | "entropy" | "network" | "disk">;

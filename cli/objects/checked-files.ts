@@ -1,8 +1,8 @@
 /** Files given with -f, read and checked: what `apply` and `plan` begin with, and how they tell what is wrong where. */
-import { AnantaError } from "../core/errors.js";
-import type { ApplyObject } from "../manager/state/commands.js";
-import type { Context } from "./context.js";
-import { EXIT, ToldError, UsageError } from "./exit-codes.js";
+import { AnantaError } from "../../core/errors.js";
+import type { ApplyObject } from "../../manager/state/commands.js";
+import type { Context } from "../context.js";
+import { EXIT, ToldError, UsageError } from "../terminal/exit-codes.js";
 import {
   checkManifests,
   countProblems,
