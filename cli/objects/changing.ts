@@ -2,7 +2,7 @@
 import { AnantaError } from "../../core/errors.js";
 import { DEFAULT_TENANT, isKind } from "../../manager/api/objects/schema.js";
 import type { ObjectRef } from "../../manager/state/objects.js";
-import type { ananta } from "../proto/gen/wire.js";
+import type { ananta } from "../../proto/gen/wire.js";
 import { type ApiClient, sleep } from "../api-client.js";
 import type { Context } from "../context.js";
 import { formatDuration } from "../terminal/durations.js";

@@ -6,7 +6,7 @@
 import { parseIpAddress } from "../../../core/address.js";
 import type { IpAddress } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
-import type { ananta } from "../../proto/gen/wire.js";
+import type { ananta } from "../../../proto/gen/wire.js";
 import type { MuxStreams } from "../../projection/mux-streams.js";
 import { checkProtocol } from "../../projection/range-wire.js";
 import type { ReplicaView } from "../../replica-view.js";

@@ -5,7 +5,7 @@
  */
 import { parseIpAddress } from "../../../core/address.js";
 import { AnantaError } from "../../../core/errors.js";
-import { ananta } from "../../proto/gen/wire.js";
+import { ananta } from "../../../proto/gen/wire.js";
 import type { AgentStreams } from "../../projection/agent-streams.js";
 import type { MuxStreams } from "../../projection/mux-streams.js";
 import type { ReplicaView } from "../../replica-view.js";

@@ -4,7 +4,7 @@
  */
 import type { HostId, LogIndex, NodeId, Term } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
-import type { ananta } from "../../proto/gen/wire.js";
+import type { ananta } from "../../../proto/gen/wire.js";
 import type { Channel, MessageStream, Timer } from "../../../runtime/env.js";
 import { type Acknowledgements, muxKey } from "../../projection/acknowledgements.js";
 import { ownIdentity } from "../../projection/identity.js";

@@ -4,7 +4,7 @@
  */
 import type { HostId, LogIndex } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
-import type { ananta } from "../../proto/gen/wire.js";
+import type { ananta } from "../../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../../runtime/env.js";
 import { checkIdentity, ownIdentity } from "../../projection/identity.js";
 import { overloadFromWire } from "../../projection/overload-wire.js";

@@ -3,7 +3,7 @@
  * `PAGE_BYTES` long; the next begins behind that object's (tenant, name), wherever it stands or stood.
  */
 import { AnantaError } from "../../../core/errors.js";
-import { ananta } from "../../proto/gen/wire.js";
+import { ananta } from "../../../proto/gen/wire.js";
 import { byText } from "../../state/order.js";
 import type { AnyStoredObject, ObjectRef } from "../../state/objects.js";
 

@@ -4,7 +4,7 @@
  */
 import type { IpAddress } from "../../../core/brands.js";
 import { servingMembers } from "../../../dataplane/serving-members.js";
-import type { ananta } from "../../proto/gen/wire.js";
+import type { ananta } from "../../../proto/gen/wire.js";
 import type { ApplyObject } from "../../state/commands.js";
 import type { Drain } from "../../state/drain-table.js";
 import type { LentPort } from "../../state/lent-ports.js";

@@ -7,7 +7,7 @@
  * the same words as one that writes YAML. On the wire 0 and "" mean "left out"; in a document what is left out is absent.
  */
 import { AnantaError } from "../../../core/errors.js";
-import { type ananta } from "../../proto/gen/wire.js";
+import { type ananta } from "../../../proto/gen/wire.js";
 import type { ApplyObject } from "../../state/commands.js";
 import type { ObjectKind, ObjectSpec, VipRule } from "../../state/objects.js";
 import { formatProblem } from "./schema-messages.js";
