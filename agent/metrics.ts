@@ -84,6 +84,12 @@ export function agentMetrics(agent: Agent): readonly Metric[] {
       },
     },
     {
+      name: "ananta_agent_path_mtu_learned_total",
+      help: "Messages of routers that a path to another host is narrower than the fabric, and that were believed. Others are drops, by reason.",
+      type: "counter",
+      read: () => [{ value: agent.dataplane.pathMtusLearned() }],
+    },
+    {
       name: "ananta_agent_fastpath_flows_total",
       help: "FastPath: messages of MUXes that were believed (redirected, revoked), and flows that went back because the peer was silent (fell-back).",
       type: "counter",

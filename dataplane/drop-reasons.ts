@@ -60,6 +60,8 @@ export const DROP_REASONS = [
   "peer_stale", // one for another start of this MUX, or of an earlier life of its sender
   "peer_early", // one that came before this MUX knew the pool's key and its own place in the pool
   "peer_limit", // more of them than MUXes send
+  "path_mtu_unmatched", // "too big" about an encapsulated packet that was not sent from here lately
+  "path_mtu_invalid", // "too big" with a bad checksum, or an MTU that cannot be
 ] as const;
 
 export type DropReason = (typeof DROP_REASONS)[number];

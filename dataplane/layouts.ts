@@ -28,6 +28,8 @@ export interface MuxLayout {
   readonly events: number;
   /** Packets sampled for export that wait to be taken. */
   readonly samples: number;
+  /** Hosts and MUXes to which the path has a smaller MTU than the fabric; a power of two, 90 bytes each. */
+  readonly pathMtus: number;
 }
 
 /** 20,000 endpoints, 100,000 DIPs and 1.6 M SNAT ports (Ananta §4) with room; in all about 105 MB, most of it touched only when used. */
@@ -45,6 +47,7 @@ export const MUX_LAYOUT: MuxLayout = {
   heldFragments: 256,
   events: 1_024,
   samples: 4_096,
+  pathMtus: 8_192,
 };
 
 export interface MuxTimeouts {
@@ -92,6 +95,8 @@ export interface HostLayout {
   readonly events: number;
   /** Ended flows that are remembered; 88 bytes each. */
   readonly lastWords: number;
+  /** Hosts to which the path has a smaller MTU than the fabric; a power of two, 90 bytes each. */
+  readonly pathMtus: number;
 }
 
 export const HOST_LAYOUT: HostLayout = {
@@ -113,6 +118,7 @@ export const HOST_LAYOUT: HostLayout = {
   heldPerDip: 512,
   events: 4_096,
   lastWords: 16_384,
+  pathMtus: 1_024,
 };
 
 /** Largest packet that may wait for a port: a first packet is a SYN or a datagram of one MTU. */

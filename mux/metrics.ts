@@ -118,6 +118,12 @@ export function muxMetrics(mux: Mux): readonly Metric[] {
       read: () => [{ value: mux.dataplane.overload().isOverloaded ? 1 : 0 }],
     },
     {
+      name: "ananta_mux_path_mtu_learned_total",
+      help: "Messages of routers that a path to a host is narrower than the fabric, and that were believed. Others are drops, by reason.",
+      type: "counter",
+      read: () => [{ value: mux.dataplane.pathMtusLearned() }],
+    },
+    {
       name: "ananta_mux_fastpath_flows_total",
       help: "Flows that FastPath took off this MUX (redirected), and took back (revoked).",
       type: "counter",

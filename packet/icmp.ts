@@ -80,6 +80,24 @@ export function isEcho(header: PacketHeader): boolean {
     : type === ICMP_ECHO_REQUEST || type === ICMP_ECHO_REPLY;
 }
 
+/** "Fragmentation needed" (RFC 1191), or "packet too big" (RFC 4443 §3.2). */
+export const isTooBig = ({ family, icmpType, icmpCode }: PacketHeader): boolean =>
+  family === 6
+    ? icmpType === ICMPV6_PACKET_TOO_BIG
+    : icmpType === ICMP_UNREACHABLE && icmpCode === UNREACHABLE_FRAGMENTATION_NEEDED;
+
+/** MTU that a "too big" names; 0: none, from a router of before RFC 1191. */
+export const tooBigMtu = (view: DataView, { family, transportOffset }: PacketHeader): number =>
+  family === 6 ? view.getUint32(transportOffset + ICMPV6_MTU) : view.getUint16(transportOffset + ICMP_NEXT_HOP_MTU);
+
+/** Over the whole message of either family; for those that change what we keep. */
+export function hasGoodIcmpChecksum(view: DataView, header: PacketHeader): boolean {
+  const { family, offset, headerBytes, totalBytes, transportOffset } = header;
+  const messageBytes = totalBytes - headerBytes;
+  if (family === 6) return ipv6TransportChecksum(view, offset, transportOffset, messageBytes, PROTOCOL_ICMPV6) === 0;
+  return checksum(view, transportOffset, messageBytes) === 0;
+}
+
 export const isEchoReply = (header: PacketHeader): boolean =>
   header.icmpType === (header.family === 6 ? ICMPV6_ECHO_REPLY : ICMP_ECHO_REPLY);
 

@@ -17,17 +17,20 @@ import {
   IPV4_PROTOCOL,
   IPV4_SOURCE,
   IPV4_TOS,
+  IPV4_TOTAL_LENGTH,
   IPV4_TTL,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from "./ipv4.js";
+import { innerFamily } from "./ip-in-ip.js";
 import {
   IPV6_DESTINATION,
   IPV6_HEADER_BYTES,
   IPV6_HOP_LIMIT,
   IPV6_NEXT_HEADER,
+  IPV6_PAYLOAD_LENGTH,
   IPV6_SOURCE,
   walkExtensions,
 } from "./ipv6.js";
@@ -40,11 +43,59 @@ const PORTS_BYTES = 4;
  */
 export function parseQuoted(view: DataView, header: PacketHeader, quoted: PacketHeader): number {
   const offset = header.transportOffset + ICMP_HEADER_BYTES;
-  const end = header.offset + header.totalBytes;
+  return parseCutPacket(view, offset, header.offset + header.totalBytes, header.family, quoted);
+}
+
+/** As `parseQuoted`, of an error about a packet of ours with an outer header: that one. "unsupported_protocol": it has none. */
+export function parseQuotedTunnel(view: DataView, header: PacketHeader, quoted: PacketHeader): number {
+  const offset = header.transportOffset + ICMP_HEADER_BYTES;
+  const fault = parseCutHeader(view, offset, header.offset + header.totalBytes, header.family, quoted);
+  if (fault !== NO_FAULT) return fault;
+  return innerFamily(quoted.protocol) === 0 ? FAULT.unsupported_protocol : NO_FAULT;
+}
+
+/** As `parseQuoted`, of the packet behind the outer header that `parseQuotedTunnel` has found. */
+export function parseInTunnel(view: DataView, quoted: PacketHeader, inner: PacketHeader): number {
+  const family = innerFamily(quoted.protocol);
+  return parseCutPacket(view, quoted.transportOffset, quoted.offset + quoted.totalBytes, family, inner);
+}
+
+/** Length that the quoted packet had when it was sent. */
+export const quotedBytes = (view: DataView, { family, offset }: PacketHeader): number =>
+  family === 4
+    ? view.getUint16(offset + IPV4_TOTAL_LENGTH)
+    : IPV6_HEADER_BYTES + view.getUint16(offset + IPV6_PAYLOAD_LENGTH);
+
+/** The error in `header` quotes a packet that was sent in the name of the address that the error came to. */
+export const isAboutReceiver = (header: PacketHeader, quoted: PacketHeader): boolean =>
+  quoted.source3 === header.destination3 &&
+  quoted.source2 === header.destination2 &&
+  quoted.source1 === header.destination1 &&
+  quoted.source0 === header.destination0;
+
+/** From a packet that left to the flow that it belongs to, as the client's packets have it. */
+export function reverseFlow(header: PacketHeader): void {
+  const { source0, source1, source2, source3, sourcePort } = header;
+  header.source0 = header.destination0;
+  header.source1 = header.destination1;
+  header.source2 = header.destination2;
+  header.source3 = header.destination3;
+  header.sourcePort = header.destinationPort;
+  header.destination0 = source0;
+  header.destination1 = source1;
+  header.destination2 = source2;
+  header.destination3 = source3;
+  header.destinationPort = sourcePort;
+}
+
+function parseCutHeader(view: DataView, offset: number, end: number, family: number, quoted: PacketHeader): number {
   if (offset + IPV4_HEADER_BYTES > end) return FAULT.truncated;
-  const family = view.getUint8(offset) >>> 4;
-  if (family !== header.family) return FAULT.bad_ip_header;
-  const fault = family === 4 ? quotedIpv4(view, offset, end, quoted) : quotedIpv6(view, offset, end, quoted);
+  if (view.getUint8(offset) >>> 4 !== family) return FAULT.bad_ip_header;
+  return family === 4 ? quotedIpv4(view, offset, end, quoted) : quotedIpv6(view, offset, end, quoted);
+}
+
+function parseCutPacket(view: DataView, offset: number, end: number, family: number, quoted: PacketHeader): number {
+  const fault = parseCutHeader(view, offset, end, family, quoted);
   if (fault !== NO_FAULT) return fault;
   if ((quoted.fragment & FRAGMENT_OFFSET_MASK) !== 0) return FAULT.fragment;
   const at = quoted.transportOffset;

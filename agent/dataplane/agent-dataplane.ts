@@ -25,6 +25,7 @@ import {
 } from "../../dataplane/layouts.js";
 import type { PortProtocol } from "../../dataplane/mux-items.js";
 import { PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
+import { PathMtus } from "../../dataplane/path-mtu.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import type { FiveTuple } from "../../packet/five-tuple.js";
 import { PROTOCOL_TCP } from "../../packet/ipv4.js";
@@ -95,6 +96,8 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   restarted(): void;
   /** Segments without state, passed on between hosts. */
   secondChance(): SecondChanceCounts;
+  /** Routers' words about the MTU of a path that were believed, since the start. */
+  pathMtusLearned(): number;
   explain(tuple: FiveTuple, options: { readonly nowMs: number }): HostExplanation;
 }
 
@@ -150,6 +153,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
       }
     },
   );
+  const fabricMtuBytes = options.fabricMtuBytes ?? FABRIC_MTU_BYTES;
   const pipelineParts = {
     addresses,
     reserved: new ReservedAddresses(addresses),
@@ -163,7 +167,8 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     events,
     lastWords,
     header: createPacketHeader(),
-    fabricMtuBytes: options.fabricMtuBytes ?? FABRIC_MTU_BYTES,
+    fabricMtuBytes,
+    paths: new PathMtus(layout.pathMtus, fabricMtuBytes),
   };
   const pipeline = new HostPipeline(pipelineParts, { layout, hashKey, holdMs: timeouts.holdMs });
   const parts = { tables, nat, direct, ports, counters };
@@ -246,6 +251,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
         endpoints: tables.count("endpoint"),
         ranges: ports.rangeCount,
         "slot-tables": tables.owners.tableCount,
+        "path-mtus": pipelineParts.paths.size,
       },
     }),
     drainEvents: (limit) => ({ events: events.drain(limit), lost: events.lost }),
@@ -297,6 +303,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     fastpath: () => pipeline.fastpath.counts(),
     restarted: () => pipeline.chance.restarted(),
     secondChance: () => pipeline.chance.counts(),
+    pathMtusLearned: () => pipelineParts.paths.learned,
     explain: (tuple, { nowMs }) => explainHostFlow(parts, tuple, nowMs),
   };
 }

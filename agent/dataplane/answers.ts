@@ -1,19 +1,29 @@
 /**
  * What the agent tells its own machines when a packet of theirs leads nowhere, so that they do not wait for retransmissions:
  * a reset for TCP (RFC 9293 §3.10.7.1), "port unreachable" for the rest, both in the name of the destination. Never to the
- * outside: it could be used against somebody.
+ * outside: it could be used against somebody. "Too big" alone is told to whoever sent it, a few per second.
  */
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
 import { MAPPED_WORD } from "../../packet/header.js";
 import {
+  ICMPV6_PACKET_TOO_BIG,
   icmpv6ErrorBytes,
+  isIcmpError,
+  UNREACHABLE_FRAGMENTATION_NEEDED,
   UNREACHABLE_PORT,
   unreachableBytes,
   writeIcmpv6Error,
   writeUnreachable,
 } from "../../packet/icmp.js";
-import { IPV4_DESTINATION, IPV4_SOURCE, PROTOCOL_TCP, type PacketHeader } from "../../packet/ipv4.js";
-import { IPV6_DESTINATION, IPV6_SOURCE } from "../../packet/ipv6.js";
+import {
+  FLAG_DONT_FRAGMENT,
+  IPV4_DESTINATION,
+  IPV4_SOURCE,
+  PROTOCOL_TCP,
+  type PacketHeader,
+} from "../../packet/ipv4.js";
+import { IPV6_DESTINATION, IPV6_MTU_MIN_BYTES, IPV6_SOURCE } from "../../packet/ipv6.js";
+import { isIcmp, isLaterFragment } from "../../packet/parse.js";
 import { TCP_ACK, TCP_ACKNOWLEDGEMENT, TCP_FIN, TCP_RST, TCP_SEQUENCE, TCP_SYN } from "../../packet/tcp.js";
 import { buildSegment } from "./segment.js";
 
@@ -70,6 +80,41 @@ function answerPortUnreachable(batch: PacketBatch, header: PacketHeader, link: n
     nextHopMtu: 0,
   };
   writeUnreachable(out.arena, offset, fields, batch.arena, header.offset, header.headerBytes, header.totalBytes);
+}
+
+/**
+ * Tells the sender of the parsed packet how long one may be (RFC 1191, RFC 8201), in the name of its destination. Nothing is said of an
+ * ICMP error or a later fragment, to an IPv4 sender that lets its packets be fragmented, or to an IPv6 one of less than 1,280.
+ */
+export function answerTooBig(
+  batch: PacketBatch,
+  header: PacketHeader,
+  mtu: number,
+  link: number,
+  out: PacketBatch,
+): void {
+  const { family, totalBytes, offset, headerBytes, fragment } = header;
+  if ((isIcmp(header) && isIcmpError(header)) || isLaterFragment(fragment)) return;
+  if (family === 6) {
+    if (totalBytes <= IPV6_MTU_MIN_BYTES) return;
+    const at = out.reserve(icmpv6ErrorBytes(totalBytes), link);
+    if (at < 0) return;
+    const fields = {
+      source: wordsOf(batch.view, header, false),
+      destination: wordsOf(batch.view, header, true),
+      type: ICMPV6_PACKET_TOO_BIG,
+      code: 0,
+      parameter: Math.max(mtu, IPV6_MTU_MIN_BYTES),
+    };
+    writeIcmpv6Error(out.arena, at, fields, batch.arena, offset, totalBytes);
+    return;
+  }
+  if ((fragment & FLAG_DONT_FRAGMENT) === 0) return;
+  const at = out.reserve(unreachableBytes(headerBytes, totalBytes), link);
+  if (at < 0) return;
+  const code = UNREACHABLE_FRAGMENTATION_NEEDED;
+  const fields = { source: header.destination, destination: header.source, code, nextHopMtu: mtu };
+  writeUnreachable(out.arena, at, fields, batch.arena, offset, headerBytes, totalBytes);
 }
 
 /** Source or destination of the parsed packet: from its bytes, since the header may have numbers in the place of words. */

@@ -26,6 +26,7 @@ import {
 } from "../../dataplane/fastpath-message.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { ReplayWindow } from "../../dataplane/replay-window.js";
+import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import type { Ipv4 } from "../../core/brands.js";
 import { isIpv4Words } from "../../packet/address-words.js";
@@ -37,9 +38,10 @@ import { PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
 import type { AddressWords } from "../../packet/ipv6.js";
 import { parseIpHeader, parseTransport } from "../../packet/parse.js";
 import { NO_ADDRESS } from "./addresses.js";
+import { answerTooBig } from "./answers.js";
 import { hasTcpData, type HostParts, startsTcpFlow } from "./host-parts.js";
 import { INBOUND, OUTBOUND } from "./nat-state.js";
-import type { WayOut } from "./way-out.js";
+import { NOT_DIRECT, PATH_TOO_NARROW, type WayOut } from "./way-out.js";
 
 /** The packet is the peer's, of the flow in `entry`: it goes on as one from a MUX. */
 export const OF_PEER = -6;
@@ -56,6 +58,9 @@ export interface FastpathCounts {
   readonly received: number;
 }
 
+/** Answers per second: enough for path MTU discovery. */
+const TOO_BIG_PER_SECOND = 100;
+
 // Places in the counts.
 const REDIRECTED = 0;
 const REVOKED = 1;
@@ -67,6 +72,7 @@ export class HostFastpath {
   readonly #wayOut: WayOut;
   readonly #window = new ReplayWindow();
   readonly #counts = new Float64Array(4);
+  readonly #tooBig = new TokenBucket(TOO_BIG_PER_SECOND, TOO_BIG_PER_SECOND);
   /** NAT entry that `fromPeer` found. */
   entry = NOT_FOUND;
   #generation = 0;
@@ -88,11 +94,23 @@ export class HostFastpath {
     const { header, nat, direct } = this.#parts;
     const counter = nat.counter[entry]!;
     const { peers } = direct;
-    const result = this.#wayOut.toPeer(batch, slot, nat.vip(entry), nat.vipPort(entry), counter, peers, entry * 4, out);
+    const [vip, port] = [nat.vip(entry), nat.vipPort(entry)];
+    const result = this.#wayOut.toPeer(batch, slot, vip, port, counter, peers, entry * 4, nowMs, out);
+    if (result === PATH_TOO_NARROW) return this.#tellTooBig(batch, slot, entry, nowMs, out);
     if (result !== NO_FAULT) return result;
     this.#counts[SENT]!++;
     if (hasTcpData(header)) direct.asked(entry, nowMs);
     return NO_FAULT;
+  }
+
+  /** The machine is told what fits, so that its next packets go directly; this one goes by the VIP, where it may fit. */
+  #tellTooBig(batch: PacketBatch, slot: number, entry: number, nowMs: number, out: PacketBatch): number {
+    const { header, tables, direct, paths } = this.#parts;
+    const outerBytes = tables.hasIpv6Locator(slot) ? OUTER_IPV6_BYTES : OUTER_BYTES;
+    if (!this.#tooBig.take(nowMs)) return NOT_DIRECT;
+    const mtu = paths.of(direct.peers, entry * 4, nowMs) - outerBytes;
+    answerTooBig(batch, header, mtu, tables.dipId(slot), out);
+    return NOT_DIRECT;
   }
 
   /**

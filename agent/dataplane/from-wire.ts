@@ -6,6 +6,7 @@
  *                                   a segment without either: to an owner of its slot before (second chance)  -> to the wire
  *     a flow's peer? (FastPath)  -> its NAT entry                                               -> to the VM
  *     an owner of a slot? (second chance) -> as from a MUX, what it may pass on
+ *     plain, a router's error about what we encapsulated                                          -> learned, or dropped
  *     plain, from inside, to a DIP of ours -> security groups, if it has any                    -> to the VM
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
@@ -29,6 +30,7 @@ import { CONFLICT, hasTcpData, type HostParts, startsTcpFlow, WELL_KNOWN_PORT_MA
 import type { IcmpErrors } from "./icmp-errors.js";
 import { UDP_UNANSWERED } from "./nat-state.js";
 import { type SecondChance, STAYS_HERE } from "./second-chance.js";
+import { NO_TUNNEL_ERROR, TunnelErrors } from "./tunnel-errors.js";
 import type { WayOut } from "./way-out.js";
 
 export interface FromWireStages {
@@ -50,6 +52,7 @@ export class FromWire {
   readonly #fastpath: HostFastpath;
   readonly #fragments: HostFragments;
   readonly #chance: SecondChance;
+  readonly #tunnelErrors: TunnelErrors;
 
   constructor(parts: HostParts, { wayOut, life, icmp, echo, fastpath, fragments, chance }: FromWireStages) {
     this.#parts = parts;
@@ -60,6 +63,7 @@ export class FromWire {
     this.#fastpath = fastpath;
     this.#fragments = fragments;
     this.#chance = chance;
+    this.#tunnelErrors = new TunnelErrors(parts);
   }
 
   /** `NO_FAULT` when the packet left, else the drop reason's number. */
@@ -68,6 +72,10 @@ export class FromWire {
     const fault = parseIpHeader(batch.view, offset, length, header);
     if (fault !== NO_FAULT) return fault;
     const family = innerFamily(header.protocol);
+    if (family === 0) {
+      const told = this.#tunnelErrors.take(batch, nowMs);
+      if (told !== NO_TUNNEL_ERROR) return told;
+    }
     const isPart = family === 0 && isFragment(header.fragment);
     if (isPart) this.#fragments.look(header);
     if (!addresses.name(header)) return DROP.bad_ip_address;

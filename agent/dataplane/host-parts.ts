@@ -1,5 +1,6 @@
 /** What the stages of a host's pipeline share, and the answers that they give each other beside drop reasons. */
 import type { EventRing } from "../../dataplane/event-ring.js";
+import type { PathMtus } from "../../dataplane/path-mtu.js";
 import { type PacketHeader, PROTOCOL_TCP } from "../../packet/ipv4.js";
 import { TCP_ACK, TCP_FIN, TCP_SYN } from "../../packet/tcp.js";
 import type { Addresses } from "./addresses.js";
@@ -28,6 +29,8 @@ export interface HostParts {
   /** The packet at hand; filled by whoever parses. */
   readonly header: PacketHeader;
   readonly fabricMtuBytes: number;
+  /** Of the ways to other hosts. */
+  readonly paths: PathMtus;
 }
 
 /** The packet waits for a port. */

@@ -122,6 +122,7 @@ export class HostPipeline {
     }
     this.#retryHeld(nowMs, out);
     this.fragments.tick(nowMs);
+    this.#parts.paths.expire(nowMs);
     this.#parts.tables.owners.tick();
     this.chance.tick(nowMs);
   }

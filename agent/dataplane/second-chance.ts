@@ -17,7 +17,7 @@
  *       TTL, which is decremented and never reset, ends it.
  *  (C2) The outer source of what is passed on is the locator of the machine it came to; it is accepted from the owners of its pool
  *       alone, and only a TCP segment that is no SYN, or an ICMP error.
- *  (C3) What was inside stays as it was: no host on the way translates, tracks or answers.
+ *  (C3) What was inside stays as it was: no host on the way translates, tracks or answers, but for what is too long for its path.
  *  (C4) Per packet this allocates nothing.
  *  (C5) A host that does not know all flows of its machines keeps what comes: after a restart everything, and after its table refused
  *       a flow what MUXes send. For as long as MUXes remember a silent flow: what talks meanwhile gets its entry.
@@ -27,15 +27,19 @@ import { DROP } from "../../dataplane/drop-reasons.js";
 import { distributionPorts, distributionProtocol, type FlowHasher } from "../../dataplane/flow-hash.js";
 import { MUX_TIMEOUTS } from "../../dataplane/layouts.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
+import { PATH_MTU_LEAST } from "../../dataplane/path-mtu.js";
+import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { updateDoubleWord, updateWord } from "../../packet/checksum.js";
 import { NO_FAULT } from "../../packet/fault.js";
-import { createPacketHeader, type PacketHeader } from "../../packet/header.js";
+import { createPacketHeader, MAPPED_WORD, type PacketHeader } from "../../packet/header.js";
+import { OUTER_BYTES, OUTER_IPV6_BYTES } from "../../packet/ip-in-ip.js";
 import { IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_SOURCE, IPV4_TTL, isFragment, PROTOCOL_TCP } from "../../packet/ipv4.js";
 import { IPV6_DESTINATION, IPV6_HOP_LIMIT, IPV6_SOURCE } from "../../packet/ipv6.js";
 import { isIcmp, parseIpHeader } from "../../packet/parse.js";
 import { isIcmpError } from "../../packet/icmp.js";
 import { isIpv6Number, NO_ADDRESS } from "./addresses.js";
+import { answerTooBig } from "./answers.js";
 import type { FlowLife } from "./flow-life.js";
 import { type HostParts, startsTcpFlow } from "./host-parts.js";
 
@@ -44,6 +48,9 @@ export const STAYS_HERE = -7;
 
 /** How long (C5) holds: a flow that is silent for longer comes as new to everybody. */
 const KEEPS_MS = MUX_TIMEOUTS.trustedMs;
+
+/** Answers per second, all to the outside: enough for path MTU discovery, too few to be used against somebody. */
+const TOO_BIG_PER_SECOND = 100;
 
 /** Since the start. */
 export interface SecondChanceCounts {
@@ -75,6 +82,9 @@ export class SecondChance {
   readonly #outer = new Int32Array(5);
   /** A flow's addresses as they are on the wire, for its hash. */
   readonly #wire = createPacketHeader();
+  /** An IPv4 locator as words. */
+  readonly #to = Int32Array.of(0, 0, MAPPED_WORD, 0);
+  readonly #tooBig = new TokenBucket(TOO_BIG_PER_SECOND, TOO_BIG_PER_SECOND);
   #isRestarted = false;
   /** Of a restarted host; known from its first tick on. */
   #keepsUntilMs = Infinity;
@@ -219,14 +229,31 @@ export class SecondChance {
     return hasher.header(wire, selected, protocol, distribution);
   }
 
+  /** Longest packet to the locator; one of `bytes` that fits counts as sent. */
+  #mtuTo(to: number, bytes: number, nowMs: number): number {
+    const { paths, addresses } = this.#parts;
+    if (isIpv6Number(to)) return paths.admit(addresses.words, addresses.wordsAt(to), bytes, nowMs);
+    this.#to[3] = to;
+    return paths.admit(this.#to, 0, bytes, nowMs);
+  }
+
   /** The packet as it came, with other outer addresses (C2, C3). */
   #send(batch: PacketBatch, from: number, to: number, poolId: PoolId, nowMs: number, out: PacketBatch): number {
-    const { counters, addresses, tables } = this.#parts;
+    const { counters, addresses, tables, header } = this.#parts;
     const outer = this.#outer;
     if (outer[TTL]! <= 1) return DROP.ttl_expired; // (C1)
     if (!tables.owners.mayPass(poolId, nowMs)) return DROP.second_chance_limit;
     const bytes = outer[BYTES]!;
     const isIpv6 = outer[FAMILY] === 6;
+    if (bytes > PATH_MTU_LEAST) {
+      const mtu = this.#mtuTo(to, bytes, nowMs);
+      if (bytes > mtu) {
+        // Nobody translates it on the way, so its sender is the outside, and we speak for the VIP.
+        const outerBytes = isIpv6 ? OUTER_IPV6_BYTES : OUTER_BYTES;
+        if (this.#tooBig.take(nowMs)) answerTooBig(batch, header, mtu - outerBytes, WIRE_LINK, out);
+        return DROP.too_big;
+      }
+    }
     const at = out.reserve(bytes, WIRE_LINK);
     if (at < 0) return DROP.output_full;
     out.copyIn(batch, outer[AT]!, at, bytes);

@@ -2,6 +2,7 @@
 import { DROP } from "../../dataplane/drop-reasons.js";
 import { mixWords } from "../../dataplane/flow-hash.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
+import { PATH_MTU_LEAST } from "../../dataplane/path-mtu.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import {
   innerProtocol,
@@ -30,6 +31,8 @@ import { isIpv6Number, NO_ADDRESS } from "./addresses.js";
 
 /** Of `toPeer`: it is a fragment, or does not fit with an outer header; nothing has left. */
 export const NOT_DIRECT = -5;
+/** Likewise: it would fit the fabric, but not the path to the peer. */
+export const PATH_TOO_NARROW = -9;
 
 export class WayOut {
   readonly #parts: HostParts;
@@ -100,13 +103,16 @@ export class WayOut {
     counter: number,
     peers: Int32Array,
     peerAt: number,
+    nowMs: number,
     out: PacketBatch,
   ): number {
-    const { header, counters, tables, fabricMtuBytes } = this.#parts;
+    const { header, counters, tables, fabricMtuBytes, paths } = this.#parts;
     const outerBytes = tables.hasIpv6Locator(slot) ? OUTER_IPV6_BYTES : OUTER_BYTES;
     const innerBytes = header.totalBytes;
     const totalBytes = innerBytes + outerBytes;
     if (totalBytes > fabricMtuBytes || isFragment(header.fragment)) return NOT_DIRECT;
+    if (totalBytes > PATH_MTU_LEAST && totalBytes > paths.admit(peers, peerAt, totalBytes, nowMs))
+      return PATH_TOO_NARROW;
     const at = out.reserve(totalBytes, WIRE_LINK);
     if (at < 0) return DROP.output_full;
     const inner = at + outerBytes;

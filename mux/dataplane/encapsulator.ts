@@ -1,9 +1,11 @@
 /**
  * The way out of a MUX: an outer header in front, the inner packet untouched. What does not fit is fragmented
- * inside where its sender allows that, and answered with "fragmentation needed" by the VIP where not.
+ * inside where its sender allows that, and answered with "fragmentation needed" by the VIP where not. What fits is for the fabric's MTU to
+ * say, and for routers on the way to each host (`dataplane/path-mtu.ts`).
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
+import { PATH_MTU_LEAST, type PathMtus } from "../../dataplane/path-mtu.js";
 import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { fragmentCount, writeFragment } from "../../packet/fragment.js";
@@ -25,6 +27,7 @@ import {
   writeOuterIpv6Header,
 } from "../../packet/ip-in-ip.js";
 import { FLAG_DONT_FRAGMENT, IPV4_TOTAL_LENGTH } from "../../packet/ipv4.js";
+import { IPV6_MTU_MIN_BYTES } from "../../packet/ipv6.js";
 import { isIcmp } from "../../packet/parse.js";
 import { buildReset } from "./reset.js";
 
@@ -39,11 +42,10 @@ export interface EncapsulatorOptions {
   readonly hashBits: number;
   /** Outer IPv6 source; null: no IPv6 locators. Its flow label carries the hash. */
   readonly addressIpv6: Int32Array | null;
-  /** Largest packet, outer header included. */
-  readonly fabricMtuBytes: number;
 }
 
 const NO_ADDRESS = new Int32Array(4);
+const FLOW_LABEL_MASK = 0xf_ffff;
 
 export class Encapsulator {
   /** Packets and bytes sent: in a typed array, so that counting never makes a heap number. */
@@ -51,16 +53,16 @@ export class Encapsulator {
   readonly #address: number;
   readonly #hashMask: number;
   readonly #addressIpv6: Int32Array;
-  readonly #mtu: number;
+  readonly #paths: PathMtus;
   readonly #tooBig = new TokenBucket(TOO_BIG_PER_SECOND, TOO_BIG_PER_SECOND);
   readonly #resets = new TokenBucket(RESETS_PER_SECOND, RESETS_PER_SECOND);
 
-  constructor(options: EncapsulatorOptions) {
+  constructor(options: EncapsulatorOptions, paths: PathMtus) {
     this.#hashMask = options.hashBits === 0 ? 0 : 0xffff_ffff >>> (32 - options.hashBits);
     this.#address = options.address & ~this.#hashMask;
     if (this.#hashMask === 0) this.#address = options.address | 0;
     this.#addressIpv6 = options.addressIpv6 ?? NO_ADDRESS;
-    this.#mtu = options.fabricMtuBytes;
+    this.#paths = paths;
   }
 
   get sentPackets(): number {
@@ -69,6 +71,19 @@ export class Encapsulator {
 
   get sentBytes(): number {
     return this.#sent[1]!;
+  }
+
+  /** The packet is for this MUX itself: to an outer source of its own. */
+  isOwn({ family, destination0, destination1, destination2, destination3 }: PacketHeader): boolean {
+    if (family === 4) return (destination3 & ~this.#hashMask) === (this.#address & ~this.#hashMask);
+    const own = this.#addressIpv6;
+    return own[3] === destination3 && own[2] === destination2 && own[1] === destination1 && own[0] === destination0;
+  }
+
+  /** The outer header in `quoted`, of an ICMP error, carries this flow hash as those do that `send` writes. */
+  carriesHash(view: DataView, quoted: PacketHeader, hash: number): boolean {
+    if (quoted.family === 6) return (view.getInt32(quoted.offset) & FLOW_LABEL_MASK) === (hash & FLOW_LABEL_MASK);
+    return (quoted.source3 & this.#hashMask) === (hash & this.#hashMask);
   }
 
   /** Of a peer's outer source, where the flow hash is not. */
@@ -97,7 +112,11 @@ export class Encapsulator {
     const outerBytes = isIpv6 ? OUTER_IPV6_BYTES : OUTER_BYTES;
     const innerBytes = header.totalBytes;
     const totalBytes = innerBytes + outerBytes;
-    if (totalBytes > this.#mtu) return this.#doesNotFit(batch, header, words, at, isIpv6, hash, nowMs, out);
+    if (totalBytes > PATH_MTU_LEAST) {
+      const mtu = this.#paths.admit(words, at, totalBytes, nowMs);
+      if (totalBytes > mtu)
+        return this.#doesNotFit(batch, header, words, at, isIpv6, hash, mtu - outerBytes, nowMs, out);
+    }
     const offset = out.reserve(totalBytes, WIRE_LINK);
     if (offset < 0) return DROP.output_full;
     out.copyIn(batch, header.offset, offset + outerBytes, innerBytes);
@@ -134,11 +153,11 @@ export class Encapsulator {
     at: number,
     isIpv6: boolean,
     hash: number,
+    innerMtu: number,
     nowMs: number,
     out: PacketBatch,
   ): number {
     const outerBytes = isIpv6 ? OUTER_IPV6_BYTES : OUTER_BYTES;
-    const innerMtu = this.#mtu - outerBytes;
     if (header.family === 6 || (header.fragment & FLAG_DONT_FRAGMENT) !== 0)
       return this.#answerTooBig(batch, header, innerMtu, nowMs, out);
     const count = fragmentCount(header, innerMtu);
@@ -158,6 +177,8 @@ export class Encapsulator {
   /** The sender is told by the VIP, so that path MTU discovery works. Never about an ICMP error or a later fragment. */
   #answerTooBig(batch: PacketBatch, header: PacketHeader, mtu: number, nowMs: number, out: PacketBatch): number {
     if ((isIcmp(header) && isIcmpError(header)) || (header.fragment & 0x1fff) !== 0) return DROP.too_big;
+    // An IPv6 sender is never told less than 1,280 (RFC 8201 §4): a path of less is none for its packets.
+    if (header.family === 6 && header.totalBytes <= IPV6_MTU_MIN_BYTES) return DROP.too_big;
     if (!this.#tooBig.take(nowMs)) return DROP.too_big;
     if (header.family === 6) {
       const at = out.reserve(icmpv6ErrorBytes(header.totalBytes), WIRE_LINK);
@@ -167,7 +188,7 @@ export class Encapsulator {
         destination: [header.source0, header.source1, header.source2, header.source3] as const,
         type: ICMPV6_PACKET_TOO_BIG,
         code: 0,
-        parameter: mtu,
+        parameter: Math.max(mtu, IPV6_MTU_MIN_BYTES),
       };
       writeIcmpv6Error(out.arena, at, fields, batch.arena, header.offset, header.totalBytes);
       return DROP.too_big;

@@ -73,6 +73,8 @@ export interface MuxDataplane extends PacketProcessor {
   readonly peers: Pick<PeerChannel, "tell" | "counts">;
   /** Packets that went to another MUX of the pool (`out`), and that others relayed here (`in`), since the start. */
   relayed(): { readonly out: number; readonly in: number };
+  /** Routers' words about the MTU of a path that were believed, since the start. */
+  pathMtusLearned(): number;
   /** Packets that were lost before they came here, as an io adapter finds out; added up. */
   inputLost(packets: number): void;
   /** Of the last interval: whether this MUX is overloaded, and by whom. */
@@ -177,6 +179,7 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
         fragments: pipeline.fragments.size,
         "fragments-held": pipeline.fragments.heldCount,
         "flow-samples": samples.waiting,
+        "path-mtus": pipeline.paths.size,
       },
     }),
     drainEvents: (limit) => ({ events: events.drain(limit), lost: events.lost }),
@@ -195,6 +198,7 @@ export function createMuxDataplane(options: MuxDataplaneOptions): MuxDataplane {
       fadeAtMs = nowMs + FADE_MS;
       hitters.fade();
     },
+    pathMtusLearned: () => pipeline.paths.learned,
     inputLost: (packets) => {
       lost += packets;
     },

@@ -27,15 +27,16 @@ import {
 import { HELD_FRAGMENT_MS, type MuxLayout } from "../../dataplane/layouts.js";
 import { MEMBER_ENDED } from "../../dataplane/mux-items.js";
 import type { PacketBatch } from "../../dataplane/packet-batch.js";
+import { PathMtus } from "../../dataplane/path-mtu.js";
 import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { FAULT, NO_FAULT } from "../../packet/fault.js";
-import { createPacketHeader, MAPPED_WORD, type PacketHeader } from "../../packet/header.js";
+import { createPacketHeader, MAPPED_WORD } from "../../packet/header.js";
 import { isEchoReply, isIcmpError, parseIcmp } from "../../packet/icmp.js";
 import { decapsulatedEcn, innerFamily } from "../../packet/ip-in-ip.js";
 import { ECN_MASK, FRAGMENT_OFFSET_MASK, isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
 import { isIcmp, parseFirstFragment, parseIpHeader, parseTransport } from "../../packet/parse.js";
-import { parseQuoted } from "../../packet/quoted.js";
+import { isAboutReceiver, parseQuoted, reverseFlow } from "../../packet/quoted.js";
 import { parseUdp } from "../../packet/udp.js";
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from "../../packet/tcp.js";
 import { PeerChannel } from "../peers/peer-channel.js";
@@ -47,6 +48,7 @@ import type { FlowSamples } from "./flow-samples.js";
 import type { FlowTable } from "./flow-table.js";
 import { poolOf } from "./peer-table.js";
 import type { MuxTables } from "./tables.js";
+import { TunnelErrors } from "./tunnel-errors.js";
 
 // Places in the counts.
 const RECEIVED_PACKETS = 0;
@@ -64,6 +66,8 @@ export interface MuxPipelineOptions extends EncapsulatorOptions {
   readonly secondChance: boolean;
   /** Of chance: xorshift, for drops in proportion. */
   readonly seed: number;
+  /** Largest packet, outer header included. */
+  readonly fabricMtuBytes: number;
 }
 
 export class MuxPipeline {
@@ -72,12 +76,14 @@ export class MuxPipeline {
   readonly #counts = new Float64Array(5);
   readonly fragments: FragmentTable;
   readonly fastpath: Fastpath;
+  readonly paths: PathMtus;
   readonly peers: PeerChannel;
   readonly #isLeased: (muxId: number, nowMs: number) => boolean;
   readonly #tables: MuxTables;
   readonly #flows: FlowTable;
   readonly #samples: FlowSamples;
   readonly #encapsulator: Encapsulator;
+  readonly #tunnelErrors: TunnelErrors;
   readonly #secondChance: boolean;
   readonly #relays = new TokenBucket(RELAYS_PER_SECOND, RELAYS_PER_SECOND);
   readonly #header = createPacketHeader();
@@ -95,7 +101,9 @@ export class MuxPipeline {
     this.#tables = tables;
     this.#flows = flows;
     this.#samples = samples;
-    this.#encapsulator = new Encapsulator(options);
+    this.paths = new PathMtus(layout.pathMtus, options.fabricMtuBytes);
+    this.#encapsulator = new Encapsulator(options, this.paths);
+    this.#tunnelErrors = new TunnelErrors(tables, this.#encapsulator, this.paths);
     this.fastpath = new Fastpath(tables, flows, this.#encapsulator);
     this.peers = new PeerChannel(
       poolOf(tables, this.#encapsulator),
@@ -158,6 +166,7 @@ export class MuxPipeline {
     this.peers.tick(nowMs, out); // first: its few words say whose lease is held, and redirects may fill what is left
     this.fastpath.tick(now, out);
     this.#flows.expire(now);
+    this.paths.expire(now);
     this.fragments.expire(now);
     this.drops[DROP.fragment_unmatched]! += this.fragments.expireHeld(now);
   }
@@ -316,8 +325,9 @@ export class MuxPipeline {
     let hash: number;
     if (isIcmpError(header)) {
       const quoted = this.#quoted;
-      if (parseQuoted(batch.view, header, quoted) !== NO_FAULT || !isFrom(quoted, header)) return DROP.icmp_unmatched;
-      reverse(quoted);
+      if (parseQuoted(batch.view, header, quoted) !== NO_FAULT || !isAboutReceiver(header, quoted))
+        return DROP.icmp_unmatched;
+      reverseFlow(quoted);
       const quotedPorts = (quoted.sourcePort << 16) | quoted.destinationPort;
       hash = hasher!.header(quoted, quotedPorts, quoted.protocol, DISTRIBUTION_FIVE_TUPLE);
       dipSlot = this.#routeQuoted(vipId, quotedPorts, hash);
@@ -422,9 +432,10 @@ export class MuxPipeline {
   #notForVip(batch: PacketBatch, now: number, out: PacketBatch): number {
     const header = this.#header;
     const family = innerFamily(header.protocol);
+    if (!this.#encapsulator.isOwn(header) || isFragment(header.fragment)) return DROP.no_vip;
+    if (isIcmp(header)) return this.#tunnelErrors.take(batch.view, header, now);
+    if (header.family === 6) return DROP.no_vip; // MUXes reach each other by IPv4
     const mask = this.#encapsulator.sourceMask;
-    const isOurs = header.family === 4 && (header.destination3 & mask) === (this.#encapsulator.address & mask);
-    if (!isOurs || isFragment(header.fragment)) return DROP.no_vip;
     const isMessage = header.protocol === PROTOCOL_UDP && parseUdp(batch.view, header) === NO_FAULT;
     if (family === 0 && !(isMessage && header.destinationPort === PEER_PORT)) return DROP.no_vip;
     const { source0, source1, source2, source3 } = header;
@@ -475,25 +486,3 @@ export class MuxPipeline {
 }
 
 const orNoDip = (dipSlot: number): number => (dipSlot === NOT_FOUND ? ~DROP.no_dip : dipSlot);
-
-/** The error quotes a packet that was sent in the name of the address that the error came to. */
-const isFrom = (quoted: PacketHeader, header: PacketHeader): boolean =>
-  quoted.source3 === header.destination3 &&
-  quoted.source2 === header.destination2 &&
-  quoted.source1 === header.destination1 &&
-  quoted.source0 === header.destination0;
-
-/** From a packet that left to the flow that it belongs to, as the client's packets have it. */
-function reverse(header: PacketHeader): void {
-  const { source0, source1, source2, source3, sourcePort } = header;
-  header.source0 = header.destination0;
-  header.source1 = header.destination1;
-  header.source2 = header.destination2;
-  header.source3 = header.destination3;
-  header.sourcePort = header.destinationPort;
-  header.destination0 = source0;
-  header.destination1 = source1;
-  header.destination2 = source2;
-  header.destination3 = source3;
-  header.destinationPort = sourcePort;
-}

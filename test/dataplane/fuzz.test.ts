@@ -201,6 +201,8 @@ describe("damaged packets", () => {
     expect(believed).toBeLessThanOrEqual(20);
     expect([drops.peer_forged, drops.peer_replayed].every((count) => count > 0)).toBe(true);
     expect(mux.telemetry.gauges().entries).toMatchObject({ "fragments-held": 0 });
+    expect(mux.pathMtusLearned(), "words of routers about what was sent").toBeGreaterThan(5);
+    expect(drops.path_mtu_unmatched).toBeGreaterThan(5);
     expect(Object.values(drops).filter((count) => count > 0).length).toBeGreaterThan(12);
     mux.flows.reset({}, () => undefined);
     expect(mux.telemetry.gauges().flows).toBe(0);
@@ -263,6 +265,7 @@ describe("damaged packets", () => {
       expect(Math.min(redirected, sent, direct), "FastPath was in it").toBeGreaterThan(5);
       const { passed, received: fromOwners } = agent.secondChance();
       expect(Math.min(passed, fromOwners), "and second chance").toBeGreaterThan(5);
+      expect(Math.min(agent.pathMtusLearned(), drops.path_mtu_unmatched), "and narrow paths").toBeGreaterThan(0);
       expect(Object.values(drops).filter((count) => count > 0).length).toBeGreaterThan(15);
       expect(Math.min(counts.toWire, counts.toVm)).toBeGreaterThan(PACKETS / 50);
       for (let i = 0; i < 20; i++) agent.tick((nowMs += 10_000_000), out);

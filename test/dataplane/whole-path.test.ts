@@ -11,6 +11,7 @@ import { MuxBench } from "../mux/dataplane/mux-kit.js";
 import * as muxKit from "../mux/dataplane/mux-kit.js";
 import { AgentBench } from "../agent/dataplane/agent-kit.js";
 import * as hostKit from "../agent/dataplane/agent-kit.js";
+import { packetOf, toHex } from "../packet/fixtures/notation.js";
 import { read, readEncapsulated, tcp, udp } from "../packet/packet-kit.js";
 
 const { VIP } = muxKit;
@@ -104,6 +105,42 @@ describe("the whole path", () => {
       for (const bench of [...muxes, agent]) bench.elapse(1_000);
     }
     expect(reached.size).toBe(1);
+  });
+
+  /**
+   * One link on the way to the host carries 1,300 bytes. The client tries with segments of 1,400, as its MSS allows: one is
+   * lost to the router, which tells the MUX, and the next one is answered by the MUX with what fits.
+   */
+  it("over a link that is narrower than the fabric goes on with what fits, and every byte arrives", () => {
+    const { muxes, agent } = site();
+    const client = "198.51.100.7:40000";
+    const LINK = 1_300;
+    agent.wire(...muxes[0]!.send(tcp(client, `${VIP}:80`, "S", { mss: 1_460 })));
+    let segment = 1_360;
+    const counts = { router: 0, told: 0, arrived: 0 };
+    for (let n = 0; n < 200; n++) {
+      const mux = muxes[n % 2]!;
+      // The client sends it again until it arrives, as long as it knows.
+      for (let tries = 0; tries < 3; tries++) {
+        const packet = tcp(client, `${VIP}:80`, "A", { payload: new Uint8Array(segment) });
+        const [out] = mux.send(packet);
+        const about = read(out!);
+        if (about.protocol === 1) {
+          expect(about.flow).toBe(`${VIP} > 198.51.100.7`);
+          segment = new DataView(out!.buffer, out!.byteOffset).getUint16(26) - 40;
+          counts.told++;
+        } else if (out!.length > LINK) {
+          const { source } = readEncapsulated(out!).outer;
+          expect(mux.send(packetOf(`icmp 10.254.0.9 > ${source} 3/4 mtu=${LINK} ( raw ${toHex(out!)} )`))).toEqual([]);
+          counts.router++;
+        } else {
+          counts.arrived += agent.wire(out!).toVm.length;
+          break;
+        }
+      }
+    }
+    expect(counts).toEqual({ router: 1, told: 1, arrived: 200 });
+    expect(segment).toBe(LINK - 20 - 40);
   });
 
   it("lets a VM reach its own VIP: as a flow from VIP to VIP, whose source is never the DIP", () => {

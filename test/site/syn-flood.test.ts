@@ -246,7 +246,7 @@ describe("a SYN flood on one VIP", () => {
       expect(site.announcing(VICTIM)).toBe(0);
       const goneAtMs = site.world.nowMs;
       if (attack === 2) await site.changeLeader();
-      await site.world.runUntil(() => site.announcing(VICTIM) === MUXES, 200_000, "the VIP is back");
+      for (let i = 0; i < 400 && site.announcing(VICTIM) < MUXES; i++) await site.world.advance(500);
       lasted.push(Math.round((site.world.nowMs - goneAtMs) / 1_000));
       if (attack === 1) await site.changeLeader();
       for (let i = 0; i < 20; i++) await site.step(0);
