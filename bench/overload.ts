@@ -11,7 +11,7 @@ import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { residentMb } from "./measure/cpu.js";
 import { numberText, percentile, resultNumber } from "./measure/statistics.js";
 import { AgentStream } from "./snat/agent-stream.js";
-import { ManagerSite, pause } from "./snat/manager-site.js";
+import { ManagerSite, pause } from "./measure/manager-site.js";
 
 const MUX_CAPACITY = { rules: 16_384, snatRanges: 2 ** 20 };
 const TCP = 6;

@@ -5,7 +5,7 @@
  */
 import { print, runBenchmark } from "./measure/benchmark.js";
 import { numberText, resultNumber } from "./measure/statistics.js";
-import { LargeSite, type PhaseStalls, SNAPSHOT_EVERY_ENTRIES } from "./scale/large-site.js";
+import { LargeSite, MANAGERS, type PhaseStalls, SNAPSHOT_EVERY_ENTRIES } from "./scale/large-site.js";
 import { poolsOf, type SiteSize } from "./scale/objects.js";
 
 function printTable(large: LargeSite, stalls: readonly PhaseStalls[]): void {
@@ -16,6 +16,12 @@ function printTable(large: LargeSite, stalls: readonly PhaseStalls[]): void {
     const figures = [ownMs, gcMs, over, lateMs].map((figure) => figure.toFixed(0).padStart(11)).join("");
     print(`${name.padEnd(32)}${seconds.toFixed(1).padStart(9)}${figures}  ${who}`);
     if (note !== "") print(`${" ".repeat(4)}${note}`);
+  });
+  const names = MANAGERS.map((name) => name.replace("manager-", "m")).map((name) => name.padStart(9));
+  print(`\n${"own, ms, by process".padEnd(32)}${names.join("")}`);
+  large.phases.forEach(({ name }, at) => {
+    const own = MANAGERS.map((manager) => (stalls[at]?.ownMsOf.get(manager)?.toFixed(0) ?? "-").padStart(9));
+    print(`${name.padEnd(32)}${own.join("")}`);
   });
   print(`\n${"process".padEnd(32)}${"MB now".padStart(9)}${"MB most".padStart(11)}`);
   for (const { name, nowMb, peakMb } of large.memory())

@@ -13,7 +13,7 @@ import { cpuMicros } from "./measure/cpu.js";
 import { numberText, resultNumber, spreadOf, spreadText } from "./measure/statistics.js";
 import { keyOf, valueOf } from "./replica/payload.js";
 import { Agents, snatObjects, STOCK, type GrantResult } from "./snat/grants.js";
-import { ManagerSite } from "./snat/manager-site.js";
+import { ManagerSite } from "./measure/manager-site.js";
 import { UnaryClients } from "./snat/unary.js";
 
 const REQUESTERS: readonly number[] = [1, 64, 256, 1_000];

@@ -6,7 +6,7 @@ import type { Channel } from "../../runtime/env.js";
 import { closedLoop, type LoopResult } from "../measure/closed-loop.js";
 import { cpuMicros } from "../measure/cpu.js";
 import { AgentStream, type Block } from "./agent-stream.js";
-import type { ManagerSite } from "./manager-site.js";
+import type { ManagerSite } from "../measure/manager-site.js";
 
 export const STREAMS = 16;
 export const DIPS_PER_STREAM = 64;

@@ -7,7 +7,7 @@ import { closedLoop } from "../measure/closed-loop.js";
 import { cpuMicros } from "../measure/cpu.js";
 import type { Agents, GrantResult } from "./grants.js";
 import { dipAddress, PORTS, requesterDip, STREAMS } from "./grants.js";
-import type { ManagerSite } from "./manager-site.js";
+import type { ManagerSite } from "../measure/manager-site.js";
 
 const DEADLINE_MS = 20_000;
 

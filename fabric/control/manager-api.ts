@@ -147,10 +147,10 @@ export class ManagerApi {
     };
   }
 
-  async vips(): Promise<readonly VipView[]> {
+  async vips(limits: CallLimits = { deadlineMs: 2_000, hedgeMs: 500 }): Promise<readonly VipView[]> {
     const request = { kind: "Vip", stale: true };
-    const pages = await this.pages<ananta.v1.ListResponse.$Properties>(2_000, (page, deadlineMs) =>
-      this.any(methods.OPERATOR_LIST, { ...request, page }, { deadlineMs, hedgeMs: 500 }),
+    const pages = await this.pages<ananta.v1.ListResponse.$Properties>(limits.deadlineMs, (page, deadlineMs) =>
+      this.any(methods.OPERATOR_LIST, { ...request, page }, { ...limits, deadlineMs }),
     );
     return pages.flatMap(({ objects }) => (objects ?? []).map(vipView));
   }

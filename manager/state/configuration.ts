@@ -82,7 +82,7 @@ export function removeObject(state: State, object: AnyStoredObject): void {
 function memberIds(state: State, pool: PoolObject): Set<DipId> {
   const ids = new Set<DipId>();
   for (const spec of versionsOf(pool)) {
-    for (const member of spec.members) ids.add(state.dips.mention(pool.ref.tenant, member.dip).dipId);
+    for (const { dipId } of state.dips.mentionAll(pool.ref.tenant, spec.members)) ids.add(dipId);
   }
   return ids;
 }

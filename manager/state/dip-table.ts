@@ -19,12 +19,23 @@ export interface DipRecord extends Dip {
   readonly pools: Set<PoolId>;
 }
 
+interface Member {
+  readonly dip: IpAddress;
+}
+
+interface MemberRecords {
+  readonly tenant: string;
+  readonly records: readonly DipRecord[];
+}
+
 export class DipTable {
   /** Position is dipId - 1. */
   private readonly records: DipRecord[] = [];
   private readonly byIdentity = new Map<string, DipRecord>();
   private readonly byAddress = new Map<IpAddress, DipRecord[]>();
   private readonly byLocator = new Map<IpAddress, DipRecord>();
+  /** Of lists of members, which never change once they are stored: asked for with every change of a pool, or of a DIP in it. */
+  private readonly ofMembers = new WeakMap<readonly Member[], MemberRecords>();
   private readonly images: BeforeImages;
 
   constructor(images = new BeforeImages()) {
@@ -58,6 +69,24 @@ export class DipTable {
     if (namesakes === undefined) this.byAddress.set(address, [record]);
     else namesakes.push(record);
     return record;
+  }
+
+  /** The records of a pool's members, in their order; made now where this is their first mention. */
+  mentionAll(tenant: string, members: readonly Member[]): readonly DipRecord[] {
+    const known = this.ofMembers.get(members);
+    if (known?.tenant === tenant) return known.records;
+    const records = members.map(({ dip }) => this.mention(tenant, dip));
+    this.ofMembers.set(members, { tenant, records });
+    return records;
+  }
+
+  /** As `mentionAll`, of members of which each was mentioned before: makes none. */
+  mustAll(tenant: string, members: readonly Member[]): readonly DipRecord[] {
+    const known = this.ofMembers.get(members);
+    if (known?.tenant === tenant) return known.records;
+    const isKnown = members.every(({ dip }) => this.byIdentity.has(identity(tenant, dip)));
+    assert(isKnown, "members of a stored pool are known");
+    return this.mentionAll(tenant, members);
   }
 
   /** DIPs of all tenants with this address, in order of id. */

@@ -133,25 +133,27 @@ export function poolItem(
   { poolId, ref }: PoolObject,
   spec: BackendPoolSpec,
 ): MuxPoolItem {
-  const members = spec.members.flatMap((member): readonly MuxPoolMember[] => {
-    const dip = dips.find(ref.tenant, member.dip);
-    if (dip === null || dip.locator === null || dip.hostId === null) return [];
-    const { isExpired } = hosts.must(dip.hostId);
+  const members: MuxPoolMember[] = [];
+  const records = dips.mustAll(ref.tenant, spec.members);
+  for (const [at, member] of spec.members.entries()) {
+    const { dipId, locator, hostId } = records[at]!; // as many as members
+    if (locator === null || hostId === null) continue;
+    const { isExpired } = hosts.must(hostId);
     const isDown =
       member.adminState === "down" ||
-      (member.adminState === "none" && spec.probe !== null && health.isDown(poolId, dip.dipId));
-    const drain = member.weight === 0 ? drains.get(poolId, dip.dipId) : null;
+      (member.adminState === "none" && spec.probe !== null && health.isDown(poolId, dipId));
+    const drain = member.weight === 0 ? drains.get(poolId, dipId) : null;
     const mayEnd = isExpired || drain !== null;
     const state = drain?.isOver === true ? MEMBER_ENDED : isDown ? MEMBER_DOWN : mayEnd ? MEMBER_DRAINING : MEMBER_UP;
-    return [
-      {
-        dipId: dip.dipId,
-        weight: member.weight,
+    const plain = { dipId, weight: member.weight };
+    if (state === MEMBER_UP && member.role !== "backup") members.push(plain);
+    else
+      members.push({
+        ...plain,
         ...(state === MEMBER_UP ? {} : { state }),
         ...(member.role === "backup" ? { backup: true } : {}),
-      },
-    ];
-  });
+      });
+  }
   const left = drains.leftOf(poolId);
   if (left.length > 0) {
     const stays = new Set<IpAddress>(spec.members.map(({ dip }) => dip));

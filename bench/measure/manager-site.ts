@@ -12,12 +12,13 @@ import { ManagerApi, type ApiObject } from "../../fabric/control/manager-api.js"
 import { childPlans, planSite, PORT_SPAN, type SitePlan } from "../../fabric/site.js";
 import type { Env } from "../../runtime/env.js";
 import { createNodeEnv } from "../../runtime/node/env.js";
-import { atExit, temporaryFolder } from "../measure/cleanup.js";
-import { freePortBlock } from "../measure/ports.js";
+import { atExit, temporaryFolder } from "./cleanup.js";
+import { freePortBlock } from "./ports.js";
 
-const READY_MS = 60_000;
+const READY_MS = 120_000;
 const POLL_MS = 50;
-const APPLY_LIMITS = { deadlineMs: 60_000, hedgeMs: 30_000 };
+/** On a machine that others keep busy, too. */
+const APPLY_LIMITS = { deadlineMs: 300_000, hedgeMs: 60_000 };
 
 export interface ManagerSiteOptions {
   readonly portsFrom: number;
@@ -58,7 +59,7 @@ export class ManagerSite {
   readonly plan: SitePlan;
   readonly clusterId: string;
   readonly api: ManagerApi;
-  readonly #folder = temporaryFolder("snat");
+  readonly #folder = temporaryFolder("managers");
   readonly #children: Child[] = [];
   readonly #options: ManagerSiteOptions;
   readonly #forget: () => void;
