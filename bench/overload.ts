@@ -33,9 +33,24 @@ const MEMORY_EVERY_MS = 1_000;
 /** Nobody sleeps through the benchmark. */
 const RETRY_MAX_MS = 1_000;
 
+/** Who is refused without a hint asks again after this long. */
+const RETRY_MIN_MS = 20;
+/** Every open request is answered, and every pause over, long before. */
+const STOP_MS = 30_000;
+
 interface Round {
   readonly applyMs: number[];
   readonly grantMs: number[];
+  /** Of the second tenant: each was asked again until it was granted, which is what `grantMs` tells. */
+  readonly refusals: Map<string, number>;
+}
+
+/** Counts why a request was refused; gives how long to wait before it is made again. */
+function refused(caught: unknown, refusals: Map<string, number>): number {
+  const { facts, message } = AnantaError.from(caught);
+  const reason = String(facts["refusal"] ?? message);
+  refusals.set(reason, (refusals.get(reason) ?? 0) + 1);
+  return Math.max(RETRY_MIN_MS, Math.min(RETRY_MAX_MS, Number(facts["retryAfterMs"] ?? 0)));
 }
 
 const hostDips = (host: number): readonly string[] =>
@@ -92,7 +107,7 @@ async function applyVips(site: ManagerSite, untilMs: number, round: Round, first
         rules: [{ name: "http", protocol: TCP, port: 80, pool: "web" }],
       },
     };
-    const { inForce } = await site.api.apply(session, [vip], { deadlineMs: 30_000, hedgeMs: 20_000 });
+    const { inForce } = await site.api.apply(session, [vip], { deadlineMs: 120_000, hedgeMs: 20_000 });
     assert(inForce, "a VIP is in force on all MUXes in the end");
     round.applyMs.push(performance.now() - sentMs);
     await pause(PACE_MS);
@@ -103,7 +118,15 @@ async function askForPorts(agent: AgentStream, dip: number, untilMs: number, rou
   await pause((PACE_MS * dip) / VICTIM_DIPS);
   while (performance.now() < untilMs) {
     const sentMs = performance.now();
-    await agent.allocate(dip, dip % 2 === 0 ? TCP : UDP, 8); // a refusal would end the benchmark: the victim has ports
+    for (let isGranted = false; !isGranted;) {
+      try {
+        await agent.allocate(dip, dip % 2 === 0 ? TCP : UDP, 8);
+        isGranted = true;
+      } catch (caught) {
+        assert(!agent.isOver, "the second tenant's stream stays");
+        await pause(refused(caught, round.refusals));
+      }
+    }
     round.grantMs.push(performance.now() - sentMs);
     await pause(PACE_MS);
   }
@@ -128,7 +151,7 @@ class Flood {
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    await Promise.all(this.#running);
+    await Promise.race([Promise.all(this.#running), pause(STOP_MS)]);
   }
 
   /** The VMs abuse; their agent waits as long as it is told to, and asks again. */
@@ -138,10 +161,8 @@ class Flood {
       try {
         await agent.allocate(at, protocol, 8);
       } catch (caught) {
-        const { facts, message } = AnantaError.from(caught);
-        const reason = String(facts["refusal"] ?? message);
-        this.refusals.set(reason, (this.refusals.get(reason) ?? 0) + 1);
-        waitMs = Math.min(RETRY_MAX_MS, Number(facts["retryAfterMs"] ?? 0));
+        waitMs = refused(caught, this.refusals);
+        if (agent.isOver) return; // else it would be refused for ever, without a turn of the event loop between
       }
       this.answered++;
       if (waitMs > 0 && !this.#stopping) await pause(waitMs);
@@ -150,7 +171,7 @@ class Flood {
 }
 
 async function measure(site: ManagerSite, victim: AgentStream, seconds: number, first: number): Promise<Round> {
-  const round: Round = { applyMs: [], grantMs: [] };
+  const round: Round = { applyMs: [], grantMs: [], refusals: new Map() };
   const untilMs = performance.now() + seconds * 1_000;
   await Promise.all([
     applyVips(site, untilMs, round, first),
@@ -159,10 +180,12 @@ async function measure(site: ManagerSite, victim: AgentStream, seconds: number, 
   return round;
 }
 
-function tell(name: string, { applyMs, grantMs }: Round): void {
+function tell(name: string, { applyMs, grantMs, refusals }: Round): void {
   const text = (values: number[]): string =>
     `p50 ${numberText(percentile(values, 0.5), 1)} ms, p99 ${numberText(percentile(values, 0.99), 1)} ms (${values.length})`;
   print(`  ${name.padEnd(12)} VIP in force: ${text(applyMs)}; second tenant's grants: ${text(grantMs)}`);
+  for (const [reason, count] of refusals)
+    print(`    of the second tenant's requests ${numberText(count)} were refused: ${reason}`);
 }
 
 await runBenchmark({
@@ -207,7 +230,12 @@ await runBenchmark({
       flood.start();
       const flooded = await measure(site, victim, options.seconds, 20_000);
       clearInterval(watch);
+      progress("measured under the flood");
       await flood.stop();
+      assert(
+        agents.every(({ isOver }) => !isOver),
+        "no stream of the flood ended",
+      );
       print(`\n${numberText(FLOOD_REQUESTS)} requesters in the flood:`);
       tell("quiet", quiet);
       tell("flooded", flooded);

@@ -102,6 +102,11 @@ export class AgentStream {
     });
   }
 
+  /** Its stream has ended, and every request with it. */
+  get isOver(): boolean {
+    return this.#over !== null;
+  }
+
   close(): void {
     this.#stream.end();
   }
