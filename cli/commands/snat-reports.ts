@@ -162,8 +162,8 @@ async function tellUsage(context: Context, command: Command): Promise<ExitCode> 
   if (dip !== "" && parseIpAddress(dip) === null) throw new UsageError(`--dip: "${dip}" is not an IP address`);
   const client = context.client(command);
   const address = await vipAddressOf(client, { vip, tenant, stale });
-  const { response, endpoint } = await client.read(SNAT_USAGE, { vip: address, dip, tenant, stale });
-  const { shares, index, ageMs } = response;
+  const { pages, endpoint, index, ageMs } = await client.readPages(SNAT_USAGE, { vip: address, dip, tenant, stale });
+  const shares = pages.flatMap((page) => page.shares);
   if (stale) tellStale(context, endpoint, { index, ageMs });
   const rows = new Map<string, UsageRow>();
   for (const share of shares) {

@@ -12,6 +12,7 @@ import type { ReplicaView } from "../replica-view.js";
 import { FIRST_RANGE, PORTS_PER_RANGE, rangeOfPort, SNAT_PROTOCOLS } from "../state/port-ranges.js";
 import { budget } from "./operator-service.js";
 import { readPoint } from "./read-state.js";
+import { pageOf, spaceOfPage } from "./snat-service.js";
 
 const PORT_MIN = FIRST_RANGE * PORTS_PER_RANGE;
 const PORT_MAX = 65_535;
@@ -64,24 +65,21 @@ export class SnatReports {
   ): Promise<ananta.v1.SnatSharesResponse.$Properties> {
     const vip = optionalAddress(request.vip, "vip");
     const dip = optionalAddress(request.dip, "dip");
-    const tenant = request.tenant ?? "";
+    const tenant = (request.tenant ?? "") === "" ? null : (request.tenant ?? null);
+    const after = spaceOfPage(request.page ?? "");
     const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
-    const shares = this.#replica.state
-      .snatShares()
-      .filter((share) => vip === null || share.vip === vip)
-      .filter((share) => dip === null || share.dip.address === dip)
-      .filter((share) => tenant === "" || share.dip.tenant === tenant)
-      .map((share) => ({
-        vip: share.vip,
-        protocol: share.protocol,
-        tenant: share.dip.tenant,
-        dip: share.dip.address,
-        host: share.host ?? "",
-        owned: share.owned * PORTS_PER_RANGE,
-        guaranteed: share.guaranteed * PORTS_PER_RANGE,
-        limit: share.limit * PORTS_PER_RANGE,
-      }));
-    return { shares, index, ageMs };
+    const { shares: found, end } = this.#replica.state.snatShares({ vip, dip, tenant }, after);
+    const shares = found.map((share) => ({
+      vip: share.vip,
+      protocol: share.protocol,
+      tenant: share.dip.tenant,
+      dip: share.dip.address,
+      host: share.host ?? "",
+      owned: share.owned * PORTS_PER_RANGE,
+      guaranteed: share.guaranteed * PORTS_PER_RANGE,
+      limit: share.limit * PORTS_PER_RANGE,
+    }));
+    return { shares, nextPage: pageOf(end), index, ageMs };
   }
 
   async forecast(

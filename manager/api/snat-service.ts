@@ -93,7 +93,7 @@ export class SnatService {
       freeInSeconds:
         block.freeAtMs === null ? 0 : Math.max(0, Math.ceil((block.freeAtMs - state.clusterTimeMs) / 1_000)),
     }));
-    return { blocks, nextPage: end === null ? "" : `${end.vip}/${end.protocol}`, index, ageMs };
+    return { blocks, nextPage: pageOf(end), index, ageMs };
   }
 
   /** Which host asks for which of its DIPs. Found in the state as applied here; what it says is checked again in apply. */
@@ -160,10 +160,13 @@ export class SnatService {
 }
 
 /** The (VIP, protocol) that the page before ended with. */
-function spaceOfPage(page: string): SnatSpace | null {
+export function spaceOfPage(page: string): SnatSpace | null {
   if (page === "") return null;
   const [, vip = "", protocol = ""] = /^([0-9a-f.:]{2,45})\/(6|17)$/.exec(page) ?? [];
   const address = parseIpAddress(vip);
   if (address === null) throw noPage(page);
   return { vip: address, protocol: protocol === "6" ? 6 : 17 };
 }
+
+/** What `spaceOfPage` reads; empty: nothing follows. */
+export const pageOf = (end: SnatSpace | null): string => (end === null ? "" : `${end.vip}/${end.protocol}`);

@@ -13,6 +13,7 @@
 import type { DipId, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Clock, Disk, Log, Store, Timer } from "../../runtime/env.js";
+import { nextTurn } from "../slices.js";
 import type { Dip } from "../state/objects.js";
 import type { AppliedBatch } from "../state/results.js";
 import type { EndedOwnership } from "../state/snat-allocator.js";
@@ -45,6 +46,8 @@ export const HISTORY_SETTINGS: HistorySettings = { retentionMs: 30 * 86_400_000,
 
 /** What is not written yet when a process is killed is applied again; the pause makes batches of it. */
 const FLUSH_MS = 200;
+/** Some milliseconds of work: a host that comes back without its ranges ends thousands of intervals in one entry. */
+const WRITES_PER_TURN = 256;
 const MARK_MS = 1_000;
 const BUCKET_MS = 3_600_000;
 /** The oldest bucket goes as a whole, so it must be a small part of all. */
@@ -289,9 +292,7 @@ export class OwnershipHistory {
       const last = new Map(writes.map(({ key, value }) => [key, value]));
       last.set(THROUGH_KEY, String(through));
       await this.#addStarts(last);
-      await this.#store.batch(
-        [...last].map(([key, value]) => ({ type: "put" as const, key: bytes(key), value: bytes(value) })),
-      );
+      await this.#store.batch(await this.#encoded(last));
       await this.#forget();
     } catch (caught) {
       this.#failure = new AnantaError(
@@ -306,14 +307,25 @@ export class OwnershipHistory {
     }
   }
 
+  async #encoded(writes: ReadonlyMap<string, string>) {
+    const puts: { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array }[] = [];
+    for (const [key, value] of writes) {
+      puts.push({ type: "put", key: bytes(key), value: bytes(value) });
+      if (puts.length % WRITES_PER_TURN === 0) await nextTurn(this.#clock);
+    }
+    return puts;
+  }
+
   /** Puts the wall clock of its grant into every record of an interval. */
   async #addStarts(writes: Map<string, string>): Promise<void> {
     const marks = [...writes]
       .filter(([key]) => key.startsWith("mark/"))
       .map(([key, wall]) => ({ index: numberIn(key), wallMs: Number(wall) }));
     const known = new Map<LogIndex, number | null>();
+    let count = 0;
     for (const [key, value] of writes) {
       if (!key.startsWith("ended/")) continue;
+      if (++count % WRITES_PER_TURN === 0) await nextTurn(this.#clock);
       const record = JSON.parse(value) as Omit<EndedRecord, "fromMs">;
       const { fromIndex } = record;
       if (!known.has(fromIndex)) {

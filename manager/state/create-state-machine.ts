@@ -20,7 +20,8 @@ import { QUARANTINE_MS, type Quarantine } from "./quarantine.js";
 import type { AppliedBatch } from "./results.js";
 import { readSnapshot } from "./snapshot-reader.js";
 import { StateCapture, writeSnapshot } from "./snapshot-writer.js";
-import { listBlocks, listPage, listShares, listUsage, usageOf } from "./snat-listing.js";
+import { listBlocks, listPage, listUsage, usageOf } from "./snat-listing.js";
+import { sharePage } from "./snat-shares.js";
 import { digestOfBytes } from "./state-digest.js";
 import type { StateMachine } from "./state-machine.js";
 import { type State, createState } from "./state.js";
@@ -136,7 +137,7 @@ export function createStateMachine(): InspectableStateMachine {
     snatBlocks: (filter) => listBlocks(state, filter),
     snatPage: (filter, after) => listPage(state, filter, after),
     lentPorts: (spec, most) => lentPorts(state, spec, most),
-    snatShares: () => listShares(state),
+    snatShares: (filter, after) => sharePage(state, filter, after),
     snatUsage: () => listUsage(state),
     snatUsageOf: (vip) => usageOf(state, vip),
     // Asked with every acknowledgement of a host, and a walk over all members of what is pending: found out once per entry.

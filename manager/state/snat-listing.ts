@@ -5,8 +5,7 @@ import { byAddress } from "./order.js";
 import { RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
 import { QUARANTINE_MS } from "./quarantine.js";
-import type { OutboundVip } from "./outbound-index.js";
-import type { SnatBlock, SnatFilter, SnatPage, SnatShare, SnatSpace, SnatUsage } from "./state-machine.js";
+import type { SnatBlock, SnatFilter, SnatPage, SnatSpace, SnatUsage } from "./state-machine.js";
 import type { State } from "./state.js";
 
 /** A page is full when it holds as many blocks; a space holds at most 8,064 more. */
@@ -103,39 +102,6 @@ function describeBlock(state: State, space: PortSpace, run: Run): SnatBlock {
     grantedIndex: run.grantedIndex,
     freeAtMs: run.freeAtMs,
   };
-}
-
-/** Members of VIPs' outbound pools, and owners; ordered by (vip, protocol), then most owned first. */
-export function listShares(state: State): readonly SnatShare[] {
-  const shares: SnatShare[] = [];
-  const limits = new Map<IpAddress, Map<DipId, OutboundVip>>();
-  for (const dip of state.dips.all()) {
-    for (const vip of state.outbound.vipsFor(dip)) {
-      const ofVip = limits.get(vip.address) ?? new Map<DipId, OutboundVip>();
-      limits.set(vip.address, ofVip.set(dip.dipId, vip));
-    }
-  }
-  const addresses = new Set([...limits.keys(), ...state.snat.spaces().map((space) => space.vip)]);
-  for (const vip of [...addresses].sort(byAddress)) {
-    for (const protocol of SNAT_PROTOCOLS) {
-      const owned = state.snat.space(vip, protocol)?.ownedByDip ?? new Map<DipId, number>();
-      const outbound = limits.get(vip);
-      const ofSpace = [...new Set([...(outbound?.keys() ?? []), ...owned.keys()])].map((id): SnatShare => {
-        const { dipId, tenant, address, hostId } = state.dips.must(id);
-        return {
-          vip,
-          protocol,
-          dip: { dipId, tenant, address },
-          host: hostId === null ? null : state.hosts.must(hostId).name,
-          owned: owned.get(id) ?? 0,
-          guaranteed: outbound?.get(id)?.minRanges ?? 0,
-          limit: outbound?.get(id)?.maxRanges ?? 0,
-        };
-      });
-      shares.push(...ofSpace.sort((a, b) => b.owned - a.owned || a.dip.dipId - b.dip.dipId));
-    }
-  }
-  return shares;
 }
 
 /** Of every VIP with `outbound`, and of every address with ranges owned or resting; ordered by (vip, protocol). */

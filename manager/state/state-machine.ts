@@ -104,8 +104,8 @@ export interface StateMachine {
   snatPage(filter: SnatFilter, after: SnatSpace | null): SnatPage;
   /** Ports that the VIP's rules want and SNAT has not given back yet: those rules wait. The first `most` are described. */
   lentPorts(spec: VipSpec, most: number): LentPorts;
-  /** What each DIP owns at each VIP, is to have at least, and may own; those that may and own nothing, too. */
-  snatShares(): readonly SnatShare[];
+  /** What each DIP owns at each VIP, is to have at least, and may own; those that may and own nothing, too. As `snatPage`. */
+  snatShares(filter: ShareFilter, after: SnatSpace | null): SharePage;
   /** Per VIP and protocol: how the 8,064 ranges stand. */
   snatUsage(): readonly SnatUsage[];
   /** Of one address. */
@@ -207,6 +207,19 @@ export interface SnatBlock {
 }
 
 /** Of one DIP at one VIP and protocol, in ranges. */
+/** Null: all. */
+export interface ShareFilter {
+  readonly vip: IpAddress | null;
+  readonly dip: IpAddress | null;
+  readonly tenant: string | null;
+}
+
+/** As `SnatPage`. */
+export interface SharePage {
+  readonly shares: readonly SnatShare[];
+  readonly end: SnatSpace | null;
+}
+
 export interface SnatShare {
   readonly vip: IpAddress;
   readonly protocol: 6 | 17;

@@ -14650,6 +14650,9 @@ export namespace ananta {
             /** SnatSharesRequest stale. */
             stale: boolean;
 
+            /** Where to go on: `next_page` of the answer before; empty: from the start. */
+            page: string;
+
             /**
              * Creates a new SnatSharesRequest instance using the specified properties.
              * @param [properties] Properties to set
@@ -14694,6 +14697,9 @@ export namespace ananta {
                 /** SnatSharesRequest stale */
                 stale?: (boolean|null);
 
+                /** Where to go on: `next_page` of the answer before; empty: from the start. */
+                page?: (string|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
@@ -14709,7 +14715,7 @@ export namespace ananta {
         interface ISnatSharesResponse extends ananta.v1.SnatSharesResponse.$Properties {
         }
 
-        /** Represents a SnatSharesResponse. */
+        /** One page: the DIPs of some (VIP, protocol), each of them whole and as it was at `index`. */
         class SnatSharesResponse {
 
             /**
@@ -14729,6 +14735,9 @@ export namespace ananta {
 
             /** SnatSharesResponse ageMs. */
             ageMs: number;
+
+            /** Ask again with it as `page` for what follows; empty: this was the last page. */
+            nextPage: string;
 
             /**
              * Creates a new SnatSharesResponse instance using the specified properties.
@@ -14770,6 +14779,9 @@ export namespace ananta {
 
                 /** SnatSharesResponse ageMs */
                 ageMs?: (number|null);
+
+                /** Ask again with it as `page` for what follows; empty: this was the last page. */
+                nextPage?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

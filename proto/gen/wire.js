@@ -21088,6 +21088,8 @@ export const ananta = $root.ananta = (() => {
 
             SnatSharesRequest.prototype.stale = false;
 
+            SnatSharesRequest.prototype.page = "";
+
             SnatSharesRequest.create = function(properties) {
                 return new SnatSharesRequest(properties);
             };
@@ -21107,6 +21109,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 3, wireType 2 =*/26).string(message.dip);
                 if (message.stale != null && $Object.hasOwnProperty.call(message, "stale") && message.stale !== false)
                     writer.uint32(/* id 4, wireType 0 =*/32).bool(message.stale);
+                if (message.page != null && $Object.hasOwnProperty.call(message, "page") && message.page !== "")
+                    writer.uint32(/* id 5, wireType 2 =*/42).string(message.page);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -21176,6 +21180,15 @@ export const ananta = $root.ananta = (() => {
                                 delete message.stale;
                             continue;
                         }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.page = value;
+                            else
+                                delete message.page;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -21212,6 +21225,8 @@ export const ananta = $root.ananta = (() => {
 
             SnatSharesResponse.prototype.ageMs = 0;
 
+            SnatSharesResponse.prototype.nextPage = "";
+
             SnatSharesResponse.create = function(properties) {
                 return new SnatSharesResponse(properties);
             };
@@ -21230,6 +21245,8 @@ export const ananta = $root.ananta = (() => {
                     $write.uint64(writer.uint32(/* id 2, wireType 0 =*/16), message.index);
                 if (message.ageMs != null && $Object.hasOwnProperty.call(message, "ageMs") && message.ageMs !== 0)
                     writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.ageMs);
+                if (message.nextPage != null && $Object.hasOwnProperty.call(message, "nextPage") && message.nextPage !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.nextPage);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -21287,6 +21304,15 @@ export const ananta = $root.ananta = (() => {
                                 message.ageMs = value;
                             else
                                 delete message.ageMs;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.nextPage = value;
+                            else
+                                delete message.nextPage;
                             continue;
                         }
                     }
