@@ -8,7 +8,7 @@
  *   a range is doubly owned when any replica, or what clients were told, gives it to two DIPs.
  */
 import type { Port } from "../core/brands.js";
-import { BulkTransfer, type BulkResult } from "./bulk-transfer.js";
+import { BulkCheck } from "./bulk-check.js";
 import { countsText } from "./data-path.js";
 import type { ApiObject, OwnedPorts, ReplicaView } from "./control/manager-api.js";
 import type { EmbeddedSite } from "./embedded-site.js";
@@ -16,7 +16,7 @@ import { FlowGenerator, type FlowStatistics } from "./flow-generator.js";
 import { GrantWorkload } from "./grant-workload.js";
 import { clockText } from "./live-view.js";
 import { changedOwners, doublyOwned, longestGapMs } from "./ownership.js";
-import { BULK_PORT, BULK_VIP, bulkObject, DEMO_VIP, exampleObjects, SERVER_PORT } from "./site.js";
+import { bulkObjects, DEMO_VIP, exampleObjects, IPV6_VIP, SERVER_PORT } from "./site.js";
 import { leaderOf, muxesOf } from "./site-status.js";
 import { UdpProber } from "./udp-prober.js";
 
@@ -39,12 +39,12 @@ export class StepFailed extends Error {
   override readonly name = "StepFailed";
 }
 
+const DEMO_VIPS = [DEMO_VIP, IPV6_VIP];
 const HTTP = 80 as Port;
 const DNS = 53 as Port;
 const GRANT_HOST = "demo-client";
 const GRANT_VIP = "203.0.113.11";
 const GRANT_POOL = "grant-pool";
-const BULK_BYTES = 10_000_000;
 const GRANT_DIPS: readonly string[] = Array.from({ length: 16 }, (_, n) => `10.9.0.${n + 1}`);
 /** Flows are opened at this pace per direction: a thousand in five seconds. */
 const OPENS_PER_SECOND = 200;
@@ -65,13 +65,14 @@ export class Demo {
   private electionMs = Number.NaN;
   private catchUpMs = Number.NaN;
   private muxKillGapMs = Number.NaN;
-  private bulk: BulkResult | null = null;
+  private readonly bulk = new BulkCheck();
   private ownedBefore: readonly OwnedPorts[] = [];
 
   constructor(site: EmbeddedSite, options: DemoOptions) {
     this.site = site;
     this.options = options;
     const { fabric, env } = site;
+    const clients = [...fabric.clients, ...fabric.clientsIpv6];
     const common = {
       flows: options.flows,
       opensMax: options.flows,
@@ -80,7 +81,12 @@ export class Demo {
       lifetimeMs: null,
     };
     this.inbound = new FlowGenerator(
-      { ...common, direction: "inbound", sources: fabric.clients, destinations: [{ address: DEMO_VIP, port: HTTP }] },
+      {
+        ...common,
+        direction: "inbound",
+        sources: clients,
+        destinations: DEMO_VIPS.map((address) => ({ address, port: HTTP })),
+      },
       env.random.fork(),
     );
     this.outbound = new FlowGenerator(
@@ -88,14 +94,14 @@ export class Demo {
         ...common,
         direction: "outbound",
         sources: fabric.vms,
-        destinations: fabric.servers.map(({ address }) => ({ address, port: SERVER_PORT })),
+        destinations: [...fabric.servers, ...fabric.serversIpv6].map(({ address }) => ({ address, port: SERVER_PORT })),
       },
       env.random.fork(),
     );
     this.udp = new UdpProber({
-      sources: fabric.clients,
-      destination: { address: DEMO_VIP, port: DNS },
-      flows: 20,
+      sources: clients,
+      destinations: DEMO_VIPS.map((address) => ({ address, port: DNS })),
+      flows: clients.length,
       intervalMs: 1_000,
     });
     this.grants = new GrantWorkload(env, site.api, {
@@ -113,7 +119,7 @@ export class Demo {
       await this.run("start", () => this.start());
       await this.run("apply the VIPs", () => this.apply());
       await this.run(`open ${this.options.flows} + ${this.options.flows} flows`, () => this.openFlows());
-      await this.run("send 10 MB of random bytes through a VIP", () => this.sendBulk());
+      await this.run("send 10 MB of random bytes through a VIP of IPv4 and one of IPv6", () => this.sendBulk());
       await this.run("grant ports all the time", () => this.startGrants());
       const killed = await this.run("kill the leader", () => this.killLeader());
       await this.run("start the replica again", () => this.restartReplica(killed));
@@ -165,7 +171,7 @@ export class Demo {
     const { changes, inForce } = await this.site.apply([
       ...exampleObjects(this.site.plan),
       ...grantObjects(),
-      bulkObject(),
+      ...bulkObjects(),
     ]);
     for (const change of changes) this.say(change);
     if (!inForce) throw new StepFailed("the VIPs are not in force on all MUXes");
@@ -173,10 +179,10 @@ export class Demo {
     await this.site.until("all MUXes to announce the VIP", 10_000, () => {
       const announcing = fabric.router
         .routes(env.clock.nowMs())
-        .filter((route) => route.vips.includes(DEMO_VIP) && route.vips.includes(BULK_VIP)).length;
-      return announcing === plan.muxes.length ? null : `${announcing} of ${plan.muxes.length} announce ${DEMO_VIP}`;
+        .filter((route) => [...DEMO_VIPS, ...this.bulk.vips].every((vip) => route.vips.includes(vip))).length;
+      return announcing === plan.muxes.length ? null : `${announcing} of ${plan.muxes.length} announce all of them`;
     });
-    this.say(`${DEMO_VIP} is in force and announced by ${plan.muxes.length} MUXes`);
+    this.say(`${DEMO_VIPS.join(" and ")} are in force and announced by ${plan.muxes.length} MUXes`);
   }
 
   private async openFlows(): Promise<void> {
@@ -202,23 +208,8 @@ export class Demo {
   }
 
   private async sendBulk(): Promise<void> {
-    const { fabric, env } = this.site;
-    const transfer = new BulkTransfer(
-      { source: fabric.clients[0]!, destination: { address: BULK_VIP, port: BULK_PORT }, bytes: BULK_BYTES }, // the plan has 20
-      env.random.fork(),
-      () => env.clock.nowMs(),
-    );
-    await this.site.until("the bytes to arrive", 60_000, () => {
-      if (transfer.failure !== null) throw new StepFailed(transfer.failure);
-      return transfer.result === null ? "no answer yet" : null;
-    });
-    this.bulk = transfer.result;
-    if (this.bulk === null) return;
-    const { bytes, sentHash, receivedHash, elapsedMs } = this.bulk;
-    this.say(`${bytes} bytes arrived at a VM behind ${BULK_VIP} in ${ms(elapsedMs)}`);
-    this.say(`SHA-256 sent      ${sentHash}`);
-    this.say(`SHA-256 arrived   ${receivedHash}`);
-    if (!this.bulk.isWhole) throw new StepFailed(`${bytes} of ${BULK_BYTES} bytes arrived, or other ones`);
+    const failure = await this.bulk.run(this.site, (text) => this.say(text));
+    if (failure !== null) throw new StepFailed(failure);
   }
 
   private async startGrants(): Promise<void> {
@@ -402,6 +393,10 @@ export class Demo {
       "flows carried, inbound / outbound",
       `${inbound.completed} / ${outbound.completed} of ${inbound.opened} / ${outbound.opened}`,
     );
+    row(
+      "    of them over IPv6",
+      `${inbound.completedIpv6} / ${outbound.completedIpv6} of ${inbound.openedIpv6} / ${outbound.openedIpv6}`,
+    );
     row("flows broken", String(inbound.brokenCount + outbound.brokenCount));
     for (const [step, count] of countBy(broken, (flow) => `${flow.step}: ${flow.because}`))
       row(`    ${step}`, String(count));
@@ -424,10 +419,7 @@ export class Demo {
     }
     row("packets that reached an endpoint damaged", String(badPackets));
     row("packets dropped by the router", describe(site.fabric.router.drops));
-    row(
-      "bytes through a VIP, hashes equal",
-      this.bulk === null ? "not measured" : `${this.bulk.bytes}, ${this.bulk.isWhole ? "yes" : "NO"}`,
-    );
+    for (const [name, value] of this.bulk.rows()) row(name, value);
     for (const [name, { counts, drops }] of dataPaths) {
       row(`data path of ${name}`, countsText(counts));
       row("    dropped", countsText(drops));
@@ -440,6 +432,7 @@ export class Demo {
       passed: failures.length === 0,
       flowsOpened: inbound.opened + outbound.opened,
       flowsCarried: inbound.completed + outbound.completed,
+      flowsCarriedIpv6: inbound.completedIpv6 + outbound.completedIpv6,
       flowsBroken: inbound.brokenCount + outbound.brokenCount,
       grants: ledger.grants,
       releases: ledger.releases,
@@ -454,9 +447,7 @@ export class Demo {
       damagedPackets: badPackets,
       udpAsked: this.udp.asked,
       udpAnswered: this.udp.answered,
-      bulkBytes: this.bulk?.bytes ?? null,
-      bulkHashesEqual: this.bulk?.isWhole ?? false,
-      bulkMs: this.bulk === null ? null : Math.round(this.bulk.elapsedMs),
+      ...this.bulk.measures(),
       elapsedMs: Math.round(options.elapsedMs()),
     };
   }

@@ -7,6 +7,7 @@
  */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { given } from "../core/present.js";
 import type { Env } from "../runtime/env.js";
 import { hex } from "../core/hex.js";
 import { ManagerApi, type ApiObject } from "./control/manager-api.js";
@@ -92,7 +93,7 @@ export class EmbeddedSite {
 
   /** Throws LauncherError with one clear line when the site cannot be started. */
   static async start(env: Env, options: SiteOptions): Promise<EmbeddedSite> {
-    const plan = planSite(options.portBase, options.locators);
+    const plan = planSite(options.portBase, { ...given({ locators: options.locators }), ipv6Machines: true });
     const { folder } = options;
     const site = folder.site(() => hex(env.entropy(16)));
     const taken = await firstPortInUse(portsOf(plan));

@@ -39,6 +39,8 @@ export class Fabric {
   readonly router: RouterModel;
   readonly clients: readonly Endpoint[];
   readonly servers: readonly Endpoint[];
+  readonly clientsIpv6: readonly Endpoint[];
+  readonly serversIpv6: readonly Endpoint[];
   readonly vms: readonly Endpoint[];
   onRouterEvent: (event: RouterEvent) => void = () => undefined;
   private readonly env: Env;
@@ -70,7 +72,8 @@ export class Fabric {
     }
     // What MUXes relay to each other goes by their own addresses.
     for (const mux of plan.muxes) routes.set(mux.address, { kind: "mux", name: mux.name, address: mux.wire });
-    for (const local of [...plan.clients, ...plan.servers]) routes.set(local, { kind: "local", name: local });
+    for (const local of [...plan.clients, ...plan.servers, ...plan.clientsIpv6, ...plan.serversIpv6])
+      routes.set(local, { kind: "local", name: local });
     this.router = new RouterModel({
       ecmp,
       hashSeed: random.nextUint32(),
@@ -79,9 +82,11 @@ export class Fabric {
     });
     this.clients = plan.clients.map((address) => this.local(address, random));
     this.servers = plan.servers.map((address) => this.local(address, random));
-    for (const server of this.servers) server.listen(SERVER_PORT, new IdentityServer());
     const vmPlans = plan.hosts.flatMap((host) => host.vms.map((vm) => ({ ...vm, gateway: host.vmListen })));
     this.vms = vmPlans.map((vm, index) => this.machine(vm.dip, random, this.nics[index]!, vm.gateway)); // one socket per VM
+    this.clientsIpv6 = plan.clientsIpv6.map((address) => this.local(address, random));
+    this.serversIpv6 = plan.serversIpv6.map((address) => this.local(address, random));
+    for (const server of [...this.servers, ...this.serversIpv6]) server.listen(SERVER_PORT, new IdentityServer());
     this.routerSocket.listen((bytes, from) => this.fromWire(bytes, from));
   }
 
@@ -120,7 +125,7 @@ export class Fabric {
     let misdelivered = 0;
     let retransmissions = 0;
     let packets = 0;
-    for (const { counters } of [...this.clients, ...this.servers, ...this.vms]) {
+    for (const { counters } of this.endpoints) {
       for (const [reason, count] of counters.bad) badPackets.set(reason, (badPackets.get(reason) ?? 0) + count);
       misdelivered += counters.misdelivered;
       retransmissions += counters.retransmissions;
@@ -140,10 +145,14 @@ export class Fabric {
     this.timer = this.env.clock.setTimer(TICK_MS, () => {
       const nowMs = this.env.clock.nowMs();
       for (const event of this.router.tick(nowMs)) this.onRouterEvent(event);
-      for (const endpoint of [...this.clients, ...this.servers, ...this.vms]) endpoint.tick(nowMs);
+      for (const endpoint of this.endpoints) endpoint.tick(nowMs);
       for (const generator of this.generators) generator.tick(nowMs);
       if (!this.stopped) this.schedule();
     });
+  }
+
+  private get endpoints(): readonly Endpoint[] {
+    return [...this.locals.values(), ...this.vms];
   }
 
   private local(address: IpAddress, random: Random): Endpoint {

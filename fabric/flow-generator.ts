@@ -10,7 +10,8 @@
  *   closed by its peer          the far end closed first, which the servers here never do.
  * The step of the story in which that happened is kept with it.
  */
-import { endpointText } from "../core/address.js";
+import { endpointText, familyOf } from "../core/address.js";
+import { assert } from "../core/assert.js";
 import type { IpAddress, Port } from "../core/brands.js";
 import type { Random } from "../core/random.js";
 import type { Endpoint, TcpHandle } from "./endpoints/endpoint.js";
@@ -29,6 +30,7 @@ export interface FlowPlan {
   /** A flow this old is closed and another opened; null: flows stay until `finish`. */
   readonly lifetimeMs: number | null;
   readonly sources: readonly Endpoint[];
+  /** A source uses those of its own family; there is one at least. */
   readonly destinations: readonly { readonly address: IpAddress; readonly port: Port }[];
 }
 
@@ -50,6 +52,9 @@ export interface FlowStatistics {
   readonly open: number;
   /** Ended in order, after an answer. */
   readonly completed: number;
+  /** Of `opened` and `completed`. */
+  readonly openedIpv6: number;
+  readonly completedIpv6: number;
   readonly requests: number;
   readonly answers: number;
   readonly brokenCount: number;
@@ -63,6 +68,7 @@ export interface FlowStatistics {
 
 interface Flow {
   readonly id: number;
+  readonly isIpv6: boolean;
   readonly openedMs: number;
   readonly reader: LineReader;
   handle: TcpHandle | null;
@@ -92,6 +98,8 @@ export class FlowGenerator {
   private opened = 0;
   private answeredOnce = 0;
   private completed = 0;
+  private openedIpv6 = 0;
+  private completedIpv6 = 0;
   private requests = 0;
   private answers = 0;
   private longestStallMs = 0;
@@ -141,6 +149,8 @@ export class FlowGenerator {
       answeredOnce: this.answeredOnce,
       open: this.flows.size,
       completed: this.completed,
+      openedIpv6: this.openedIpv6,
+      completedIpv6: this.completedIpv6,
       requests: this.requests,
       answers: this.answers,
       brokenCount: this.brokenCount,
@@ -160,9 +170,14 @@ export class FlowGenerator {
   private open(): void {
     const id = ++this.opened;
     const source = this.plan.sources[id % this.plan.sources.length]!; // in range by the modulus
-    const destination = this.plan.destinations[id % this.plan.destinations.length]!;
+    const isIpv6 = familyOf(source.address) === "ipv6";
+    const destinations = this.plan.destinations.filter(({ address }) => (familyOf(address) === "ipv6") === isIpv6);
+    const destination = destinations[id % destinations.length];
+    assert(destination !== undefined, `there is a destination for ${source.address}`);
+    if (isIpv6) this.openedIpv6++;
     const flow: Flow = {
       id,
+      isIpv6,
       openedMs: this.nowMs,
       reader: new LineReader(),
       handle: null,
@@ -249,7 +264,9 @@ export class FlowGenerator {
 
   private end(flow: Flow): void {
     if (!this.flows.delete(flow)) return;
-    if (flow.by !== null) this.completed++;
+    if (flow.by === null) return;
+    this.completed++;
+    if (flow.isIpv6) this.completedIpv6++;
   }
 
   private breakOff(flow: Flow, because: BrokenBecause): void {

@@ -17,7 +17,7 @@ import { EmbeddedSite } from "./embedded-site.js";
 import { FlowGenerator } from "./flow-generator.js";
 import { DataFolder, LauncherError } from "./launcher/data-folder.js";
 import { clockText, LiveView, type SiteEvent, type ViewModel } from "./live-view.js";
-import { DEMO_VIP, exampleObjects, PORT_BASE_DEFAULT, SERVER_PORT } from "./site.js";
+import { DEMO_VIP, exampleObjects, IPV6_VIP, PORT_BASE_DEFAULT, SERVER_PORT } from "./site.js";
 import { UdpProber } from "./udp-prober.js";
 
 /** A cold start on a busy two-core machine takes a few seconds; what takes this long does not come any more. */
@@ -90,8 +90,8 @@ async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupte
       opensPerSecond: 5,
       requestIntervalMs: 1_000,
       lifetimeMs: 30_000,
-      sources: fabric.clients,
-      destinations: [{ address: DEMO_VIP, port: HTTP }],
+      sources: [...fabric.clients, ...fabric.clientsIpv6],
+      destinations: [DEMO_VIP, IPV6_VIP].map((address) => ({ address, port: HTTP })),
     },
     env.random.fork(),
   );
@@ -104,7 +104,7 @@ async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupte
       requestIntervalMs: 1_000,
       lifetimeMs: 30_000,
       sources: fabric.vms,
-      destinations: fabric.servers.map(({ address }) => ({ address, port: SERVER_PORT })),
+      destinations: [...fabric.servers, ...fabric.serversIpv6].map(({ address }) => ({ address, port: SERVER_PORT })),
     },
     env.random.fork(),
   );
@@ -138,8 +138,8 @@ async function runSite(env: Env, args: Arguments, folder: DataFolder, interrupte
       fabric.add(outbound);
       fabric.add(
         new UdpProber({
-          sources: fabric.clients,
-          destination: { address: DEMO_VIP, port: DNS },
+          sources: [...fabric.clients.slice(0, 3), ...fabric.clientsIpv6.slice(0, 2)],
+          destinations: [DEMO_VIP, IPV6_VIP].map((address) => ({ address, port: DNS })),
           flows: 5,
           intervalMs: 1_000,
         }),

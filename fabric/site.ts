@@ -6,8 +6,9 @@
  *     base + 1..5    managers, API        base + 11..15  managers, Raft      base + 21..25  managers, metrics and health
  *     base + 31..32  MUXes, packets       base + 41..42  MUXes, metrics
  *     base + 51..53  hosts, packets       base + 61..63  hosts, towards VMs  base + 71..73  hosts, metrics
- *     base + 80      router               base + 91..96  VMs
+ *     base + 80      router               base + 91..96  VMs         base + 97..99  VMs of IPv6
  */
+import { type AddressFamily, familyOf } from "../core/address.js";
 import type { IpAddress, Port } from "../core/brands.js";
 import type { ApiObject } from "./control/manager-api.js";
 
@@ -43,6 +44,9 @@ export interface SitePlan {
   /** External clients and servers. */
   readonly clients: readonly IpAddress[];
   readonly servers: readonly IpAddress[];
+  /** Others, of IPv6. */
+  readonly clientsIpv6: readonly IpAddress[];
+  readonly serversIpv6: readonly IpAddress[];
 }
 
 export interface VmPlan {
@@ -69,9 +73,13 @@ export const SERVER_PORT = 443 as Port;
 export const BULK_PORT = 9_000 as Port;
 
 const DEMO_POOL = "demo-pool";
+const IPV6_POOL = "demo-ipv6-pool";
 export const DEMO_VIP = address("203.0.113.10");
+/** In front of the machines of IPv6. */
+export const IPV6_VIP = address("2001:db8:113::10");
 /** Of the demo: what is sent there is hashed. */
 export const BULK_VIP = address("203.0.113.12");
+export const BULK_IPV6_VIP = address("2001:db8:113::12");
 
 /** Of text in canonical form. */
 function address(text: string): IpAddress {
@@ -81,7 +89,14 @@ function address(text: string): IpAddress {
 /** Family of the outer headers between MUXes and hosts. */
 export type LocatorFamily = "ipv4" | "ipv6";
 
-export function planSite(portBase: number, locators: LocatorFamily = "ipv4"): SitePlan {
+export interface PlanOptions {
+  /** Default: "ipv4". */
+  readonly locators?: LocatorFamily;
+  /** Each host has a VM of IPv6, too. Default: none has. */
+  readonly ipv6Machines?: boolean;
+}
+
+export function planSite(portBase: number, { locators = "ipv4", ipv6Machines = false }: PlanOptions = {}): SitePlan {
   const at = (offset: number): string => `127.0.0.1:${portBase + offset}`;
   const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, index) => index + 1);
   return {
@@ -104,15 +119,17 @@ export function planSite(portBase: number, locators: LocatorFamily = "ipv4"): Si
       wire: at(50 + n),
       vmListen: at(60 + n),
       ops: at(70 + n),
-      vms: upTo(2).map((vm) => ({
-        dip: address(`10.1.${n}.${vm}`),
+      vms: upTo(ipv6Machines ? 3 : 2).map((vm) => ({
+        dip: address(vm === 3 ? `fd00:1:${n}::1` : `10.1.${n}.${vm}`),
         locator: address(locators === "ipv6" ? `2001:db8:1:${n}::${vm}` : `10.1.${n}.${vm}`),
-        nic: at(90 + (n - 1) * 2 + vm),
+        nic: at(vm === 3 ? 96 + n : 90 + (n - 1) * 2 + vm),
       })),
     })),
     router: at(80),
     clients: upTo(20).map((n) => address(`198.51.100.${9 + n}`)),
     servers: upTo(2).map((n) => address(`192.0.2.${n}`)),
+    clientsIpv6: upTo(6).map((n) => address(`2001:db8:51::${n}`)),
+    serversIpv6: upTo(2).map((n) => address(`2001:db8:2::${n}`)),
   };
 }
 
@@ -197,31 +214,35 @@ export function portsOf(
   ];
 }
 
-/** A VIP of its own in front of the VMs of `exampleObjects`. */
-export function bulkObject(): ApiObject {
-  return {
-    metadata: { tenant: "default", name: "bulk" },
+/** VIPs of their own in front of the VMs of `exampleObjects`. */
+export function bulkObjects(): readonly ApiObject[] {
+  const bulk = (name: string, vip: IpAddress, pool: string): ApiObject => ({
+    metadata: { tenant: "default", name },
     vip: {
-      address: BULK_VIP,
-      rules: [{ name: "bulk", protocol: 6, port: BULK_PORT, pool: DEMO_POOL, backendPort: BULK_PORT }],
+      address: vip,
+      rules: [{ name: "bulk", protocol: 6, port: BULK_PORT, pool, backendPort: BULK_PORT }],
     },
-  };
+  });
+  return [bulk("bulk", BULK_VIP, DEMO_POOL), bulk("bulk-ipv6", BULK_IPV6_VIP, IPV6_POOL)];
 }
 
-/** What a first start applies: one VIP in front of all VMs, for connections in both directions. */
+/** What a first start applies: a VIP of each family in front of all VMs of that family, for connections in both directions. */
 export function exampleObjects(plan: SitePlan): readonly ApiObject[] {
-  const pool = DEMO_POOL;
+  const dips = plan.hosts.flatMap((host) => host.vms.map((vm) => vm.dip));
+  const of = (family: AddressFamily): readonly IpAddress[] => dips.filter((dip) => familyOf(dip) === family);
   return [
+    ...service("demo", DEMO_VIP, DEMO_POOL, of("ipv4")),
+    ...(of("ipv6").length === 0 ? [] : service("demo-ipv6", IPV6_VIP, IPV6_POOL, of("ipv6"))),
+  ];
+}
+
+function service(name: string, vip: IpAddress, pool: string, dips: readonly IpAddress[]): readonly ApiObject[] {
+  return [
+    { metadata: { tenant: "default", name: pool }, backendPool: { members: dips.map((dip) => ({ dip })) } },
     {
-      metadata: { tenant: "default", name: pool },
-      backendPool: {
-        members: plan.hosts.flatMap((host) => host.vms.map((vm) => ({ dip: vm.dip }))),
-      },
-    },
-    {
-      metadata: { tenant: "default", name: "demo" },
+      metadata: { tenant: "default", name },
       vip: {
-        address: DEMO_VIP,
+        address: vip,
         rules: [
           { name: "http", protocol: 6, port: 80, pool, backendPort: BACKEND_PORT },
           { name: "dns", protocol: 17, port: 53, pool, backendPort: BACKEND_UDP_PORT },

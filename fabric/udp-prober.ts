@@ -2,6 +2,8 @@
  * [pure] A few UDP five-tuples that ask for an echo now and then. UDP repeats nothing, so a lost datagram is only counted;
  * an answer from another DIP than before is a fault, as long as the pool stands (Ananta §3.3.2).
  */
+import { familyOf } from "../core/address.js";
+import { assert } from "../core/assert.js";
 import type { IpAddress, Port } from "../core/brands.js";
 import type { Endpoint } from "./endpoints/endpoint.js";
 import { line, parseAnswer } from "./endpoints/identity-server.js";
@@ -9,7 +11,8 @@ import type { Tuple } from "./endpoints/packets.js";
 
 export interface UdpPlan {
   readonly sources: readonly Endpoint[];
-  readonly destination: { readonly address: IpAddress; readonly port: Port };
+  /** A source uses that of its own family; there is one. */
+  readonly destinations: readonly { readonly address: IpAddress; readonly port: Port }[];
   readonly flows: number;
   readonly intervalMs: number;
 }
@@ -49,7 +52,10 @@ export class UdpProber {
   private add(n: number, nowMs: number): void {
     const source = this.plan.sources[n % this.plan.sources.length]!; // in range by the modulus
     const sourcePort = source.freeUdpPort();
-    const { address, port } = this.plan.destination;
+    const family = familyOf(source.address);
+    const destination = this.plan.destinations.find((one) => familyOf(one.address) === family);
+    assert(destination !== undefined, `there is a destination for ${source.address}`);
+    const { address, port } = destination;
     const probe: Probe = {
       source,
       tuple: { source: source.address, sourcePort, destination: address, destinationPort: port },

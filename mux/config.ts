@@ -13,6 +13,8 @@ export interface MuxConfig {
   readonly address: IpAddress;
   /** Outer source towards IPv6 locators; null: none can be used. */
   readonly addressIpv6: IpAddress | null;
+  /** Whether it declares that it forwards VIPs of IPv6; while one of the pool does not, the site has none. */
+  readonly ipv6: boolean;
   /** What this MUX can forward; beyond it tenants are held to their fair shares. 0: no limit is known. */
   readonly packetsPerSecondMax: number;
   readonly io: FabricIoConfig;
@@ -67,9 +69,10 @@ export const MUX_TIMINGS: MuxTimings = {
 
 export type MuxOptions = Omit<
   MuxConfig,
-  "capacity" | "opsAddress" | "timings" | "addressIpv6" | "packetsPerSecondMax"
+  "capacity" | "opsAddress" | "timings" | "addressIpv6" | "ipv6" | "packetsPerSecondMax"
 > & {
   readonly addressIpv6?: IpAddress | null;
+  readonly ipv6?: boolean;
   readonly packetsPerSecondMax?: number;
   readonly capacity?: Partial<MuxConfig["capacity"]>;
   readonly opsAddress?: string | null;
@@ -82,6 +85,7 @@ export function muxConfig(options: MuxOptions): MuxConfig {
     ...options,
     capacity: { rules: MUX_LAYOUT.rules, snatRanges: MUX_LAYOUT.snatRanges, ...options.capacity },
     addressIpv6: options.addressIpv6 ?? null,
+    ipv6: options.ipv6 ?? true,
     packetsPerSecondMax: options.packetsPerSecondMax ?? 0,
     opsAddress: options.opsAddress ?? null,
     timings: { ...MUX_TIMINGS, ...options.timings },

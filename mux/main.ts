@@ -45,6 +45,7 @@ const settingsSchema = z.object({
   managers: z.array(hostPort).min(1).max(9),
   address: ipv4,
   addressIpv6: ipv6.nullable().default(null),
+  ipv6: z.boolean().default(true),
   packetsPerSecondMax: z.number().int().min(0).max(1_000_000_000).default(0),
   io: z.strictObject({ kind: z.literal("fabric"), listen: ipPort, router: ipPort }),
   capacity: z.strictObject({ rules: entries, snatRanges: entries }).optional(),

@@ -6,7 +6,7 @@ import type { CallContext } from "../../runtime/env.js";
 import type { HistoryGap, Space } from "../history/history-keys.js";
 import type { OwnershipHistory } from "../history/ownership-history.js";
 import { forecast, stockPoints } from "../history/stock-trend.js";
-import { addressOf } from "../projection/agent-streams.js";
+import { checkAddress } from "../projection/address-wire.js";
 import { checkProtocol, wireBlock } from "../projection/range-wire.js";
 import type { ReplicaView } from "../replica-view.js";
 import { FIRST_RANGE, PORTS_PER_RANGE, rangeOfPort, SNAT_PROTOCOLS } from "../state/port-ranges.js";
@@ -32,7 +32,7 @@ export class SnatReports {
     request: ananta.v1.SnatWhoRequest.$Properties,
     call: CallContext,
   ): Promise<ananta.v1.SnatWhoResponse.$Properties> {
-    const vip = addressOf(request.vip, "vip");
+    const vip = checkAddress(request.vip, "vip");
     const port = request.port ?? 0;
     if (!(port >= PORT_MIN && port <= PORT_MAX))
       throw new AnantaError(
@@ -169,7 +169,7 @@ const mayHide = (gap: HistoryGap, atMs: number): boolean => atMs <= gap.untilMs;
 const wireGap = (gap: HistoryGap): ananta.v1.HistoryGap.$Properties => ({ ...gap, fromMs: gap.fromMs ?? 0 });
 
 function optionalAddress(text: string | null | undefined, field: string): IpAddress | null {
-  return (text ?? "") === "" ? null : addressOf(text, field);
+  return (text ?? "") === "" ? null : checkAddress(text, field);
 }
 
 function seconds(

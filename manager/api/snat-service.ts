@@ -4,7 +4,8 @@ import { parseIpAddress } from "../../core/address.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { CallContext } from "../../runtime/env.js";
-import { addressOf, checkName, registration, tenantOf } from "../projection/agent-streams.js";
+import { checkAddress } from "../projection/address-wire.js";
+import { checkName, registration, tenantOf } from "../projection/agent-streams.js";
 import { isHex128 } from "../projection/identity.js";
 import { checkOrigin } from "../projection/origin.js";
 import { checkProtocol, wireBlock } from "../projection/range-wire.js";
@@ -108,7 +109,7 @@ export class SnatService {
   ): Promise<{ readonly hostId: HostId; readonly incarnation: number; readonly dipId: DipId }> {
     const name = checkName(request.host, "host");
     const incarnation = request.incarnation ?? 0;
-    const address = addressOf(request.dip, "dip");
+    const address = checkAddress(request.dip, "dip");
     const tenant = tenantOf(request.tenant, "tenant");
     const look = () => {
       const host = this.#replica.state.hostByName(name);
@@ -143,8 +144,8 @@ export class SnatService {
     readonly vip: IpAddress | null;
     readonly dip: string | null;
   } {
-    const vip = (request.vip ?? "") === "" ? null : addressOf(request.vip, "vip");
-    const dip = (request.dip ?? "") === "" ? null : addressOf(request.dip, "dip");
+    const vip = (request.vip ?? "") === "" ? null : checkAddress(request.vip, "vip");
+    const dip = (request.dip ?? "") === "" ? null : checkAddress(request.dip, "dip");
     return { vip, dip };
   }
 

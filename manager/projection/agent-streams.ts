@@ -5,9 +5,8 @@
  *   activate(index in force) -> whole view or deltas up to muxSafeIndex (active); acknowledgements come back
  *   requests -> the leader's SNAT stage -> answers, once every live MUX has the grant in force
  */
-import type { HostId, IpAddress, LogIndex } from "../../core/brands.js";
+import type { HostId, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
-import { formatIpv4, formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../../core/address.js";
 import type { HostChange, HostItem } from "../../dataplane/host-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
@@ -15,6 +14,7 @@ import type { ReplicaView } from "../replica-view.js";
 import type { HeldRange, RegisterHostCommand } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 import type { Acknowledgements } from "./acknowledgements.js";
+import { checkAddress } from "./address-wire.js";
 import { checkIdentity, isName, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { LeaderNews } from "./leader-news.js";
 import { ManagerListNews } from "./manager-list.js";
@@ -398,8 +398,8 @@ export function registration(
     name: host.name,
     bootId: host.bootId,
     dips: dips.map((dip, position) => {
-      const address = addressOf(dip.address, `dips[${position}].address`);
-      const locator = (dip.locator ?? "") === "" ? address : locatorOf(dip.locator, `dips[${position}].locator`);
+      const address = checkAddress(dip.address, `dips[${position}].address`);
+      const locator = (dip.locator ?? "") === "" ? address : checkAddress(dip.locator, `dips[${position}].locator`);
       return { tenant: tenantOf(dip.tenant, `dips[${position}].tenant`), address, locator };
     }),
     heldRanges: held.map((owned, position): HeldRange => {
@@ -407,7 +407,7 @@ export function registration(
       return {
         ...checkBlock(owned.block, `${where}.block`),
         tenant: tenantOf(owned.tenant, `${where}.tenant`),
-        dip: addressOf(owned.dip, `${where}.dip`),
+        dip: checkAddress(owned.dip, `${where}.dip`),
       };
     }),
   };
@@ -423,25 +423,4 @@ export function checkName(text: string | null | undefined, where: string): strin
   const name = text ?? "";
   if (isName(name)) return name;
   throw new AnantaError("INVALID_ARGUMENT", `${where}: "${name}" is not a name; use 1 to 63 of a-z, 0-9 and "-"`);
-}
-
-/** IPv4 only: the data planes do not carry IPv6 yet, and an item that they cannot take would hold up every MUX. */
-export function addressOf(text: string | null | undefined, where: string): IpAddress {
-  const address = parseIpv4(text ?? "");
-  if (address === null) {
-    throw new AnantaError(
-      "INVALID_ARGUMENT",
-      `${where}: "${text ?? ""}" is not an IPv4 address; write it like 10.0.1.4`,
-    );
-  }
-  return formatIpv4(address);
-}
-
-/** Of either family: where the host is found, whatever its DIPs' packets are. */
-function locatorOf(text: string | null | undefined, where: string): IpAddress {
-  const groups = parseIpv6(text ?? "");
-  if (groups === null) return addressOf(text, where);
-  const why = unusableIpv6(groups);
-  if (why === null) return formatIpv6(groups);
-  throw new AnantaError("INVALID_ARGUMENT", `${where}: "${text ?? ""}" is ${why}; use a unicast address`);
 }

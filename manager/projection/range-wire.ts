@@ -1,8 +1,8 @@
 /** Port ranges between the wire and the log, every field checked. */
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { RangeBlock } from "../state/commands.js";
+import { checkAddress } from "./address-wire.js";
 
 /** Ports below 1024 are never used for SNAT: ranges 128 to 8191 of a VIP and protocol. */
 const RANGE_MIN = 128;
@@ -14,9 +14,7 @@ export function checkProtocol(protocol: number | null | undefined, where: string
 }
 
 export function checkBlock(block: ananta.v1.RangeBlock.$Properties | null | undefined, where: string): RangeBlock {
-  const vip = parseIpv4(block?.vip ?? "");
-  if (vip === null)
-    throw new AnantaError("INVALID_ARGUMENT", `${where}.vip: "${block?.vip ?? ""}" is not an IPv4 address`);
+  const vip = checkAddress(block?.vip, `${where}.vip`);
   const protocol = checkProtocol(block?.protocol, `${where}.protocol`);
   const range = block?.range ?? 0;
   const count = block?.count ?? 0;
@@ -26,7 +24,7 @@ export function checkBlock(block: ananta.v1.RangeBlock.$Properties | null | unde
       `${where}: ranges ${range}..${range + count - 1} are not within ${RANGE_MIN}..${RANGE_END - 1}`,
     );
   }
-  return { vip: formatIpv4(vip), protocol, range, count };
+  return { vip, protocol, range, count };
 }
 
 export function wireBlock(block: RangeBlock): ananta.v1.RangeBlock.$Properties {

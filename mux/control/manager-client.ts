@@ -343,7 +343,8 @@ export class ManagerClient {
       incarnation: 0,
       bootId,
     };
-    return { hello: { identity, address: config.address, addressIpv6: config.addressIpv6 ?? "", capacity } };
+    const { address, addressIpv6, ipv6 } = config;
+    return { hello: { identity, address, addressIpv6: addressIpv6 ?? "", capacity: { ...capacity, ipv6 } } };
   }
 
   #activated(stream: Stream): void {

@@ -45,6 +45,8 @@ const flows = (): FlowStatistics => ({
   opened: 90,
   answeredOnce: 90,
   open: 40,
+  openedIpv6: 0,
+  completedIpv6: 0,
   completed: 50,
   requests: 500,
   answers: 499,

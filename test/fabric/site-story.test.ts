@@ -16,9 +16,10 @@ import { doublyOwned, longestGapMs } from "../../fabric/ownership.js";
 import {
   BULK_PORT,
   BULK_VIP,
-  bulkObject,
+  bulkObjects,
   DEMO_VIP,
   exampleObjects,
+  IPV6_VIP,
   type LocatorFamily,
   planSite,
   SERVER_PORT,
@@ -55,7 +56,7 @@ class Story {
   readonly plan: SitePlan;
 
   constructor(salt: string, locators: LocatorFamily = "ipv4") {
-    this.plan = planSite(7_400, locators);
+    this.plan = planSite(7_400, { locators, ipv6Machines: true });
     this.world = new VirtualWorld({ seed: testSeed(salt), logLevel: "info" });
     this.managers = new VirtualManagers(this.world);
     const env = this.world.env("client");
@@ -74,7 +75,7 @@ class Story {
       await world.advance(100);
     }
     const applied = await world.run(
-      this.api.apply(this.api.newSession(), [...exampleObjects(plan), ...GRANT_OBJECTS, bulkObject()], {
+      this.api.apply(this.api.newSession(), [...exampleObjects(plan), ...GRANT_OBJECTS, ...bulkObjects()], {
         deadlineMs: 10_000,
         hedgeMs: 3_000,
       }),
@@ -102,14 +103,14 @@ class Story {
     const inbound: FlowPlan = {
       ...common,
       direction: "inbound",
-      sources: fabric.clients,
-      destinations: [{ address: DEMO_VIP, port: 80 as Port }],
+      sources: [...fabric.clients, ...fabric.clientsIpv6],
+      destinations: [DEMO_VIP, IPV6_VIP].map((address) => ({ address, port: 80 as Port })),
     };
     const outbound: FlowPlan = {
       ...common,
       direction: "outbound",
       sources: fabric.vms,
-      destinations: fabric.servers.map(({ address }) => ({ address, port: SERVER_PORT })),
+      destinations: [...fabric.servers, ...fabric.serversIpv6].map(({ address }) => ({ address, port: SERVER_PORT })),
     };
     this.inbound = new FlowGenerator(inbound, world.env("fabric").random.fork());
     this.outbound = new FlowGenerator(outbound, world.env("fabric").random.fork());
@@ -333,7 +334,7 @@ describe("flows and grants of a whole site", () => {
     story = new Story("fragments");
     await story.start();
     const { world, fabric, muxes } = story;
-    const wire = await world.run(world.env("elsewhere").datagrams.bind("127.0.0.1:7499"));
+    const wire = await world.run(world.env("elsewhere").datagrams.bind("127.0.0.1:7600"));
     const framer = new PacketFramer();
     for (const client of fabric.clients) {
       const packet = udp(`${client.address}:30000`, `${DEMO_VIP}:53`, new Uint8Array(200));

@@ -1,6 +1,6 @@
 /** Packets for tests: builders with addresses as text, and a reader that checks lengths and checksums on its own. */
 import { expect } from "vitest";
-import { formatIpv4, parseIpv4 } from "../../core/address.js";
+import { formatIpv4, formatIpv6, parseIpv4 } from "../../core/address.js";
 import type { Ipv4 } from "../../core/brands.js";
 import { PacketBatch } from "../../dataplane/packet-batch.js";
 import { buildTcpPacket, buildUdpPacket } from "../../packet/build.js";
@@ -81,27 +81,34 @@ const onesSum = (bytes: Uint8Array, start = 0): number => {
   return sum;
 };
 
-/** Reads a packet by the letter of the RFCs, with none of the product's code, and fails on a wrong length or checksum. */
+/**
+ * Reads a packet by the letter of the RFCs, with none of the product's code, and fails on a wrong length or checksum. Of IPv6
+ * without extension headers.
+ */
 export function read(packet: Uint8Array): ReadPacket {
   const bytes = packet.slice();
   const view = new DataView(bytes.buffer);
-  const headerBytes = (bytes[0]! & 15) * 4;
-  expect(bytes[0]! >> 4, "IP version").toBe(4);
-  expect(view.getUint16(2), "total length").toBe(bytes.length);
-  expect(onesSum(bytes.subarray(0, headerBytes)), "IP checksum").toBe(0xffff);
-  const protocol = bytes[9]!;
-  const body = bytes.subarray(headerBytes);
-  const source = formatIpv4(view.getUint32(12) as Ipv4);
-  const destination = formatIpv4(view.getUint32(16) as Ipv4);
-  const isWhole = (view.getUint16(6) & 0x3fff) === 0;
-  const hasPorts = isWhole && (protocol === 6 || protocol === 17);
-  if (hasPorts && !(protocol === 17 && view.getUint16(headerBytes + 6) === 0)) {
-    const pseudo = new Uint8Array(12);
-    pseudo.set(bytes.subarray(12, 20));
-    pseudo.set([0, protocol, body.length >> 8, body.length & 255], 8);
-    expect(onesSum(body, onesSum(pseudo)), "transport checksum").toBe(0xffff);
+  const isIpv6 = bytes[0]! >> 4 === 6;
+  const headerBytes = isIpv6 ? 40 : (bytes[0]! & 15) * 4;
+  if (isIpv6) expect(view.getUint16(4), "payload length").toBe(bytes.length - headerBytes);
+  else {
+    expect(bytes[0]! >> 4, "IP version").toBe(4);
+    expect(view.getUint16(2), "total length").toBe(bytes.length);
+    expect(onesSum(bytes.subarray(0, headerBytes)), "IP checksum").toBe(0xffff);
   }
+  const protocol = bytes[isIpv6 ? 6 : 9]!;
+  const body = bytes.subarray(headerBytes);
+  const addresses = isIpv6 ? bytes.subarray(8, 40) : bytes.subarray(12, 20);
+  const [source, destination] = [0, addresses.length / 2].map((at) =>
+    addressText(addresses.subarray(at, at + addresses.length / 2)),
+  ) as [string, string];
+  const isWhole = isIpv6 ? protocol !== 44 : (view.getUint16(6) & 0x3fff) === 0;
+  const hasPorts = isWhole && (protocol === 6 || protocol === 17);
+  const pseudoSum = onesSum(addresses) + protocol + body.length;
+  if (hasPorts && !(protocol === 17 && !isIpv6 && view.getUint16(headerBytes + 6) === 0))
+    expect(onesSum(body, pseudoSum), "transport checksum").toBe(0xffff);
   if (isWhole && protocol === 1) expect(onesSum(body), "ICMP checksum").toBe(0xffff);
+  if (protocol === 58) expect(onesSum(body, pseudoSum), "ICMPv6 checksum").toBe(0xffff);
   let flags = "";
   let mss: number | null = null;
   if (isWhole && protocol === 6) {
@@ -112,18 +119,27 @@ export function read(packet: Uint8Array): ReadPacket {
       at += body[at] === 1 ? 1 : Math.max(2, body[at + 1]!);
     }
   }
-  const flow = hasPorts
-    ? `${source}:${view.getUint16(headerBytes)} > ${destination}:${view.getUint16(headerBytes + 2)}`
-    : `${source} > ${destination}`;
-  const dontFragment = (bytes[6]! & 0x40) !== 0;
-  return { source, destination, protocol, ttl: bytes[8]!, tos: bytes[1]!, dontFragment, flow, flags, mss, body, bytes };
+  const end = (address: string, at: number): string =>
+    `${isIpv6 ? `[${address}]` : address}:${view.getUint16(headerBytes + at)}`;
+  const flow = hasPorts ? `${end(source, 0)} > ${end(destination, 2)}` : `${source} > ${destination}`;
+  const dontFragment = isIpv6 || (bytes[6]! & 0x40) !== 0;
+  const [ttl, tos] = isIpv6 ? [bytes[7]!, (view.getUint16(0) >> 4) & 0xff] : [bytes[8]!, bytes[1]!];
+  return { source, destination, protocol, ttl, tos, dontFragment, flow, flags, mss, body, bytes };
 }
 
-/** Reads an IP-in-IP packet: the outer header's facts, and the inner packet. */
+/** Of 4 or 16 bytes. */
+function addressText(bytes: Uint8Array): string {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  if (bytes.length === 4) return formatIpv4(view.getUint32(0) as Ipv4);
+  return formatIpv6(Array.from({ length: 8 }, (_, group) => view.getUint16(group * 2)));
+}
+
+/** Reads an IP-in-IP packet, either in either: the outer header's facts, and the inner packet. */
 export function readEncapsulated(packet: Uint8Array): { readonly outer: ReadPacket; readonly inner: ReadPacket } {
   const outer = read(packet);
-  expect(outer.protocol, "IP-in-IP").toBe(4);
-  return { outer, inner: read(outer.body) };
+  const inner = read(outer.body);
+  expect(outer.protocol, "IP-in-IP").toBe(inner.bytes[0]! >> 4 === 6 ? 41 : 4);
+  return { outer, inner };
 }
 
 export function batchOf(...packets: readonly Uint8Array[]): PacketBatch {

@@ -9,7 +9,9 @@ import { createAgent, type Agent } from "../../agent/agent.js";
 import { agentConfig } from "../../agent/config.js";
 import { formatIpv4, parseIpAddress } from "../../core/address.js";
 import type { IpAddress, Ipv4, Port } from "../../core/brands.js";
+import { given } from "../../core/present.js";
 import type { CounterSnapshot } from "../../dataplane/contract.js";
+import { PacketFramer } from "../../dataplane/fabric-frame.js";
 import { type ApiObject, ManagerApi } from "../../fabric/control/manager-api.js";
 import type { Endpoint } from "../../fabric/endpoints/endpoint.js";
 import { Fabric } from "../../fabric/fabric.js";
@@ -18,6 +20,7 @@ import type { RouterEvent, RouterPort } from "../../fabric/router-model.js";
 import { planSite, type SitePlan } from "../../fabric/site.js";
 import { muxConfig } from "../../mux/config.js";
 import { createMux, type Mux } from "../../mux/mux.js";
+import type { DatagramSocket } from "../../runtime/env.js";
 import { finishesCleanly } from "../kit/finishes-cleanly.js";
 import { testSeed, VirtualWorld } from "../kit/virtual-world.js";
 import { CLUSTER_ID, VirtualManagers } from "./virtual-managers.js";
@@ -40,6 +43,10 @@ export interface WholeSiteOptions {
   readonly hosts: readonly (readonly (MachinePlan | string)[])[];
   /** Default 20, from 198.51.100.10 on. */
   readonly clients?: number;
+  /** Default 6, from 2001:db8:51::1 on. */
+  readonly clientsIpv6?: number;
+  /** MUXes that forward IPv4 only, counted from 1. */
+  readonly ipv4Muxes?: readonly number[];
   /** Hosts that are started at once, the first ones; default all. */
   readonly hostsAtStart?: number;
 }
@@ -65,7 +72,7 @@ export function address(text: string): IpAddress {
   return parsed;
 }
 
-function sitePlan({ hosts, clients = 20 }: WholeSiteOptions): SitePlan {
+function sitePlan({ hosts, clients = 20, clientsIpv6 = 6 }: WholeSiteOptions): SitePlan {
   const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, index) => index + 1);
   return {
     ...planSite(7_400),
@@ -73,6 +80,7 @@ function sitePlan({ hosts, clients = 20 }: WholeSiteOptions): SitePlan {
     muxes: upTo(MUXES).map((n) => ({
       name: `mux-${n}`,
       address: address(`10.255.0.${n}`),
+      addressIpv6: address(`2001:db8:255::${n}`),
       wire: `mux-${n}:8000`,
       ops: "",
     })),
@@ -88,6 +96,7 @@ function sitePlan({ hosts, clients = 20 }: WholeSiteOptions): SitePlan {
       })),
     })),
     clients: upTo(clients).map((n) => clientAddress(n - 1)),
+    clientsIpv6: upTo(clientsIpv6).map((n) => address(`2001:db8:51::${n.toString(16)}`)),
   };
 }
 
@@ -106,6 +115,7 @@ export class WholeSite {
   readonly #agents = new Map<number, Agent>();
   readonly #deadMuxes = new Set<number>();
   readonly #taps = new Set<Tap>();
+  #outside: DatagramSocket | null = null;
   #fabric!: Fabric;
 
   private constructor(options: WholeSiteOptions) {
@@ -146,6 +156,7 @@ export class WholeSite {
     for (const [n, mux] of this.muxes.entries()) if (!this.#deadMuxes.has(n)) await this.world.run(mux.stop());
     await this.managers.stopAll();
     this.#fabric.stop();
+    this.#outside?.close();
     expect(this.managers.failures).toEqual([]);
     await finishesCleanly(this.world);
   }
@@ -172,6 +183,17 @@ export class WholeSite {
   killMux(n: number): void {
     this.#deadMuxes.add(n - 1);
     this.world.crash(`mux-${n}`);
+  }
+
+  /** MUX n, 1 and up, leaves the pool in order. */
+  async stopMux(n: number): Promise<void> {
+    this.#deadMuxes.add(n - 1);
+    await this.world.run(this.muxes[n - 1]!.stop());
+  }
+
+  /** A new process of MUX n; the last of `muxes`. */
+  async startMux(n: number): Promise<void> {
+    await this.#startMux(n - 1);
   }
 
   /** The host's machine is gone, with the machines on it. */
@@ -224,6 +246,20 @@ export class WholeSite {
 
   get servers(): readonly Endpoint[] {
     return this.#fabric.servers;
+  }
+
+  get clientsIpv6(): readonly Endpoint[] {
+    return this.#fabric.clientsIpv6;
+  }
+
+  get serversIpv6(): readonly Endpoint[] {
+    return this.#fabric.serversIpv6;
+  }
+
+  /** A packet that comes to the router from outside, whoever sent it. */
+  async inject(packet: Uint8Array): Promise<void> {
+    this.#outside ??= await this.world.run(this.world.env("outside").datagrams.bind("outside:8000"));
+    this.#outside.send(new PacketFramer().frame(packet), this.plan.router);
   }
 
   /** The nth machine of the nth host, counted from 1. */
@@ -325,12 +361,14 @@ export class WholeSite {
   }
 
   async #startMux(n: number): Promise<void> {
-    const { name, address: own, wire } = this.plan.muxes[n]!;
+    const { name, address: own, addressIpv6, wire } = this.plan.muxes[n]!;
     const config = muxConfig({
       name,
       clusterId: CLUSTER_ID,
       managers: this.managers.apiAddresses,
       address: own,
+      ...given({ addressIpv6 }),
+      ipv6: this.#options.ipv4Muxes?.includes(n + 1) !== true,
       capacity: { rules: 256, snatRanges: 16_384 },
       io: { kind: "fabric", listen: wire, router: this.plan.router },
     });
