@@ -38,6 +38,8 @@ const REGISTER_DEADLINE_MS = 10_000;
 const REQUEST_DEADLINE_MS = 5_000;
 /** Of one commit's news, some ms; the other agents concerned are told in turns of the event loop. */
 const PUMPS_AT_ONCE = 64;
+/** And for as long: a host whose pools changed is told hundreds of rows. */
+const PUMP_MS = 5;
 /** A host with all of its flows to walk takes some ms. */
 const RESET_DEADLINE_MS = 500;
 const DIPS_MAX = 1_024;
@@ -80,11 +82,13 @@ export class AgentStreams {
     // A change waits for these hosts' acknowledgement, also where it changes nothing in their view.
     for (const host of state.pendingActivation()?.hosts ?? []) changed?.add(host);
     let atOnce = 0;
+    const { clock } = this.#options.replica.env;
+    const endMs = clock.nowMs() + PUMP_MS;
     for (const session of [...this.#sessions]) {
       if (session.endIfReplaced()) continue;
       const isConcerned = changed === null || (session.hostId !== null && changed.has(session.hostId));
       if (!isConcerned && !session.waitsForView) continue;
-      if (atOnce++ < PUMPS_AT_ONCE) session.pump();
+      if (atOnce++ < PUMPS_AT_ONCE && clock.nowMs() < endMs) session.pump();
       else session.pumpLater();
     }
   }

@@ -55,6 +55,8 @@ export interface LevelStorageOptions {
 
 /** (D3) Each mark costs three turns of the event loop and a sync that stands in the way of the log's; 40 a second are not felt. */
 const MARK_DELAY_MS = 25;
+/** Blocks that one batch deletes: a snapshot may leave ten thousand behind, and their keys are made on the event loop. */
+const COMPACTED_AT_ONCE = 256;
 
 type Operation =
   | { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
@@ -204,14 +206,16 @@ export class LevelStorage implements RaftStorage {
   }
 
   async compactTo(index: LogIndex): Promise<void> {
-    await this.#inTurn(async (opened) => {
-      const operations: Operation[] = [];
-      while (opened.blocks.length > 0 && opened.blocks[0]!.lastIndex <= index) {
-        operations.push({ type: "del", key: blockKey(opened.blocks.shift()!.firstIndex) }); // length > 0
-      }
-      // Not synced: should it be lost, the blocks are merely still there.
-      if (operations.length > 0) await opened.store.batch(operations);
-    });
+    for (let isDone = false; !isDone;) {
+      await this.#inTurn(async (opened) => {
+        const kept = opened.blocks.slice(0, COMPACTED_AT_ONCE).findIndex(({ lastIndex }) => lastIndex > index);
+        isDone = kept >= 0 || opened.blocks.length <= COMPACTED_AT_ONCE;
+        const gone = opened.blocks.splice(0, kept >= 0 ? kept : COMPACTED_AT_ONCE);
+        const operations = gone.map(({ firstIndex }): Operation => ({ type: "del", key: blockKey(firstIndex) }));
+        // Not synced: should it be lost, the blocks are merely still there.
+        if (operations.length > 0) await opened.store.batch(operations);
+      });
+    }
   }
 
   async markRepaired(): Promise<void> {
