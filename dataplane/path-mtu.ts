@@ -9,7 +9,7 @@
  *
  *  (M1) Only what answers a packet that was sent is believed: the quoted source and destination are those of a tunnel in use, and the quoted
  *       length is one that was sent there in the last seconds. Callers check more where the wire carries a secret.
- *  (M2) Never below 576 for IPv4 or 1,280 for IPv6; never raised by a message, only by time (RFC 1191 §6.3, RFC 8201 §4).
+ *  (M2) Never below 576 for IPv4 or 1,280 for IPv6, and no reason to hold back what `isShortest`: its sender cannot send less; never raised by a message, only by time (RFC 1191 §6.3, RFC 8201 §4).
  *  (M3) Bounded: of more destinations than have room the one that was learned first is forgotten. Nothing is allocated per packet.
  */
 import { DROP } from "./drop-reasons.js";
@@ -41,11 +41,19 @@ const SINCE = 5;
 /** RFC 1191 §7: what to try next when an old router does not say its MTU. */
 const PLATEAUS = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006];
 
+/**
+ * An IPv6 packet of 1,280 bytes or less inside: its sender is never told less (RFC 8201 §4). It is sent whatever was learned, so that a
+ * message that should not have been believed stops nobody.
+ */
+export const isShortest = ({ family, totalBytes }: PacketHeader): boolean =>
+  family === 6 && totalBytes <= IPV6_MTU_MIN_BYTES;
+
 export class PathMtus {
   readonly #records: RecordTable;
   readonly #mtu: Uint16Array;
   readonly #learnedAt: Int32Array;
   readonly #notes: Int32Array;
+  readonly #noteMask: number;
   readonly #fabricMtu: number;
   #hand = 0;
   #expiredAt = 0;
@@ -58,6 +66,7 @@ export class PathMtus {
     this.#mtu = new Uint16Array(capacity);
     this.#learnedAt = new Int32Array(capacity);
     this.#notes = new Int32Array(2 * capacity * NOTE_WORDS);
+    this.#noteMask = 2 * capacity - 1;
     this.#fabricMtu = fabricMtuBytes;
   }
 
@@ -74,9 +83,13 @@ export class PathMtus {
   /** As `of`. One of `totalBytes` that fits will be sent, and is noted. Only for packets longer than `PATH_MTU_LEAST`. */
   admit(words: Int32Array, at: number, totalBytes: number, nowMs: number): number {
     const mtu = this.of(words, at, nowMs);
-    if (totalBytes <= mtu)
-      this.#note(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!, totalBytes, nowMs | 0);
+    if (totalBytes <= mtu) this.sent(words, at, totalBytes, nowMs);
     return mtu;
+  }
+
+  /** One of `totalBytes` is sent without `admit`: a piece of one that does not fit. */
+  sent(words: Int32Array, at: number, totalBytes: number, nowMs: number): void {
+    this.#note(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!, totalBytes, nowMs | 0);
   }
 
   /**
@@ -99,7 +112,8 @@ export class PathMtus {
     const mtu = usableMtu(header.family, tooBigMtu(view, header), sentBytes);
     if (mtu === 0) return DROP.path_mtu_invalid;
     const known = this.#of(destination0, destination1, destination2, destination3, now);
-    if (this.#records.size === this.#records.capacity) this.#forgetOne();
+    const isNew = this.#records.find(destination0, destination1, destination2, destination3) === NOT_FOUND;
+    if (isNew && this.#records.size === this.#records.capacity) this.#forgetOne();
     const record = this.#records.upsert(destination0, destination1, destination2, destination3);
     this.#mtu[record] = Math.min(mtu, known); // (M2)
     this.#learnedAt[record] = now;
@@ -132,7 +146,7 @@ export class PathMtus {
   }
 
   #noteAt(a: number, b: number, c: number, d: number): number {
-    return (mixWords(a, b, c, d) & (this.#notes.length / NOTE_WORDS - 1)) * NOTE_WORDS;
+    return (mixWords(a, b, c, d) & this.#noteMask) * NOTE_WORDS;
   }
 
   #isNoteOf(at: number, a: number, b: number, c: number, d: number): boolean {
@@ -143,7 +157,8 @@ export class PathMtus {
   #note(a: number, b: number, c: number, d: number, totalBytes: number, now: number): void {
     const notes = this.#notes;
     const at = this.#noteAt(a, b, c, d);
-    if (this.#isNoteOf(at, a, b, c, d) && ((now - notes[at + SINCE]!) | 0) < NOTED_MS) {
+    const age = (now - notes[at + SINCE]!) | 0;
+    if (this.#isNoteOf(at, a, b, c, d) && age >= 0 && age < NOTED_MS) {
       if (totalBytes > notes[at + LONGEST]!) notes[at + LONGEST] = totalBytes;
       return;
     }
@@ -158,7 +173,9 @@ export class PathMtus {
   #wasSent(a: number, b: number, c: number, d: number, totalBytes: number, now: number): boolean {
     const at = this.#noteAt(a, b, c, d);
     const age = (now - this.#notes[at + SINCE]!) | 0;
-    return this.#isNoteOf(at, a, b, c, d) && age < 2 * NOTED_MS && totalBytes <= this.#notes[at + LONGEST]!;
+    // Below 0: of weeks ago, since the clock's 32 bits have turned.
+    const isLate = age < 0 || age >= 2 * NOTED_MS;
+    return !isLate && this.#isNoteOf(at, a, b, c, d) && totalBytes <= this.#notes[at + LONGEST]!;
   }
 }
 

@@ -94,7 +94,8 @@ export class HostFastpath {
     const { header, nat, direct } = this.#parts;
     const counter = nat.counter[entry]!;
     const { peers } = direct;
-    const [vip, port] = [nat.vip(entry), nat.vipPort(entry)];
+    const vip = nat.vip(entry);
+    const port = nat.vipPort(entry);
     const result = this.#wayOut.toPeer(batch, slot, vip, port, counter, peers, entry * 4, nowMs, out);
     if (result === PATH_TOO_NARROW) return this.#tellTooBig(batch, slot, entry, nowMs, out);
     if (result !== NO_FAULT) return result;

@@ -27,7 +27,7 @@ import { DROP } from "../../dataplane/drop-reasons.js";
 import { distributionPorts, distributionProtocol, type FlowHasher } from "../../dataplane/flow-hash.js";
 import { MUX_TIMEOUTS } from "../../dataplane/layouts.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
-import { PATH_MTU_LEAST } from "../../dataplane/path-mtu.js";
+import { isShortest, PATH_MTU_LEAST } from "../../dataplane/path-mtu.js";
 import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { updateDoubleWord, updateWord } from "../../packet/checksum.js";
@@ -245,7 +245,7 @@ export class SecondChance {
     if (!tables.owners.mayPass(poolId, nowMs)) return DROP.second_chance_limit;
     const bytes = outer[BYTES]!;
     const isIpv6 = outer[FAMILY] === 6;
-    if (bytes > PATH_MTU_LEAST) {
+    if (bytes > PATH_MTU_LEAST && !isShortest(header)) {
       const mtu = this.#mtuTo(to, bytes, nowMs);
       if (bytes > mtu) {
         // Nobody translates it on the way, so its sender is the outside, and we speak for the VIP.

@@ -5,7 +5,7 @@
  */
 import { DROP } from "../../dataplane/drop-reasons.js";
 import { type PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
-import { PATH_MTU_LEAST, type PathMtus } from "../../dataplane/path-mtu.js";
+import { isShortest, PATH_MTU_LEAST, type PathMtus } from "../../dataplane/path-mtu.js";
 import { TokenBucket } from "../../dataplane/token-bucket.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { fragmentCount, writeFragment } from "../../packet/fragment.js";
@@ -112,7 +112,7 @@ export class Encapsulator {
     const outerBytes = isIpv6 ? OUTER_IPV6_BYTES : OUTER_BYTES;
     const innerBytes = header.totalBytes;
     const totalBytes = innerBytes + outerBytes;
-    if (totalBytes > PATH_MTU_LEAST) {
+    if (totalBytes > PATH_MTU_LEAST && !isShortest(header)) {
       const mtu = this.#paths.admit(words, at, totalBytes, nowMs);
       if (totalBytes > mtu)
         return this.#doesNotFit(batch, header, words, at, isIpv6, hash, mtu - outerBytes, nowMs, out);
@@ -162,6 +162,7 @@ export class Encapsulator {
       return this.#answerTooBig(batch, header, innerMtu, nowMs, out);
     const count = fragmentCount(header, innerMtu);
     if (count === 0) return DROP.too_big;
+    this.#paths.sent(words, at, outerBytes + innerMtu, nowMs);
     for (let piece = 0; piece < count; piece++) {
       const offset = out.reserve(outerBytes + innerMtu, WIRE_LINK);
       if (offset < 0) return DROP.output_full;
@@ -177,8 +178,6 @@ export class Encapsulator {
   /** The sender is told by the VIP, so that path MTU discovery works. Never about an ICMP error or a later fragment. */
   #answerTooBig(batch: PacketBatch, header: PacketHeader, mtu: number, nowMs: number, out: PacketBatch): number {
     if ((isIcmp(header) && isIcmpError(header)) || (header.fragment & 0x1fff) !== 0) return DROP.too_big;
-    // An IPv6 sender is never told less than 1,280 (RFC 8201 §4): a path of less is none for its packets.
-    if (header.family === 6 && header.totalBytes <= IPV6_MTU_MIN_BYTES) return DROP.too_big;
     if (!this.#tooBig.take(nowMs)) return DROP.too_big;
     if (header.family === 6) {
       const at = out.reserve(icmpv6ErrorBytes(header.totalBytes), WIRE_LINK);

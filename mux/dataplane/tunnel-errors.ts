@@ -35,13 +35,16 @@ export class TunnelErrors {
     return this.#hasOwnHash(view) ? this.#paths.learn(view, header, quoted, now) : DROP.path_mtu_unmatched;
   }
 
-  /** The outer header in `#quoted` carries the hash of the flow inside, as far as that is quoted: nobody else knows the key. */
+  /**
+   * The outer header in `#quoted` carries the hash of the flow inside: nobody else knows the key. Of IPv4 as far as the flow is quoted, which
+   * may be eight bytes; of IPv6 it is (RFC 4443 §3.2), and only what has such a hash is believed: anything else could be said by anybody.
+   */
   #hasOwnHash(view: DataView): boolean {
     const quoted = this.#quoted;
     const inner = this.#inner;
-    if (parseInTunnel(view, quoted, inner) !== NO_FAULT || isFragment(inner.fragment)) return true;
+    const isFlow = parseInTunnel(view, quoted, inner) === NO_FAULT && !isFragment(inner.fragment);
     const { protocol } = inner;
-    if (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP) return true;
+    if (!isFlow || (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP)) return quoted.family === 4;
     const ports = (inner.sourcePort << 16) | inner.destinationPort;
     const hash = this.#tables.hasher!.header(inner, ports, protocol, DISTRIBUTION_FIVE_TUPLE); // no packet comes here before
     return this.#encapsulator.carriesHash(view, quoted, hash);

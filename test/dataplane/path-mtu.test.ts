@@ -75,6 +75,28 @@ describe("path MTUs", () => {
     expect([paths.size, paths.learned]).toEqual([0, 0]);
   });
 
+  it("are not learned of what was sent before the clock's 32 bits turned, and is noted anew after that", () => {
+    const paths = new PathMtus(64, FABRIC);
+    paths.admit(words(host(1)), 0, 1_400, 1_000);
+    const laterMs = 1_000 + 2 ** 31 + 60_000; // 25 days
+    expect(told(paths, host(1), 1_400, 1_300, laterMs)).toBe(DROP.path_mtu_unmatched);
+    paths.admit(words(host(1)), 0, 1_000, laterMs);
+    expect(told(paths, host(1), 1_400, 1_300, laterMs)).toBe(DROP.path_mtu_unmatched);
+    expect(told(paths, host(1), 1_000, 900, laterMs)).toBe(-1);
+  });
+
+  it("of others stay when a full table hears more of one that it has", () => {
+    const paths = new PathMtus(64, FABRIC);
+    for (let n = 0; n < 64; n++) {
+      paths.admit(words(host(n)), 0, 1_400, 1_000);
+      expect(told(paths, host(n), 1_400, 1_300, 1_000)).toBe(-1);
+    }
+    expect(told(paths, host(9), 1_400, 1_200, 1_000)).toBe(-1);
+    expect([paths.size, paths.of(words(host(9)), 0, 1_000), paths.of(words(host(0)), 0, 1_000)]).toEqual([
+      64, 1_200, 1_300,
+    ]);
+  });
+
   it("are not learned of packets that any path must carry", () => {
     const paths = new PathMtus(64, FABRIC);
     paths.admit(words(host(1)), 0, 1_400, 1_000);
