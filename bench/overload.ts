@@ -61,7 +61,13 @@ const victimDips = Array.from({ length: VICTIM_DIPS }, (_, dip) => `10.200.0.${d
 async function startAgent(
   site: ManagerSite,
   channel: Channel,
-  host: { readonly name: string; readonly tenant: string; readonly dips: readonly string[]; readonly openPerDip?: 2 },
+  host: {
+    readonly name: string;
+    readonly tenant: string;
+    readonly dips: readonly string[];
+    readonly openPerDip?: 2;
+    readonly follows?: boolean;
+  },
 ): Promise<AgentStream> {
   return AgentStream.start({
     channel,
@@ -205,7 +211,12 @@ await runBenchmark({
       await configure(site);
       const channels = site.api.endpoints.map((address) => site.env.network.connect(address, { reconnectMaxMs: 100 }));
       const channel = (at: number): Channel => channels[at % channels.length]!; // in range
-      const victim = await startAgent(site, channel(0), { name: "victim", tenant: "victim", dips: victimDips });
+      const victim = await startAgent(site, channel(0), {
+        name: "victim",
+        tenant: "victim",
+        dips: victimDips,
+        follows: true, // the operator's VIPs lead to one of its DIPs
+      });
       const agents: AgentStream[] = [];
       for (let first = 0; first < FLOOD_HOSTS; first += TOGETHER) {
         const hosts = Array.from({ length: Math.min(TOGETHER, FLOOD_HOSTS - first) }, (_, at) => first + at);

@@ -26,6 +26,8 @@ export interface AgentStreamOptions {
   readonly dips: readonly string[];
   /** Requests that a DIP may have open: 2 for one of each protocol; default 1. */
   readonly openPerDip?: 1 | 2;
+  /** Follows its projection and acknowledges it: changes of its DIPs' VIPs wait for that, or for 500 ms. Default: no. */
+  readonly follows?: boolean;
 }
 
 /**
@@ -34,13 +36,16 @@ export interface AgentStreamOptions {
  */
 interface Requester {
   readonly dipId: number;
-  readonly session: string;
+  session: string;
   round: number;
 }
+
+const CLUSTER_EPOCH = 1;
 
 export class AgentStream {
   readonly requesters: readonly Requester[];
   readonly #stream: ReturnType<typeof open>;
+  readonly #newSession: () => string;
   readonly #waiting = new Map<number, Waiting>();
   #batch: ananta.v1.SnatRequest.$Properties[] = [];
   #over: Error | null = null;
@@ -58,7 +63,10 @@ export class AgentStream {
             const ids = dips.flatMap((address) => Array<number>(openPerDip).fill(byAddress.get(address) ?? 0));
             started = new AgentStream(stream, ids, newSession);
             resolve(started);
-          } else if (message.answers) started?.answered(message.answers.answers ?? []);
+            if (options.follows === true) stream.send({ activate: { clusterEpoch: CLUSTER_EPOCH, index: 0 } });
+          } else if (message.projection?.last === true)
+            stream.send({ ack: { clusterEpoch: CLUSTER_EPOCH, index: message.projection.index ?? 0 } });
+          else if (message.answers) started?.answered(message.answers.answers ?? []);
         },
         closed: (error) => {
           const reason = error ?? new AnantaError("UNAVAILABLE", "the stream ended");
@@ -68,7 +76,7 @@ export class AgentStream {
       });
       stream.send({
         hello: {
-          identity: { clusterId, clusterEpoch: 1, node: host, incarnation: 0, bootId },
+          identity: { clusterId, clusterEpoch: CLUSTER_EPOCH, node: host, incarnation: 0, bootId },
           dips: dips.map((address) => ({ tenant, address, locator: "" })),
           heldRanges: [],
           origin: { session: newSession(), sequence: 1 },
@@ -79,6 +87,7 @@ export class AgentStream {
 
   private constructor(stream: ReturnType<typeof open>, dipIds: readonly number[], newSession: () => string) {
     this.#stream = stream;
+    this.#newSession = newSession;
     this.requesters = dipIds.map((dipId) => ({ dipId, session: newSession(), round: 0 }));
   }
 
@@ -92,7 +101,13 @@ export class AgentStream {
     if (this.#over !== null) return Promise.reject(this.#over);
     const sequence = requester.round++ * this.requesters.length + at + 1;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(sequence, { resolve, reject });
+      const renew = (error: Error): void => {
+        // Its first request may not have been executed: then the session never began, and no later one begins it.
+        if (AnantaError.from(error).facts["refusal"] === "SESSION_EXPIRED")
+          [requester.session, requester.round] = [this.#newSession(), 0];
+        reject(error);
+      };
+      this.#waiting.set(sequence, { resolve, reject: renew });
       if (this.#batch.length === 0) setImmediate(() => this.#flush());
       this.#batch.push({
         origin: { session: requester.session, sequence },
