@@ -84,6 +84,25 @@ export function agentMetrics(agent: Agent): readonly Metric[] {
       },
     },
     {
+      name: "ananta_agent_second_chance_limits_total",
+      help: "Second chance: look-ups of slots with more owners than are asked (owners), and tables, rules and owners that there was no room for (tables).",
+      type: "counter",
+      labels: ["limit"],
+      read: () => {
+        const { ownersLeftOut, forgotten } = agent.dataplane.secondChance();
+        return [
+          { labels: { limit: "owners" }, value: ownersLeftOut },
+          { labels: { limit: "tables" }, value: forgotten },
+        ];
+      },
+    },
+    {
+      name: "ananta_agent_untracked_packets_total",
+      help: "Packets of inbound flows that were served without an entry of the NAT table, because it had no room for them.",
+      type: "counter",
+      read: () => [{ value: agent.dataplane.untracked() }],
+    },
+    {
       name: "ananta_agent_path_mtu_learned_total",
       help: "Messages of routers that a path to another host is narrower than the fabric, and that were believed. Others are drops, by reason.",
       type: "counter",

@@ -96,6 +96,8 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   restarted(): void;
   /** Segments without state, passed on between hosts. */
   secondChance(): SecondChanceCounts;
+  /** Packets of inbound flows that were served without a NAT entry, for want of room, since the start. */
+  untracked(): number;
   /** Routers' words about the MTU of a path that were believed, since the start. */
   pathMtusLearned(): number;
   explain(tuple: FiveTuple, options: { readonly nowMs: number }): HostExplanation;
@@ -303,6 +305,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     fastpath: () => pipeline.fastpath.counts(),
     restarted: () => pipeline.chance.restarted(),
     secondChance: () => pipeline.chance.counts(),
+    untracked: () => counters.untracked,
     pathMtusLearned: () => pipelineParts.paths.learned,
     explain: (tuple, { nowMs }) => explainHostFlow(parts, tuple, nowMs),
   };

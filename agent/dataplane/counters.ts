@@ -14,6 +14,8 @@ export class HostCounters {
   receivedBytes = 0;
   sentPackets = 0;
   sentBytes = 0;
+  /** Packets of flows without a NAT entry, which found no room in the table. */
+  untracked = 0;
   readonly dipPackets: Float64Array;
   readonly dipBytes: Float64Array;
   readonly #vips: RecordTable;

@@ -16,6 +16,7 @@ import { isEcho, isEchoReply, isIcmpError } from "../../packet/icmp.js";
 import { innerFamily } from "../../packet/ip-in-ip.js";
 import { ECN_MASK, isFragment, PROTOCOL_TCP, PROTOCOL_UDP } from "../../packet/ipv4.js";
 import { isIcmp, parseIpHeader, parsePorts } from "../../packet/parse.js";
+import { TCP_RST } from "../../packet/tcp.js";
 import { isIpv6Number } from "./addresses.js";
 import { answerUnreachable } from "./answers.js";
 import { NO_COUNTER } from "./counters.js";
@@ -218,7 +219,7 @@ export class FromVm {
     if (entry !== NOT_FOUND) {
       endpoints.applyIdle(endpoint, nat, entry);
       life.track(entry, batch, true, nowMs);
-    }
+    } else if ((header.tcpFlags & TCP_RST) === 0) counters.untracked++;
     return wayOut.toWire(batch, slot, vip, port, counter, out);
   }
 

@@ -254,6 +254,7 @@ export class FromWire {
       // Without an entry the reply finds its way by the endpoint, if only one leads to this port. A reset has none.
       return DROP.nat_table_full;
     }
+    if (entry === NOT_FOUND && (header.tcpFlags & TCP_RST) === 0) counters.untracked++;
     if (isHairpin) return this.#wayOut.hairpinIn(batch, slot, dipPort, ecn, counter, out);
     return this.#wayOut.toVm(batch, slot, dip, dipPort, ecn, counter, out);
   }

@@ -59,6 +59,10 @@ export interface SecondChanceCounts {
   /** Came from another host, and how many of them met their flow. */
   readonly received: number;
   readonly found: number;
+  /** Flows looked up whose slot had more owners than are asked. */
+  readonly ownersLeftOut: number;
+  /** Tables, rules and owners that this host had no room for: their flows are not found. */
+  readonly forgotten: number;
 }
 
 // Places in the counts.
@@ -96,7 +100,8 @@ export class SecondChance {
 
   counts(): SecondChanceCounts {
     const [passed = 0, received = 0, found = 0] = this.#counts;
-    return { passed, received, found };
+    const { overflowed: ownersLeftOut, forgotten } = this.#parts.tables.owners;
+    return { passed, received, found, ownersLeftOut, forgotten };
   }
 
   tick(nowMs: number): void {

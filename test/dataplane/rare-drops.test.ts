@@ -66,7 +66,10 @@ describe("a host", () => {
     const bench = small([2_000], [2_001]);
     for (let n = 0; n < FLOWS; n++) bench.vm(tcp(`10.0.0.1:${5_000 + n}`, "192.0.2.99:443", "S"));
     expect(bench.agent.telemetry.gauges().flows).toBe(FLOWS);
+    expect(bench.agent.untracked()).toBe(0);
     expect(bench.fromMux(syn(1)).toVm).toHaveLength(1);
+    expect(bench.vm(tcp("10.0.0.1:8080", client(1), "SA")).toWire, "and its answer, likewise").toHaveLength(1);
+    expect(bench.agent.untracked()).toBe(2);
     bench.change({ op: "upsert", item: endpointItem(81, 8_080) });
     expect(bench.fromMux(syn(2)).toVm, "two lead there: the answer would not find its way").toEqual([]);
     expect(bench.drops()).toEqual({ nat_table_full: 1 });

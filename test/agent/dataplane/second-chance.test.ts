@@ -84,7 +84,7 @@ describe("segments without state", () => {
     bench.fromMux(tcp("198.51.100.7:1002", `${VIP}:80`, "S"));
     expect(bench.wire(encapsulate(segment(1_002), FORMER, DIP)).toVm).toHaveLength(1);
     expect(bench.wire(encapsulate(segment(1_003), FORMER, DIP)).toVm).toHaveLength(1); // nobody is left: the machine's to reset
-    expect(bench.agent.secondChance()).toEqual({ passed: 1, received: 2, found: 1 });
+    expect(bench.agent.secondChance()).toEqual({ passed: 1, received: 2, found: 1, ownersLeftOut: 0, forgotten: 0 });
     expect(bench.drops()).toEqual({});
   });
 
@@ -107,4 +107,13 @@ describe("segments without state", () => {
     for (let i = 0; i < 30; i++) bench.wire(...packets);
     expect(bench.agent.secondChance().passed).toBe(55_001);
   });
+});
+
+it("owners that are not asked, and tables that there was no room for, are counted", () => {
+  const owners = Array.from({ length: 10 }, (_, n) => owned(10 + n, 20 + n, `10.0.9.${n + 1}`)).flat();
+  const bench = new AgentBench([...ITEMS, ...owners]);
+  bench.fromMux(segment(1_001));
+  expect(bench.agent.secondChance()).toMatchObject({ ownersLeftOut: 1, forgotten: 0 });
+  const small = new AgentBench([...ITEMS, ...owners], { layout: { ...SMALL_LAYOUT, owners: 4 } });
+  expect(small.agent.secondChance().forgotten).toBe(8);
 });
