@@ -422,13 +422,16 @@ export class ManagerClient {
   }
 
   #stepNow(): void {
-    const { env, config, announcer, tellPeers } = this.#options;
+    const { env, config, bootId, announcer, tellPeers } = this.#options;
     const nowMs = env.clock.nowMs();
     const before = this.#membership.state.kind;
     const { clusterEpoch, index: inForce } = this.#receiver.inForcePosition;
     const lease = this.#lease.state(nowMs);
     const isAnnouncing = this.#membership.announces;
-    const isStale = tellPeers({ clusterEpoch, index: inForce, isLeased: lease === "held", isAnnouncing }, nowMs);
+    const isStale = tellPeers(
+      { bootId, clusterEpoch, index: inForce, isLeased: lease === "held", isAnnouncing },
+      nowMs,
+    );
     const action = this.#membership.step(
       {
         inForce,

@@ -37,6 +37,8 @@ const CHECKS_PER_SECOND = 1_000;
 
 /** What the MUX itself knows of its place in the pool. */
 export interface OwnWord extends Progress {
+  /** Of this process: its place in the pool is that of its own boot, not of a successor or predecessor of its name. */
+  readonly bootId: string;
   readonly isLeased: boolean;
   readonly isAnnouncing: boolean;
 }
@@ -84,6 +86,7 @@ export class PeerChannel {
   #former: readonly Peer[] = [];
   #self: Peer | null = null;
   #generation = -1;
+  #bootId: string | null = null;
   #master: Uint8Array | null = null;
   #key: Uint8Array | null = null;
   #sequence = 0;
@@ -197,20 +200,24 @@ export class PeerChannel {
       this.#master = muxKey;
       this.#key = muxKey === null ? null : peerChannelKey(muxKey);
     }
-    if (this.#generation === generation) return;
+    const bootId = this.#own?.bootId ?? null;
+    if (this.#generation === generation && this.#bootId === bootId) return;
     this.#generation = generation;
+    this.#bootId = bootId;
     const peerOf = (item: MuxPeerItem): Peer => {
       return { item, address: this.#pool.addressOf(item), mark: processMark(item.bootId) };
     };
     const before = this.#peers;
     const self = this.#pool.self();
-    this.#self = self === null ? null : peerOf(self);
+    // Before its own join, and once another process has taken over, this one has nothing to say: signed with the incarnation of
+    // the other one, its messages would make that one's look stale or replayed.
+    this.#self = self === null || self.bootId !== bootId ? null : peerOf(self);
     this.#peers = this.#pool
       .members()
       .filter((item) => item.muxId !== self?.muxId)
       .map(peerOf);
     const isMember = ({ item, address }: Peer): boolean =>
-      address === this.#self?.address ||
+      address === (this.#address | 0) ||
       item.muxId === self?.muxId ||
       this.#peers.some((peer) => peer.item.muxId === item.muxId || peer.address === address);
     this.#former = [

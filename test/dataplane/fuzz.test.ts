@@ -176,16 +176,17 @@ describe("damaged packets", () => {
     const batch = new PacketBatch({ packets: BATCH });
     let nowMs = 1_000;
     // And what its peers tell it: none that is damaged may be believed, and each that is not only once.
+    const bootId = "0".repeat(32); // of both, as the fixtures have it
     const peer = createMuxDataplane({ address: "192.0.2.2" as IpAddress, addressIpv6: MUX6 as IpAddress });
     expect(peer.tables.apply({ kind: "snapshot", items }, 1 as LogIndex)).toBe("in-force");
-    peer.peers.tell({ clusterEpoch: 1, index: 0, isLeased: true, isAnnouncing: true }, 0);
+    peer.peers.tell({ bootId, clusterEpoch: 1, index: 0, isLeased: true, isAnnouncing: true }, 0);
     for (let told = 1; told <= 20; told++) {
       out.clear();
-      peer.peers.tell({ clusterEpoch: 1, index: told, isLeased: true, isAnnouncing: true }, told * 1_000);
+      peer.peers.tell({ bootId, clusterEpoch: 1, index: told, isLeased: true, isAnnouncing: true }, told * 1_000);
       peer.tick(told * 1_000, out);
       seeds.push(out.packet(0).slice()); // to mux-1
     }
-    mux.peers.tell({ clusterEpoch: 1, index: 1, isLeased: true, isAnnouncing: true }, nowMs);
+    mux.peers.tell({ bootId, clusterEpoch: 1, index: 1, isLeased: true, isAnnouncing: true }, nowMs);
     for (let sent = 0; sent < PACKETS; sent += BATCH) {
       batch.clear();
       for (let i = 0; i < BATCH; i++) batch.append(damaged(random, seeds[random.below(seeds.length)]!, [0]));

@@ -13,7 +13,7 @@ import { SITE, SMALL_LAYOUT } from "../dataplane/mux-kit.js";
 
 const MASTER = Uint8Array.from({ length: 16 }, (_, i) => 0x30 + i);
 const HEADERS = 28;
-const WORD: OwnWord = { clusterEpoch: 1, index: 10, isLeased: true, isAnnouncing: true };
+const WORD: Omit<OwnWord, "bootId"> = { clusterEpoch: 1, index: 10, isLeased: true, isAnnouncing: true };
 
 const addressOf = (muxId: number): IpAddress => `192.0.2.${muxId}` as IpAddress;
 const muxItem = (muxId: number, more: { incarnation?: number; bootId?: string } = {}): MuxItem => ({
@@ -29,6 +29,8 @@ const muxItem = (muxId: number, more: { incarnation?: number; bootId?: string } 
 
 class Pool {
   nowMs = 1_000;
+  /** Of processes that are not the first of their MUX. */
+  readonly boots = new Map<number, string>();
   readonly muxes: readonly MuxDataplane[];
   #index = 1;
 
@@ -54,16 +56,23 @@ class Pool {
   /** The messages that it sends now, by receiver. */
   told(muxId: number, word: Partial<OwnWord> = {}): ReadonlyMap<number, Uint8Array> {
     const out = new PacketBatch();
-    this.mux(muxId).peers.tell({ ...WORD, ...word }, this.nowMs); // it may have begun a life just now
+    this.#tell(muxId, word); // it may have begun a life just now
     this.nowMs += 600;
-    this.mux(muxId).peers.tell({ ...WORD, ...word }, this.nowMs);
+    this.#tell(muxId, word);
     this.mux(muxId).tick(this.nowMs, out);
     return new Map(packetsOf(out).map((packet) => [packet[19]!, packet]));
+  }
+
+  /** Control has said what is true of this MUX. */
+  #tell(muxId: number, word: Partial<OwnWord> = {}): void {
+    const bootId = this.boots.get(muxId) ?? `boot-${muxId}`;
+    this.mux(muxId).peers.tell({ ...WORD, bootId, ...word }, this.nowMs);
   }
 
   /** What it does with the packet: nothing leaves. The reason of a drop, or "believed". */
   takes(muxId: number, packet: Uint8Array): DropReason | "believed" {
     const mux = this.mux(muxId);
+    this.#tell(muxId);
     const before = { ...mux.telemetry.counters().drops };
     const { received } = mux.peers.counts(this.nowMs);
     const out = new PacketBatch();
@@ -113,7 +122,7 @@ describe("MUXes of a pool", () => {
     pool.told(1);
     const out = new PacketBatch();
     pool.nowMs += 50;
-    pool.mux(1).peers.tell({ ...WORD, isAnnouncing: false }, pool.nowMs);
+    pool.mux(1).peers.tell({ ...WORD, bootId: "boot-1", isAnnouncing: false }, pool.nowMs);
     pool.mux(1).tick(pool.nowMs, out);
     expect(out.count).toBe(1);
   });
@@ -135,6 +144,20 @@ describe("MUXes of a pool", () => {
     expect(pool.takes(3, pool.told(1).get(3)!)).toBe("peer_stale"); // it is for the successor
     pool.mux(1).tables.apply({ kind: "changes", changes: [{ op: "remove", key: "mux/5" }] }, 99 as LogIndex);
     expect(receivers()).toEqual([2, 3, 4]);
+  });
+
+  // The old process has not heard yet that it is replaced, or the new one starts before the Managers let it join.
+  it("say nothing in the name of another process of the same MUX: its successor is believed from its first word on", () => {
+    const pool = new Pool(2);
+    expect(pool.takes(2, pool.told(1).get(2)!)).toBe("believed");
+    const successor = muxItem(1, { incarnation: 2, bootId: "boot-1-again" });
+    for (const mux of [1, 2]) pool.change(mux, successor);
+    for (let round = 0; round < 5; round++) expect(pool.told(1).size, "the old process").toBe(0);
+    const toItself = new Pool(2);
+    toItself.boots.set(1, "boot-1-again");
+    expect(toItself.told(1).size, "the new one, before its join").toBe(0);
+    toItself.change(1, successor);
+    expect(pool.takes(2, toItself.told(1).get(2)!)).toBe("believed");
   });
 
   it("say nothing without the site's key, before control has said what, and to themselves", () => {
@@ -204,6 +227,7 @@ describe("a message that is not what it says is refused, and counted by why", ()
     toThree.set([folded >>> 8, folded & 255], 10);
     expect(pool.takes(3, toThree)).toBe("peer_stale");
     pool.change(2, muxItem(2, { incarnation: 2, bootId: "boot-2-again" }));
+    pool.boots.set(2, "boot-2-again");
     expect(pool.takes(2, message)).toBe("peer_stale");
     expect(pool.mux(2).telemetry.counters().drops).toMatchObject({ peer_stale: 1, peer_forged: 0 });
   });
