@@ -142,8 +142,10 @@ export interface HostRecallItem {
   readonly vipId: VipId;
   readonly vip: IpAddress;
   readonly protocol: PortProtocol;
-  /** As in `HostRangeItem`, ascending, at least one. */
+  /** As in `HostRangeItem`, ascending. */
   readonly ranges: readonly number[];
+  /** Besides, so many ranges of the host's choice; absent: none. */
+  readonly surplus?: number;
 }
 
 /** Encapsulated packets are accepted from these outer sources. */

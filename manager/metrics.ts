@@ -2,6 +2,7 @@
 import type { Metric, Sample } from "../runtime/metrics.js";
 import type { Manager } from "./manager.js";
 import type { EventCounters } from "./seda/stage.js";
+import type { SnatContest } from "./state/state-machine.js";
 
 export function managerMetrics(manager: Manager): readonly Metric[] {
   return [...raftMetrics(manager), ...stateMetrics(manager), ...streamMetrics(manager), ...stageMetrics(manager)];
@@ -119,8 +120,30 @@ function stateMetrics(manager: Manager): readonly Metric[] {
         );
       },
     },
+    {
+      name: "ananta_snat_recalled_ranges",
+      help: "SNAT ranges that owners are asked to give back, because others lack their fair share of a VIP's ports.",
+      type: "gauge",
+      labels: ["protocol"],
+      read: () => contested(state, ({ asked }) => asked.reduce((sum, { ranges }) => sum + ranges, 0)),
+    },
+    {
+      name: "ananta_snat_waiting_ranges",
+      help: "SNAT ranges that DIPs lack of their fair share and have asked for in vain.",
+      type: "gauge",
+      labels: ["protocol"],
+      read: () => contested(state, ({ waiting }) => waiting.reduce((sum, { ranges }) => sum + ranges, 0)),
+    },
   ];
 }
+
+const contested = (state: Manager["state"], of: (contest: SnatContest) => number): ReturnType<Metric["read"]> => {
+  const contests = state.snatContests();
+  return ([6, 17] as const).map((number) => ({
+    labels: { protocol: number === 6 ? "tcp" : "udp" },
+    value: contests.reduce((sum, contest) => sum + (contest.protocol === number ? of(contest) : 0), 0),
+  }));
+};
 
 function streamMetrics(manager: Manager): readonly Metric[] {
   return [

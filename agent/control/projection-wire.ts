@@ -144,6 +144,7 @@ function hostItem(wire: ananta.v1.HostItem.$Properties): HostItem {
       vip: address(recall.vip),
       protocol: protocol(recall.protocol),
       ranges: [...(recall.ranges ?? [])],
+      ...((recall.surplus ?? 0) > 0 ? { surplus: recall.surplus ?? 0 } : {}),
     };
   }
   // The wire's bytes are a view on a buffer that is used again.

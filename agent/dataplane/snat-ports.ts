@@ -12,6 +12,8 @@
  *  (S1) `flowsOf[range]` is the number of NAT entries on the range's ports; the count of a use the number towards it.
  *  (S2) A stopped range has no flow, and none starts on it until it is resumed. Only stopped ranges are given back.
  *  (S3) Ranges of a port set are in `usable`, unless stopped or recalled. A recalled one keeps its flows and gets no new one.
+ *       The Managers name ranges that they want, or say how many: then those with the fewest flows are chosen, again whenever
+ *       there is a look at what can be returned, so that an idle range goes before one on which something lives.
  *  (S4) A destination for which a search found no port is not searched for again until a flow towards it ends, a range becomes
  *       usable, or `FULL_MS` have passed: a machine that opens connections in vain costs a look-up each, not a walk.
  */
@@ -65,6 +67,8 @@ interface PortSet {
   readonly protocol: PortProtocol;
   /** Records of ranges that new flows may use. */
   readonly usable: number[];
+  /** Records of ranges chosen to be given back, of those that the Managers want any of. */
+  readonly chosen: number[];
   /** Ranges in all, the stopped ones too. */
   ranges: number;
   /** How often a range has become usable. */
@@ -97,6 +101,11 @@ export class SnatPorts {
   readonly #lastUsedMs: Float64Array;
   /** Ranges that the Managers want back, by place; they need not be ours yet. */
   readonly #recalled = new Map<string, { readonly vip: number; readonly protocol: number; readonly range: number }>();
+  /** How many ranges of a DIP's port set the Managers want, whichever; it need not be known yet. */
+  readonly #surplus = new Map<
+    string,
+    { readonly dipId: number; readonly vip: number; readonly protocol: number; readonly ranges: number }
+  >();
   readonly #setTable: RecordTable;
   readonly #sets: (PortSet | undefined)[] = [];
   readonly #uses: RecordTable;
@@ -260,13 +269,49 @@ export class SnatPorts {
     this.#makeUsable(record);
   }
 
+  /** So many ranges of (DIP, VIP, protocol) are wanted back, whichever; 0: none any more. */
+  recallSurplus(dipId: number, vip: number, protocol: number, ranges: number): void {
+    const key = `${dipId}/${vip}/${protocol}`;
+    if (ranges > 0) this.#surplus.set(key, { dipId, vip, protocol, ranges });
+    else if (!this.#surplus.delete(key)) return;
+    const set = this.#setTable.find(dipId, vip, protocol);
+    if (set !== NOT_FOUND) this.#choose(set, ranges);
+  }
+
   /** Recalled ranges whose flows are over, and that are not being given back yet. */
   returnable(): readonly RangeRef[] {
-    return [...this.#recalled.values()].flatMap(({ vip, protocol, range }) => {
+    const found: number[] = [];
+    for (const { vip, protocol, range } of this.#recalled.values()) {
       const record = this.findRange(vip, protocol, range);
-      if (record === NOT_FOUND || this.flowsOf[record] !== 0 || this.#stopped[record] === 1) return [];
-      return [this.#ref(record)];
-    });
+      if (record !== NOT_FOUND && this.#stopped[record] === 0) found.push(record);
+    }
+    for (const { dipId, vip, protocol, ranges } of this.#surplus.values()) {
+      const set = this.#setTable.find(dipId, vip, protocol);
+      if (set === NOT_FOUND) continue;
+      this.#choose(set, ranges);
+      found.push(...this.#sets[set]!.chosen);
+    }
+    return found.filter((record) => this.flowsOf[record] === 0).map((record) => this.#ref(record));
+  }
+
+  /** Those on their way back count, for whatever reason they go: the Managers count them, too. */
+  #choose(setRecord: number, ranges: number): void {
+    const set = this.#sets[setRecord]!;
+    let onTheirWay = 0;
+    for (let record = 0; record < this.#ranges.capacity; record++)
+      if (this.#ranges.isUsed(record) && this.#setOf[record] === setRecord && this.#stopped[record] === 1) onTheirWay++;
+    const before = new Set(set.chosen);
+    const wanted = Math.max(0, ranges - onTheirWay);
+    const all = [...set.chosen, ...set.usable].sort(
+      (a, b) =>
+        this.flowsOf[a]! - this.flowsOf[b]! ||
+        Number(before.has(b)) - Number(before.has(a)) ||
+        this.#lastUsedMs[a]! - this.#lastUsedMs[b]! ||
+        a - b,
+    );
+    set.chosen.splice(0, Infinity, ...all.slice(0, wanted));
+    set.usable.splice(0, Infinity, ...all.slice(wanted));
+    if (set.usable.some((record) => before.has(record))) set.gains++; // (S4)
   }
 
   #isRecalled(vip: number, protocol: number, range: number): boolean {
@@ -329,6 +374,7 @@ export class SnatPorts {
       vip,
       protocol: range.protocol,
       usable: [],
+      chosen: [],
       ranges: 0,
       gains: 0,
       newFlows: 0,
@@ -346,11 +392,13 @@ export class SnatPorts {
   }
 
   #makeUnusable(record: number): void {
-    const { usable } = this.#sets[this.#setOf[record]!]!;
-    const place = usable.indexOf(record);
-    if (place < 0) return;
-    usable[place] = usable[usable.length - 1]!;
-    usable.pop();
+    const { usable, chosen } = this.#sets[this.#setOf[record]!]!;
+    for (const records of [usable, chosen]) {
+      const place = records.indexOf(record);
+      if (place < 0) continue;
+      records[place] = records[records.length - 1]!;
+      records.pop();
+    }
   }
 
   #ref(record: number): RangeRef {

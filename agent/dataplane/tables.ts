@@ -243,6 +243,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "recall": {
         const vip = this.addresses.find(before.vip);
         for (const range of before.ranges) this.#ports.endRecall(vip, before.protocol, range);
+        this.#ports.recallSurplus(before.dipId, vip, before.protocol, 0);
         this.addresses.release(vip);
         return;
       }
@@ -304,6 +305,7 @@ export class HostTables implements Tables<HostItem, HostChange> {
       case "recall": {
         const vip = this.addresses.take(item.vip);
         for (const range of item.ranges) this.#ports.recall(vip, item.protocol, range);
+        this.#ports.recallSurplus(item.dipId, vip, item.protocol, item.surplus ?? 0);
         return;
       }
       case "mux":

@@ -153,6 +153,8 @@ interface UsageRow {
   owned: number;
   guaranteed: number;
   limit: number;
+  recalled: number;
+  waiting: number;
 }
 
 async function tellUsage(context: Context, command: Command): Promise<ExitCode> {
@@ -175,12 +177,14 @@ async function tellUsage(context: Context, command: Command): Promise<ExitCode> 
           ? [share.tenant ?? "", protocol]
           : [share.vip ?? "", protocol, share.tenant ?? "", share.dip ?? "", share.host ?? ""];
     const key = name.join(" ");
-    const row = rows.get(key) ?? { name, dips: 0, owned: 0, guaranteed: 0, limit: 0 };
+    const row = rows.get(key) ?? { name, dips: 0, owned: 0, guaranteed: 0, limit: 0, recalled: 0, waiting: 0 };
     rows.set(key, row);
     row.dips += 1;
     row.owned += share.owned ?? 0;
     row.guaranteed += share.guaranteed ?? 0;
     row.limit += share.limit ?? 0;
+    row.recalled += share.recalled ?? 0;
+    row.waiting += share.waiting ?? 0;
   }
   const columns = {
     vip: ["VIP", "PROTOCOL"],
@@ -190,19 +194,26 @@ async function tellUsage(context: Context, command: Command): Promise<ExitCode> 
   if (isStructured(output)) {
     const documents = [...rows.values()].map((row): Document => {
       const named = Object.fromEntries(columns.map((column, at) => [column.toLowerCase(), row.name[at] ?? ""]));
-      const { dips, owned, guaranteed, limit } = row;
-      return { apiVersion: API_VERSION, kind: "SnatUsage", ...named, dips, owned, guaranteed, limit };
+      const { dips, owned, guaranteed, limit, recalled, waiting } = row;
+      const ports = { owned, guaranteed, limit, recalled, waiting };
+      return { apiVersion: API_VERSION, kind: "SnatUsage", ...named, dips, ...ports };
     });
     context.print(serialize(listDocument(documents, { index, ageMs }, stale), output));
   } else if (rows.size === 0) context.tell("no DIP may own ports, and none does");
   else {
-    const header = [...columns, ...(by === "dip" ? [] : ["DIPS"]), "OWNED", "GUARANTEED", "LIMIT"];
-    const cells = [...rows.values()].map(({ name, dips, owned, guaranteed, limit }) => [
+    const header = [
+      ...columns,
+      ...(by === "dip" ? [] : ["DIPS"]),
+      "OWNED",
+      "GUARANTEED",
+      "LIMIT",
+      "RECALLED",
+      "WAITING",
+    ];
+    const cells = [...rows.values()].map(({ name, dips, owned, guaranteed, limit, recalled, waiting }) => [
       ...name,
       ...(by === "dip" ? [] : [dips]),
-      owned,
-      guaranteed,
-      limit,
+      ...[owned, guaranteed, limit, recalled, waiting],
     ]);
     context.print(createTable(header, context.paint).render(cells));
   }

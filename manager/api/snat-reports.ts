@@ -77,6 +77,8 @@ export class SnatReports {
       host: share.host ?? "",
       owned: share.owned * PORTS_PER_RANGE,
       guaranteed: share.guaranteed * PORTS_PER_RANGE,
+      recalled: share.recalled * PORTS_PER_RANGE,
+      waiting: share.waiting * PORTS_PER_RANGE,
       limit: share.limit * PORTS_PER_RANGE,
     }));
     return { shares, nextPage: pageOf(end), index, ageMs };

@@ -36,6 +36,7 @@ export function storeObject(state: State, object: AnyStoredObject): void {
     if (before !== null && isVip(before)) vipChanged(state, before);
     state.objects.put({ ...object, natPorts: assignNatPorts(state.objects, object) });
     state.snat.rulesChanged(object.spec.address, state.time.nowMs);
+    if (object.deleting || object.spec.outbound === null) state.snat.dropClaims(object.spec.address, state.time.nowMs);
     vipChanged(state, object);
   } else {
     state.objects.put(object);
@@ -74,6 +75,7 @@ export function removeObject(state: State, object: AnyStoredObject): void {
   ruleOfTenantChanged(state, object);
   if (isVip(object)) {
     state.snat.rulesChanged(object.spec.address, state.time.nowMs);
+    state.snat.dropClaims(object.spec.address, state.time.nowMs);
     state.snat.closeIfEmpty(object.spec.address);
   }
 }

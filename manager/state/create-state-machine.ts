@@ -9,6 +9,7 @@ import { applySubmitted } from "./apply/index.js";
 import { endDrains } from "./apply/drains.js";
 import { checkObjectCommand } from "./apply/objects.js";
 import { settling } from "./apply/settle.js";
+import { endClaims } from "./apply/claims.js";
 import { endWithdrawals } from "./apply/withdrawals.js";
 import { COMMAND_FORMAT_VERSION, type CommandBatch } from "./commands.js";
 import { hostsOf } from "./configuration.js";
@@ -20,7 +21,7 @@ import { QUARANTINE_MS, type Quarantine } from "./quarantine.js";
 import type { AppliedBatch } from "./results.js";
 import { readSnapshot } from "./snapshot-reader.js";
 import { StateCapture, writeSnapshot } from "./snapshot-writer.js";
-import { listBlocks, listPage, listUsage, usageOf } from "./snat-listing.js";
+import { listBlocks, listContests, listPage, listUsage, usageOf } from "./snat-listing.js";
 import { sharePage } from "./snat-shares.js";
 import { digestOfBytes } from "./state-digest.js";
 import type { StateMachine } from "./state-machine.js";
@@ -138,6 +139,7 @@ export function createStateMachine(): InspectableStateMachine {
     snatPage: (filter, after) => listPage(state, filter, after),
     lentPorts: (spec, most) => lentPorts(state, spec, most),
     snatShares: (filter, after) => sharePage(state, filter, after),
+    snatContests: () => listContests(state),
     snatUsage: () => listUsage(state),
     snatUsageOf: (vip) => usageOf(state, vip),
     // Asked with every acknowledgement of a host, and a walk over all members of what is pending: found out once per entry.
@@ -167,6 +169,7 @@ function* applyBatch(state: State, batch: CommandBatch, index: LogIndex): Genera
   endWithdrawals(state, nowMs);
   state.backoffs.forget(nowMs);
   endDrains(state, nowMs);
+  endClaims(state, nowMs);
   const context: ApplyContext = { state, index, nowMs };
   const results = batch.commands.map((submitted) => applySubmitted(context, submitted));
   // Once: hosts that register together mostly have members in the same pools.
@@ -224,6 +227,7 @@ function nextTickDueMs(state: State, muxSafeIndex: LogIndex | undefined): number
     state.withdrawals.nextEndMs() ?? Infinity,
     state.backoffs.nextMs() ?? Infinity,
     state.drains.nextDueMs() ?? Infinity,
+    state.snat.nextClaimEndMs() ?? Infinity,
   );
   return due === Infinity ? null : due;
 }

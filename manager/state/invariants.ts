@@ -86,6 +86,18 @@ export function assertPortRanges(state: State): void {
       state.snat.space(vip, protocol)?.isOwnedBy(range, dip) === true,
       () => `${vip}: ${range} is recalled from its owner`,
     );
+  for (const { vip, protocol, dip, ranges } of state.snat.recalls.allSurplus()) {
+    const space = state.snat.space(vip, protocol);
+    const isContested = space !== null && state.snat.contested().includes(space);
+    holds(isContested, () => `${vip}: DIP ${dip} is asked for surplus where others wait`);
+    holds(
+      ranges > 0 && ranges <= (space?.ownedBy(dip) ?? 0),
+      () => `${vip}: DIP ${dip} is asked for no more than it owns`,
+    );
+  }
+  for (const { vip, claims } of state.snat.contested())
+    for (const { dip, ranges } of claims.values())
+      holds(ranges > 0, () => `${vip}: DIP ${dip} lacks what it waits for`);
   assert(total === state.snat.ownedTotal, "the count of all owned ranges is exact");
   for (const dip of state.dips.all()) {
     for (const space of state.snat.spacesOf(dip.dipId))

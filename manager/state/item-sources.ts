@@ -7,7 +7,7 @@ import type { DipId, IpAddress, PoolId, Port, VipId } from "../../core/brands.js
 import { hostPrefix } from "../../core/prefix.js";
 import { given } from "../../core/present.js";
 import { DISTRIBUTION_CLIENT, DISTRIBUTION_CLIENT_PROTOCOL } from "../../dataplane/flow-hash.js";
-import type { HostItem } from "../../dataplane/host-items.js";
+import type { HostItem, HostRecallItem } from "../../dataplane/host-items.js";
 import {
   MEMBER_DOWN,
   MEMBER_DRAINING,
@@ -25,7 +25,6 @@ import type { BackendPoolSpec, VipOutbound, VipSpec } from "./objects.js";
 import { byNumber } from "./order.js";
 import { SNAT_PROTOCOLS, type SnatProtocol, rangeOfPort } from "./port-ranges.js";
 import type { SnatAllocator } from "./snat-allocator.js";
-import type { Recall } from "./recalls.js";
 import type { Mux } from "./state-machine.js";
 import { type PoolObject, type VipMap, type VipObject, protocolNumber, protocolsOf } from "./vip-map.js";
 import type { Withdrawals } from "./withdrawals.js";
@@ -100,17 +99,27 @@ export const isPortLent = (snat: SnatAllocator, vip: IpAddress, protocol: 0 | Sn
 
 /** What the owners of a DIP's ranges are asked to give back, a row per VIP and protocol; of VIPs that hosts know. */
 export function recallItems({ objects, snat }: ItemSources, dip: DipRecord): readonly HostItem[] {
-  const rows = new Map<string, { readonly recall: Recall; readonly vipId: VipId; readonly ranges: number[] }>();
-  for (const recall of snat.recalls.ofDip(dip.dipId)) {
-    const vip = objects.vipAt(recall.vip);
-    if (vip === null) continue; // never: it is a rule of the VIP that wants it
-    const key = `${recall.vip}/${recall.protocol}`;
-    const row = rows.get(key) ?? { recall, vipId: vip.vipId, ranges: [] };
-    row.ranges.push(recall.range);
-    rows.set(key, row);
+  interface Row {
+    readonly item: Pick<HostRecallItem, "vip" | "protocol" | "vipId">;
+    readonly ranges: number[];
+    surplus: number;
   }
-  return [...rows.values()].map(({ recall: { vip, protocol }, vipId, ranges }): HostItem => {
-    return { kind: "recall", dipId: dip.dipId, vipId, vip, protocol, ranges };
+  const rows = new Map<string, Row>();
+  const rowOf = ({ vip, protocol }: Pick<HostRecallItem, "vip" | "protocol">): Row | null => {
+    const object = objects.vipAt(vip);
+    if (object === null) return null; // never: a VIP's rules want ranges, and DIPs wait for ports of a VIP that there is
+    const key = `${vip}/${protocol}`;
+    const row = rows.get(key) ?? { item: { vip, protocol, vipId: object.vipId }, ranges: [], surplus: 0 };
+    rows.set(key, row);
+    return row;
+  };
+  for (const recall of snat.recalls.ofDip(dip.dipId)) rowOf(recall)?.ranges.push(recall.range);
+  for (const recall of snat.recalls.surplusOfDip(dip.dipId)) {
+    const row = rowOf(recall);
+    if (row !== null) row.surplus = recall.ranges;
+  }
+  return [...rows.values()].map(({ item, ranges, surplus }): HostItem => {
+    return { kind: "recall", dipId: dip.dipId, ...item, ranges, ...(surplus === 0 ? {} : { surplus }) };
   });
 }
 

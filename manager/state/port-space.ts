@@ -37,6 +37,18 @@ export interface GrantRun {
   readonly grantedIndex: LogIndex;
 }
 
+/** Ranges that a DIP waits for; see `snat-claims`. */
+export interface Claim {
+  readonly dip: DipId;
+  /** That it has asked for. */
+  readonly wanted: number;
+  /** Of these, what it lacks of its fair share. */
+  readonly ranges: number;
+  /** Cluster time of the first request that found nothing, and until when it counts. */
+  readonly sinceMs: number;
+  readonly untilMs: number;
+}
+
 export class PortSpace {
   readonly vip: IpAddress;
   readonly protocol: SnatProtocol;
@@ -53,6 +65,7 @@ export class PortSpace {
   minRanges = 0;
   /** Ranges that members lack up to `minRanges`, in sum. */
   shortfall = 0;
+  readonly claims = new Map<DipId, Claim>();
   /** Computed from the rest; null: not known any more. */
   knownLevel: { readonly stock: number; readonly level: number } | null = null;
   /** Ends of the list of this space's quarantines, oldest first. */

@@ -68,6 +68,10 @@ export type GrantRuns = readonly (readonly [count: number, granted: LogIndex])[]
 export type QuarantineLine = ["quarantine", IpAddress, SnatProtocol, number, DipId, number, LogIndex, GrantRuns];
 /** Since when. */
 export type RecallLine = ["recall", IpAddress, SnatProtocol, number, DipId, number];
+/** Ranges, since when. */
+export type SurplusLine = ["surplus", IpAddress, SnatProtocol, DipId, number, number];
+/** Wanted, ranges, since when, until when. */
+export type ClaimLine = ["claim", IpAddress, SnatProtocol, DipId, number, number, number, number];
 export type CursorLine = ["cursor", IpAddress, SnatProtocol, number];
 export type SessionLine = ["session", string, number, number, readonly (readonly [number, CommandResult])[]];
 export type ExpiredLine = ["expired", readonly (readonly [string, number])[]];
@@ -92,6 +96,8 @@ export type Line =
   | OwnedLine
   | QuarantineLine
   | RecallLine
+  | SurplusLine
+  | ClaimLine
   | CursorLine
   | SessionLine
   | ExpiredLine

@@ -208,6 +208,18 @@ function readLine(state: State, line: Exclude<Line, EndLine>): void {
       state.snat.recalls.put({ vip, protocol, range, dip, sinceMs });
       return;
     }
+    case "surplus": {
+      const [, vip, protocol, dip, ranges, sinceMs] = line;
+      state.snat.recalls.putSurplus(state.snat.openSpace(vip, protocol), { vip, protocol, dip, ranges, sinceMs });
+      return;
+    }
+    case "claim": {
+      const [, vip, protocol, dip, wanted, ranges, sinceMs, untilMs] = line;
+      const space = state.snat.openSpace(vip, protocol);
+      space.claims.set(dip, { dip, wanted, ranges, sinceMs, untilMs });
+      state.snat.claimsChanged(space);
+      return;
+    }
     case "cursor":
       state.snat.openSpace(line[1], line[2]).cursor = line[3];
       return;

@@ -19,6 +19,8 @@ import { FIRST_RANGE } from "./port-ranges.js";
 import type { PortSpace } from "./port-space.js";
 import type { Quarantine } from "./quarantine.js";
 import type { Recall } from "./recalls.js";
+import type { SnatAllocator } from "./snat-allocator.js";
+import { claimsInOrder } from "./snat-claims.js";
 import type { SessionRecord } from "./sessions.js";
 import {
   type EndLine,
@@ -108,6 +110,7 @@ function linesOf(state: State, reading: Reading): Iterable<Line> {
     tableLines(state.tables.all()),
     snatLines([...snat.quarantines], snat.spaces(), reading),
     recallLines(snat.recalls.all()),
+    [...claimLines(snat)],
     sessionLines(sessions.records(reading), [...sessions.expiredSessions()]),
   ]);
 }
@@ -254,6 +257,14 @@ function* snatLines(
 
 function* recallLines(recalls: readonly Recall[]): Iterable<Line> {
   for (const { vip, protocol, range, dip, sinceMs } of recalls) yield ["recall", vip, protocol, range, dip, sinceMs];
+}
+
+function* claimLines(snat: SnatAllocator): Iterable<Line> {
+  for (const { vip, protocol, dip, ranges, sinceMs } of snat.recalls.allSurplus())
+    yield ["surplus", vip, protocol, dip, ranges, sinceMs];
+  for (const space of snat.contested())
+    for (const { dip, wanted, ranges, sinceMs, untilMs } of claimsInOrder(space))
+      yield ["claim", space.vip, space.protocol, dip, wanted, ranges, sinceMs, untilMs];
 }
 
 function* sessionLines(

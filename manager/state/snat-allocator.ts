@@ -37,6 +37,7 @@ export interface EndedOwnership extends RangeBlock {
 }
 
 const NOTHING_ENDED: readonly EndedOwnership[] = [];
+const NOBODY_ASKED: ReadonlyMap<DipId, number> = new Map();
 const NOTHING: ReadonlySet<number> = new Set();
 
 export class SnatAllocator {
@@ -47,6 +48,7 @@ export class SnatAllocator {
   private readonly pairs = new Map<IpAddress, SpacePair>();
   /** Keys of `pairs` in order; null: to be sorted anew. */
   private inOrder: readonly IpAddress[] | null = null;
+  private readonly contestedSpaces = new Set<PortSpace>();
   private readonly spacesOfDip = new Map<DipId, Set<PortSpace>>();
   private readonly excludedRanges: ExcludedRanges;
   /** Since the last `takeEnded`: for the history, no part of the state. */
@@ -192,6 +194,36 @@ export class SnatAllocator {
       this.quarantines.shift();
       quarantine.space.endQuarantine(quarantine.range, quarantine.count);
       ended.push(quarantine);
+    }
+  }
+
+  /** Spaces in which DIPs wait for their share, in order of (address, protocol). */
+  contested(): readonly PortSpace[] {
+    return [...this.contestedSpaces].sort(bySpace);
+  }
+
+  /** To be called when claims were made or ended in the space. */
+  claimsChanged(space: PortSpace): void {
+    if (space.claims.size > 0) this.contestedSpaces.add(space);
+    else this.contestedSpaces.delete(space);
+  }
+
+  /** Cluster time at which the first claim lapses, or null. */
+  nextClaimEndMs(): number | null {
+    let next = Infinity;
+    for (const { claims } of this.contestedSpaces)
+      for (const { untilMs } of claims.values()) next = Math.min(next, untilMs);
+    return next === Infinity ? null : next;
+  }
+
+  /** The VIP grants ports no more: nobody waits for them, and nobody is asked for any. */
+  dropClaims(vip: IpAddress, nowMs: number): void {
+    for (const protocol of SNAT_PROTOCOLS) {
+      const space = this.space(vip, protocol);
+      if (space === null) continue;
+      space.claims.clear();
+      this.claimsChanged(space);
+      this.recalls.askForSurplus(space, NOBODY_ASKED, nowMs);
     }
   }
 

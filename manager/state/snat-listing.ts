@@ -3,9 +3,11 @@ import { assert } from "../../core/assert.js";
 import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
 import { byAddress } from "./order.js";
 import { RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./port-ranges.js";
+import type { Dip } from "./objects.js";
 import type { PortSpace } from "./port-space.js";
+import { claimsInOrder } from "./snat-claims.js";
 import { QUARANTINE_MS } from "./quarantine.js";
-import type { SnatBlock, SnatFilter, SnatPage, SnatSpace, SnatUsage } from "./state-machine.js";
+import type { SnatBlock, SnatContest, SnatFilter, SnatPage, SnatSpace, SnatUsage } from "./state-machine.js";
 import type { State } from "./state.js";
 
 /** A page is full when it holds as many blocks; a space holds at most 8,064 more. */
@@ -102,6 +104,24 @@ function describeBlock(state: State, space: PortSpace, run: Run): SnatBlock {
     grantedIndex: run.grantedIndex,
     freeAtMs: run.freeAtMs,
   };
+}
+
+export function listContests(state: State): readonly SnatContest[] {
+  const { snat, dips, hosts } = state;
+  const named = (id: DipId): Dip => {
+    const { dipId, tenant, address } = dips.must(id);
+    return { dipId, tenant, address };
+  };
+  return snat.contested().map((space) => ({
+    vip: space.vip,
+    protocol: space.protocol,
+    waiting: claimsInOrder(space).map(({ dip, ranges, sinceMs }) => ({ dip: named(dip), ranges, sinceMs })),
+    asked: snat.recalls.surplusIn(space).map(({ dip, ranges, sinceMs }) => {
+      const { hostId } = dips.must(dip);
+      const host = hostId === null ? null : hosts.must(hostId).name;
+      return { dip: named(dip), host, ranges, owned: space.ownedBy(dip), sinceMs };
+    }),
+  }));
 }
 
 /** Of every VIP with `outbound`, and of every address with ranges owned or resting; ordered by (vip, protocol). */

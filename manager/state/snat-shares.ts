@@ -3,6 +3,7 @@ import type { DipId, IpAddress } from "../../core/brands.js";
 import type { DipRecord } from "./dip-table.js";
 import { byAddress } from "./order.js";
 import { SNAT_PROTOCOLS } from "./port-ranges.js";
+import type { PortSpace } from "./port-space.js";
 import type { ShareFilter, SharePage, SnatShare, SnatSpace } from "./state-machine.js";
 import type { State } from "./state.js";
 
@@ -34,7 +35,8 @@ function spacesToShare(state: State, { vip: wanted }: ShareFilter): readonly Sna
 }
 
 function sharesOf(state: State, { vip, protocol }: SnatSpace, filter: ShareFilter): readonly SnatShare[] {
-  const owned = state.snat.space(vip, protocol)?.ownedByDip ?? new Map<DipId, number>();
+  const space = state.snat.space(vip, protocol);
+  const owned = space?.ownedByDip ?? new Map<DipId, number>();
   const dips = new Set([...outboundMembers(state, vip), ...owned.keys()]);
   const shares: SnatShare[] = [];
   for (const id of dips) {
@@ -50,11 +52,21 @@ function sharesOf(state: State, { vip, protocol }: SnatSpace, filter: ShareFilte
       dip: { dipId, tenant, address },
       host: hostId === null ? null : state.hosts.must(hostId).name,
       owned: has,
+      recalled: space === null ? 0 : recalledOf(state, space, id),
+      waiting: space?.claims.get(id)?.ranges ?? 0,
       guaranteed: limits?.minRanges ?? 0,
       limit: limits?.maxRanges ?? 0,
     });
   }
   return shares.sort((a, b) => b.owned - a.owned || a.dip.dipId - b.dip.dipId);
+}
+
+/** By rules, or for others. */
+function recalledOf({ snat }: State, space: PortSpace, dip: DipId): number {
+  const byRules = snat.recalls
+    .ofDip(dip)
+    .filter(({ vip, protocol }) => vip === space.vip && protocol === space.protocol);
+  return byRules.length + (snat.recalls.surplusOf(space, dip)?.ranges ?? 0);
 }
 
 /** Members of the pools that the VIP's `outbound` names. */

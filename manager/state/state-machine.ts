@@ -108,6 +108,8 @@ export interface StateMachine {
   snatShares(filter: ShareFilter, after: SnatSpace | null): SharePage;
   /** Per VIP and protocol: how the 8,064 ranges stand. */
   snatUsage(): readonly SnatUsage[];
+  /** Where DIPs wait for their fair share of a VIP's ports, and who is asked to give back; ordered by (vip, protocol). */
+  snatContests(): readonly SnatContest[];
   /** Of one address. */
   snatUsageOf(vip: IpAddress): readonly SnatUsage[];
 
@@ -227,8 +229,24 @@ export interface SnatShare {
   readonly host: string | null;
   readonly owned: number;
   readonly guaranteed: number;
+  /** Of those owned: asked back, by rules or for others. */
+  readonly recalled: number;
+  /** Asked for in vain, up to its fair share. */
+  readonly waiting: number;
   /** 0: the VIP's outbound does not name it any more. */
   readonly limit: number;
+}
+
+/** A VIP and protocol whose ports have run short. In ranges; DIPs that wait in the order in which they began, owners by what they own. */
+export interface SnatContest extends SnatSpace {
+  readonly waiting: readonly { readonly dip: Dip; readonly ranges: number; readonly sinceMs: number }[];
+  readonly asked: readonly {
+    readonly dip: Dip;
+    readonly host: string | null;
+    readonly ranges: number;
+    readonly owned: number;
+    readonly sinceMs: number;
+  }[];
 }
 
 export interface SnatUsage {

@@ -4444,6 +4444,9 @@ export namespace ananta {
             /** port >> 3, ascending. */
             ranges: number[];
 
+            /** Besides these, so many ranges of the DIP, of the host's choice: the DIP owns more than its fair share, and others lack theirs. */
+            surplus: number;
+
             /**
              * Creates a new RecalledRanges instance using the specified properties.
              * @param [properties] Properties to set
@@ -4490,6 +4493,9 @@ export namespace ananta {
 
                 /** port >> 3, ascending. */
                 ranges?: (number[]|null);
+
+                /** Besides these, so many ranges of the DIP, of the host's choice: the DIP owns more than its fair share, and others lack theirs. */
+                surplus?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -14834,6 +14840,12 @@ export namespace ananta {
             /** 0: it may get none any more, since the VIP's outbound does not name it. */
             limit: number;
 
+            /** Of those owned: asked back, because a rule wants them or because it owns more than its fair share and others lack theirs. */
+            recalled: number;
+
+            /** Asked for in vain, up to its fair share. */
+            waiting: number;
+
             /**
              * Creates a new SnatShare instance using the specified properties.
              * @param [properties] Properties to set
@@ -14889,6 +14901,12 @@ export namespace ananta {
 
                 /** 0: it may get none any more, since the VIP's outbound does not name it. */
                 limit?: (number|null);
+
+                /** Of those owned: asked back, because a rule wants them or because it owns more than its fair share and others lack theirs. */
+                recalled?: (number|null);
+
+                /** Asked for in vain, up to its fair share. */
+                waiting?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

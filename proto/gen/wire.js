@@ -6658,6 +6658,8 @@ export const ananta = $root.ananta = (() => {
 
             RecalledRanges.prototype.ranges = $util.emptyArray;
 
+            RecalledRanges.prototype.surplus = 0;
+
             RecalledRanges.create = function(properties) {
                 return new RecalledRanges(properties);
             };
@@ -6679,6 +6681,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 4, wireType 0 =*/32).int32(message.protocol);
                 if (message.ranges != null && message.ranges.length)
                     writer.uint32(/* id 5, wireType 2 =*/42).uint32s(message.ranges);
+                if (message.surplus != null && $Object.hasOwnProperty.call(message, "surplus") && message.surplus !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.surplus);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -6760,6 +6764,15 @@ export const ananta = $root.ananta = (() => {
                             if (!(message.ranges && message.ranges.length))
                                 message.ranges = [];
                             message.ranges.push(reader.uint32());
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.surplus = value;
+                            else
+                                delete message.surplus;
                             continue;
                         }
                     }
@@ -21360,6 +21373,10 @@ export const ananta = $root.ananta = (() => {
 
             SnatShare.prototype.limit = 0;
 
+            SnatShare.prototype.recalled = 0;
+
+            SnatShare.prototype.waiting = 0;
+
             SnatShare.create = function(properties) {
                 return new SnatShare(properties);
             };
@@ -21387,6 +21404,10 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.guaranteed);
                 if (message.limit != null && $Object.hasOwnProperty.call(message, "limit") && message.limit !== 0)
                     writer.uint32(/* id 8, wireType 0 =*/64).uint32(message.limit);
+                if (message.recalled != null && $Object.hasOwnProperty.call(message, "recalled") && message.recalled !== 0)
+                    writer.uint32(/* id 9, wireType 0 =*/72).uint32(message.recalled);
+                if (message.waiting != null && $Object.hasOwnProperty.call(message, "waiting") && message.waiting !== 0)
+                    writer.uint32(/* id 10, wireType 0 =*/80).uint32(message.waiting);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -21490,6 +21511,24 @@ export const ananta = $root.ananta = (() => {
                                 message.limit = value;
                             else
                                 delete message.limit;
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.recalled = value;
+                            else
+                                delete message.recalled;
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.waiting = value;
+                            else
+                                delete message.waiting;
                             continue;
                         }
                     }

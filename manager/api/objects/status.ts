@@ -8,8 +8,8 @@ import type { ananta } from "../../../proto/gen/wire.js";
 import type { ApplyObject } from "../../state/commands.js";
 import type { Drain } from "../../state/drain-table.js";
 import type { LentPort } from "../../state/lent-ports.js";
-import type { AnyStoredObject, ObjectSpec } from "../../state/objects.js";
-import { formatBlock, protocolName } from "../../state/port-ranges.js";
+import type { AnyStoredObject, Dip, ObjectSpec } from "../../state/objects.js";
+import { PORTS_PER_RANGE, formatBlock, protocolName } from "../../state/port-ranges.js";
 import { forgottenAtMs, type OverloadBackoff } from "../../state/overload-backoff.js";
 import type { SnatUsage, StateMachine } from "../../state/state-machine.js";
 import {
@@ -110,7 +110,12 @@ function conditionsOf(
 ): Condition[] {
   const conditions = [readiness(object, state, muxSafeIndex)];
   if (isVip(object))
-    conditions.push(announcement(object, state), ...vipService(object, state), ...rulesInForce(object, state));
+    conditions.push(
+      announcement(object, state),
+      ...vipService(object, state),
+      ...rulesInForce(object, state),
+      ...portsShared(object, state),
+    );
   if (isPool(object)) conditions.push(service(members));
   return conditions;
 }
@@ -188,6 +193,25 @@ function rulesInForce(vip: VipObject, state: StateMachine): readonly Condition[]
   const shown = first.map((port) => waitingText(vip.spec.address, port, nowMs)).join("; ");
   const more = count - first.length;
   return [fails("RulesInForce", "PortsLent", more > 0 ? `${shown}; and ${more} more` : shown)];
+}
+
+/** Present while DIPs wait for ports of the VIP that others own above their fair share: who waits, and who is asked. */
+function portsShared(vip: VipObject, state: StateMachine): readonly Condition[] {
+  const contests = state.snatContests().filter((contest) => contest.vip === vip.spec.address);
+  if (contests.length === 0) return [];
+  const sentences = contests.map(({ protocol, waiting, asked }) => {
+    const ports = (ranges: number): string => `${ranges * PORTS_PER_RANGE} ports of ${protocolName(protocol)}`;
+    const name = (dip: Dip): string => `${dip.tenant}/${dip.address}`;
+    const waits = listed(waiting.map(({ dip, ranges }) => `${name(dip)} (${ports(ranges)})`));
+    const owners = asked.map(({ dip, host, ranges, owned, sinceMs }) => {
+      const seconds = Math.floor((state.clusterTimeMs - sinceMs) / 1_000);
+      const of = `${ranges * PORTS_PER_RANGE} of its ${owned * PORTS_PER_RANGE}`;
+      return `${name(dip)}${host === null ? "" : ` of host ${host}`} for ${of}, since ${seconds} s`;
+    });
+    return owners.length === 0 ? `${waits} wait for what rests` : `${waits} wait; asked are ${listed(owners)}`;
+  });
+  const isAsking = contests.some(({ asked }) => asked.length > 0);
+  return [fails("SnatPortsShared", isAsking ? "Recalling" : "Resting", sentences.join("; "))];
 }
 
 /** `rule "dns" waits for port 1030/tcp: DIP default/10.0.0.1 of host h1 has ports 1024-1031, recalled 12 s ago`. */

@@ -17,7 +17,8 @@ import {
   isRangeBlock,
 } from "../port-ranges.js";
 import { QUARANTINE_MS } from "../quarantine.js";
-import type { PortSpace } from "../port-space.js";
+import type { Claim, PortSpace } from "../port-space.js";
+import { claimRanges, rangesGranted } from "./claims.js";
 import { grantable } from "../snat-share.js";
 import type { CommandResult } from "../results.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";
@@ -27,6 +28,9 @@ const HOSTS_NAMED_MAX = 5;
 const EPOCH_RETRY_MS = 1_000;
 /** Others may give ports back at any time. */
 const KEPT_RETRY_MS = 1_000;
+
+/** What comes back rests for minutes: asking more often finds nothing more. Well below the time after which a claim lapses. */
+const CLAIM_RETRY_MS = 10_000;
 
 /** Owners named to someone who finds nothing. */
 const OWNERS_NAMED_MAX = 3;
@@ -43,7 +47,8 @@ interface Choice {
  * exceed the request; otherwise pieces, or less. Refuses with NOT_FOUND, STALE_INCARNATION, PERMISSION_DENIED,
  * INVALID_ARGUMENT, SNAT_NOT_CONFIGURED, FAILED_PRECONDITION (VIP not activated yet), UNAVAILABLE
  * (the epoch is not settled), NO_LIVE_MUX, SNAT_LIMIT_REACHED
- * (the DIP owns `maxPorts` everywhere), SNAT_PORTS_EXHAUSTED (nothing is free for this DIP, or the MUX tables are full).
+ * (the DIP owns `maxPorts` everywhere), SNAT_PORTS_EXHAUSTED (nothing is free for this DIP, or the MUX tables are full). Who is
+ * refused because others own more than their fair share claims what it lacks of its own, and they are asked to give back.
  */
 export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand): CommandResult {
   const { state } = context;
@@ -84,12 +89,14 @@ export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand
     });
   }
 
-  const choice = choose(context, vips, dip.dipId, command.protocol);
-  if (choice === null) return refuseStock(context, vips, dip, command.protocol);
+  const choice = choose(context, vips, { dip: dip.dipId, protocol: command.protocol, need });
+  if (choice === null) return refuseStock(context, vips, dip, { protocol: command.protocol, need });
   const { space, most } = choice;
   const blocks = state.snat.grant(space, dip.dipId, need, Math.min(room, most), context.index);
   assert(blocks.length > 0, "a chosen VIP has a free range that the DIP may own");
   for (const block of blocks) state.projection.rangesGranted(block, dip);
+  const granted = blocks.reduce((sum, { count }) => sum + count, 0);
+  rangesGranted(state, space, dip.dipId, granted, context.nowMs);
   return succeed(context, { kind: "snat-allocated", blocks });
 }
 
@@ -113,12 +120,16 @@ function refuseUnsettled(context: ApplyContext): CommandResult {
 }
 
 /** The active VIP with most free ranges among those where the DIP may get some; the lowest id on a tie. */
-function choose(context: ApplyContext, vips: readonly OutboundVip[], dip: DipId, protocol: 6 | 17): Choice | null {
+function choose(
+  context: ApplyContext,
+  vips: readonly OutboundVip[],
+  { dip, protocol, need }: { readonly dip: DipId; readonly protocol: 6 | 17; readonly need: number },
+): Choice | null {
   let best: Choice | null = null;
   for (const vip of candidates(context, vips, dip)) {
     const space = spaceOf(context, vip, protocol);
     if (best !== null && space.freeCount <= best.space.freeCount) continue;
-    const most = Math.min(grantable(space, dip), vip.maxRanges - space.ownedBy(dip));
+    const most = Math.min(grantable(space, dip, 2 * need), vip.maxRanges - space.ownedBy(dip));
     if (most > 0) best = { vip, space, most };
   }
   return best;
@@ -145,7 +156,7 @@ function refuseStock(
   context: ApplyContext,
   vips: readonly OutboundVip[],
   dip: DipRecord,
-  protocol: 6 | 17,
+  { protocol, need }: { readonly protocol: 6 | 17; readonly need: number },
 ): CommandResult {
   const active = candidates(context, vips, dip.dipId).map((vip) => ({ vip, space: spaceOf(context, vip, protocol) }));
   const below = active.filter(({ vip, space }) => space.ownedBy(dip.dipId) < vip.maxRanges);
@@ -161,6 +172,13 @@ function refuseStock(
       maxPorts,
       ownedPorts,
     });
+  }
+  for (const { vip, space } of below) {
+    const wanted = Math.min(need, vip.maxRanges - space.ownedBy(dip.dipId));
+    const claim = claimRanges(context.state, { space, dip: dip.dipId, wanted }, context.nowMs);
+    if (claim !== null && context.state.snat.recalls.surplusIn(space).length > 0)
+      return refuseRecalling(context, dip, { vip, space, claim });
+    if (claim !== null) break; // what rests is enough
   }
   const kept = below.find(({ space }) => space.freeCount > 0);
   if (kept !== undefined) return refuseKept(context, dip, kept.vip, kept.space);
@@ -187,17 +205,20 @@ function refuseStock(
     ...facts,
     reason: "quarantine",
     freeAtMs: atMs,
-    retryAfterMs: waitMs,
+    retryAfterMs: Math.min(waitMs, CLAIM_RETRY_MS),
   });
 }
 
 /** Ports are free, but for others: reserved, or the DIP has its share of what is left. */
 function refuseKept(context: ApplyContext, dip: DipRecord, vip: OutboundVip, space: PortSpace): CommandResult {
   const isReserved = space.freeCount <= space.shortfall;
+  const isContested = space.claims.size > 0;
   const free = space.freeCount * PORTS_PER_RANGE;
   const why = isReserved
     ? `the last ${free} are reserved for DIPs below their minPorts`
-    : `the last ${free} are left to DIPs that own less than its ${space.ownedBy(dip.dipId) * PORTS_PER_RANGE}`;
+    : isContested
+      ? `others wait for their fair share, and get what is free before it, which owns ${space.ownedBy(dip.dipId) * PORTS_PER_RANGE}`
+      : `the last ${free} are left to DIPs that own less than its ${space.ownedBy(dip.dipId) * PORTS_PER_RANGE}`;
   return refuse(
     context,
     "SNAT_PORTS_EXHAUSTED",
@@ -210,9 +231,45 @@ function refuseKept(context: ApplyContext, dip: DipRecord, vip: OutboundVip, spa
       quarantined: space.quarantinedCount,
       reason: isReserved ? "reserved" : "fair-share",
       topOwners: topOwners(context, space),
-      retryAfterMs: KEPT_RETRY_MS,
+      retryAfterMs: isContested ? CLAIM_RETRY_MS : KEPT_RETRY_MS,
     },
   );
+}
+
+/** Others own more than their fair share, and are asked for it. */
+function refuseRecalling(
+  context: ApplyContext,
+  dip: DipRecord,
+  { vip, space, claim }: { readonly vip: OutboundVip; readonly space: PortSpace; readonly claim: Claim },
+): CommandResult {
+  const asked = context.state.snat.recalls.surplusIn(space);
+  const recalled = asked.reduce((sum, { ranges }) => sum + ranges, 0) * PORTS_PER_RANGE;
+  const names = asked.slice(0, OWNERS_NAMED_MAX).map(({ dip: id, ranges, sinceMs }) => {
+    const { tenant, address } = context.state.dips.must(id);
+    const owned = space.ownedBy(id) * PORTS_PER_RANGE;
+    const seconds = Math.floor((context.nowMs - sinceMs) / 1_000);
+    return `${ranges * PORTS_PER_RANGE} of the ${owned} of ${tenant}/${address}, for ${seconds} s`;
+  });
+  const more = asked.length > names.length ? ` and others` : "";
+  const rests = space.quarantinedCount * PORTS_PER_RANGE;
+  const rest =
+    rests === 0
+      ? ""
+      : `; ${rests} rest, the first for another ${Math.ceil(Math.max(0, freeAtMs(space) - context.nowMs) / 1_000)} s`;
+  const waits = `DIP ${dip.tenant}/${dip.address} waits for ${claim.ranges * PORTS_PER_RANGE} ports of VIP ${vip.name}`;
+  const message = `${waits}: others are asked for what they own above their fair share, ${names.join(", ")}${more}; ports come back when their flows are over, and rest for ${QUARANTINE_MS / 1_000} s${rest}`;
+  return refuse(context, "SNAT_PORTS_EXHAUSTED", message, {
+    dip: dip.address,
+    vip: vip.address,
+    free: space.freeCount,
+    owned: space.ownedCount,
+    quarantined: space.quarantinedCount,
+    reason: "recalling",
+    waitingPorts: claim.ranges * PORTS_PER_RANGE,
+    recalledPorts: recalled,
+    topOwners: topOwners(context, space),
+    retryAfterMs: CLAIM_RETRY_MS,
+  });
 }
 
 /** "default/10.0.0.1 (512), default/10.0.0.2 (64)": who owns most, in ports. */

@@ -83,3 +83,60 @@ it("a flow towards the destination that ends, a new range, and the recall's end 
     expect(open(3), what).toBeGreaterThan(0);
   }
 });
+
+/** Four ranges of DIP 1: a flow each on the first two; one range more than asked for could go at once. */
+function working() {
+  const addresses = new Addresses(16, new Uint8Array(8));
+  const vip = addresses.take(VIP);
+  const ports = new SnatPorts(64, 64, createRandom(testSeed("surplus")), addresses);
+  const nobody = { isTaken: () => false };
+  const add = (range: number): void =>
+    ports.addRange({ vipId: 1 as VipId, vip: VIP, protocol: 6, range, dipId: 1 as DipId }, vip, 0);
+  const open = (remote: number): { readonly range: number; readonly use: number } => {
+    ports.allocate(nobody, 1, 0, vip, 6, remote, 443, 0);
+    return { range: ports.allocatedRange, use: ports.allocatedUse };
+  };
+  add(RANGE);
+  const first = open(1);
+  ports.recall(vip, 6, RANGE);
+  add(RANGE + 1);
+  const second = open(2);
+  ports.endRecall(vip, 6, RANGE);
+  add(RANGE + 2);
+  add(RANGE + 3);
+  const returnable = (): readonly number[] => ports.returnable().map(({ range }) => range);
+  return { ports, vip, first, second, open, returnable };
+}
+
+it("of ranges wanted back, whichever, the idle ones go, and no flow starts on one that is chosen", () => {
+  const { ports, vip, open, returnable } = working();
+  ports.recallSurplus(1, vip, 6, 2);
+  expect([...returnable()].sort()).toEqual([RANGE + 2, RANGE + 3]);
+  expect(ports.rangesOf(1, vip, 6)).toBe(2);
+  for (let flow = 0; flow < 16; flow++) open(10 + flow);
+  expect([...returnable()].sort()).toEqual([RANGE + 2, RANGE + 3]);
+  // One is on its way back: it counts.
+  expect(ports.stop(vip, 6, RANGE + 2)).toBe(true);
+  expect(returnable()).toEqual([RANGE + 3]);
+  ports.removeRange(vip, 6, RANGE + 2);
+  ports.recallSurplus(1, vip, 6, 1);
+  expect(returnable()).toEqual([RANGE + 3]);
+});
+
+it("one with a flow is kept until that is over; when another falls idle first, that one goes instead", () => {
+  const { ports, vip, first, second, returnable } = working();
+  ports.recallSurplus(1, vip, 6, 3);
+  expect(returnable()).toHaveLength(2);
+  expect(ports.rangesOf(1, vip, 6), "three are off for new flows").toBe(1);
+  for (const flow of [first, second]) ports.release(flow.range, flow.use, 1);
+  expect(returnable()).toHaveLength(3);
+});
+
+it("whoever is asked no more uses all of its ranges again", () => {
+  const { ports, vip, returnable } = working();
+  ports.recallSurplus(1, vip, 6, 4);
+  expect(ports.rangesOf(1, vip, 6)).toBe(0);
+  ports.recallSurplus(1, vip, 6, 0);
+  expect(ports.rangesOf(1, vip, 6)).toBe(4);
+  expect(returnable()).toEqual([]);
+});

@@ -135,6 +135,7 @@ describe("objects on the wire", () => {
 describe("the status of a stored object", () => {
   const state = {
     lentPorts: () => ({ count: 0, first: [] }),
+    snatContests: () => [],
     snatUsageOf: (vip: string) =>
       vip === "203.0.113.10" ? [{ vip, protocol: 6, owned: 3, quarantined: 2, excluded: 1, free: 8058 }] : [],
     muxes: () => [{ state: "live" }],

@@ -7,7 +7,12 @@
 import { describe, expect, test } from "vitest";
 import type { DipId, HostId, IpAddress, LogIndex, PoolId, VipId } from "../../../core/brands.js";
 import { createRandom } from "../../../core/random.js";
-import { createStateMachine, decodeBatch, encodeBatch } from "../../../manager/state/index.js";
+import {
+  type InspectableStateMachine,
+  createStateMachine,
+  decodeBatch,
+  encodeBatch,
+} from "../../../manager/state/index.js";
 import { assertInvariants } from "../../../manager/state/invariants.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { testSeed } from "../../kit/virtual-world.js";
@@ -88,6 +93,26 @@ function compareRules(machine: StateMachine, model: NaiveSite): void {
       Array.from({ length: count }, (_, at) => `${vip}/${protocol}/${range + at}`),
     );
   expect(recalled.sort()).toEqual(wanted.sort());
+}
+
+/** Who waits for how many ranges, and who is asked for them. */
+function compareClaims(machine: InspectableStateMachine, model: NaiveSite): void {
+  const { snat } = machine.inspect();
+  const claims = snat
+    .contested()
+    .flatMap(({ vip, protocol, claims: made }) =>
+      [...made.values()].map(
+        (claim) => [`${vip}/${protocol}/${claim.dip}`, `${claim.wanted} ${claim.ranges} ${claim.sinceMs}`] as const,
+      ),
+    );
+  const expected = [...model.ports.claims].flatMap(([at, made]) =>
+    made.map((claim) => [`${at}${claim.dip}`, `${claim.wanted} ${claim.ranges} ${claim.sinceMs}`] as const),
+  );
+  expect(sorted(claims)).toEqual(sorted(expected));
+  const asked = snat.recalls
+    .allSurplus()
+    .map(({ vip, protocol, dip, ranges }) => [`${vip}/${protocol}/${dip}`, ranges] as const);
+  expect(sorted(asked)).toEqual(sorted(model.ports.surplus));
 }
 
 function compareObjects(machine: StateMachine, model: NaiveSite): void {
@@ -195,6 +220,7 @@ describe("the state machine and a site in plain Maps", () => {
       model.follow(batch, applied);
       compareRanges(machine, model);
       compareRules(machine, model);
+      compareClaims(machine, model);
       compareObjects(machine, model);
       compareMachines(machine, model);
       compareDrains(machine, model);

@@ -62,10 +62,20 @@ describe("scarce ports", () => {
     expect([grantable(stock, dip(2)), grantable(stock, dip(3))]).toEqual([50, 150]);
   });
 
-  test("are not shared out before they are scarce", () => {
+  test("are the last sixteenth: what is above that is anybody's, and one request gets no further", () => {
     const stock = space(2);
-    give(stock, dip(1), RANGES_PER_SPACE - SCARCE_BELOW);
-    expect(grantable(stock, dip(1))).toBe(SCARCE_BELOW);
+    give(stock, dip(1), 1_000);
+    expect(grantable(stock, dip(1))).toBe(RANGES_PER_SPACE - SCARCE_BELOW - 1_000);
+    give(stock, dip(1), grantable(stock, dip(1)));
+    expect(grantable(stock, dip(1))).toBe(0);
+    expect(grantable(stock, dip(2))).toBe(SCARCE_BELOW);
+  });
+
+  test("are all for a DIP that is alone", () => {
+    const stock = space(1);
+    expect(grantable(stock, dip(1))).toBe(RANGES_PER_SPACE);
+    give(stock, dip(1), 7_000);
+    expect(grantable(stock, dip(1))).toBe(RANGES_PER_SPACE - 7_000);
   });
 });
 

@@ -103,16 +103,17 @@ describe("a request for ports is refused", () => {
   test("when all ports are owned, and then, when some rest, with the time at which they are free", () => {
     const site = smallSite();
     site.allocate("10.0.0.1", 64_512);
-    expect(site.refused(site.allocation("10.0.0.2", 8))).toMatchObject({
+    expect(site.allocate("10.0.0.2", 64_512), "the last sixteenth is not for the first who comes").not.toEqual([]);
+    expect(site.refused(site.allocation("10.0.0.1", 8))).toMatchObject({
       code: "SNAT_PORTS_EXHAUSTED",
       facts: { reason: "all-owned", vip: "198.51.100.1", free: 0, owned: 8064 },
     });
     site.nowMs = 5_000;
     site.release("10.0.0.1", "198.51.100.1/6:2048-2063");
     site.nowMs = 15_000;
-    expect(site.refused(site.allocation("10.0.0.2", 8))).toMatchObject({
+    expect(site.refused(site.allocation("10.0.0.1", 8))).toMatchObject({
       code: "SNAT_PORTS_EXHAUSTED",
-      facts: { reason: "quarantine", quarantined: 2, freeAtMs: 125_000, retryAfterMs: 110_000 },
+      facts: { reason: "quarantine", quarantined: 2, freeAtMs: 125_000, retryAfterMs: 10_000 },
     });
   });
 });

@@ -23,7 +23,7 @@ import { NaiveDrains } from "./naive-drains.js";
 import { NaiveObjects, type NaivePool, type NaiveVip, versions } from "./naive-objects.js";
 import type { NaiveDip, NaiveHost } from "./naive-machines.js";
 import { isIpv6, NaiveMuxes, former } from "./naive-muxes.js";
-import { NaivePorts, hasAlignedBlock, rangesIn } from "./naive-ports.js";
+import { type NaiveClaimants, NaivePorts, hasAlignedBlock, rangesIn } from "./naive-ports.js";
 import { NaiveSessions } from "./naive-sessions.js";
 import { NaiveWithdrawals } from "./naive-withdrawals.js";
 
@@ -61,6 +61,11 @@ export class NaiveSite {
     this.sessions.advance(this.nowMs);
     if (this.unsettled?.missing.size === 0 && this.nowMs >= this.unsettled.atMs + REST_MS) this.unsettled = null;
     this.ports.endRests(this.nowMs, this.muxes.all.size === 0 ? Infinity : batch.muxSafeIndex);
+    for (const at of [...this.ports.claims.keys()]) {
+      const [address = "", protocol] = at.split("/");
+      const vip = this.objects.vipAt(address as IpAddress);
+      if (vip !== null) this.ports.lapse(at, this.claimants(vip, Number(protocol)));
+    }
     this.withdrawals.advance(this.nowMs);
     this.drains.advance(this.nowMs);
     batch.commands.forEach((submitted, at) => this.submitted(submitted, applied.results[at]!, applied.index)); // one each
@@ -109,6 +114,7 @@ export class NaiveSite {
         });
         if (problems.size > 0) return problems;
         for (const pool of this.objects.store(command.objects, index)) this.poolStored(pool);
+        this.ports.dropClaims((address) => this.objects.vipAt(address));
         return { value: null };
       }
       case "delete-objects": {
@@ -116,6 +122,7 @@ export class NaiveSite {
         if (problems.size > 0) return problems;
         const refs = command.objects.map(({ ref }) => ref);
         this.objects.markDeleted(refs, index);
+        this.ports.dropClaims((address) => this.objects.vipAt(address));
         return { value: null };
       }
       case "activate": {
@@ -126,6 +133,7 @@ export class NaiveSite {
         for (const { ref, id } of gone) {
           if (ref.kind === "Vip") this.withdrawals.forget(id);
           if (ref.kind === "BackendPool") this.drains.changed(id, null, null, this.nowMs);
+          this.ports.dropClaims((address) => this.objects.vipAt(address));
           if (ref.kind === "BackendPool")
             for (const key of this.down) if (key.startsWith(`${id}/`)) this.down.delete(key);
         }
@@ -330,6 +338,7 @@ export class NaiveSite {
         const hasSpoken = owner !== undefined && owner.host !== null && !this.unsettled!.missing.has(owner.host);
         if (hasSpoken && owner !== dip) continue;
         this.ports.resting.delete(name);
+        this.ports.ended(name);
         this.ports.owners.set(name, dip.id);
       }
     }
@@ -446,7 +455,14 @@ export class NaiveSite {
     const { protocol } = command;
     const stocks = active.map((vip) => ({ vip, ...this.ports.stock(vip, protocol, dip.id, this.membersOf(vip)) }));
     const usable = stocks.filter(({ most }) => most > 0);
+    const need = Math.ceil(command.ports / 8);
     if (usable.length === 0) {
+      for (const { vip, owned } of stocks) {
+        const limit = (vip.spec.outbound?.maxPorts ?? 0) / 8;
+        if (owned >= limit) continue;
+        const at = `${vip.spec.address}/${protocol}/`;
+        if (this.ports.claim(at, dip.id, Math.min(need, limit - owned), this.claimants(vip, protocol))) break;
+      }
       const isFull = stocks.every(({ vip, owned }) => owned >= (vip.spec.outbound?.maxPorts ?? 0) / 8);
       return refusedWith(isFull ? "SNAT_LIMIT_REACHED" : "SNAT_PORTS_EXHAUSTED");
     }
@@ -460,7 +476,7 @@ export class NaiveSite {
       this.ports.owners.set(range, dip.id);
     }
     expect(new Set(granted).size, "no range is granted twice").toBe(granted.length);
-    const need = Math.ceil(command.ports / 8);
+    this.ports.claim(at, dip.id, -granted.length, this.claimants(best.vip, protocol));
     const most = Math.min(room, best.most);
     const block = 2 ** Math.ceil(Math.log2(need));
     const hasBlock = block <= most && hasAlignedBlock(best.free, block);
@@ -469,6 +485,16 @@ export class NaiveSite {
     );
     expect(!hasBlock || result.value.blocks.length === 1, "one block where there is one").toBe(true);
     return { value: null };
+  }
+
+  private claimants(vip: NaiveVip, protocol: number): NaiveClaimants {
+    return {
+      nowMs: this.nowMs,
+      members: this.membersOf(vip),
+      minRanges: (vip.spec.outbound?.minPorts ?? 0) / 8,
+      free: this.ports.stock(vip, protocol, 0, new Set()).free.length,
+      canGive: (id) => this.dips[id - 1]?.host !== null,
+    };
   }
 
   /** Ids of the DIPs that may leave as the VIP. */
