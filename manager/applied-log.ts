@@ -4,7 +4,7 @@
  *
  * What takes longer than a few milliseconds goes on in the next turn of the event loop, and later entries wait for it
  * (docs/decisions/0023). Nobody is told of an entry before all of it is applied; who asks for a view or a snapshot in between has
- * the rest done at once (`finishNow` of the state machine).
+ * the rest done at once (`finishNow` of the state machine). After an entry that cannot be applied none is: it would be applied to half a state.
  */
 import type { LogIndex, Term } from "../core/brands.js";
 import { assert } from "../core/assert.js";
@@ -39,6 +39,8 @@ interface Begun {
   readonly term: Term;
   readonly wallMs: number;
   readonly steps: Generator<void, AppliedBatch>;
+  /** Its first step is done, which sets the state's cluster time. */
+  isTimeSet: boolean;
 }
 
 interface Waiter {
@@ -55,11 +57,15 @@ export class AppliedLog implements ReplicatedStateMachine {
   /** Committed, in order. */
   readonly #entries: CommittedEntry[] = [];
   #begun: Begun | null = null;
+  /** The newest entry that was given. */
+  #given = 0 as LogIndex;
+  /** Why no entry is applied any more. */
+  #broken: { readonly error: unknown } | null = null;
+  #isStopped = false;
   /** Entries were applied since those who wait were woken and streams were fed. */
   #isUntold = false;
   #nextTurn: Timer | null = null;
   #waiters: Waiter[] = [];
-  #caughtUp: (() => void)[] = [];
   /** Monotonic ms at which the state's cluster time was last set. */
   #timeSetAtMs: number;
 
@@ -89,18 +95,25 @@ export class AppliedLog implements ReplicatedStateMachine {
 
   apply(entries: readonly CommittedEntry[]): void {
     for (const entry of entries) this.#entries.push(entry);
+    this.#given = entries.at(-1)?.index ?? this.#given;
     this.#turn();
   }
 
-  /** Entries are known to be committed and not applied. */
+  /** Entries are known to be committed and not applied. For ever, after one that could not be. */
   get busy(): boolean {
-    return this.#begun !== null || this.#entries.length > 0;
+    return this.#begun !== null || this.#entries.length > 0 || this.#broken !== null;
   }
 
-  /** Resolves when all that `apply` was given is applied. */
-  whenCaughtUp(): Promise<void> {
-    if (!this.busy) return Promise.resolve();
-    return new Promise((resolve) => this.#caughtUp.push(resolve));
+  /** Resolves when all that `apply` was given until now is applied. Rejects with BEHIND after `deadlineMs`; null: never. */
+  whenCaughtUp(deadlineMs: number | null): Promise<void> {
+    return this.busy ? this.#whenApplied(this.#given, deadlineMs) : Promise.resolve();
+  }
+
+  /** What was given and is not applied waits for the next start. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#nextTurn?.cancel();
+    this.#nextTurn = null;
   }
 
   snapshot(): AsyncIterable<Uint8Array> {
@@ -125,6 +138,7 @@ export class AppliedLog implements ReplicatedStateMachine {
   }
 
   #goOnLater(): void {
+    if (this.#isStopped) return;
     this.#nextTurn ??= this.#clock.nextTurn(() => {
       this.#nextTurn = null;
       try {
@@ -137,13 +151,25 @@ export class AppliedLog implements ReplicatedStateMachine {
 
   /** One step of the oldest entry. True: that was its last one. */
   #step(): boolean {
-    this.#begun ??= this.#begin();
-    const { term, wallMs, steps } = this.#begun;
+    if (this.#broken !== null) throw this.#broken.error;
+    try {
+      return this.#stepOf((this.#begun ??= this.#begin()));
+    } catch (error) {
+      this.#broken = { error };
+      throw error;
+    }
+  }
+
+  #stepOf(begun: Begun): boolean {
+    const { term, wallMs, steps } = begun;
     const step = steps.next();
+    if (!begun.isTimeSet) {
+      begun.isTimeSet = true;
+      this.#timeSetAtMs = this.#clock.nowMs();
+    }
     if (step.done !== true) return false;
     this.#begun = null;
     this.#isUntold = true;
-    this.#timeSetAtMs = this.#clock.nowMs();
     this.#effects.append(step.value);
     this.#listener.applied(term, step.value, wallMs);
     return true;
@@ -154,12 +180,17 @@ export class AppliedLog implements ReplicatedStateMachine {
     assert(entry !== undefined, "an entry waits");
     const batch = decodeBatch(entry.payload);
     const steps = this.#state.applying(batch, entry.index, () => this.#finishBegun());
-    return { term: entry.term, wallMs: batch.wallMs, steps };
+    return { term: entry.term, wallMs: batch.wallMs, steps, isTimeSet: false };
   }
 
   /** Streams are fed a turn later: it may be one of them that asks. */
   #finishBegun(): void {
-    while (this.#begun !== null) this.#step();
+    try {
+      while (this.#begun !== null) this.#step();
+    } catch (error) {
+      this.#failed(error); // who asks would only tell a client
+      throw error;
+    }
     this.#goOnLater();
   }
 
@@ -182,25 +213,29 @@ export class AppliedLog implements ReplicatedStateMachine {
 
   /** Rejects with BEHIND when this replica has not applied `index` within `deadlineMs`. */
   whenApplied(index: LogIndex, deadlineMs: number): Promise<void> {
-    if (this.#state.appliedIndex >= index) return Promise.resolve();
+    return this.#state.appliedIndex >= index ? Promise.resolve() : this.#whenApplied(index, deadlineMs);
+  }
+
+  #whenApplied(index: LogIndex, deadlineMs: number | null): Promise<void> {
     return new Promise((resolve, reject) => {
+      let timer: Timer | null = null;
       const waiter: Waiter = {
         index,
         resolve: () => {
-          timer.cancel();
+          timer?.cancel();
           resolve();
         },
       };
-      const timer = this.#clock.setTimer(deadlineMs, () => {
+      this.#waiters.push(waiter);
+      if (deadlineMs === null) return;
+      timer = this.#clock.setTimer(deadlineMs, () => {
         this.#waiters = this.#waiters.filter((other) => other !== waiter);
         reject(new AnantaError("BEHIND", `this replica has applied ${this.#state.appliedIndex}, not yet ${index}`));
       });
-      this.#waiters.push(waiter);
     });
   }
 
   #wake(): void {
-    if (!this.busy) for (const resolve of this.#caughtUp.splice(0)) resolve();
     if (this.#waiters.length === 0) return;
     const applied = this.#state.appliedIndex;
     const ready = this.#waiters.filter(({ index }) => index <= applied);

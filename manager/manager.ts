@@ -157,7 +157,9 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     leader: () => leader,
     submit: (submitted, deadlineMs, wanted) => forwarding.submit(submitted, deadlineMs, wanted),
     whenApplied: (index, deadlineMs) => appliedLog.whenApplied(index, deadlineMs),
-    whenCaughtUp: () => appliedLog.whenCaughtUp(),
+    whenCaughtUp: (deadlineMs) => appliedLog.whenCaughtUp(deadlineMs),
+    // The consensus module counts what it gave away, of which some may wait still.
+    appliedIndex: () => (appliedLog.busy ? state.appliedIndex : replica.raft().status().appliedIndex),
     quorumAgeMs: () => Math.round(Math.min(INT32_MAX, env.clock.nowMs() - (raft?.quorumSeenAtMs() ?? -Infinity))),
   };
 
@@ -295,7 +297,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     state,
     muxSafeIndex,
     pipeline,
-    raftStatus: () => replica.raft().status(),
+    raftStatus: () => ({ ...replica.raft().status(), appliedIndex: replica.appliedIndex() }),
     streams: () => ({ agents: agentStreams.count, muxes: muxStreams.count }),
 
     async start() {
@@ -322,7 +324,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           roleChanged,
           leadershipEstablished: (term) => {
             if (!appliedLog.busy) takeOffice(term);
-            else void appliedLog.whenCaughtUp().then(() => leads(term) && takeOffice(term));
+            else void appliedLog.whenCaughtUp(null).then(() => leads(term) && takeOffice(term));
           },
           failed: (error) => outside.failed(error),
         },
@@ -376,6 +378,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
       pipeline.stop();
       await raft?.stop();
       await server?.stop(STOP_GRACE_MS);
+      appliedLog.stop();
       await history?.stop();
       log.info("manager stopped", { node: config.nodeId });
     },

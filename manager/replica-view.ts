@@ -36,8 +36,13 @@ export interface ReplicaView {
   submit(submitted: SubmittedCommand, deadlineMs: number, wanted?: () => boolean): Promise<CommandResult>;
   /** Resolves when this replica has applied `index`. Rejects with BEHIND after `deadlineMs`. */
   whenApplied(index: LogIndex, deadlineMs: number): Promise<void>;
-  /** Resolves when all that is known to be committed here is applied: at once, unless a large entry is under way. */
-  whenCaughtUp(): Promise<void>;
+  /**
+   * Resolves when all that is known now to be committed is applied here: at once, unless a large entry is under way. Rejects with BEHIND
+   * after `deadlineMs`.
+   */
+  whenCaughtUp(deadlineMs: number): Promise<void>;
+  /** Newest log entry that is applied here, those included that are not shown to the state machine. */
+  appliedIndex(): LogIndex;
   /** Ms since a quorum of Managers is known to have worked; at most 2^31 - 1. */
   quorumAgeMs(): number;
 }

@@ -5,6 +5,7 @@
 import type { LogIndex } from "../core/brands.js";
 import type { Clock } from "../runtime/env.js";
 import { inSlices } from "./slices.js";
+import type { StateCapture } from "./state/snapshot-writer.js";
 import { ByteDigest } from "./state/state-digest.js";
 import type { StateMachine } from "./state/state-machine.js";
 
@@ -21,18 +22,18 @@ export class StateDigests {
 
   /** Of the state at the moment of the call, 16 hex digits; empty when another one is under way. */
   ask(): Promise<string> {
-    const index = this.#state.appliedIndex;
-    if (this.#last?.index === index) return this.#last.digest;
+    if (this.#last?.index === this.#state.appliedIndex) return this.#last.digest;
     if (this.#isBusy) return Promise.resolve("");
-    const digest = this.#compute();
-    this.#last = { index, digest };
+    const capture = this.#state.capture(); // may finish an entry: the index comes after
+    const digest = this.#compute(capture);
+    this.#last = { index: this.#state.appliedIndex, digest };
     return digest;
   }
 
-  async #compute(): Promise<string> {
+  async #compute(capture: StateCapture): Promise<string> {
     this.#isBusy = true;
     const digest = new ByteDigest();
-    await inSlices(this.#clock, this.#state.capture().steps(), (chunks) => {
+    await inSlices(this.#clock, capture.steps(), (chunks) => {
       for (const chunk of chunks) digest.add(chunk);
     });
     this.#isBusy = false;

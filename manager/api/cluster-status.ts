@@ -60,6 +60,7 @@ function statusNow(options: ClusterStatusOptions): ananta.v1.ClusterStatusRespon
   const { replica, pipeline, acknowledgements } = options;
   const { state } = replica;
   const raft = replica.raft().status();
+  const appliedIndex = replica.appliedIndex();
   const connected = options.agentStreams.connectedHosts();
   const acknowledged = new Map(acknowledgements.muxes().map((report) => [report.name, report]));
   const reports = new Map(pipeline.muxPool.confirmations().map((report) => [report.name, report]));
@@ -69,11 +70,11 @@ function statusNow(options: ClusterStatusOptions): ananta.v1.ClusterStatusRespon
     term: raft.term,
     leader: raft.leader ?? 0,
     commitIndex: raft.commitIndex,
-    appliedIndex: raft.appliedIndex,
+    appliedIndex,
     // No-ops and memberships change nothing that a MUX could have in force.
     muxSafeIndex:
       replica.muxSafeIndex.value >= state.appliedIndex
-        ? Math.max(replica.muxSafeIndex.value, raft.appliedIndex)
+        ? Math.max(replica.muxSafeIndex.value, appliedIndex)
         : replica.muxSafeIndex.value,
     ageMs: replica.quorumAgeMs(),
     pid: options.pid,

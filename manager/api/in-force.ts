@@ -43,6 +43,7 @@ function inForce(replica: ReplicaView, outcomes: readonly ObjectOutcome[], goneA
   return outcomes.every(({ ref, generation }) => {
     const object = state.object(ref);
     if (object === null) {
+      if (!state.isWhole) return false; // it goes with an entry that does not count as applied yet
       const index = goneAt.get(objectKey(ref)) ?? state.appliedIndex;
       goneAt.set(objectKey(ref), index);
       return muxSafeIndex.value >= index;

@@ -11,11 +11,14 @@ export interface ReadPoint {
   readonly ageMs: number;
 }
 
-/** Resolves when the state may be read. Rejects with UNAVAILABLE when no quorum answers in time. */
+/** Resolves when the state may be read. Rejects with UNAVAILABLE when no quorum answers in time, with BEHIND when
+ * what it knows of is not applied here in time. */
 export async function readPoint(replica: ReplicaView, stale: boolean, deadlineMs: number): Promise<ReadPoint> {
   if (!stale) {
+    const { clock } = replica.env;
+    const untilMs = clock.nowMs() + deadlineMs;
     await replica.raft().readIndex(deadlineMs);
-    await replica.whenCaughtUp();
+    await replica.whenCaughtUp(Math.max(0, untilMs - clock.nowMs()));
   }
   return { index: replica.state.appliedIndex, ageMs: stale ? replica.quorumAgeMs() : 0 };
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { HostId, LogIndex, Term } from "../../core/brands.js";
 import { AppliedLog } from "../../manager/applied-log.js";
+import { StateDigests } from "../../manager/state-digests.js";
 import { EffectLog } from "../../manager/projection/effect-log.js";
 import { createStateMachine, decodeBatch, encodeBatch } from "../../manager/state/index.js";
 import { COMMAND_FORMAT_VERSION, type Command } from "../../manager/state/commands.js";
@@ -34,6 +35,7 @@ function scene() {
   const failures: unknown[] = [];
   return {
     time,
+    clock,
     state,
     effects,
     failures,
@@ -70,7 +72,7 @@ describe("a large entry", () => {
     log.apply([entry(3, 0, large(8080)), entry(4, 0, { kind: "tick" })]);
     const heard: string[] = [];
     void log.whenApplied(at(3), 1_000).then(() => heard.push("3"));
-    void log.whenCaughtUp().then(() => heard.push("all"));
+    void log.whenCaughtUp(1_000).then(() => heard.push("all"));
     expect([log.busy, state.isWhole, state.appliedIndex]).toEqual([true, false, 2]);
     expect(effects.hostChanges(HOST, at(2), at(3), 10_000).changes).toEqual([]);
     expect(state.object(vipRef("shop"))?.generation).toBe(1); // the objects changed in one piece
@@ -111,6 +113,59 @@ describe("a large entry", () => {
   });
 });
 
+describe("an entry that cannot be applied", () => {
+  const damaged = (index: number) => ({ ...entry(index, 0), payload: new Uint8Array([1, 2, 3]) });
+
+  test("is the last one: none that follows is applied to the state that it left, and no snapshot is made of it", async () => {
+    const { time, log, state, failures } = await largeScene();
+    log.apply([entry(3, 0, large(8080)), damaged(4)]);
+    await time.advance(10);
+    expect(failures).toHaveLength(1);
+    for (const index of [5, 6]) {
+      expect(() => log.apply([entry(index, 0, { kind: "tick" })])).toThrow(failures[0] as Error);
+      await time.advance(10);
+    }
+    expect([state.appliedIndex, log.busy]).toEqual([3, true]);
+    expect(() => log.snapshot()).toThrow(failures[0] as Error);
+  });
+});
+
+describe("a wait for what is committed", () => {
+  test("ends with what was known when it began, however much has come since", async () => {
+    const { time, log, state } = await largeScene();
+    log.apply([entry(3, 0, large(8080))]);
+    const heard: number[] = [];
+    void log.whenCaughtUp(1_000).then(() => heard.push(state.appliedIndex));
+    log.apply(Array.from({ length: 6 }, (_, at) => entry(4 + at, 0, large(8081 + at))));
+    await time.advance(10);
+    expect([state.appliedIndex, heard.length]).toEqual([9, 1]);
+    expect(heard[0]).toBeLessThan(9);
+  });
+
+  test("ends with BEHIND when it takes too long", async () => {
+    const { time, log } = await largeScene();
+    log.apply([entry(3, 0, large(8080))]);
+    const heard: string[] = [];
+    log.whenCaughtUp(0).catch((error: unknown) => heard.push((error as { code: string }).code));
+    log.stop();
+    await time.advance(10);
+    expect(heard).toEqual(["BEHIND"]);
+  });
+});
+
+describe("the digest of the state", () => {
+  test("asked for while an entry is being applied is that of the index after it", async () => {
+    const { time, clock, log, state } = await largeScene();
+    const digests = new StateDigests(clock, state);
+    log.apply([entry(3, 0, large(8080))]);
+    const asked = digests.ask();
+    expect(state.appliedIndex).toBe(3);
+    const again = digests.ask();
+    await time.advance(100);
+    expect([await asked, await again]).toEqual([state.digest(), state.digest()]);
+  });
+});
+
 describe("the applied log", () => {
   test("a snapshot stored under the index of an election's empty entry still lets receivers follow by deltas", async () => {
     const source = scene();
@@ -136,5 +191,12 @@ describe("the applied log", () => {
     log.apply([entry(1, 5_000, { kind: "tick" })]);
     await time.advance(70);
     expect(log.clusterTimeMs()).toBe(5_070);
+  });
+
+  test("cluster time is not ahead while an entry is being applied either", async () => {
+    const { time, log } = await largeScene();
+    await time.advance(60_000);
+    log.apply([entry(3, 60_000, large(8080))]);
+    expect([log.busy, log.clusterTimeMs()]).toEqual([true, 60_000]);
   });
 });

@@ -109,6 +109,7 @@ export function edge() {
     submit: (command: SubmittedCommand) => Promise.resolve(submit(command)),
     whenApplied: () => Promise.resolve(),
     whenCaughtUp: () => Promise.resolve(),
+    appliedIndex: () => site.machine.appliedIndex,
     quorumAgeMs: () => 0,
   } as unknown as ReplicaView;
 
