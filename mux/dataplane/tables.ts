@@ -236,7 +236,8 @@ function isSupported(item: MuxItem, hasIpv6Locators: boolean): boolean {
       return words !== null && (hasIpv6Locators || isIpv4Words(words[0]!, words[1]!, words[2]!));
     }
     case "pool":
-      return item.members.length < maglevSize(item.maxMembers);
+      // Members without weight have no slot: those that have left drain beside the others, hundreds of them at times.
+      return item.members.filter(({ weight }) => weight > 0).length < maglevSize(item.maxMembers);
     case "site":
       return item.hashKey.length === 8;
     case "rule":

@@ -1,6 +1,21 @@
 import { describe, expect, it } from "vitest";
 import { tcp } from "../../packet/packet-kit.js";
-import { dipItem, MuxBench, remove, ruleItem, SITE, SMALL_LAYOUT, snatItem, upsert, VIP, vipItem } from "./mux-kit.js";
+import { MEMBER_DRAINING, type MuxPoolItem } from "../../../dataplane/mux-items.js";
+import {
+  dip,
+  dipItem,
+  equalMembers,
+  MuxBench,
+  poolItem,
+  remove,
+  ruleItem,
+  SITE,
+  SMALL_LAYOUT,
+  snatItem,
+  upsert,
+  VIP,
+  vipItem,
+} from "./mux-kit.js";
 
 describe("applying a delta", () => {
   const packet = tcp("198.51.100.7:40000", "203.0.113.20:80", "S");
@@ -28,6 +43,19 @@ describe("applying a delta", () => {
     const bench = new MuxBench([...SITE, ...Array.from({ length: 15 }, (_, i) => snatItem(1, 2_000 + i, 1))]);
     expect(bench.change(upsert(snatItem(1, 3_000, 1)))).toBe("full");
     expect(bench.change(upsert(snatItem(1, 3_000, 1)), remove("snat/1/6/2000"))).toBe("in-force");
+  });
+
+  it("takes a pool of few whom hundreds have left, and drain beside those that serve", () => {
+    const left = Array.from({ length: 655 }, (_, at) => ({
+      dipId: dip(10 + at),
+      weight: 0,
+      state: MEMBER_DRAINING,
+      backup: true,
+    }));
+    const bench = new MuxBench(SITE, { layout: { ...SMALL_LAYOUT, members: 1_000 } });
+    const pool = { ...(poolItem(...equalMembers(1), ...left) as MuxPoolItem), maxMembers: 1 };
+    expect(bench.change(upsert(pool))).toBe("in-force");
+    expect(bench.send(tcp("198.51.100.7:40000", `${VIP}:80`, "S"))).toHaveLength(1);
   });
 
   it("hands a VIP's address over to another VIP in one delta", () => {
