@@ -23,7 +23,7 @@ export interface ReplicatedStateMachine {
    * loop for it keeps them, and is `busy` until all are applied.
    */
   apply(entries: readonly CommittedEntry[]): void;
-  /** Absent: never. No snapshot is begun while it is. */
+  /** Absent: never. A snapshot waits until it is not, as far as the log's bound allows (snapshots.ts, Z2). */
   readonly busy?: boolean;
   /**
    * The state after the last entry that `apply` was given, as chunks of at most 1 MiB. Called between two applies. An iterable is drained

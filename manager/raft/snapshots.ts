@@ -6,8 +6,9 @@
  * (Z2) While one is being sent, and for a while after such a transfer broke off, no new one is taken: the transfer ends, or
  *      goes on where it stopped, before the log moves on. Beyond APPLIED_BYTES_MAX the log matters more: transfers are
  *      broken off and a new one is taken. One that begins while a snapshot is being taken begins anew with that one.
+ *      It is the same while the state machine is busy: it is asked when it is not, and beyond that has to finish what it was given.
  * (Z3) What is kept in memory as log is bounded: SNAPSHOT_EVERY_BYTES (or 1.5 x `snapshotEveryEntries`) since the newest snapshot
- *      and TRAILING_BYTES_MAX (or `trailingEntries`) before it; during transfers APPLIED_BYTES_MAX since the newest.
+ *      and TRAILING_BYTES_MAX (or `trailingEntries`) before it; during transfers, or while it is busy, APPLIED_BYTES_MAX since the newest.
  * (Z4) Replicas with different `snapshotOffset` take their snapshots at different indexes, so that never all are busy with one.
  */
 import { assert } from "../../core/assert.js";
@@ -125,8 +126,8 @@ export class Snapshots {
     const newest = snapshot?.index ?? 0;
     const due = index >= this.#dueIndex(newest) || (index > newest && this.#applied.bytes >= SNAPSHOT_EVERY_BYTES);
     if (this.#stopped || !due || this.#taking !== null || index > log.stableIndex) return; // (Z1)
-    if (stateMachine.busy === true || env.clock.nowMs() < this.#retryAtMs) return;
-    const held = this.#senders.size > 0 || env.clock.nowMs() < this.#heldUntilMs;
+    if (env.clock.nowMs() < this.#retryAtMs) return;
+    const held = stateMachine.busy === true || this.#senders.size > 0 || env.clock.nowMs() < this.#heldUntilMs;
     if (held && this.#applied.bytes < APPLIED_BYTES_MAX) return; // (Z2)
     this.abortSending();
     const meta: SnapshotMeta = { index, term: log.termAt(index) ?? (0 as Term), membership: memberships.at(index) };

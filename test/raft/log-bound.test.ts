@@ -21,6 +21,15 @@ class Leader {
   readonly clock = new HandClock();
   readonly offers: SnapshotOffer[] = [];
   readonly failures: unknown[] = [];
+  readonly stateMachine = {
+    busy: false,
+    apply: () => undefined,
+    *snapshot() {
+      yield Buffer.from("the ");
+      yield Buffer.from("state");
+    },
+    restore: () => undefined,
+  };
   readonly core = new RaftCore(
     {
       ...{ id: nodeId(1), membership: simpleMembership([nodeId(1)]), voting: { kind: "full" } },
@@ -44,14 +53,7 @@ class Leader {
         if (message.kind === "snapshot-offer") this.offers.push(message);
       },
     } as never,
-    stateMachine: {
-      apply: () => undefined,
-      *snapshot() {
-        yield Buffer.from("the ");
-        yield Buffer.from("state");
-      },
-      restore: () => undefined,
-    },
+    stateMachine: this.stateMachine,
     failed: (error) => this.failures.push(error),
     sent: () => undefined,
   });
@@ -77,12 +79,27 @@ class Leader {
   }
 }
 
-test("a follower that breaks its transfer off again and again holds the log up to four times its bound, not for ever", async () => {
+async function elected(): Promise<Leader> {
   const leader = new Leader();
   for (let tick = 0; leader.core.state.role.kind !== "leader"; tick++) {
     leader.core.tick();
     await leader.work();
   }
+  return leader;
+}
+
+test("a state machine that is never idle does not keep the log for ever", async () => {
+  const leader = await elected();
+  leader.stateMachine.busy = true;
+  await leader.write(APPLIED_BYTES_MAX / PAYLOAD.length - 1);
+  expect(leader.snapshotIndex, "it might be idle soon").toBe(0);
+  await leader.write(2);
+  expect(leader.snapshotIndex).toBeGreaterThan(0);
+  expect(leader.failures).toEqual([]);
+});
+
+test("a follower that breaks its transfer off again and again holds the log up to four times its bound, not for ever", async () => {
+  const leader = await elected();
   await leader.write(SNAPSHOT_EVERY_BYTES / PAYLOAD.length + 1);
   const first = leader.snapshotIndex;
   expect(first).toBeGreaterThan(0);
