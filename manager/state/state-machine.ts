@@ -208,7 +208,6 @@ export interface SnatBlock {
   readonly freeAtMs: number | null;
 }
 
-/** Of one DIP at one VIP and protocol, in ranges. */
 /** Null: all. */
 export interface ShareFilter {
   readonly vip: IpAddress | null;
@@ -222,6 +221,7 @@ export interface SharePage {
   readonly end: SnatSpace | null;
 }
 
+/** Of one DIP at one VIP and protocol, in ranges. */
 export interface SnatShare {
   readonly vip: IpAddress;
   readonly protocol: 6 | 17;
