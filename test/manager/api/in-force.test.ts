@@ -30,7 +30,7 @@ test("a deletion is in force when MUXes have it, not while it is being applied",
   steps.next();
   expect([machine.object(poolRef("web")), machine.appliedIndex]).toEqual([null, before]);
   let isInForce: boolean | null = null;
-  void whenInForce(replica, [{ ref: poolRef("web"), generation: 1 as never, change: "deleted" }], 1_000).then(
+  void whenInForce(replica, [{ ref: poolRef("web"), generation: 1, change: "deleted" }], 1_000).then(
     (is) => (isInForce = is),
   );
   await time.advance(10);
