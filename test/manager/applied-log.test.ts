@@ -122,11 +122,11 @@ describe("an entry that cannot be applied", () => {
     await time.advance(10);
     expect(failures).toHaveLength(1);
     for (const index of [5, 6]) {
-      expect(() => log.apply([entry(index, 0, { kind: "tick" })])).toThrow(failures[0] as Error);
+      expect(() => log.apply([entry(index, 0, { kind: "tick" })])).toThrow(failures[0]);
       await time.advance(10);
     }
     expect([state.appliedIndex, log.busy]).toEqual([3, true]);
-    expect(() => log.snapshot()).toThrow(failures[0] as Error);
+    expect(() => log.snapshot()).toThrow(failures[0]);
   });
 });
 
