@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { tcp } from "../../packet/packet-kit.js";
-import { MEMBER_DRAINING, type MuxPoolItem } from "../../../dataplane/mux-items.js";
+import { MEMBER_DRAINING, type MuxPoolItem, type MuxPoolMember } from "../../../dataplane/mux-items.js";
 import {
   dip,
   dipItem,
@@ -46,7 +46,7 @@ describe("applying a delta", () => {
   });
 
   it("takes a pool of few whom hundreds have left, and drain beside those that serve", () => {
-    const left = Array.from({ length: 655 }, (_, at) => ({
+    const left = Array.from({ length: 655 }, (_, at): MuxPoolMember => ({
       dipId: dip(10 + at),
       weight: 0,
       state: MEMBER_DRAINING,
