@@ -18,6 +18,7 @@ import { Fabric } from "../../fabric/fabric.js";
 import { FlowGenerator, type FlowPlan } from "../../fabric/flow-generator.js";
 import type { RouterEvent, RouterPort } from "../../fabric/router-model.js";
 import { planSite, type SitePlan } from "../../fabric/site.js";
+import { OPERATOR_DELETE } from "../../manager/api/methods.js";
 import { muxConfig } from "../../mux/config.js";
 import { createMux, type Mux } from "../../mux/mux.js";
 import type { DatagramSocket } from "../../runtime/env.js";
@@ -116,6 +117,7 @@ export class WholeSite {
   readonly #deadMuxes = new Set<number>();
   readonly #taps = new Set<Tap>();
   #outside: DatagramSocket | null = null;
+  #deletions = 0;
   #fabric!: Fabric;
 
   private constructor(options: WholeSiteOptions) {
@@ -179,6 +181,15 @@ export class WholeSite {
     await this.world.advance(100);
   }
 
+  /** In force on all MUXes when it returns. */
+  async delete(ref: { readonly kind: string; readonly name: string }): Promise<void> {
+    const origin = { session: `${this.#deletions++}`.padStart(32, "de1e7e"), sequence: 1 };
+    const leader = this.managers.leader() ?? 0;
+    const { inForce } = await this.managers.call(leader, OPERATOR_DELETE, { origin, refs: [ref] });
+    expect(inForce).toBe(true);
+    await this.world.advance(100);
+  }
+
   /** kill -9 of MUX n, 1 and up. */
   killMux(n: number): void {
     this.#deadMuxes.add(n - 1);
@@ -194,6 +205,14 @@ export class WholeSite {
   /** A new process of MUX n; the last of `muxes`. */
   async startMux(n: number): Promise<void> {
     await this.#startMux(n - 1);
+  }
+
+  /** A MUX that was killed is started again, in its place among `muxes`. */
+  async restartMux(n: number): Promise<void> {
+    this.#deadMuxes.delete(n - 1);
+    this.world.restart(`mux-${n}`);
+    await this.#startMux(n - 1);
+    this.muxes[n - 1] = this.muxes.pop()!;
   }
 
   /** The host's machine is gone, with the machines on it. */
