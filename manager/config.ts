@@ -26,6 +26,8 @@ export interface ManagerConfig {
   readonly raft: RaftTimings;
   readonly mux: MuxTimings;
   readonly history: HistorySettings;
+  /** Prefixes that VIPs may be of, canonical; none: any unicast address. The same on all replicas. */
+  readonly vipPrefixes: readonly string[];
   /** How often SNAT ports may be asked for. */
   readonly requestRates: RequestRates;
 }
@@ -70,7 +72,7 @@ export const RAFT_TIMINGS: RaftTimings = {
 
 export type ManagerOptions = Omit<
   ManagerConfig,
-  "raft" | "mux" | "history" | "requestRates" | "opsAddress" | "bootstrap" | "join" | "clusterEpoch"
+  "raft" | "mux" | "history" | "requestRates" | "vipPrefixes" | "opsAddress" | "bootstrap" | "join" | "clusterEpoch"
 > & {
   readonly opsAddress?: string | null;
   readonly bootstrap?: boolean;
@@ -79,6 +81,7 @@ export type ManagerOptions = Omit<
   readonly raft?: Partial<RaftTimings>;
   readonly mux?: Partial<MuxTimings>;
   readonly history?: Partial<HistorySettings>;
+  readonly vipPrefixes?: readonly string[];
   readonly requestRates?: Partial<RequestRates>;
 };
 
@@ -93,6 +96,7 @@ export function managerConfig(options: ManagerOptions): ManagerConfig {
     raft: { ...RAFT_TIMINGS, ...options.raft },
     mux: { ...MUX_TIMINGS, ...options.mux },
     history: { ...HISTORY_SETTINGS, ...options.history },
+    vipPrefixes: options.vipPrefixes ?? [],
     requestRates: { ...REQUEST_RATES, ...options.requestRates },
   };
 }

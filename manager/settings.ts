@@ -3,12 +3,16 @@ import { z } from "zod";
 import { nodeId } from "../core/brands.js";
 import { CLUSTER_EPOCH_MAX } from "../core/cluster-epoch.js";
 import { hostPort } from "../runtime/settings.js";
+import { isPrefix } from "./api/objects/schema-values.js";
 import { managerConfig, RAFT_TIMINGS, type ManagerConfig } from "./config.js";
 import { REQUEST_RATES } from "./stages/request-buckets.js";
 
 const id = z.number().int().min(1).max(65_535);
 /** Founders, and a replica that joins knows itself besides: more than are ever needed. */
 const REPLICAS_MAX = 18;
+/** More are a mistake: routers know a handful. */
+const VIP_PREFIXES_MAX = 256;
+const vipPrefix = z.string().refine(isPrefix, "is not a prefix; write it as in 203.0.113.0/24");
 const DAY_MS = 86_400_000;
 
 export const managerSettings = z.object({
@@ -27,6 +31,7 @@ export const managerSettings = z.object({
   opsAddress: hostPort.nullable().default(null),
   historyDays: z.number().int().min(1).max(3_650).default(30),
   historyRecordsMax: z.number().int().min(1_000).max(1_000_000_000).default(2_000_000),
+  vipPrefixes: z.array(vipPrefix).max(VIP_PREFIXES_MAX).default([]),
   snatRequestsPerSecond: z.number().int().min(0).max(1_000_000).default(REQUEST_RATES.dip.perSecond),
   snatRequestBurst: z.number().int().min(1).max(10_000_000).default(REQUEST_RATES.dip.burst),
   tenantSnatRequestsPerSecond: z.number().int().min(0).max(1_000_000).default(REQUEST_RATES.tenant.perSecond),
@@ -52,6 +57,7 @@ export function configOf(settings: ManagerSettings): ManagerConfig {
     raft: { leaseReads, snapshotEveryEntries, trailingEntries: Math.floor(snapshotEveryEntries / 2) },
     replicas: replicas.map((replica) => ({ ...replica, nodeId: nodeId(replica.nodeId) })),
     opsAddress,
+    vipPrefixes: settings.vipPrefixes,
     requestRates: {
       dip: { perSecond: settings.snatRequestsPerSecond, burst: settings.snatRequestBurst },
       tenant: {

@@ -9,6 +9,7 @@
  */
 import type { DipId, LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
+import { checkProtocolVersion, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../../core/protocol-version.js";
 import { hex } from "../../core/hex.js";
 import type { FlowFilter, Tables } from "../../dataplane/contract.js";
 import { flowFilter } from "../../dataplane/flow-filter.js";
@@ -202,6 +203,7 @@ export class ManagerClient {
   #isWelcome(message: FromManager): boolean {
     if (!message.welcome) return false;
     const { clusterId, clusterEpoch } = message.welcome.identity ?? {};
+    checkProtocolVersion("the replica", message.welcome.identity ?? {});
     if (clusterId !== this.#options.config.clusterId) {
       throw new AnantaError(
         "WRONG_CLUSTER",
@@ -314,7 +316,15 @@ export class ManagerClient {
     const { name, clusterId } = config;
     return {
       hello: {
-        identity: { clusterId, clusterEpoch: this.#clusterEpoch, node: name, incarnation: this.#incarnation, bootId },
+        identity: {
+          clusterId,
+          clusterEpoch: this.#clusterEpoch,
+          node: name,
+          incarnation: this.#incarnation,
+          bootId,
+          protocolVersion: PROTOCOL_VERSION,
+          protocolVersionMin: PROTOCOL_VERSION_MIN,
+        },
         dips: config.dips.map(({ tenant, address, locator }) => ({ tenant, address, locator })),
         heldRanges: held.blocks().map(wireOwnedBlock), // (A1)
         // A session of its own: a hello is harmless when repeated, and must never be too old.

@@ -12,6 +12,7 @@ import { whenInForce, whenMuxesHave } from "./in-force.js";
 import { objectPage } from "./objects/pages.js";
 import { KIND_WORDS, isKind } from "./objects/schema.js";
 import { warningsOf, wireObject } from "./objects/status.js";
+import { checkVipPrefixes } from "./objects/vip-prefixes.js";
 import { objectsFromWire } from "./objects/wire.js";
 import { readPoint } from "./read-state.js";
 
@@ -34,6 +35,7 @@ export class OperatorService {
   ): Promise<ananta.v1.ApplyResponse.$Properties> {
     const objects = checkCount(request.objects ?? [], "objects");
     const wanted = unique(objectsFromWire(objects));
+    checkVipPrefixes(wanted, this.#replica.config.vipPrefixes, this.#replica.state);
     const command: Command = { kind: "apply-objects", objects: wanted };
     if (request.dryRun === true) {
       const { index } = await readPoint(this.#replica, false, budget(call));

@@ -1,5 +1,6 @@
 /** Every hello says who speaks, of which cluster, in which epoch; strangers and the past are refused. */
 import { AnantaError } from "../../core/errors.js";
+import { checkProtocolVersion, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../../core/protocol-version.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { ReplicaView } from "../replica-view.js";
 
@@ -15,7 +16,7 @@ const HEX_128 = /^[0-9a-f]{32}$/;
 export const isName = (text: string): boolean => NAME.test(text);
 export const isHex128 = (text: string): boolean => HEX_128.test(text);
 
-/** What the peer says it is. Throws WRONG_CLUSTER or INVALID_ARGUMENT. */
+/** What the peer says it is. Throws WRONG_CLUSTER, INVALID_ARGUMENT, or FAILED_PRECONDITION for another protocol. */
 export function checkIdentity(
   identity: ananta.v1.Identity.$Properties | null | undefined,
   replica: ReplicaView,
@@ -23,6 +24,7 @@ export function checkIdentity(
   if (identity === null || identity === undefined)
     throw new AnantaError("INVALID_ARGUMENT", "identity: missing; a hello says who speaks");
   const { clusterId = "", node = "", bootId = "" } = withoutNulls(identity);
+  checkProtocolVersion(node === "" ? "the peer" : node, identity);
   const epoch = identity.clusterEpoch ?? 0;
   if (clusterId !== replica.config.clusterId) {
     throw new AnantaError(
@@ -58,6 +60,8 @@ export function ownIdentity(replica: ReplicaView): ananta.v1.Identity.$Propertie
     node: String(replica.config.nodeId),
     incarnation: replica.incarnation(),
     bootId: replica.bootId,
+    protocolVersion: PROTOCOL_VERSION,
+    protocolVersionMin: PROTOCOL_VERSION_MIN,
   };
 }
 

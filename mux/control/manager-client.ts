@@ -11,6 +11,7 @@
  */
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../core/errors.js";
+import { checkProtocolVersion, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../../core/protocol-version.js";
 import { hex } from "../../core/hex.js";
 import type { Tables } from "../../dataplane/contract.js";
 import type { MuxChange, MuxItem } from "../../dataplane/mux-items.js";
@@ -208,6 +209,7 @@ export class ManagerClient {
   #isWelcome(message: FromManager): boolean {
     if (!message.welcome) return false;
     const { clusterId, clusterEpoch } = message.welcome.identity ?? {};
+    checkProtocolVersion("the replica", message.welcome.identity ?? {});
     if (clusterId !== this.#options.config.clusterId) {
       throw new AnantaError(
         "WRONG_CLUSTER",
@@ -342,6 +344,8 @@ export class ManagerClient {
       node: config.name,
       incarnation: 0,
       bootId,
+      protocolVersion: PROTOCOL_VERSION,
+      protocolVersionMin: PROTOCOL_VERSION_MIN,
     };
     const { address, addressIpv6, ipv6 } = config;
     return { hello: { identity, address, addressIpv6: addressIpv6 ?? "", capacity: { ...capacity, ipv6 } } };

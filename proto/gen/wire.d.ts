@@ -1629,6 +1629,12 @@ export namespace ananta {
             /** Random per process start, 32 hex digits. */
             bootId: string;
 
+            /** Versions of this protocol that it speaks, the highest and the lowest; 0: 1. Who has none in common with its peer refuses it. */
+            protocolVersion: number;
+
+            /** Identity protocolVersionMin. */
+            protocolVersionMin: number;
+
             /**
              * Creates a new Identity instance using the specified properties.
              * @param [properties] Properties to set
@@ -1675,6 +1681,12 @@ export namespace ananta {
 
                 /** Random per process start, 32 hex digits. */
                 bootId?: (string|null);
+
+                /** Versions of this protocol that it speaks, the highest and the lowest; 0: 1. Who has none in common with its peer refuses it. */
+                protocolVersion?: (number|null);
+
+                /** Identity protocolVersionMin */
+                protocolVersionMin?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -2274,6 +2274,10 @@ export const ananta = $root.ananta = (() => {
 
             Identity.prototype.bootId = "";
 
+            Identity.prototype.protocolVersion = 0;
+
+            Identity.prototype.protocolVersionMin = 0;
+
             Identity.create = function(properties) {
                 return new Identity(properties);
             };
@@ -2295,6 +2299,10 @@ export const ananta = $root.ananta = (() => {
                     $write.uint64(writer.uint32(/* id 4, wireType 0 =*/32), message.incarnation);
                 if (message.bootId != null && $Object.hasOwnProperty.call(message, "bootId") && message.bootId !== "")
                     writer.uint32(/* id 5, wireType 2 =*/42).string(message.bootId);
+                if (message.protocolVersion != null && $Object.hasOwnProperty.call(message, "protocolVersion") && message.protocolVersion !== 0)
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.protocolVersion);
+                if (message.protocolVersionMin != null && $Object.hasOwnProperty.call(message, "protocolVersionMin") && message.protocolVersionMin !== 0)
+                    writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.protocolVersionMin);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -2371,6 +2379,24 @@ export const ananta = $root.ananta = (() => {
                                 message.bootId = value;
                             else
                                 delete message.bootId;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.protocolVersion = value;
+                            else
+                                delete message.protocolVersion;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.protocolVersionMin = value;
+                            else
+                                delete message.protocolVersionMin;
                             continue;
                         }
                     }

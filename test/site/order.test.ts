@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { TableDelta } from "../../dataplane/contract.js";
 import { type HostChange, type HostItem, hostItemKey } from "../../dataplane/host-items.js";
 import { MEMBER_DOWN, type MuxChange, type MuxItem, muxItemKey } from "../../dataplane/mux-items.js";
+import type { ApiObject } from "../../fabric/control/manager-api.js";
 import { BACKEND_PORT } from "../../fabric/site.js";
 import { MUXES, poolObject, ruleObject, vipObject, WholeSite } from "./whole-site.js";
 
@@ -98,7 +99,7 @@ function before(first: readonly number[], then: readonly number[], what: string)
 
 let site: WholeSite | null = null;
 
-async function start(name: string, ...objects: Parameters<WholeSite["apply"]>): Promise<[WholeSite, Order]> {
+async function start(name: string, ...objects: readonly ApiObject[]): Promise<[WholeSite, Order]> {
   site = await WholeSite.start({ name: `order: ${name}`, hosts: HOSTS }, ...objects);
   return [site, new Order(site)];
 }

@@ -131,6 +131,7 @@ function unusable(address: number): string | null {
   const first = address >>> 24;
   if (first === 0) return `in 0.0.0.0/8 ("this network")`;
   if (first === 127) return "a loopback address";
+  if (address >>> 16 === 0xa9fe) return "a link-local address";
   if (first >= 240) return "in the reserved 240.0.0.0/4";
   return first >= 224 ? "a multicast address" : null;
 }

@@ -45,6 +45,10 @@ const provocations: Readonly<Record<string, string>> = {
     "203.0.113.10",
     "127.0.0.1",
   ),
+  "spec.address: 169.254.1.1 is a link-local address; use a unicast address, as in 203.0.113.10": vip("").replace(
+    "203.0.113.10",
+    "169.254.1.1",
+  ),
   'spec.address: "2001:DB8::1" is not in canonical form; write 2001:db8::1': vip("").replace(
     "203.0.113.10",
     '"2001:DB8::1"',

@@ -20,6 +20,11 @@ const web = wireApplyObject(vip("web", "198.51.100.1"));
 const provocations: Readonly<Record<string, (scene: Scene) => unknown>> = {
   "objects: 1001 given; use 1 to 1000": ({ service, next }) =>
     service.apply({ origin: next(), objects: Array.from({ length: 1_001 }, () => web) }, CALL),
+  "objects[0] spec.address: 198.51.100.1 is in none of the prefixes that this site announces, 203.0.113.0/24; use an address of these, or add one to vipPrefixes of the Managers":
+    ({ replica, next }) => {
+      const config = { ...replica.config, vipPrefixes: ["203.0.113.0/24"] };
+      return new OperatorService({ ...replica, config }).apply({ origin: next(), objects: [web] }, CALL);
+    },
   'objects[1]: Vip "web" is given twice; it is objects[0] already': ({ service, next }) =>
     service.apply({ origin: next(), objects: [web, web] }, CALL),
   'ref.kind: "Pool" is not a kind; use Vip, BackendPool, Tenant or SecurityGroup': ({ service }) =>
