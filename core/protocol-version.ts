@@ -10,7 +10,7 @@ export const PROTOCOL_VERSION = 1;
 export const PROTOCOL_VERSION_MIN = 1;
 
 /** As in a hello. 0 or absent: of before hellos said so, 1. */
-export interface SpokenVersions {
+interface SpokenVersions {
   readonly protocolVersion?: number | null;
   readonly protocolVersionMin?: number | null;
 }
