@@ -337,8 +337,8 @@ export const RAFT_MUTANTS: readonly Mutant[] = [
   {
     name: "compaction-takes-a-block-too-many",
     file: "manager/raft/storage/level-storage.ts",
-    find: "opened.blocks[0]!.lastIndex <= index) {",
-    replace: "opened.blocks[0]!.firstIndex <= index) {",
+    find: ".findIndex(({ lastIndex }) => lastIndex > index);",
+    replace: ".findIndex(({ firstIndex }) => firstIndex > index);",
     breaks: "only what lies before the mark is deleted",
     killers: ["sim", "test/raft/storage.test.ts"],
   },

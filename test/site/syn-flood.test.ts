@@ -240,18 +240,20 @@ describe("a SYN flood on one VIP", () => {
   it("that comes again after a change of leader is withdrawn for twice as long", { timeout: 300_000 }, async () => {
     const site = new Site("flood after a change of leader");
     await site.start(CAPACITY);
-    const lasted: number[] = [];
     for (let attack = 1; attack <= 3; attack++) {
       for (let i = 0; i < 100 && site.announcing(VICTIM) > 0; i++) await site.step(FLOOD);
       expect(site.announcing(VICTIM)).toBe(0);
       const goneAtMs = site.world.nowMs;
       if (attack === 2) await site.changeLeader();
       for (let i = 0; i < 400 && site.announcing(VICTIM) < MUXES; i++) await site.world.advance(500);
-      lasted.push(Math.round((site.world.nowMs - goneAtMs) / 1_000));
+      // Seen from outside: beats of MUXes and this loop's step add to it.
+      const seenMs = site.world.nowMs - goneAtMs;
+      const expectedMs = 2 ** (attack - 1) * RESTORE_SECONDS * 1_000;
+      expect(seenMs).toBeGreaterThanOrEqual(expectedMs - 1_000);
+      expect(seenMs).toBeLessThanOrEqual(expectedMs + 1_500);
       if (attack === 1) await site.changeLeader();
       for (let i = 0; i < 20; i++) await site.step(0);
     }
-    expect(lasted).toEqual([RESTORE_SECONDS, 2 * RESTORE_SECONDS, 4 * RESTORE_SECONDS]);
     await site.stop();
   });
 
