@@ -17,6 +17,7 @@ import type { CommandResult } from "../../state/results.js";
 /** Waiting here, without a leader, at most. At 50,000 requests/s and a 100 ms failover 5,000 would do. */
 const WAITING_MAX = 65_536;
 const SWEEP_MS = 50;
+const HANDED_AT_ONCE = 512;
 const RETRY_MS = 5;
 
 /** Somewhere a submission can be handed to: the own pipeline, or a link to the leader. */
@@ -51,10 +52,15 @@ export class LeaderForwarding {
   /** Where the leader is reached from now on; null while there is none. */
   setRoute(route: Route | null): void {
     this.#route = route;
-    if (route === null) return;
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const errand of waiting) this.#hand(errand);
+    if (route !== null) this.#handOver(route, [...this.#waiting]);
+  }
+
+  /** Some in each turn of the event loop: tens of thousands may have waited for the end of an election. */
+  #handOver(route: Route, waiting: readonly Errand[]): void {
+    if (route !== this.#route) return;
+    for (const errand of waiting.slice(0, HANDED_AT_ONCE)) if (this.#waiting.delete(errand)) this.#hand(errand);
+    if (waiting.length > HANDED_AT_ONCE)
+      this.#clock.nextTurn(() => this.#handOver(route, waiting.slice(HANDED_AT_ONCE)));
   }
 
   submit(submitted: SubmittedCommand, deadlineMs: number, wanted: () => boolean = () => true): Promise<CommandResult> {

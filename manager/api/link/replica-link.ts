@@ -268,12 +268,9 @@ export class ReplicaLink implements Route {
     this.#outbox = [];
     const awaiting = [...this.#awaiting];
     this.#awaiting.clear();
-    for (const [id, submission] of awaiting) {
-      const error = unsent.has(id)
-        ? new AnantaError("NOT_LEADER", "the link to the leader closed before the request was sent")
-        : new AnantaError("LEADERSHIP_LOST", "the link to the leader closed before it answered");
-      submission.reply(refusal(error));
-    }
+    const notSent = refusal(new AnantaError("NOT_LEADER", "the link to the leader closed before the request was sent"));
+    const unknown = refusal(new AnantaError("LEADERSHIP_LOST", "the link to the leader closed before it answered"));
+    for (const [id, submission] of awaiting) submission.reply(unsent.has(id) ? notSent : unknown);
   }
 }
 

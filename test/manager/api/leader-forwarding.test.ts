@@ -41,6 +41,26 @@ describe("forwarding to the leader", () => {
     expect(answers).toEqual(["done at 7"]);
   });
 
+  test("thousands that waited are handed over some in each turn, none twice and none to a leader that has gone", async () => {
+    const { time, forwarding, answers, submit } = scene();
+    const [old, next] = [leader(), leader()];
+    for (let request = 0; request < 3_000; request++) submit();
+    forwarding.setRoute(old.route);
+    const atOnce = old.taken.length;
+    expect(atOnce).toBeGreaterThan(0);
+    expect(atOnce).toBeLessThan(1_000);
+    forwarding.setRoute(null);
+    await time.advance(20);
+    expect(old.taken).toHaveLength(atOnce);
+    forwarding.setRoute(next.route);
+    await time.advance(20);
+    expect(next.taken).toHaveLength(3_000 - atOnce);
+    for (let answered = 0; answered < atOnce; answered++) old.succeed();
+    while (next.taken.length > 0) next.succeed();
+    await time.settle();
+    expect(answers).toHaveLength(3_000);
+  });
+
   test("a leader that was deposed meanwhile: the request goes to the next one by itself", async () => {
     const { time, forwarding, answers, submit } = scene();
     const [old, next] = [leader(), leader()];
