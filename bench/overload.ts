@@ -3,19 +3,21 @@
  * keeps 100,000 requests open; an operator applies VIPs and a second tenant asks for ports, both at an ordinary pace, first
  * alone and then under the flood. bench/README.md says how it is taken.
  */
+import { once } from "node:events";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { assert } from "../core/assert.js";
-import { AnantaError } from "../core/errors.js";
 import { hex } from "../core/hex.js";
 import type { Channel } from "../runtime/env.js";
 import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { residentMb } from "./measure/cpu.js";
-import { numberText, percentile, resultNumber } from "./measure/statistics.js";
-import { AgentStream } from "./snat/agent-stream.js";
 import { ManagerSite, pause } from "./measure/manager-site.js";
+import { numberText, percentile, resultNumber } from "./measure/statistics.js";
+import { refused, TCP, UDP, VICTIM_DIPS } from "./overload/asking.js";
+import type { BystandersData, Round, RoundPlan } from "./overload/bystanders.js";
+import { AgentStream } from "./snat/agent-stream.js";
 
 const MUX_CAPACITY = { rules: 16_384, snatRanges: 2 ** 20 };
-const TCP = 6;
-const UDP = 17;
 /** Times two protocols: as many sessions as the numbers of one stream may begin. */
 const DIPS_PER_HOST = 32;
 const FLOOD_HOSTS = 1_563;
@@ -26,58 +28,14 @@ const FLOOD_REQUESTS = FLOOD_HOSTS * DIPS_PER_HOST * 2;
 const OBJECTS_PER_APPLY = 40;
 /** Hosts that register at once. */
 const TOGETHER = 64;
-const VICTIM_DIPS = 20;
-/** Between two requests of one victim's DIP, and between two changes of the operator. */
-const PACE_MS = 50;
+/** Connections that the streams of the flood share. */
+const CHANNELS = 5;
 const MEMORY_EVERY_MS = 1_000;
-/** Nobody sleeps through the benchmark. */
-const RETRY_MAX_MS = 1_000;
-
-/** Who is refused without a hint asks again after this long. */
-const RETRY_MIN_MS = 20;
 /** Every open request is answered, and every pause over, long before. */
 const STOP_MS = 30_000;
 
-interface Round {
-  readonly applyMs: number[];
-  readonly grantMs: number[];
-  /** Of the second tenant: each was asked again until it was granted, which is what `grantMs` tells. */
-  readonly refusals: Map<string, number>;
-}
-
-/** Counts why a request was refused; gives how long to wait before it is made again. */
-function refused(caught: unknown, refusals: Map<string, number>): number {
-  const { facts, message } = AnantaError.from(caught);
-  const reason = String(facts["refusal"] ?? message);
-  refusals.set(reason, (refusals.get(reason) ?? 0) + 1);
-  return Math.max(RETRY_MIN_MS, Math.min(RETRY_MAX_MS, Number(facts["retryAfterMs"] ?? 0)));
-}
-
 const hostDips = (host: number): readonly string[] =>
   Array.from({ length: DIPS_PER_HOST }, (_, dip) => `10.${host >> 8}.${host & 255}.${dip + 1}`);
-
-const victimDips = Array.from({ length: VICTIM_DIPS }, (_, dip) => `10.200.0.${dip + 1}`);
-
-async function startAgent(
-  site: ManagerSite,
-  channel: Channel,
-  host: {
-    readonly name: string;
-    readonly tenant: string;
-    readonly dips: readonly string[];
-    readonly openPerDip?: 2;
-    readonly follows?: boolean;
-  },
-): Promise<AgentStream> {
-  return AgentStream.start({
-    channel,
-    clusterId: site.clusterId,
-    bootId: hex(site.env.entropy(16)),
-    newSession: () => hex(site.env.entropy(16)),
-    ...host,
-    host: host.name,
-  });
-}
 
 /** The tenant that floods has one VIP for the DIPs of 16 hosts, and 1,024 ports for each DIP at most. */
 async function configure(site: ManagerSite): Promise<void> {
@@ -95,47 +53,10 @@ async function configure(site: ManagerSite): Promise<void> {
   for (let at = 0; at < flood.length; at += OBJECTS_PER_APPLY)
     await site.apply(flood.slice(at, at + OBJECTS_PER_APPLY));
   await site.apply([
-    { metadata, backendPool: { members: victimDips.map((dip) => ({ dip })), maxMembers: VICTIM_DIPS } },
+    { metadata, backendPool: { members: VICTIM_DIPS.map((dip) => ({ dip })), maxMembers: VICTIM_DIPS.length } },
     { metadata, vip: { address: "198.51.100.1", outbound: { pools: ["victim"], maxPorts: 64_512 } } },
     { metadata: { tenant: "victim", name: "web" }, backendPool: { members: [{ dip: "10.200.0.1" }], maxMembers: 4 } },
   ]);
-}
-
-/** One VIP after the other, each with a rule: from the request until it is in force on all MUXes. */
-async function applyVips(site: ManagerSite, untilMs: number, round: Round, first: number): Promise<void> {
-  const session = site.api.newSession();
-  for (let at = first; performance.now() < untilMs; at++) {
-    const sentMs = performance.now();
-    const vip = {
-      metadata: { tenant: "victim", name: `web-${at}` },
-      vip: {
-        address: `198.18.${at >> 8}.${at & 255}`,
-        rules: [{ name: "http", protocol: TCP, port: 80, pool: "web" }],
-      },
-    };
-    const { inForce } = await site.api.apply(session, [vip], { deadlineMs: 120_000, hedgeMs: 20_000 });
-    assert(inForce, "a VIP is in force on all MUXes in the end");
-    round.applyMs.push(performance.now() - sentMs);
-    await pause(PACE_MS);
-  }
-}
-
-async function askForPorts(agent: AgentStream, dip: number, untilMs: number, round: Round): Promise<void> {
-  await pause((PACE_MS * dip) / VICTIM_DIPS);
-  while (performance.now() < untilMs) {
-    const sentMs = performance.now();
-    for (let isGranted = false; !isGranted;) {
-      try {
-        await agent.allocate(dip, dip % 2 === 0 ? TCP : UDP, 8);
-        isGranted = true;
-      } catch (caught) {
-        assert(!agent.isOver, "the second tenant's stream stays");
-        await pause(refused(caught, round.refusals));
-      }
-    }
-    round.grantMs.push(performance.now() - sentMs);
-    await pause(PACE_MS);
-  }
 }
 
 class Flood {
@@ -176,14 +97,35 @@ class Flood {
   }
 }
 
-async function measure(site: ManagerSite, victim: AgentStream, seconds: number, first: number): Promise<Round> {
-  const round: Round = { applyMs: [], grantMs: [], refusals: new Map() };
-  const untilMs = performance.now() + seconds * 1_000;
-  await Promise.all([
-    applyVips(site, untilMs, round, first),
-    ...victim.requesters.map((_, dip) => askForPorts(victim, dip, untilMs, round)),
-  ]);
-  return round;
+/** The operator and the second tenant; see bench/overload/bystanders.ts. */
+class Bystanders {
+  readonly #thread: Worker;
+
+  static async start(data: BystandersData): Promise<Bystanders> {
+    const thread = new Worker(new URL("./overload/bystanders.js", import.meta.url), { workerData: data });
+    const bystanders = new Bystanders(thread);
+    await bystanders.#next();
+    return bystanders;
+  }
+
+  private constructor(thread: Worker) {
+    this.#thread = thread;
+  }
+
+  async measure(plan: RoundPlan): Promise<Round> {
+    this.#thread.postMessage(plan);
+    return (await this.#next()) as Round;
+  }
+
+  async stop(): Promise<void> {
+    await this.#thread.terminate();
+  }
+
+  /** Rejects when the thread fails. */
+  async #next(): Promise<unknown> {
+    const [message] = (await once(this.#thread, "message")) as readonly unknown[];
+    return message;
+  }
 }
 
 function tell(name: string, { applyMs, grantMs, refusals }: Round): void {
@@ -209,20 +151,28 @@ await runBenchmark({
     });
     try {
       await configure(site);
-      const channels = site.api.endpoints.map((address) => site.env.network.connect(address, { reconnectMaxMs: 100 }));
-      const channel = (at: number): Channel => channels[at % channels.length]!; // in range
-      const victim = await startAgent(site, channel(0), {
-        name: "victim",
-        tenant: "victim",
-        dips: victimDips,
-        follows: true, // the operator's VIPs lead to one of its DIPs
+      const leader = site.api.endpoints[(await site.leader()) ?? 0] ?? "";
+      const bystanders = await Bystanders.start({
+        clusterId: site.clusterId,
+        endpoints: site.api.endpoints,
+        leader,
+        logTo: join(site.folder, "bystanders.log"),
       });
+      // Agents ask the leader, as Host Agents do.
+      const channels = Array.from({ length: CHANNELS }, () =>
+        site.env.network.connect(leader, { reconnectMaxMs: 100 }),
+      );
+      const channel = (at: number): Channel => channels[at % channels.length]!; // in range
       const agents: AgentStream[] = [];
       for (let first = 0; first < FLOOD_HOSTS; first += TOGETHER) {
         const hosts = Array.from({ length: Math.min(TOGETHER, FLOOD_HOSTS - first) }, (_, at) => first + at);
         const starting = hosts.map((host) =>
-          startAgent(site, channel(host), {
-            name: `flood-${host}`,
+          AgentStream.start({
+            channel: channel(host),
+            clusterId: site.clusterId,
+            host: `flood-${host}`,
+            bootId: hex(site.env.entropy(16)),
+            newSession: () => hex(site.env.entropy(16)),
             tenant: "flood",
             dips: hostDips(host),
             openPerDip: 2,
@@ -231,7 +181,7 @@ await runBenchmark({
         agents.push(...(await Promise.all(starting)));
       }
       progress(`${FLOOD_HOSTS} hosts with ${FLOOD_HOSTS * DIPS_PER_HOST} DIPs registered`);
-      const quiet = await measure(site, victim, options.seconds, 0);
+      const quiet = await bystanders.measure({ seconds: options.seconds, first: 0 });
       progress("quiet part done");
       const flood = new Flood(agents);
       const memory: number[] = [];
@@ -239,7 +189,7 @@ await runBenchmark({
         memory.push(Math.max(...site.processes().map(({ pid }) => residentMb(pid))));
       }, MEMORY_EVERY_MS);
       flood.start();
-      const flooded = await measure(site, victim, options.seconds, 20_000);
+      const flooded = await bystanders.measure({ seconds: options.seconds, first: 20_000 });
       clearInterval(watch);
       progress("measured under the flood");
       await flood.stop();
@@ -258,7 +208,7 @@ await runBenchmark({
       print(
         `  largest process: ${numberText(mean(memory.slice(0, third)))} MiB in the first third, ${numberText(mean(memory.slice(-third)))} MiB in the last`,
       );
-      victim.close();
+      await bystanders.stop();
       for (const agent of agents) agent.close();
       for (const one of channels) one.close();
       return {
