@@ -1,6 +1,6 @@
 /** The client that a Node program would use: grpc-js, messages from the .proto file; one connection to each member. */
 import { fileURLToPath } from "node:url";
-import { credentials, loadPackageDefinition, type Client, type ServiceError } from "@grpc/grpc-js";
+import { credentials, loadPackageDefinition, Metadata, type Client, type ServiceError } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { DEADLINE_MS, EtcdError, type EtcdClient } from "./etcd-client.js";
 
@@ -11,6 +11,7 @@ interface PutResponse {
 interface KvClient extends Client {
   put(
     request: { readonly key: Uint8Array; readonly value: Uint8Array },
+    metadata: Metadata,
     options: { readonly deadline: number },
     callback: (error: ServiceError | null, response?: PutResponse) => void,
   ): void;
@@ -25,6 +26,9 @@ const CHANNEL_OPTIONS = {
   "grpc.enable_http_proxy": 0,
   "grpc.use_local_subchannel_pool": 1,
 };
+
+/** A connection that is being dialled is waited for, as our own clients do: a member that is back is not met by its former absence. */
+const WAIT_FOR_READY = new Metadata({ waitForReady: true });
 
 function loadKv(): KvConstructor {
   const path = fileURLToPath(new URL("etcd.proto", import.meta.url));
@@ -45,7 +49,7 @@ export class GrpcEtcdClient implements EtcdClient {
     return new Promise((resolve, reject) => {
       const client = this.#members[member];
       if (client === undefined) throw new RangeError(`there is no member ${member}`);
-      client.put({ key, value }, { deadline: Date.now() + deadlineMs }, (error, response) => {
+      client.put({ key, value }, WAIT_FOR_READY, { deadline: Date.now() + deadlineMs }, (error, response) => {
         if (error !== null) reject(new EtcdError(error.code, error.details));
         else resolve(response?.header?.revision ?? 0);
       });

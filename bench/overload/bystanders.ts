@@ -21,6 +21,7 @@ export interface BystandersData {
 
 export interface RoundPlan {
   readonly seconds: number;
+  readonly who: "operator" | "second tenant" | "both";
   /** Number of the first VIP that the operator applies. */
   readonly first: number;
 }
@@ -87,12 +88,11 @@ const agent = await AgentStream.start({
   dips: VICTIM_DIPS,
   follows: true, // the operator's VIPs lead to one of its DIPs
 });
-port.on("message", ({ seconds, first }: RoundPlan) => {
+port.on("message", ({ seconds, who, first }: RoundPlan) => {
   const taken: Round = { applyMs: [], grantMs: [], refusals: new Map() };
   const untilMs = performance.now() + seconds * 1_000;
-  void Promise.all([
-    applyVips(api, untilMs, taken, first),
-    ...agent.requesters.map((_, dip) => askForPorts(agent, dip, untilMs, taken)),
-  ]).then(() => port.postMessage(taken));
+  const operator = who === "second tenant" ? [] : [applyVips(api, untilMs, taken, first)];
+  const tenant = who === "operator" ? [] : agent.requesters.map((_, dip) => askForPorts(agent, dip, untilMs, taken));
+  void Promise.all([...operator, ...tenant]).then(() => port.postMessage(taken));
 });
 port.postMessage("ready");

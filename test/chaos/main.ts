@@ -48,7 +48,7 @@ async function run({ minutes, seed, out, portsFrom }: Options): Promise<boolean>
         requestIntervalMs: 1_000,
         lifetimeMs: 20_000,
         sources: fabric.vms,
-        destinations: fabric.servers.map(({ address }) => ({ address, port: SERVER_PORT })),
+        destinations: [...fabric.servers, ...fabric.serversIpv6].map(({ address }) => ({ address, port: SERVER_PORT })),
       },
       random.fork(),
     ),

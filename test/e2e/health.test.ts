@@ -44,7 +44,7 @@ it(
     const site = await EmbeddedSite.start(env, { folder, portBase: 54_000, restart: false, ecmp: "plain", onEvent });
     try {
       await site.whenReady(60_000);
-      const [machine, ...others] = site.fabric.vms.slice(0, 3);
+      const [machine, ...others] = site.fabric.vms.filter(({ address }) => !address.includes(":")).slice(0, 3);
       const dipOf = ({ address }: { readonly address: IpAddress }): string => address;
       const dip = dipOf(machine!);
       const rules = [{ name: "http", protocol: 6, port: 80, pool: "probed", backendPort: BACKEND_PORT }];
