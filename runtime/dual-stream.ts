@@ -248,13 +248,14 @@ export class DualStream<Out, In> {
         this.#fail(index, "no replica any more");
       else if (slot.kind === "idle" && this.#check !== null && known.size > 1) this.#open(index);
     }
+    this.#turnSoon(); // the preferred one may be among them only now
   }
 
   /** The standby to the preferred replica, within a random time; later and later when that does not work. */
   #turnSoon(): void {
     this.#turn?.cancel();
     this.#turn = null;
-    if (this.#check === null || this.#isDialled(this.#preferred)) return;
+    if (this.#check === null || this.#preferred === null || this.#isDialled(this.#preferred)) return;
     const withinMs = this.#preferWithinMs * Math.min(PREFER_SLOWEST, 2 ** this.#preferredTries);
     const share = this.#random.nextFloat();
     const waitMs = withinMs * (this.#preferredTries === 0 ? share : 0.5 + 0.5 * share);

@@ -1,6 +1,6 @@
 /**
  * How long a VIP that overloads MUXes again and again is withdrawn: the first time for as long as its spec says, then twice as long each
- * time, up to a day; forgotten after an hour of calm. It is kept in the log, so that an attacker gains nothing by a change of leader. At
+ * time, never shorter than the spec says, up to a day; forgotten after an hour of calm. It is kept in the log, so that an attacker gains nothing by a change of leader. At
  * most one record for each VIP.
  *
  *     overload -> withdrawn for s -> announced -> overload -> withdrawn for 2s -> announced -> an hour without overload -> forgotten
@@ -45,7 +45,9 @@ export class OverloadBackoffs {
   /** How long a withdrawal for overload lasts that begins now. `firstSeconds`: as the VIP's spec says. */
   secondsFor(vip: VipId, firstSeconds: number): number {
     const before = this.#backoffs.get(vip);
-    return before === undefined ? firstSeconds : Math.min(FOR_SECONDS_MAX, before.forSeconds * 2);
+    return before === undefined
+      ? firstSeconds
+      : Math.min(FOR_SECONDS_MAX, Math.max(firstSeconds, before.forSeconds * 2));
   }
 
   /** A withdrawal for overload began. */

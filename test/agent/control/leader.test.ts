@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { hostItemKey } from "../../../dataplane/host-items.js";
 import { hasReserve, startAgent, type AgentWorld } from "./agent-world.js";
-import type { FakeReplica } from "./fake-managers.js";
+import { FakeReplica } from "./fake-managers.js";
 
 /** Beats come every 3 s, and the move within 5 s of one. */
 const MOVED_MS = 8_500;
@@ -71,6 +71,21 @@ describe("an agent and the leader", () => {
     cluster.leader = { address: other.address, term: 6 };
     await world.advance(20_000);
     expect(setup.standby()).toBe(leader);
+  });
+
+  it("goes to a leader that it did not know when it was named, once it is told of it", async () => {
+    const setup = await startAwayFromLeader("unknown leader");
+    const { world, cluster, agent } = setup;
+    const fourth = new FakeReplica(world.env("manager-4"), "manager-4:7000", cluster);
+    await world.run(fourth.start());
+    cluster.leader = { address: fourth.address, term: 7 };
+    await world.advance(20_000);
+    expect(agent.status().standbyReplica).not.toBe(fourth.address);
+    const addresses = [...setup.replicas.map(({ address }) => address), fourth.address];
+    setup.active().say({ beat: { appliedIndex: cluster.index, managers: { addresses, index: 5, clusterEpoch: 1 } } });
+    const atFourth = (): boolean =>
+      [agent.status().activeReplica, agent.status().standbyReplica].includes(fourth.address);
+    await world.runUntil(atFourth, MOVED_MS, "a stream to the leader");
   });
 
   it("asks again on the stream that is left as soon as the leader has died", async () => {

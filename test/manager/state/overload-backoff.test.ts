@@ -32,6 +32,14 @@ describe("a VIP that overloads MUXes again and again", () => {
     expect(attacks(smallSite(), 11)).toEqual([300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 76800, 86400, 86400]);
   });
 
+  test("is never withdrawn for less than its spec says, also when that has grown since", () => {
+    const site = smallSite();
+    attacks(site, 1);
+    const spec = { overload: { action: "blackhole", restoreAfterSeconds: 3_600 } } as const;
+    site.configure(vip("web", "198.51.100.1", { spec }));
+    expect(attacks(site, 2)).toEqual([3_600, 7_200]);
+  });
+
   test("begins anew after an hour of calm, and not a millisecond before", () => {
     const site = smallSite();
     attacks(site, 3);

@@ -84,6 +84,20 @@ export class NaiveObjects {
     return [...this.all.values()].filter(({ ref }) => ref.kind === "Vip") as NaiveVip[];
   }
 
+  /** VIPs by which a DIP may leave: of its tenant, with a pool that it is a member of. */
+  waysOut(tenant: string, dip: IpAddress): readonly NaiveVip[] {
+    const pools = this.pools()
+      .filter(
+        ({ ref, spec, deleting }) =>
+          !deleting && ref.tenant === tenant && spec.members.some((member) => member.dip === dip),
+      )
+      .map(({ ref }) => ref.name);
+    return this.vips().filter(
+      ({ ref, spec, deleting }) =>
+        !deleting && ref.tenant === tenant && spec.outbound?.pools.some((name) => pools.includes(name)) === true,
+    );
+  }
+
   pools(): readonly NaivePool[] {
     return [...this.all.values()].filter(({ ref }) => ref.kind === "BackendPool") as NaivePool[];
   }

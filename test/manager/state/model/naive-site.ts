@@ -422,26 +422,10 @@ export class NaiveSite {
   }
 
   /** VIPs whose outbound names a pool that the DIP is a member of, by what operators wrote last. */
-  private waysOut(dip: NaiveDip): readonly NaiveVip[] {
-    const pools = this.objects
-      .pools()
-      .filter(
-        ({ ref, spec, deleting }) =>
-          !deleting && ref.tenant === dip.tenant && spec.members.some((member) => member.dip === dip.address),
-      )
-      .map(({ ref }) => ref.name);
-    return this.objects
-      .vips()
-      .filter(
-        ({ ref, spec, deleting }) =>
-          !deleting && ref.tenant === dip.tenant && spec.outbound?.pools.some((name) => pools.includes(name)) === true,
-      );
-  }
-
   private allocate(command: AllocateSnatCommand, result: CommandResult): Expected {
     const dip = this.requester(command);
     if (typeof dip === "string") return refusedWith(dip);
-    const vips = this.waysOut(dip);
+    const vips = this.objects.waysOut(dip.tenant, dip.address);
     if (vips.length === 0) return refusedWith("SNAT_NOT_CONFIGURED");
     let active = vips.filter((vip) => vip.active !== null);
     if (active.length === 0) return refusedWith("FAILED_PRECONDITION");

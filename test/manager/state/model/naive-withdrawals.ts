@@ -29,7 +29,7 @@ export class NaiveWithdrawals {
 
   withdraw(vip: number, { forSeconds, isOverload }: WithdrawVipCommand, bySpec: number, nowMs: number): void {
     const before = this.backoffs.get(vip);
-    const next = isOverload && before !== undefined ? Math.min(86_400, 2 * before.seconds) : bySpec;
+    const next = isOverload && before !== undefined ? Math.min(86_400, Math.max(bySpec, 2 * before.seconds)) : bySpec;
     const seconds = forSeconds === 0 ? next : forSeconds;
     const untilMs = nowMs + seconds * 1_000;
     this.untilMs.set(vip, untilMs);
