@@ -132,6 +132,7 @@ export class Pipeline {
       clock: env.clock,
       state,
       hostIndex: (host) => this.#hostIndexes.get(host) ?? (0 as LogIndex),
+      muxSafeIndex: () => options.muxSafeIndex.value,
       activate: (upToIndex) => this.#internal({ kind: "activate", upToIndex }, () => this.#routes.refused()),
     });
     this.#muxPool = new MuxPoolManagement({
@@ -177,7 +178,10 @@ export class Pipeline {
     this.#proposer.onRoom(() => {
       for (const stage of this.#byUrgency()) stage.poke();
     });
-    this.#muxSafeIndex.onAdvance(() => this.#snat.muxesAdvanced());
+    this.#muxSafeIndex.onAdvance(() => {
+      this.#snat.muxesAdvanced();
+      if (this.#inOffice !== null) this.#routes.consider();
+    });
   }
 
   get inOffice(): boolean {

@@ -213,8 +213,10 @@ function pendingActivation(state: State): Pending {
   const pending = state.objects.pendingObjects();
   if (pending.length === 0) return null;
   const hosts = new Set(pending.flatMap((object) => hostsOf(state, object)));
-  const upToIndex = Math.max(...pending.map((object) => object.updatedIndex)) as LogIndex;
-  return { upToIndex, hosts: [...hosts].sort(byNumber) };
+  const indexes = pending.map((object) => object.updatedIndex);
+  const fromIndex = Math.min(...indexes) as LogIndex;
+  const upToIndex = Math.max(...indexes) as LogIndex;
+  return { fromIndex, upToIndex, hosts: [...hosts].sort(byNumber) };
 }
 
 function nextTickDueMs(state: State, muxSafeIndex: LogIndex | undefined): number | null {

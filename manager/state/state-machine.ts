@@ -113,8 +113,12 @@ export interface StateMachine {
   /** Of one address. */
   snatUsageOf(vip: IpAddress): readonly SnatUsage[];
 
-  /** What is prepared and not yet activated: the newest such entry, and the hosts that should know it first. */
-  pendingActivation(): { readonly upToIndex: LogIndex; readonly hosts: readonly HostId[] } | null;
+  /** What is prepared and not yet activated: the oldest and the newest such entry, and the hosts that should know them first. */
+  pendingActivation(): {
+    readonly fromIndex: LogIndex;
+    readonly upToIndex: LogIndex;
+    readonly hosts: readonly HostId[];
+  } | null;
   /**
    * Cluster time at which a `tick` would change something, or null. With the caller's `muxSafeIndex`, ranges that rest
    * because MUXes have not acknowledged their release are left out: a tick would not free them.

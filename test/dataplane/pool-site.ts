@@ -1,7 +1,7 @@
 /**
  * A site in one process: the replicated state machine of the Managers, eight MUXes behind an ECMP router, a host per machine, each
- * with the product's data plane; machines with a small TCP. Entries reach everybody in the product's order: what is
- * prepared the agents, what is activated the MUXes and then the agents.
+ * with the product's data plane; machines with a small TCP. Entries reach everybody in the product's order: MUXes at once, agents what
+ * every live MUX has in force; and what is prepared is put to use when agents could be told of it.
  */
 import { expect } from "vitest";
 import { formatIpv4 } from "../../core/address.js";
@@ -50,7 +50,17 @@ export class PoolSite {
   readonly #router = new RouterModel({ ecmp: "plain", hashSeed: 7, holdTimeMs: 1_000, routes: new Map() });
   readonly #muxes = new Map<string, MuxDataplane>();
   readonly #laggingMuxes = new Map<string, MuxChange[]>();
-  #laggingAgents: (readonly [AgentDataplane, readonly HostChange[]])[] | null = null;
+  /** What each live MUX has in force. */
+  readonly #indexOf = new Map<string, number>();
+  /** What agents are to hear, in order, once every live MUX has it in force. */
+  readonly #forAgents: {
+    readonly index: number;
+    readonly agent: AgentDataplane;
+    readonly changes: readonly HostChange[];
+  }[] = [];
+  #areAgentsLagging = false;
+  /** A change that MUXes do not use yet. */
+  #preparedIndex: number | null = null;
   /** Flows that each machine knows. */
   readonly #known = Array.from({ length: MACHINES }, () => new Set<string>());
   #nowMs = 1_000;
@@ -83,10 +93,21 @@ export class PoolSite {
 
   // ---- what operators, probes and mishaps do ----
 
-  /** The pool has these members: "10.0.0.3" or "10.0.0.3*50". */
-  change(members: readonly string[]): void {
+  /**
+   * The pool has these members: "10.0.0.3" or "10.0.0.3*50". MUXes use them once none lags behind the first entry of the change;
+   * one may begin to lag then, before the second.
+   */
+  change(members: readonly string[], options: { readonly thenLags?: number } = {}): void {
     const spec = { probe: probeSpec({ protocol: "tcp", port: PORT }) };
     this.#do(() => this.#state.applyObjects(pool("web", members, { maxMembers: MACHINES, spec })));
+    if (options.thenLags !== undefined) this.lag(options.thenLags);
+    this.#preparedIndex = this.#state.index;
+    this.#advance();
+  }
+
+  /** The Managers have waited long enough for MUXes that lag: the change is in use. */
+  goOn(): void {
+    this.#preparedIndex = null;
     this.#do(() => this.#state.activate());
   }
 
@@ -108,23 +129,27 @@ export class PoolSite {
     const changes = this.#laggingMuxes.get(name) ?? [];
     this.#laggingMuxes.delete(name);
     this.#tellMux(name, changes);
+    this.#advance();
   }
 
   /** Agents hear of nothing for now: their views are cut at what all MUXes have in force, so they are behind them. */
   lagAgents(): void {
-    this.#laggingAgents = [];
+    this.#areAgentsLagging = true;
   }
 
   catchUpAgents(): void {
-    const waiting = this.#laggingAgents ?? [];
-    this.#laggingAgents = null;
-    for (const [agent, changes] of waiting) this.#tellAgent(agent, changes);
+    this.#areAgentsLagging = false;
+    this.#advance();
   }
 
-  /** The MUX is dead, and the router's hold time is over. */
+  /** The MUX is dead, and the router's hold time is over: it is declared lost too. */
   kill(mux: number): void {
-    this.#muxes.delete(`mux-${mux}`);
-    this.#announce(`mux-${mux}`, false);
+    const name = `mux-${mux}`;
+    this.#muxes.delete(name);
+    this.#laggingMuxes.delete(name);
+    this.#indexOf.delete(name);
+    this.#announce(name, false);
+    this.#advance();
   }
 
   // ---- what clients do ----
@@ -165,21 +190,31 @@ export class PoolSite {
       if (waiting === undefined) this.#tellMux(name, muxChanges);
       else waiting.push(...muxChanges);
     }
-    for (const [hostId, changes] of hostChanges) {
-      const agent = this.#agentOf(hostId);
-      if (this.#laggingAgents === null) this.#tellAgent(agent, changes);
-      else this.#laggingAgents.push([agent, changes]);
+    const { index } = this.#state;
+    for (const [hostId, changes] of hostChanges) this.#forAgents.push({ index, agent: this.#agentOf(hostId), changes });
+    this.#advance();
+  }
+
+  /** Agents are told of what all live MUXes have in force (`muxSafeIndex`), and then MUXes use what they were told of. */
+  #advance(): void {
+    if (this.#areAgentsLagging) return;
+    const safe = Math.min(...this.#indexOf.values());
+    for (let next = this.#forAgents[0]; next !== undefined && next.index <= safe; next = this.#forAgents[0]) {
+      this.#forAgents.shift();
+      this.#tellAgent(next.agent, next.changes, next.index);
     }
+    if (this.#preparedIndex !== null && this.#preparedIndex <= safe) this.goOn();
   }
 
   #tellMux(name: string, changes: readonly MuxChange[]): void {
     const index = this.#state.index as LogIndex;
     expect(this.#muxes.get(name)?.tables.apply({ kind: "changes", changes }, index)).toBe("in-force");
+    this.#indexOf.set(name, index);
   }
 
-  #tellAgent(agent: AgentDataplane, all: readonly HostChange[]): void {
+  #tellAgent(agent: AgentDataplane, all: readonly HostChange[], index: number): void {
     const changes = this.#secondChance ? all : all.filter((change) => !isOfSecondChance(change));
-    expect(agent.tables.apply({ kind: "changes", changes }, this.#state.index as LogIndex)).toBe("in-force");
+    expect(agent.tables.apply({ kind: "changes", changes }, index as LogIndex)).toBe("in-force");
   }
 
   #agentOf(hostId: HostId): AgentDataplane {

@@ -176,6 +176,23 @@ describe("an addition reaches every host before any MUX, a removal every MUX bef
       "the rule comes",
     );
   });
+
+  // Hosts are told of nothing that a live MUX lacks: until this one is declared lost they cannot know, and no MUX may send them anything.
+  it("also while a MUX is silent and not declared lost yet", async () => {
+    const [here, order] = await start("silent MUX", web(DIPS), webVip(HTTP));
+    here.world.pause("mux-8");
+    const applied = here.apply(webVip(HTTP, "tcp/443 -> web:8443"));
+    await here.advance(2_000);
+    expect(order.keys("host", "endpoint/1/6/443/"), "hosts cannot be told").toEqual([]);
+    expect(order.keys("mux", "rule/1/6/443"), "so no MUX uses it").toEqual([]);
+    await applied;
+    before(
+      order.places("host", HOST_COUNT, there("endpoint/1/6/443/")),
+      order.places("mux", MUXES - 1, there("rule/1/6/443")),
+      "the rule comes",
+    );
+    here.killMux(8);
+  });
 });
 
 describe("port ranges", () => {

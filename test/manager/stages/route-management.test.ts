@@ -7,28 +7,41 @@ const HOSTS = [1 as HostId, 2 as HostId];
 
 function scene() {
   const { time, clock } = virtualTime();
-  let pending: { readonly upToIndex: LogIndex; readonly hosts: readonly HostId[] } | null = null;
+  const changes: LogIndex[] = [];
+  let hosts: readonly HostId[] = [];
   const known = new Map<HostId, LogIndex>();
   const asked: number[] = [];
+  /** Of the MUXes; agents' views end there. */
+  let safe = Infinity as LogIndex;
   const routes = new RouteManagement({
     clock,
-    state: { pendingActivation: () => pending },
+    state: {
+      pendingActivation: () =>
+        changes.length === 0 ? null : { fromIndex: changes[0]!, upToIndex: changes.at(-1)!, hosts },
+    },
     hostIndex: (host) => known.get(host) ?? (0 as LogIndex),
+    muxSafeIndex: () => safe,
     activate: (upToIndex) => asked.push(upToIndex),
   });
-  const prepare = (index: number, hosts: readonly HostId[] = HOSTS): void => {
-    pending = { upToIndex: index as LogIndex, hosts };
+  const prepare = (index: number, concerned: readonly HostId[] = HOSTS): void => {
+    if (changes.at(-1) !== index) changes.push(index as LogIndex);
+    hosts = concerned;
     routes.consider();
   };
   const acknowledge = (host: number, index: number): void => {
     known.set(host as HostId, index as LogIndex);
     routes.consider();
   };
-  const activated = (): void => {
-    pending = null;
+  const muxesHave = (index: number): void => {
+    safe = index as LogIndex;
     routes.consider();
   };
-  return { time, routes, prepare, acknowledge, activated, asked };
+  /** The log has it: what was prepared up to there is in use. */
+  const activated = (index = Infinity): void => {
+    changes.splice(0, changes.filter((change) => change <= index).length);
+    routes.consider();
+  };
+  return { time, routes, prepare, acknowledge, muxesHave, activated, asked };
 }
 
 describe("the second entry of a change of configuration", () => {
@@ -49,6 +62,63 @@ describe("the second entry of a change of configuration", () => {
     expect(asked).toEqual([]);
     await time.advance(1);
     expect(asked).toEqual([10]);
+  });
+
+  // Hosts' views end at what every MUX has: without the lagging one they are told nothing, and 500 ms would pass for nothing.
+  test("waits while a MUX lags, and only then gives hosts their 500 ms", async () => {
+    const { time, prepare, muxesHave, acknowledge, asked } = scene();
+    muxesHave(9);
+    prepare(10);
+    await time.advance(2_000);
+    expect(asked).toEqual([]);
+    muxesHave(10);
+    acknowledge(1, 10);
+    await time.advance(499);
+    expect(asked).toEqual([]);
+    await time.advance(1);
+    expect(asked).toEqual([10]);
+  });
+
+  test("is proposed as soon as the hosts know, once the lagging MUX has caught up or is lost", async () => {
+    const { time, prepare, muxesHave, acknowledge, asked } = scene();
+    muxesHave(9);
+    prepare(10);
+    await time.advance(3_500);
+    muxesHave(10);
+    for (const host of HOSTS) acknowledge(host, 10);
+    expect(asked).toEqual([10]);
+  });
+
+  // The last MUX is never declared lost: an operator must be able to go on without it.
+  test("is proposed after 10 s when the only MUX is dead", async () => {
+    const { time, prepare, muxesHave, asked } = scene();
+    muxesHave(9);
+    prepare(10);
+    await time.advance(9_999);
+    expect(asked).toEqual([]);
+    await time.advance(1);
+    expect(asked).toEqual([10]);
+  });
+
+  test("is not put off by changes that keep coming while a host is dead", async () => {
+    const { time, prepare, asked } = scene();
+    for (let index = 10; index < 20; index++) {
+      prepare(index);
+      await time.advance(100);
+    }
+    expect(asked).toEqual([10, 14]);
+  });
+
+  test("of several changes is proposed up to the one that all hosts know", () => {
+    const { prepare, acknowledge, activated, asked } = scene();
+    for (const index of [10, 11, 12]) prepare(index);
+    acknowledge(1, 12);
+    acknowledge(2, 11);
+    expect(asked).toEqual([11]);
+    activated(11);
+    expect(asked).toEqual([11]);
+    acknowledge(2, 12);
+    expect(asked).toEqual([11, 12]);
   });
 
   test("is proposed at once when no host is concerned", () => {

@@ -15,7 +15,7 @@ test("a new VIP is known to its hosts when it is prepared, and to MUXes when it 
   expect(site.last?.muxChanges).toEqual([]);
   expect(site.hostKeys("host-1", "endpoint")).toContain("endpoint/2/6/443/1");
   expect(site.hostKeys("host-1", "outbound")).toContain("outbound/1/2");
-  expect(site.machine.pendingActivation()).toEqual({ upToIndex: prepared, hosts: [1] });
+  expect(site.machine.pendingActivation()).toEqual({ fromIndex: prepared, upToIndex: prepared, hosts: [1] });
   expect(site.machine.object(vipRef("api"))).toMatchObject({ active: null, updatedIndex: prepared, activeIndex: 0 });
 
   site.activate(prepared);
@@ -41,7 +41,7 @@ test("hosts of old and new members are those that should know a change first", (
   site.register("host-2", ["10.0.0.3"]);
   site.register("host-3", ["10.0.0.4"]);
   site.applyObjects(pool("web", ["10.0.0.3"]));
-  expect(site.machine.pendingActivation()).toEqual({ upToIndex: site.index, hosts: [1, 2] });
+  expect(site.machine.pendingActivation()).toEqual({ fromIndex: site.index, upToIndex: site.index, hosts: [1, 2] });
 });
 
 test("a changed backend port is used by the host from the activation on", () => {

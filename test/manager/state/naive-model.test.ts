@@ -129,8 +129,9 @@ function compareObjects(machine: StateMachine, model: NaiveSite): void {
     expect(sorted(stored)).toEqual(sorted(expected));
   }
   const pending = [...model.objects.all.values()].filter((object) => model.objects.isPending(object));
-  const newest = Math.max(0, ...pending.map(({ updatedIndex }) => updatedIndex));
-  expect(machine.pendingActivation()?.upToIndex ?? 0).toBe(newest);
+  const indexes = pending.map(({ updatedIndex }) => updatedIndex);
+  expect(machine.pendingActivation()?.fromIndex ?? Infinity).toBe(Math.min(...indexes));
+  expect(machine.pendingActivation()?.upToIndex ?? 0).toBe(Math.max(0, ...indexes));
   for (const { id } of model.objects.vips()) {
     expect(machine.withdrawal(id as VipId)?.untilMs).toBe(model.withdrawals.untilMs.get(id));
     const backoff = machine.overloadBackoff(id as VipId);
