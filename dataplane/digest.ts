@@ -67,7 +67,7 @@ function digestOfText(text: string): Digest {
  * The kinds that come by the hundred thousand, from their numbers: writing the text would cost ten times as much as granting
  * the range. Their key says nothing that their fields do not. Null: any other kind.
  */
-function digestOfRange(item: MuxItem | HostItem): Digest | null {
+export function digestOfRange(item: MuxItem | HostItem): Digest | null {
   if (item.kind !== "snat" && item.kind !== "range") return null;
   const address = item.kind === "range" ? digestOfText(item.vip) : EMPTY_DIGEST; // a VIP's id is its own for ever, its address is not
   let high = LANE_HIGH ^ address.high;

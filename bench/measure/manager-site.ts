@@ -69,12 +69,8 @@ export class ManagerSite {
   static async start(options: ManagerSiteOptions): Promise<ManagerSite> {
     const portBase = (await freePortBlock(PORT_SPAN + 1, options.portsFrom)) - 1;
     const site = new ManagerSite(portBase, options);
-    const endMs = performance.now() + READY_MS;
-    for (;;) {
-      if ((await site.leader()) !== null) return site;
-      assert(performance.now() < endMs, `a leader and two live MUXes within ${READY_MS} ms`);
-      await pause(POLL_MS);
-    }
+    await site.leadership();
+    return site;
   }
 
   private constructor(portBase: number, options: ManagerSiteOptions) {
@@ -98,6 +94,17 @@ export class ManagerSite {
 
   get folder(): string {
     return this.#folder.path;
+  }
+
+  /** Waits for `leader`, and says in which term it leads: another term is another leadership, by whomever. */
+  async leadership(): Promise<{ readonly leader: number; readonly term: number }> {
+    const endMs = performance.now() + READY_MS;
+    for (;;) {
+      const leader = await this.leader();
+      if (leader !== null) return { leader, term: (await this.api.status(leader, READY_MS)).term };
+      assert(performance.now() < endMs, `a leader and two live MUXes within ${READY_MS} ms`);
+      await pause(POLL_MS);
+    }
   }
 
   /** Position of the leader that all Managers follow; null while there is none or a MUX is not live. */

@@ -52,48 +52,45 @@ export interface GrantResult extends LoopResult {
 
 export class Agents {
   readonly #site: ManagerSite;
-  readonly #streams: readonly AgentStream[];
-  readonly #channels: readonly Channel[];
+  #streams: readonly AgentStream[] = [];
+  #channels: readonly Channel[] = [];
   /** (VIP, protocol, range) of every grant. */
   readonly #owned = new Map<string, Uint8Array>();
   granted = 0;
   readonly hosts: readonly { readonly name: string; readonly bootId: string }[];
 
-  /** One stream per host, to the leader, where Host Agents ask too. */
   static async start(site: ManagerSite): Promise<Agents> {
-    const leader = await site.leader();
-    const address = leader === null ? undefined : site.api.endpoints[leader];
-    assert(address !== undefined, "a leader and two live MUXes");
-    const hosts = Array.from({ length: STREAMS }, (_, stream) => ({
+    const agents = new Agents(site);
+    await agents.connect();
+    return agents;
+  }
+
+  private constructor(site: ManagerSite) {
+    this.#site = site;
+    this.hosts = Array.from({ length: STREAMS }, (_, stream) => ({
       name: `bench-${stream}`,
       bootId: hex(site.env.entropy(16)),
     }));
-    const channels = hosts.map(() => site.env.network.connect(address, { reconnectMaxMs: 100 }));
-    const streams = await Promise.all(
-      hosts.map(({ name, bootId }, stream) =>
+  }
+
+  /** One stream per host, to the leader, where Host Agents ask too. Again after another leads. */
+  async connect(): Promise<void> {
+    this.stop();
+    const { leader } = await this.#site.leadership();
+    const address = this.#site.api.endpoints[leader]!; // in range
+    this.#channels = this.hosts.map(() => this.#site.env.network.connect(address, { reconnectMaxMs: 100 }));
+    this.#streams = await Promise.all(
+      this.hosts.map(({ name, bootId }, stream) =>
         AgentStream.start({
-          channel: channels[stream]!, // as many
-          clusterId: site.clusterId,
+          channel: this.#channels[stream]!, // as many
+          clusterId: this.#site.clusterId,
           host: name,
           bootId,
-          newSession: () => hex(site.env.entropy(16)),
+          newSession: () => hex(this.#site.env.entropy(16)),
           dips: Array.from({ length: DIPS_PER_STREAM }, (__, dip) => dipAddress(stream, dip)),
         }),
       ),
     );
-    return new Agents(site, streams, channels, hosts);
-  }
-
-  private constructor(
-    site: ManagerSite,
-    streams: readonly AgentStream[],
-    channels: readonly Channel[],
-    hosts: Agents["hosts"],
-  ) {
-    this.#site = site;
-    this.hosts = hosts;
-    this.#streams = streams;
-    this.#channels = channels;
   }
 
   /** `requesters` DIPs spread over the streams, each with one request open. */

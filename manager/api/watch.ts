@@ -100,7 +100,10 @@ export class Watches {
     }
     // Activation, health, hosts that come and go, withdrawals: what MUXes see of an object changes with how it stands.
     if (batch.muxChanges.length > 0) {
-      const keys = batch.muxChanges.map((change) => (change.op === "upsert" ? muxItemKey(change.item) : change.key));
+      const keys = batch.muxChanges.flatMap((change) => {
+        if (change.op === "remove") return change.key;
+        return change.item.kind === "snat" ? [] : muxItemKey(change.item); // grants come by the thousand, and change no object
+      });
       for (const ref of this.#replica.state.objectsOfMuxKeys(keys)) if (!told.has(objectKey(ref))) add("modified", ref);
     }
     changes.forEach((change, position) => {

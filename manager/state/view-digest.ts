@@ -7,7 +7,7 @@
  *
  * While a walk over the view as it was is under way, the steps since are kept apart, and added to what it finds.
  */
-import { type Digest, EMPTY_DIGEST, digestOf, xorDigests } from "../../dataplane/digest.js";
+import { type Digest, EMPTY_DIGEST, digestOf, digestOfRange, xorDigests } from "../../dataplane/digest.js";
 import type { HostItem } from "../../dataplane/host-items.js";
 import type { MuxItem } from "../../dataplane/mux-items.js";
 
@@ -94,6 +94,6 @@ export class ViewDigest<Item extends MuxItem | HostItem> {
   }
 
   private add(item: Item): void {
-    this.digest = xorDigests(this.digest, digestOf(this.keyOf(item), item));
+    this.digest = xorDigests(this.digest, digestOfRange(item) ?? digestOf(this.keyOf(item), item));
   }
 }
