@@ -11,6 +11,7 @@ import { getCommand } from "./commands/get.js";
 import { hostCommand } from "./commands/host.js";
 import { muxCommand } from "./commands/mux.js";
 import { diffCommand, planCommand } from "./commands/plan.js";
+import { poolCommand } from "./commands/pool.js";
 import { snatCommand } from "./commands/snat.js";
 import { statusCommand } from "./commands/status.js";
 import { versionCommand } from "./commands/version.js";
@@ -60,6 +61,7 @@ function createProgram(context: Context): Command {
     hostCommand,
     muxCommand,
     vipCommand,
+    poolCommand,
     flowCommand,
     explainCommand,
     versionCommand,

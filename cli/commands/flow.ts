@@ -30,7 +30,7 @@ export function flowCommand(context: Context): Command {
     .option("--vip <address|name>", "flows through this VIP; with --dip: of that DIP through this VIP")
     .option("-t, --tenant <tenant>", "tenant of the DIP, or of the VIP's name", DEFAULT_TENANT)
     .addOption(new Option("--protocol <name>", "only these").choices(["tcp", "udp"]))
-    .addHelpText("after", "\nExits 3 when a host or MUX could not be asked: its flows go on.\n")
+    .addHelpText("after", "\nExits 3 when a host or MUX gave no answer: its flows may go on.\n")
     .action(context.action((_options: unknown, command: Command) => reset(context, command)));
   return flow;
 }
@@ -61,7 +61,7 @@ async function reset(context: Context, command: Command) {
       rows.map(([on, { name, flows, answered }]): readonly Cell[] => [
         on,
         name ?? "",
-        answered === true ? (flows ?? 0) : { text: "not asked: no connection", style: "bad" },
+        answered === true ? (flows ?? 0) : { text: "unknown: no answer", style: "bad" },
       ]),
     ),
   );

@@ -15,8 +15,8 @@ export function painter(shell: Pick<Shell, "variables">, terminal: Terminal): Pa
   return (style, text) => `\x1b[${CODES[style][0]}m${text}\x1b[${CODES[style][1]}m`;
 }
 
-const GOOD = new Set(["Ready", "live", "ok", "healthy", "leader"]);
-const BAD = new Set(["lost", "unhealthy", "unreachable", "degraded"]);
+const GOOD = new Set(["Ready", "live", "ok", "healthy", "leader", "up"]);
+const BAD = new Set(["lost", "unhealthy", "unreachable", "degraded", "down", "silent", "no-host"]);
 
 /** A state word in the colour of its meaning. */
 export function stateCell(text: string): Cell {

@@ -77,6 +77,8 @@ export class FakeSite {
     hosts: [{ name: "host-1", flows: 12, answered: true }],
     muxes: [{ name: "mux-1", flows: 9, answered: true }],
   };
+  /** By DIP; others are up. */
+  readonly memberHealth = new Map<string, { readonly health: string; readonly reason: string }>();
   /** Replicas that hold a stream of mux-1. */
   muxConnectedTo: readonly number[] = [2];
   muxRenewedMsAgo = 40;
@@ -168,8 +170,10 @@ export class FakeSite {
     if (entry === undefined) throw new AnantaError("NOT_FOUND", `${key} does not exist`);
     const wired = wireApplyObject(entry.object);
     const members =
-      wired.backendPool?.members?.map(({ dip }, at) => ({ dip: dip ?? "", host: `host-${at + 1}`, health: "up" })) ??
-      [];
+      wired.backendPool?.members?.map(({ dip }, at) => {
+        const health = this.memberHealth.get(dip ?? "") ?? { health: "up" };
+        return { dip: dip ?? "", host: `host-${at + 1}`, ...health };
+      }) ?? [];
     const snat = wired.vip?.outbound ? [{ protocol: 6, ownedRanges: 2, freeRanges: 8_061, excludedRanges: 1 }] : [];
     return {
       ...wired,

@@ -182,7 +182,7 @@ describe("flow explain", () => {
 });
 
 describe("flow reset", () => {
-  it("says how many flows ended where, and exits 3 when somebody could not be asked", async () => {
+  it("says how many flows ended where, and exits 3 when somebody did not answer", async () => {
     const site = await siteWithWeb("flow reset");
     const run = await site.run("flow reset --dip 10.1.0.4 --protocol udp");
     expect(run).toMatchObject({
@@ -191,9 +191,9 @@ describe("flow reset", () => {
     });
     expect(site.flowResets).toMatchObject([{ tenant: "default", dip: "10.1.0.4", vip: "", protocol: 17 }]);
     site.flowResetAnswer = { hosts: [{ name: "host-1" }] };
-    const unasked = await site.run("flow reset --vip 203.0.113.10");
-    expect(unasked.code).toBe(3);
-    expect(unasked.out).toContain("host   host-1   not asked: no connection\n");
+    const unanswered = await site.run("flow reset --vip 203.0.113.10");
+    expect(unanswered.code).toBe(3);
+    expect(unanswered.out).toContain("host   host-1   unknown: no answer\n");
     await site.run("flow reset --vip web");
     expect(site.flowResets.at(-1)).toMatchObject({ vip: "203.0.113.10" });
     expect(await site.run("flow reset --vip nope")).toMatchObject({ code: 1 });

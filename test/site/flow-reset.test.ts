@@ -49,5 +49,10 @@ it("all flows of a DIP are reset, and no other; new ones reach it again", async 
   expect(nothing.code).toBe("NOT_FOUND");
   const everything = await site.managers.refusal(1, OPERATOR_RESET_FLOWS, {});
   expect(everything.code).toBe("INVALID_ARGUMENT");
+
+  await site.apply(poolObject("web", [...hosts.flat(), "10.0.9.9"]));
+  const homeless = await site.managers.call(3, OPERATOR_RESET_FLOWS, { dip: "10.0.9.9" });
+  expect(homeless.hosts, "no host runs this DIP, so none is waited for").toEqual([]);
+  expect(homeless.muxes).toHaveLength(MUXES);
   await site.stop();
 });

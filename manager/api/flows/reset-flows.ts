@@ -32,7 +32,7 @@ export class ResetFlows {
   async reset(request: Request): Promise<Response> {
     const filter = this.#filter(request);
     const { state } = this.#replica;
-    const hostId = filter.dipId === 0 ? null : this.#hostOf(request);
+    const dip = (request.dip ?? "") === "" ? null : this.#dip(request);
     const [hosts, muxes] = await Promise.all([
       this.#agentStreams.resetFlows(filter),
       this.#muxStreams.resetFlows(filter),
@@ -40,7 +40,8 @@ export class ResetFlows {
     const hostCounts = new Map([...hosts].map(([id, flows]) => [state.host(id)?.name ?? String(id), flows]));
     const muxCounts = new Map(muxes);
     if (request.onlyHere !== true) await this.#askOthers(request, hostCounts, muxCounts);
-    const concerned = state.hosts().filter((host) => hostId === null || host.hostId === hostId);
+    // A DIP that no host runs has no flows, and there is nobody to ask.
+    const concerned = state.hosts().filter(({ hostId }) => dip === null || hostId === dip.hostId);
     return {
       hosts: concerned.filter(({ dips }) => dips.length > 0).map(({ name }) => answerOf(name, hostCounts)),
       muxes: state
@@ -83,10 +84,6 @@ export class ResetFlows {
 
   #dipId(request: Request): number {
     return (request.dip ?? "") === "" ? 0 : this.#dip(request).dipId;
-  }
-
-  #hostOf(request: Request): number | null {
-    return this.#dip(request).hostId;
   }
 
   #dip(request: Request): NonNullable<ReturnType<ReplicaView["state"]["dipAt"]>> {
