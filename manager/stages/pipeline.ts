@@ -17,7 +17,7 @@ import type { Clock, Env, Timer } from "../../runtime/env.js";
 import type { MuxSafeIndex } from "../projection/mux-safe-index.js";
 import type { RaftNode } from "../raft/index.js";
 import { Executor } from "../seda/executor.js";
-import { Stage, type EventCounters, type StageEvent } from "../seda/stage.js";
+import { Stage, type EventCounters } from "../seda/stage.js";
 import { beginEpoch, type Command } from "../state/commands.js";
 import type { AppliedBatch } from "../state/results.js";
 import type { StateMachine } from "../state/state-machine.js";
@@ -37,7 +37,7 @@ import { unreadable } from "./readable-command.js";
 import type { RequestRates } from "./request-buckets.js";
 import { RouteManagement } from "./route-management.js";
 import { SnatManagement } from "./snat-management.js";
-import { refusal, type Submission } from "./submission.js";
+import { refusal, type QueuedSubmission, type Submission } from "./submission.js";
 import { vipValidation } from "./vip-validation.js";
 
 /** Leases, deadlines and cluster time are looked at this often. */
@@ -54,10 +54,6 @@ interface StageReading {
   /** 0 is the most urgent. */
   readonly priority: number;
   readonly events: readonly EventCounters[];
-}
-
-export interface QueuedSubmission extends StageEvent {
-  readonly submission: Submission;
 }
 
 type PipelineStage = Stage<

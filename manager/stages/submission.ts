@@ -1,6 +1,7 @@
 /** A command on its way through the leader: what to do, how long somebody waits for it, and whom to tell. */
 import type { LogIndex } from "../../core/brands.js";
 import type { AnantaError } from "../../core/errors.js";
+import type { StageEvent } from "../seda/stage.js";
 import type { SubmittedCommand } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 
@@ -10,6 +11,11 @@ export interface Submission {
   readonly deadlineAtMs: number;
   /** Called exactly once. */
   reply(result: CommandResult): void;
+}
+
+/** As it stands in a stage's queue. */
+export interface QueuedSubmission extends StageEvent {
+  readonly submission: Submission;
 }
 
 /** The answer to a command that was refused before it reached the log: nothing was done. */

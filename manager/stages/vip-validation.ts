@@ -5,9 +5,8 @@
  * and a refusal from it would be final for a request that another leader has already executed.
  */
 import type { Stage } from "../seda/stage.js";
-import type { QueuedSubmission } from "./pipeline.js";
 import { unreadable } from "./readable-command.js";
-import { refusal } from "./submission.js";
+import { refusal, type QueuedSubmission } from "./submission.js";
 
 export function vipValidation(options: {
   readonly next: () => Stage<"configuration", QueuedSubmission>;

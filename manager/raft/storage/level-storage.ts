@@ -33,7 +33,7 @@ import {
   type ChunkSet,
 } from "./keys.js";
 import type { BlockInfo } from "./open-blocks.js";
-import { openLog, type FoundLog } from "./open-log.js";
+import { openLog, type FolderOptions, type FoundLog } from "./open-log.js";
 import { decodeBlockRecord, encodeBlockRecord, seal, sealFacts } from "./records.js";
 import { clearOtherChunks, readChunk, verifySnapshot, writeChunk } from "./snapshot-chunks.js";
 import type { OpenedStorage, RaftStorage, StorageBatch, StoredSnapshot } from "./storage.js";
@@ -41,16 +41,10 @@ import { SYNCED } from "./synced.js";
 import { writeFailure } from "./write-failure.js";
 import { WriteWatch } from "./write-watch.js";
 
-export interface LevelStorageOptions {
+export interface LevelStorageOptions extends FolderOptions {
   readonly disk: Disk;
   readonly clock: Clock;
   readonly folder: string;
-  /** Whose data this is; a folder of someone else is refused. */
-  readonly owner: { readonly clusterId: string; readonly clusterEpoch: number; readonly nodeId: number };
-  /** Format an empty folder as a new replica's, instead of taking it for lost state. */
-  readonly bootstrap: boolean;
-  /** Format an empty folder as that of a replica which joins a running cluster, under this identity. */
-  readonly join?: string | null;
 }
 
 /** (D3) Each mark costs three turns of the event loop and a sync that stands in the way of the log's; 40 a second are not felt. */

@@ -22,7 +22,6 @@ import type { VotingRight } from "../core/types.js";
 import { STORAGE_FORMAT, chunkSetOf, storedSnapshotOf, type Meta, type SnapshotRecord, type Tail } from "./facts.js";
 import type { HardStateFile, StoredHardState } from "./hard-state-file.js";
 import { HARD_STATE_KEY, META_KEY, RECEIVING_KEY, SNAPSHOT_KEY, TAIL_KEY } from "./keys.js";
-import type { LevelStorageOptions } from "./level-storage.js";
 import { endsAt, readBlocks, type BlockInfo } from "./open-blocks.js";
 import { judgeHardState } from "./open-hard-state.js";
 import { sealFacts, unsealFacts } from "./records.js";
@@ -40,11 +39,19 @@ export interface FoundLog {
   readonly opened: OpenedStorage;
 }
 
-type Options = Pick<LevelStorageOptions, "owner" | "bootstrap" | "join">;
+/** What the folder should be. */
+export interface FolderOptions {
+  /** Whose data this is; a folder of someone else is refused. */
+  readonly owner: { readonly clusterId: string; readonly clusterEpoch: number; readonly nodeId: number };
+  /** Format an empty folder as a new replica's, instead of taking it for lost state. */
+  readonly bootstrap: boolean;
+  /** Format an empty folder as that of a replica which joins a running cluster, under this identity. */
+  readonly join?: string | null;
+}
 
 const NO_TAIL: Tail = { sequence: 0, lastIndex: 0 as LogIndex, chain: 0, snapshotIndex: 0 as LogIndex };
 
-export async function openLog(store: Store, file: HardStateFile, options: Options): Promise<FoundLog> {
+export async function openLog(store: Store, file: HardStateFile, options: FolderOptions): Promise<FoundLog> {
   const metaRecord = await store.get(META_KEY);
   if (metaRecord === undefined) await format(store, file, options);
   const { meta, damage: metaDamage } = await readMeta(store, options);
@@ -117,7 +124,7 @@ function votingRight(meta: Meta): VotingRight {
 }
 
 /** The store has no meta record: a new folder, an interrupted formatting, or a store that lost everything. */
-async function format(store: Store, file: HardStateFile, { owner, bootstrap, join }: Options): Promise<void> {
+async function format(store: Store, file: HardStateFile, { owner, bootstrap, join }: FolderOptions): Promise<void> {
   const newest = file.newest;
   const neverUsed = (file.unused || newest?.term === 0) && file.mark === null;
   const anything = await store.keys({ limit: 1 }).all();
@@ -141,7 +148,7 @@ async function format(store: Store, file: HardStateFile, { owner, bootstrap, joi
 
 async function readMeta(
   store: Store,
-  { owner }: Options,
+  { owner }: FolderOptions,
 ): Promise<{ readonly meta: Meta; readonly damage: string | null }> {
   let meta: Meta;
   try {
