@@ -31,11 +31,13 @@ export function storeObject(state: State, object: AnyStoredObject): void {
       const natPorts = assignNatPorts(state.objects, vip);
       if (vip.spec.inboundNat.length + (vip.active?.inboundNat.length ?? 0) > 0) state.projection.vipChanged(vip.vipId);
       if (!isEqual(natPorts, vip.natPorts)) state.objects.put({ ...vip, natPorts });
+      if (vip.spec.outbound?.pools.includes(object.ref.name) === true) state.snat.lendingChanged(vip.spec.address);
     }
   } else if (isVip(object)) {
     if (before !== null && isVip(before)) vipChanged(state, before);
     state.objects.put({ ...object, natPorts: assignNatPorts(state.objects, object) });
     state.snat.rulesChanged(object.spec.address, state.time.nowMs);
+    state.snat.lendingChanged(object.spec.address);
     if (object.deleting || object.spec.outbound === null) state.snat.dropClaims(object.spec.address, state.time.nowMs);
     vipChanged(state, object);
   } else {
@@ -47,6 +49,7 @@ export function storeObject(state: State, object: AnyStoredObject): void {
 /** A tenant or a security group: whoever it holds for looks again. */
 function ruleOfTenantChanged(state: State, object: AnyStoredObject): void {
   if (isTenant(object)) {
+    state.snat.tenants.weightsChanged();
     for (const vip of state.objects.allVips())
       if (vip.ref.tenant === object.ref.name) state.projection.vipChanged(vip.vipId);
   } else if (!isGroup(object)) return;
@@ -75,6 +78,7 @@ export function removeObject(state: State, object: AnyStoredObject): void {
   ruleOfTenantChanged(state, object);
   if (isVip(object)) {
     state.snat.rulesChanged(object.spec.address, state.time.nowMs);
+    state.snat.lendingChanged(object.spec.address);
     state.snat.dropClaims(object.spec.address, state.time.nowMs);
     state.snat.closeIfEmpty(object.spec.address);
   }

@@ -11,11 +11,12 @@ import { assignNatPorts } from "./nat-ports.js";
 import { objectKey } from "./objects.js";
 import { byNumber } from "./order.js";
 import { forgottenAtMs } from "./overload-backoff.js";
-import { END_RANGE, FIRST_RANGE } from "./port-ranges.js";
+import { END_RANGE, FIRST_RANGE, PORTS_PER_RANGE, RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./port-ranges.js";
 import { type PortSpace, RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "./port-space.js";
 import { Projection } from "./projection.js";
 import { SESSION_WINDOW } from "./sessions.js";
 import type { State } from "./state.js";
+import { TenantRanges } from "./tenant-ranges.js";
 import { DRAIN_SHOWN_MS } from "./drain-table.js";
 import { TABLES_MAX } from "./table-history.js";
 import { servingSets } from "./table-items.js";
@@ -28,6 +29,7 @@ function holds(condition: boolean, message: () => string): void {
 
 export function assertInvariants(state: State): void {
   assertPortRanges(state);
+  assertTenantRanges(state);
   assertQuarantines(state);
   assertObjects(state);
   assertDipsAndHosts(state);
@@ -103,6 +105,39 @@ export function assertPortRanges(state: State): void {
     for (const space of state.snat.spacesOf(dip.dipId))
       holds(space.ownedBy(dip.dipId) > 0, () => `DIP ${dip.dipId} owns ranges where it is said to`);
   }
+}
+
+/** What tenants own and have reserved of the MUXes' tables is exact, and so are their shares, however they came about (T4). */
+export function assertTenantRanges(state: State): void {
+  const { tenants } = state.snat;
+  const fresh = new TenantRanges((tenant) => state.objects.tenantSpec(tenant).weight);
+  for (const { ref, spec, deleting } of state.objects.allVips()) {
+    if (deleting || spec.outbound === null) continue;
+    const { pools, minPorts, maxPorts } = spec.outbound;
+    const named = pools.map((name) => state.objects.pool(ref.tenant, name));
+    const members = new Set(
+      named.flatMap((pool) => (pool === null || pool.deleting ? [] : pool.spec.members.map(({ dip }) => dip))),
+    );
+    let reserved = 0;
+    for (const protocol of SNAT_PROTOCOLS)
+      for (const dip of members) {
+        const record = state.dips.find(ref.tenant, dip);
+        const owned = record === null ? 0 : (state.snat.space(spec.address, protocol)?.ownedBy(record.dipId) ?? 0);
+        reserved += Math.max(0, Math.floor(minPorts / PORTS_PER_RANGE) - owned);
+      }
+    const most = Math.min(RANGES_PER_SPACE, members.size * Math.floor(maxPorts / PORTS_PER_RANGE));
+    fresh.promised(spec.address, { tenant: ref.tenant, reserved, most: most * SNAT_PROTOCOLS.length });
+  }
+  for (const { vip, ownedByDip } of state.snat.spaces())
+    for (const [dip, owned] of ownedByDip) fresh.changed(state.dips.must(dip).tenant, vip, { owned, reserved: 0 });
+  assert(tenants.reservedTotal === fresh.reservedTotal, "the count of reserved ranges is exact");
+  const { snatRanges } = state.muxes.smallestCapacity;
+  if (snatRanges === Infinity) return;
+  const found = tenants.shares(snatRanges);
+  holds(
+    isEqual(found, fresh.shares(snatRanges)),
+    () => "what tenants own, have reserved and may own follows from the state",
+  );
 }
 
 /** Every resting range is in exactly one quarantine; quarantines are in order of time and index. */

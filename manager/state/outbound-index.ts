@@ -6,7 +6,6 @@ import type { DipId, IpAddress, VipId } from "../../core/brands.js";
 import type { DipRecord, DipTable } from "./dip-table.js";
 import type { VipOutbound } from "./objects.js";
 import { PORTS_PER_RANGE } from "./port-ranges.js";
-import type { PortSpace } from "./port-space.js";
 import type { VipMap } from "./vip-map.js";
 
 export interface OutboundVip {
@@ -24,6 +23,14 @@ export interface OutboundVip {
   readonly isPaired: boolean;
 }
 
+export interface VipLending {
+  readonly tenant: string;
+  readonly members: ReadonlySet<DipId>;
+  /** Of each member and protocol, at least and at most. */
+  readonly minRanges: number;
+  readonly maxRanges: number;
+}
+
 /** Fields of `outbound` that the configuration may leave out. */
 type OutboundExtras = VipOutbound & { readonly minPorts?: number; readonly selection?: string };
 
@@ -31,8 +38,6 @@ export class OutboundIndex {
   private readonly known = new Map<DipId, readonly OutboundVip[]>();
   private readonly objects: VipMap;
   private readonly dips: DipTable;
-  private readonly refreshed = new WeakMap<PortSpace, number>();
-  private changes = 0;
 
   constructor(objects: VipMap, dips: DipTable) {
     this.objects = objects;
@@ -50,25 +55,22 @@ export class OutboundIndex {
 
   objectsChanged(): void {
     this.known.clear();
-    this.changes += 1;
   }
 
-  /** Brings the space up to date with who may own ranges in it. Once per change of configuration, at the next request. */
-  refreshMembers(space: PortSpace): void {
-    if (this.refreshed.get(space) === this.changes) return;
-    this.refreshed.set(space, this.changes);
-    const vip = this.objects.vipAt(space.vip);
+  /** Who may own ports of the VIP, and how many each is to have. Null: nobody may. */
+  lendingOf(address: IpAddress): VipLending | null {
+    const vip = this.objects.vipAt(address);
     const outbound: OutboundExtras | null = vip === null || vip.deleting ? null : vip.spec.outbound;
+    if (vip === null || outbound === null) return null;
+    const { tenant } = vip.ref;
     const members = new Set<DipId>();
-    for (const name of outbound?.pools ?? []) {
-      const pool = this.objects.pool(vip?.ref.tenant ?? "", name);
+    for (const name of outbound.pools) {
+      const pool = this.objects.pool(tenant, name);
       if (pool === null || pool.deleting) continue;
-      for (const member of pool.spec.members) {
-        const dip = this.dips.find(pool.ref.tenant, member.dip);
-        if (dip !== null) members.add(dip.dipId);
-      }
+      for (const { dipId } of this.dips.mustAll(tenant, pool.spec.members)) members.add(dipId);
     }
-    space.setMembers(members, Math.floor((outbound?.minPorts ?? 0) / PORTS_PER_RANGE));
+    const minRanges = Math.floor((outbound.minPorts ?? 0) / PORTS_PER_RANGE);
+    return { tenant, members, minRanges, maxRanges: Math.floor(outbound.maxPorts / PORTS_PER_RANGE) };
   }
 
   private find(dip: DipRecord): readonly OutboundVip[] {

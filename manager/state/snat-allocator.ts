@@ -10,18 +10,26 @@ import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
 import { BeforeImages } from "./before-images.js";
 import type { RangeBlock } from "./commands.js";
 import { byAddress } from "./order.js";
-import { SNAT_PROTOCOLS, type SnatProtocol } from "./port-ranges.js";
+import type { VipLending } from "./outbound-index.js";
+import { RANGES_PER_SPACE, SNAT_PROTOCOLS, type SnatProtocol } from "./port-ranges.js";
 import { PortSpace, RANGE_OWNED, RANGE_QUARANTINED } from "./port-space.js";
 import { Recalls } from "./recalls.js";
 import { type Quarantine, QuarantineQueue, quarantineIsOver } from "./quarantine.js";
+import { TenantRanges } from "./tenant-ranges.js";
 
 interface SpacePair {
   tcp: PortSpace | null;
   udp: PortSpace | null;
 }
 
-/** Ranges that rules of a VIP address hold, in the spec or in the active configuration. */
-export type ExcludedRanges = (vip: IpAddress, protocol: SnatProtocol) => ReadonlySet<number>;
+/** What the stock follows from, besides who owns what. */
+export interface SnatSources {
+  /** Ranges that rules of a VIP address hold, in the spec or in the active configuration. */
+  readonly excludedRanges: (vip: IpAddress, protocol: SnatProtocol) => ReadonlySet<number>;
+  readonly lendingOf: (vip: IpAddress) => VipLending | null;
+  readonly tenantOf: (dip: DipId) => string;
+  readonly weightOf: (tenant: string) => number;
+}
 
 /** When a range was given back: both clocks of the quarantine. */
 export interface ReleaseMoment {
@@ -39,10 +47,11 @@ export interface EndedOwnership extends RangeBlock {
 const NOTHING_ENDED: readonly EndedOwnership[] = [];
 const NOBODY_ASKED: ReadonlyMap<DipId, number> = new Map();
 const NOTHING: ReadonlySet<number> = new Set();
+const NO_MEMBERS: ReadonlySet<DipId> = new Set();
 
 export class SnatAllocator {
-  /** Ranges owned in all spaces: what MUX tables must hold. */
-  ownedTotal = 0;
+  /** Of the MUXes' tables. */
+  readonly tenants: TenantRanges;
   readonly quarantines = new QuarantineQueue();
   readonly recalls = new Recalls();
   private readonly pairs = new Map<IpAddress, SpacePair>();
@@ -50,14 +59,20 @@ export class SnatAllocator {
   private inOrder: readonly IpAddress[] | null = null;
   private readonly contestedSpaces = new Set<PortSpace>();
   private readonly spacesOfDip = new Map<DipId, Set<PortSpace>>();
-  private readonly excludedRanges: ExcludedRanges;
+  private readonly sources: SnatSources;
   /** Since the last `takeEnded`: for the history, no part of the state. */
   private ended: EndedOwnership[] = [];
   private readonly images: BeforeImages;
 
-  constructor(excludedRanges: ExcludedRanges, images = new BeforeImages()) {
-    this.excludedRanges = excludedRanges;
+  constructor(sources: SnatSources, images = new BeforeImages()) {
+    this.sources = sources;
+    this.tenants = new TenantRanges(sources.weightOf);
     this.images = images;
+  }
+
+  /** Ranges owned in all spaces: what MUX tables must hold. */
+  get ownedTotal(): number {
+    return this.tenants.ownedTotal;
   }
 
   space(vip: IpAddress, protocol: SnatProtocol): PortSpace | null {
@@ -77,7 +92,9 @@ export class SnatAllocator {
     const existing = protocol === 6 ? pair.tcp : pair.udp;
     if (existing !== null) return existing;
     const space = new PortSpace(vip, protocol, this.images);
-    space.setWanted(this.excludedRanges(vip, protocol));
+    space.setWanted(this.sources.excludedRanges(vip, protocol));
+    const lending = this.sources.lendingOf(vip);
+    if (lending !== null) space.setMembers(lending.members, lending.minRanges);
     if (protocol === 6) pair.tcp = space;
     else pair.udp = space;
     return space;
@@ -127,9 +144,13 @@ export class SnatAllocator {
 
   /** Grants exactly this block, which is free: the end of `grant`, and how a snapshot is read back. */
   take(space: PortSpace, first: number, count: number, dip: DipId, index: LogIndex): RangeBlock {
+    const shortfall = space.shortfall;
     space.grant(first, count, dip, index);
     space.moveCursor(first + count);
-    this.ownedTotal += count;
+    this.tenants.changed(this.sources.tenantOf(dip), space.vip, {
+      owned: count,
+      reserved: space.shortfall - shortfall,
+    });
     let spaces = this.spacesOfDip.get(dip);
     if (spaces === undefined) {
       spaces = new Set();
@@ -177,8 +198,12 @@ export class SnatAllocator {
       this.ended.push({ vip, protocol, range: run.first, count: run.count, dip, grantedIndex: run.grantedIndex });
     }
     this.recalls.disowned(space, first, count, dip);
+    const shortfall = space.shortfall;
     space.quarantine(first, count, dip);
-    this.ownedTotal -= count;
+    this.tenants.changed(this.sources.tenantOf(dip), space.vip, {
+      owned: -count,
+      reserved: space.shortfall - shortfall,
+    });
     if (space.ownedBy(dip) > 0) return;
     const spaces = this.spacesOfDip.get(dip);
     spaces?.delete(space);
@@ -235,9 +260,27 @@ export class SnatAllocator {
     for (const protocol of SNAT_PROTOCOLS) {
       const space = this.space(vip, protocol);
       if (space === null) continue;
-      space.setWanted(this.excludedRanges(vip, protocol));
+      space.setWanted(this.sources.excludedRanges(vip, protocol));
       this.recalls.refresh(space, nowMs);
     }
+  }
+
+  /** Who may own ports of the VIP, or how many, has changed. O(members). */
+  lendingChanged(vip: IpAddress): void {
+    const lending = this.sources.lendingOf(vip);
+    const { members, minRanges } = lending ?? { members: NO_MEMBERS, minRanges: 0 };
+    let reserved = 0;
+    for (const protocol of SNAT_PROTOCOLS) {
+      const space = this.space(vip, protocol);
+      space?.setMembers(members, minRanges);
+      reserved += space?.shortfall ?? members.size * minRanges;
+    }
+    if (lending === null) {
+      this.tenants.promised(vip, null);
+      return;
+    }
+    const most = SNAT_PROTOCOLS.length * Math.min(RANGES_PER_SPACE, members.size * lending.maxRanges);
+    this.tenants.promised(vip, { tenant: lending.tenant, reserved, most });
   }
 
   /** While a snapshot is read: what is owned and what rests may lie where rules want to be. `rulesChanged` follows. */

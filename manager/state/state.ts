@@ -69,6 +69,7 @@ export function createState(): State {
   const images = new BeforeImages();
   const objects = new VipMap();
   const dips = new DipTable(images);
+  const outbound = new OutboundIndex(objects, dips);
   const parts = {
     objects,
     dips,
@@ -79,7 +80,15 @@ export function createState(): State {
     drains: new DrainTable(),
     tables: new TableHistory(),
     muxes: new MuxPool(),
-    snat: new SnatAllocator((vip, protocol) => objects.ruleRanges(vip, protocol), images),
+    snat: new SnatAllocator(
+      {
+        excludedRanges: (vip, protocol) => objects.ruleRanges(vip, protocol),
+        lendingOf: (vip) => outbound.lendingOf(vip),
+        tenantOf: (dip) => dips.must(dip).tenant,
+        weightOf: (tenant) => objects.tenantSpec(tenant).weight,
+      },
+      images,
+    ),
   };
   return {
     appliedIndex: 0 as LogIndex,
@@ -91,7 +100,7 @@ export function createState(): State {
     replicas: new Map(),
     sessions: new Sessions(images),
     ...parts,
-    outbound: new OutboundIndex(objects, dips),
+    outbound,
     projection: new Projection(parts),
   };
 }

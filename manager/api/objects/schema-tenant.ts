@@ -23,7 +23,9 @@ export const tenantSpec = z.strictObject(
   {
     weight: integer("a weight", "use 1 to 1000", 1, 1_000)
       .default(1)
-      .describe("Share of overloaded MUXes and of contested SNAT ports, 1 to 1000, against other tenants' weights."),
+      .describe(
+        "Share against other tenants' weights, 1 to 1000. An overloaded MUX shares the packets it can take by weighted max-min between VIPs, each with its tenant's weight, and drops what exceeds the share. The last sixteenth of the MUXes' SNAT tables is shared by weighted max-min between tenants, minPorts first. SNAT requests per second, where the Managers limit them, are the setting times the weight.",
+      ),
     addressSpaces: z
       .array(prefix("10.0.0.0/8"), list("prefixes"))
       .max(SPACES_MAX, {

@@ -39,13 +39,15 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
     const message = `MUX ${command.name} forwards IPv4 only, and VIP ${modern} is an IPv6 address`;
     return refuse(context, "FAILED_PRECONDITION", message, { mux: command.name });
   }
-  if (rules < state.objects.ruleCount || snatRanges < state.snat.ownedTotal) {
+  const { ownedTotal, reservedTotal } = state.snat.tenants;
+  if (rules < state.objects.ruleCount || snatRanges < ownedTotal + reservedTotal) {
+    const reserved = reservedTotal === 0 ? "" : `, and ${reservedTotal} more ranges are reserved by minPorts`;
     const message =
       `the tables of MUX ${command.name} hold ${rules} rules and ${snatRanges} SNAT ranges;` +
-      ` in use are ${state.objects.ruleCount} and ${state.snat.ownedTotal}`;
+      ` in use are ${state.objects.ruleCount} and ${ownedTotal}${reserved}`;
     return refuse(context, "FAILED_PRECONDITION", message, {
       rules: state.objects.ruleCount,
-      snatRanges: state.snat.ownedTotal,
+      snatRanges: ownedTotal + reservedTotal,
     });
   }
   const mux: Mux = {

@@ -14,7 +14,7 @@ import type { State } from "../state.js";
 import { isVip, ruleRows, versionsOf } from "../vip-map.js";
 import { type CheckedObject, ObjectRequest } from "./object-request.js";
 import { checkLimits } from "./limits.js";
-import { checkPromises } from "./outbound-checks.js";
+import { checkPromises, checkReserved } from "./outbound-checks.js";
 import { checkPool } from "./pool-checks.js";
 import type { Problems } from "./problems.js";
 import { checkGroup, checkTenant, checkTenantLimits } from "./tenant-checks.js";
@@ -37,6 +37,7 @@ export function checkObjects(
   checkLimits(request);
   checkTenantLimits(request);
   checkPromises(request);
+  checkReserved(request);
   return request.checked;
 }
 

@@ -22,6 +22,7 @@ import { claimRanges, rangesGranted } from "./claims.js";
 import { grantable } from "../snat-share.js";
 import type { CommandResult } from "../results.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";
+import { type TableRoom, refuseTable, roomIn, tableRoom } from "./table-room.js";
 
 const HOSTS_NAMED_MAX = 5;
 /** What a DIP is told to wait while nobody knows how long hosts take to come back. */
@@ -47,7 +48,7 @@ interface Choice {
  * exceed the request; otherwise pieces, or less. Refuses with NOT_FOUND, STALE_INCARNATION, PERMISSION_DENIED,
  * INVALID_ARGUMENT, SNAT_NOT_CONFIGURED, FAILED_PRECONDITION (VIP not activated yet), UNAVAILABLE
  * (the epoch is not settled), NO_LIVE_MUX, SNAT_LIMIT_REACHED
- * (the DIP owns `maxPorts` everywhere), SNAT_PORTS_EXHAUSTED (nothing is free for this DIP, or the MUX tables are full). Who is
+ * (the DIP owns `maxPorts` everywhere), SNAT_PORTS_EXHAUSTED (nothing is free for this DIP, or for its tenant in the MUXes' tables). Who is
  * refused because others own more than their fair share claims what it lacks of its own, and they are asked to give back.
  */
 export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand): CommandResult {
@@ -80,19 +81,14 @@ export function allocateSnat(context: ApplyContext, command: AllocateSnatCommand
   if (!state.epoch.isSettled) return refuseUnsettled(context);
   if (state.muxes.liveCount === 0)
     return refuse(context, "NO_LIVE_MUX", "no MUX is live, so none could deliver the replies");
-  const room = state.muxes.smallestCapacity.snatRanges - state.snat.ownedTotal;
-  if (room < 1) {
-    const message = `the smallest live MUX holds ${state.muxes.smallestCapacity.snatRanges} SNAT ranges, and all are owned`;
-    return refuse(context, "SNAT_PORTS_EXHAUSTED", message, {
-      reason: "mux-table-full",
-      snatRanges: state.muxes.smallestCapacity.snatRanges,
-    });
-  }
+  const room = tableRoom(state, dip.tenant, 2 * need);
+  if (room.free < 1) return refuseTable(context, dip);
 
-  const choice = choose(context, vips, { dip: dip.dipId, protocol: command.protocol, need });
-  if (choice === null) return refuseStock(context, vips, dip, { protocol: command.protocol, need });
+  const choice = choose(context, vips, { dip: dip.dipId, protocol: command.protocol, need, room });
+  if (choice === "table") return refuseTable(context, dip);
+  if (choice === "stock") return refuseStock(context, vips, dip, { protocol: command.protocol, need });
   const { space, most } = choice;
-  const blocks = state.snat.grant(space, dip.dipId, need, Math.min(room, most), context.index);
+  const blocks = state.snat.grant(space, dip.dipId, need, most, context.index);
   assert(blocks.length > 0, "a chosen VIP has a free range that the DIP may own");
   for (const block of blocks) state.projection.rangesGranted(block, dip);
   const granted = blocks.reduce((sum, { count }) => sum + count, 0);
@@ -119,27 +115,37 @@ function refuseUnsettled(context: ApplyContext): CommandResult {
   });
 }
 
-/** The active VIP with most free ranges among those where the DIP may get some; the lowest id on a tie. */
+interface Wanted {
+  readonly dip: DipId;
+  readonly protocol: 6 | 17;
+  readonly need: number;
+  readonly room: TableRoom;
+}
+
+/**
+ * The active VIP with most free ranges among those where the DIP may get some; the lowest id on a tie. Or what keeps it from getting any:
+ * the VIPs' stock, or where that would do, the MUXes' tables.
+ */
 function choose(
   context: ApplyContext,
   vips: readonly OutboundVip[],
-  { dip, protocol, need }: { readonly dip: DipId; readonly protocol: 6 | 17; readonly need: number },
-): Choice | null {
+  { dip, protocol, need, room }: Wanted,
+): Choice | "stock" | "table" {
   let best: Choice | null = null;
+  let hasStock = false;
   for (const vip of candidates(context, vips, dip)) {
     const space = spaceOf(context, vip, protocol);
     if (best !== null && space.freeCount <= best.space.freeCount) continue;
-    const most = Math.min(grantable(space, dip, 2 * need), vip.maxRanges - space.ownedBy(dip));
+    const inStock = Math.min(grantable(space, dip, 2 * need), vip.maxRanges - space.ownedBy(dip));
+    const most = Math.min(inStock, roomIn(room, space, dip));
+    hasStock ||= inStock > 0;
     if (most > 0) best = { vip, space, most };
   }
-  return best;
+  return best ?? (hasStock ? "table" : "stock");
 }
 
-function spaceOf(context: ApplyContext, vip: OutboundVip, protocol: 6 | 17): PortSpace {
-  const space = context.state.snat.openSpace(vip.address, protocol);
-  context.state.outbound.refreshMembers(space);
-  return space;
-}
+const spaceOf = (context: ApplyContext, vip: OutboundVip, protocol: 6 | 17): PortSpace =>
+  context.state.snat.openSpace(vip.address, protocol);
 
 /** Active VIPs that the DIP may leave as: all, or with paired selection the one that it owns most of, or its own by its id. */
 function candidates(context: ApplyContext, vips: readonly OutboundVip[], dip: DipId): readonly OutboundVip[] {

@@ -159,6 +159,23 @@ const provocations: Readonly<Record<string, (site: Site) => Command>> = {
     site.join("mux-2", "192.0.2.2", { ...LARGE, rules: 2 });
     return applying(vip("b", "198.51.100.2", { rules: ["tcp/80 -> web", "tcp/81 -> web"] }));
   },
+  "VIP default/web: minPorts would reserve 320 more SNAT ranges of 8 ports, TCP and UDP, and 300 are left: the smallest live MUX holds 300 for all tenants, of which 0 are owned and 0 reserved":
+    (site) => {
+      site.join("mux-2", "192.0.2.2", { ...LARGE, snatRanges: 300 });
+      return minPorts(640);
+    },
+  "the tables of MUX mux-2 hold 10000 rules and 100 SNAT ranges; in use are 1 and 8, and 312 more ranges are reserved by minPorts":
+    (site) => {
+      site.configure(
+        web({
+          rules: ["tcp/80 -> web"],
+          spec: { outbound: outboundSpec({ pools: ["web"], maxPorts: 640, minPorts: 640 }) },
+        }),
+      );
+      site.allocate("10.0.0.1", 64);
+      const capacity = { ...LARGE, snatRanges: 100 };
+      return { kind: "join-mux", name: "mux-2", bootId: "new", address: ip("192.0.2.2"), capacity };
+    },
   "VIP default/v32767: a site holds at most 32768 VIPs": () => applying(...manyVips(VIPS_MAX)),
   "BackendPool default/p32767: a site holds at most 32768 BackendPools": () =>
     applying(...Array.from({ length: POOLS_MAX }, (_, at) => pool(`p${at}`, []))),

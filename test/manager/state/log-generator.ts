@@ -284,7 +284,9 @@ export class LogGenerator {
   }
 
   private allocation(): Command {
-    const dipId = (this.random.below(DIPS.length) + 1) as DipId;
+    const hosted = this.machine.hosts().flatMap(({ dips }) => dips);
+    const any = (this.random.below(DIPS.length) + 1) as DipId;
+    const dipId = hosted.length > 0 && this.chance(0.8) ? this.pick(hosted) : any;
     // Seldom so much that a VIP is used up: the checks after every entry walk over every range.
     const much = this.chance(0.03) ? this.random.below(64_512) + 1 : 512;
     const ports = this.pick([1, 8, 9, 64, 100, 300, much]);
@@ -298,7 +300,12 @@ export class LogGenerator {
     const same = blocks.filter((other) => other.dip.dipId === first.dip.dipId && this.chance(0.3));
     const chosen = this.chance(0.9) ? same : [...same, first];
     const named = chosen.map((owned) => this.part(owned));
-    return { kind: "release-snat", ...this.requester(first.dip.dipId), blocks: named };
+    const stranger = (this.random.below(DIPS.length) + 1) as DipId;
+    return {
+      kind: "release-snat",
+      ...this.requester(this.chance(0.95) ? first.dip.dipId : stranger),
+      blocks: named,
+    };
   }
 
   private part({ vip, protocol, range, count }: RangeBlock): RangeBlock {

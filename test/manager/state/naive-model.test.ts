@@ -18,6 +18,7 @@ import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { testSeed } from "../../kit/virtual-world.js";
 import { LogGenerator } from "./log-generator.js";
 import { NaiveSite } from "./model/naive-site.js";
+import { tableLimits } from "./model/naive-tenants.js";
 
 const LOGS = 8;
 const ENTRIES = 150;
@@ -243,6 +244,7 @@ describe("the state machine and a site in plain Maps", () => {
   test("have met both sides of every command", () => {
     expect(ends.over, "drains that are over").toBeGreaterThan(0);
     expect(ends.seen, "drains that are not").toBeGreaterThan(ends.over);
+    expect(tableLimits.count, "requests that the MUXes' table allows less than the VIP").toBeGreaterThan(0);
     const kinds =
       "activate allocate-snat apply-objects bootstrap delete-objects expire-hosts fence-host join-mux leave-mux lose-mux register-host release-snat renew-hosts report-health start-replica tick withdraw-vip";
     const refusals = [

@@ -5,12 +5,16 @@ import { createRandom } from "../../../core/random.js";
 import { END_RANGE, FIRST_RANGE, RANGES_PER_SPACE } from "../../../manager/state/port-ranges.js";
 import { RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "../../../manager/state/port-space.js";
 import { QUARANTINE_MS } from "../../../manager/state/quarantine.js";
-import { SnatAllocator } from "../../../manager/state/snat-allocator.js";
+import { SnatAllocator, type SnatSources } from "../../../manager/state/snat-allocator.js";
 import { ip } from "./fixture.js";
 
 const SEED = Number(process.env["ANANTA_TEST_SEED"] ?? 1);
 const VIP = ip("198.51.100.1");
 const dip = (id: number): DipId => id as DipId;
+
+/** Of DIPs of one tenant, none of whom is promised anything. */
+const allocatorOf = (excludedRanges: SnatSources["excludedRanges"]): SnatAllocator =>
+  new SnatAllocator({ excludedRanges, lendingOf: () => null, tenantOf: () => "default", weightOf: () => 1 });
 
 interface Resting {
   readonly range: number;
@@ -23,7 +27,7 @@ const isPowerOfTwo = (count: number): boolean => (count & (count - 1)) === 0;
 test.each([SEED, SEED + 1, SEED + 2])("random grants and releases agree with a naive model (seed %i)", (seed) => {
   const random = createRandom(seed);
   const excluded = new Set([FIRST_RANGE, 200, 201, 4000, END_RANGE - 1]);
-  const allocator = new SnatAllocator(() => excluded);
+  const allocator = allocatorOf(() => excluded);
   const space = allocator.openSpace(VIP, 6);
   const owners = new Map<number, DipId>();
   let resting: Resting[] = [];
@@ -98,7 +102,7 @@ function compare(
 }
 
 test("what was just freed is handed out last", () => {
-  const allocator = new SnatAllocator(() => new Set());
+  const allocator = allocatorOf(() => new Set());
   const space = allocator.openSpace(VIP, 6);
   const [first] = allocator.grant(space, dip(1), 4, 4, 1 as LogIndex);
   expect(first?.range).toBe(FIRST_RANGE);
@@ -109,7 +113,7 @@ test("what was just freed is handed out last", () => {
 });
 
 test("the search wraps around, so that every free range is found in the end", () => {
-  const allocator = new SnatAllocator(() => new Set());
+  const allocator = allocatorOf(() => new Set());
   const space = allocator.openSpace(VIP, 17);
   let granted = 0;
   for (let index = 1; space.freeCount > 0; index++) {
@@ -120,7 +124,7 @@ test("the search wraps around, so that every free range is found in the end", ()
 });
 
 test("a need that no single block meets is met by pieces, largest first", () => {
-  const allocator = new SnatAllocator(() => new Set());
+  const allocator = allocatorOf(() => new Set());
   const space = allocator.openSpace(VIP, 6);
   const blocks = allocator.grant(space, dip(1), RANGES_PER_SPACE, RANGES_PER_SPACE, 1 as LogIndex);
   expect(blocks.map((block) => block.count)).toEqual([4096, 2048, 1024, 512, 256, 128]);

@@ -48,6 +48,11 @@ export class NaiveMuxes {
     return !isIpv6(locator) || this.live().every(({ addressIpv6 }) => addressIpv6 !== undefined);
   }
 
+  /** Ranges that the smallest live MUX holds; Infinity without one. */
+  smallestTable(): number {
+    return Math.min(...this.live().map(({ snatRanges }) => snatRanges));
+  }
+
   /** What joining answers, or the code of the refusal. `inUse`: what its tables must hold, and which addresses are not free. */
   join(
     { name, bootId, address, addressIpv6, capacity }: JoinMuxCommand,

@@ -98,6 +98,10 @@ export class NaiveObjects {
     );
   }
 
+  tenantWeight(tenant: string): number {
+    return (this.all.get(`Tenant/${tenant}/${tenant}`)?.spec as TenantSpec | undefined)?.weight ?? 1;
+  }
+
   pools(): readonly NaivePool[] {
     return [...this.all.values()].filter(({ ref }) => ref.kind === "BackendPool") as NaivePool[];
   }

@@ -1,4 +1,5 @@
 /** Who owns which range and what rests, as two Maps by name ("198.51.100.1/6/128"). */
+import { expect } from "vitest";
 import type { IpAddress } from "../../../../core/brands.js";
 import type { HeldRange, RangeBlock } from "../../../../manager/state/commands.js";
 import { type NaiveVip, takenRanges, versions } from "./naive-objects.js";
@@ -66,6 +67,26 @@ export class NaivePorts {
       }
       return blocks;
     });
+  }
+
+  /** Follows a grant of so many of the free ranges of the VIP and protocol `at`, if it may be the answer. */
+  grant(
+    at: string,
+    dip: number,
+    blocks: readonly RangeBlock[],
+    { free, need, most }: { readonly free: readonly number[]; readonly need: number; readonly most: number },
+  ): void {
+    const granted = blocks.flatMap(rangesIn);
+    for (const range of granted) {
+      expect(range.startsWith(at), `${range} is of the VIP with most free ports, ${at}`).toBe(true);
+      expect(free.includes(Number(range.slice(at.length))), `${range} was free`).toBe(true);
+      this.owners.set(range, dip);
+    }
+    expect(new Set(granted).size, "no range is granted twice").toBe(granted.length);
+    const block = 2 ** Math.ceil(Math.log2(need));
+    const hasBlock = block <= most && hasAlignedBlock(free, block);
+    expect(granted.length, `of ${need}, at most ${most}`).toBe(hasBlock ? block : Math.min(need, most, free.length));
+    expect(!hasBlock || blocks.length === 1, "one block where there is one").toBe(true);
   }
 
   rest(range: string, atMs: number, index: number): void {
@@ -218,7 +239,7 @@ export interface NaiveClaimants {
 export const rangesIn = ({ vip, protocol, range, count }: RangeBlock): readonly string[] =>
   Array.from({ length: count }, (_, at) => `${vip}/${protocol}/${range + at}`);
 
-export function hasAlignedBlock(free: readonly number[], size: number): boolean {
+function hasAlignedBlock(free: readonly number[], size: number): boolean {
   const all = new Set(free);
   return free.some(
     (first) => first % size === 0 && Array.from({ length: size }, (_, at) => first + at).every((at) => all.has(at)),

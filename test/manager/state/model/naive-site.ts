@@ -23,8 +23,9 @@ import { NaiveDrains } from "./naive-drains.js";
 import { NaiveObjects, type NaivePool, type NaiveVip, versions } from "./naive-objects.js";
 import type { NaiveDip, NaiveHost } from "./naive-machines.js";
 import { isIpv6, NaiveMuxes, former } from "./naive-muxes.js";
-import { type NaiveClaimants, NaivePorts, hasAlignedBlock, rangesIn } from "./naive-ports.js";
+import { type NaiveClaimants, NaivePorts, rangesIn } from "./naive-ports.js";
 import { NaiveSessions } from "./naive-sessions.js";
+import { lackAt, naiveTableRoom, reservesTooMuch, tableLimits, tenantsOf } from "./naive-tenants.js";
 import { NaiveWithdrawals } from "./naive-withdrawals.js";
 
 const REST_MS = 120_000;
@@ -112,7 +113,10 @@ export class NaiveSite {
           ruleCapacity: Math.min(...this.muxes.live().map(({ rules }) => rules)),
           addressIsTaken: (address) => this.addressIsTaken(address),
         });
-        if (problems.size > 0) return problems;
+        const codes = reservesTooMuch(this, command.objects, this.muxes.smallestTable())
+          ? [...problems, "FAILED_PRECONDITION"]
+          : [...problems];
+        if (codes.length > 0) return refusedWith(...codes);
         for (const pool of this.objects.store(command.objects, index)) this.poolStored(pool);
         this.ports.dropClaims((address) => this.objects.vipAt(address));
         return { value: null };
@@ -159,7 +163,8 @@ export class NaiveSite {
         return none;
       }
       case "join-mux": {
-        const inUse = { rules: this.objects.ruleCount(), ranges: this.ports.owners.size };
+        const reserved = tenantsOf(this).reduce((sum, tenant) => sum + tenant.reserved, 0);
+        const inUse = { rules: this.objects.ruleCount(), ranges: this.ports.owners.size + reserved };
         const locators = this.dips.flatMap(({ locator }) => (locator === null ? [] : [locator]));
         const isUsed = (at: IpAddress): boolean => this.objects.vipAt(at) !== null || locators.includes(at);
         return answered(this.muxes.join(command, { ...inUse, isUsed, isIpv6: locators.some(isIpv6) }));
@@ -431,15 +436,20 @@ export class NaiveSite {
     if (active.length === 0) return refusedWith("FAILED_PRECONDITION");
     if (this.unsettled !== null) return refusedWith("UNAVAILABLE");
     if (this.muxes.live().length === 0) return refusedWith("NO_LIVE_MUX");
-    const room = Math.min(...this.muxes.live().map(({ snatRanges }) => snatRanges)) - this.ports.owners.size;
+    const room = this.muxes.smallestTable() - this.ports.owners.size;
     if (room < 1) return refusedWith("SNAT_PORTS_EXHAUSTED");
+    const forTenant = naiveTableRoom(tenantsOf(this), dip.tenant, this.muxes.smallestTable());
     if (active.length > 1 && active.some((vip) => vip.spec.outbound?.selection === "paired"))
       active = [this.homeOf(dip, active)];
 
     const { protocol } = command;
     const stocks = active.map((vip) => ({ vip, ...this.ports.stock(vip, protocol, dip.id, this.membersOf(vip)) }));
-    const usable = stocks.filter(({ most }) => most > 0);
+    const inTable = ({ vip }: { readonly vip: NaiveVip }): number =>
+      Math.min(room, forTenant + lackAt(this, vip, protocol, dip));
+    if (stocks.some((stock) => inTable(stock) < stock.most)) tableLimits.count += 1;
+    const usable = stocks.filter((stock) => Math.min(stock.most, inTable(stock)) > 0);
     const need = Math.ceil(command.ports / 8);
+    if (usable.length === 0 && stocks.some(({ most }) => most > 0)) return refusedWith("SNAT_PORTS_EXHAUSTED");
     if (usable.length === 0) {
       for (const { vip, owned } of stocks) {
         const limit = (vip.spec.outbound?.maxPorts ?? 0) / 8;
@@ -452,22 +462,11 @@ export class NaiveSite {
     }
     const best = usable.reduce((a, b) => (b.free.length > a.free.length ? b : a));
     if (!result.ok || result.value.kind !== "snat-allocated") return { value: null };
-    const granted = result.value.blocks.flatMap(rangesIn);
     const at = `${best.vip.spec.address}/${protocol}/`;
-    for (const range of granted) {
-      expect(range.startsWith(at), `${range} is of the VIP with most free ports, ${at}`).toBe(true);
-      expect(best.free.includes(Number(range.slice(at.length))), `${range} was free`).toBe(true);
-      this.ports.owners.set(range, dip.id);
-    }
-    expect(new Set(granted).size, "no range is granted twice").toBe(granted.length);
-    this.ports.claim(at, dip.id, -granted.length, this.claimants(best.vip, protocol));
-    const most = Math.min(room, best.most);
-    const block = 2 ** Math.ceil(Math.log2(need));
-    const hasBlock = block <= most && hasAlignedBlock(best.free, block);
-    expect(granted.length, `of ${need}, at most ${most}`).toBe(
-      hasBlock ? block : Math.min(need, most, best.free.length),
-    );
-    expect(!hasBlock || result.value.blocks.length === 1, "one block where there is one").toBe(true);
+    const most = Math.min(inTable(best), best.most);
+    this.ports.grant(at, dip.id, result.value.blocks, { free: best.free, need, most });
+    const granted = result.value.blocks.reduce((sum, { count }) => sum + count, 0);
+    this.ports.claim(at, dip.id, -granted, this.claimants(best.vip, protocol));
     return { value: null };
   }
 
