@@ -7,6 +7,11 @@ import { print, runBenchmark } from "./measure/benchmark.js";
 import { numberText, resultNumber } from "./measure/statistics.js";
 import { LargeSite, MANAGERS, type PhaseStalls, SNAPSHOT_EVERY_ENTRIES } from "./scale/large-site.js";
 import { poolsOf, type SiteSize } from "./scale/objects.js";
+import { INTERVAL_MS } from "./scale/stall-watch.js";
+import { turnNames } from "./scale/turn-names.js";
+
+/** Of each phase, with a profile. */
+const TURNS_NAMED = 8;
 
 function printTable(large: LargeSite, stalls: readonly PhaseStalls[]): void {
   const head = ["own, ms", "GC, ms", "over 50", "late, ms"].map((text) => text.padStart(11)).join("");
@@ -28,6 +33,19 @@ function printTable(large: LargeSite, stalls: readonly PhaseStalls[]): void {
     print(`${name.padEnd(32)}${nowMb.toFixed(0).padStart(9)}${peakMb.toFixed(0).padStart(11)}`);
 }
 
+/** From the profiles that the Managers leave behind when they end; one that was killed left none. */
+function printTurns(phases: ReturnType<LargeSite["longestTurns"]>): void {
+  const names = new Map(MANAGERS.map((name) => [name, turnNames(`${name}.cpuprofile`)]));
+  print("\nlongest hold-ups, ms of processor time (late), and what most of it was");
+  for (const { phase, turns } of phases) {
+    print(phase);
+    for (const { name, ownMs, lateMs, gcMs, sinceBootMs } of turns) {
+      const what = names.get(name)?.(sinceBootMs - lateMs - INTERVAL_MS, sinceBootMs) ?? "no profile";
+      print(`  ${ownMs.toFixed(0).padStart(5)} (${lateMs.toFixed(0)}) ${name}, GC ${gcMs.toFixed(0)}: ${what}`);
+    }
+  }
+}
+
 await runBenchmark({
   name: "scale",
   question:
@@ -37,7 +55,8 @@ await runBenchmark({
     "dips-per-host": { meaning: "DIPs on each host", default: 50, min: 1, max: 64 },
     "ports-from": { meaning: "where the search for free ports starts", default: 27_000, min: 1_024, max: 32_000 },
     profile: {
-      meaning: "1: Node writes a CPU profile of every Manager to the current folder",
+      meaning:
+        "1: Node writes a CPU profile of every Manager to the current folder, and the longest hold-ups are named",
       default: 0,
       min: 0,
       max: 1,
@@ -45,7 +64,9 @@ await runBenchmark({
   },
   async run(options) {
     const size: SiteSize = { hosts: options.hosts, dipsPerHost: options["dips-per-host"] };
-    const large = await LargeSite.start(size, { portsFrom: options["ports-from"], profile: options.profile === 1 });
+    const profile = options.profile === 1;
+    const large = await LargeSite.start(size, { portsFrom: options["ports-from"], profile });
+    let turns: ReturnType<LargeSite["longestTurns"]> = [];
     try {
       await large.phase("configuration is applied", () => large.configure());
       await large.phase("agents register and follow", () => large.connect());
@@ -62,6 +83,7 @@ await runBenchmark({
       const after = (await large.figures()).filter((one) => one !== null);
       const stalls = large.stalls();
       printTable(large, stalls);
+      if (profile) turns = large.longestTurns(TURNS_NAMED);
       print(
         `\n${numberText(poolsOf(size))} pools; a snapshot, of ${(large.snapshotBytes() / 2 ** 20).toFixed(1)} MiB, every ${SNAPSHOT_EVERY_ENTRIES} log entries instead of 10,000`,
       );
@@ -77,6 +99,7 @@ await runBenchmark({
       };
     } finally {
       await large.stop();
+      if (turns.length > 0) printTurns(turns);
     }
   },
 });

@@ -28,19 +28,57 @@ export const xorDigests = (a: Digest, b: Digest): Digest => ({
 export const formatDigest = (digest: Digest): string =>
   digest.high.toString(16).padStart(8, "0") + digest.low.toString(16).padStart(8, "0");
 
+/** Texts of which JSON is the text itself in quotes: names, addresses, prefixes. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+
 function canonicalValue(value: unknown): string {
+  switch (typeof value) {
+    case "number":
+      return Number.isFinite(value) ? `${value}` : "null";
+    case "string":
+      return PLAIN.test(value) ? `"${value}"` : JSON.stringify(value);
+    case "boolean":
+      return value ? "true" : "false";
+    default:
+      break;
+  }
   if (value instanceof Uint8Array) return `x${hex(value)}`;
   if (Array.isArray(value)) return `[${(value as unknown[]).map(canonicalValue).sort().join(",")}]`;
   if (typeof value === "object" && value !== null) return `{${canonicalFields(value)}}`;
   return JSON.stringify(value);
 }
 
-const canonicalFields = (item: object): string =>
-  Object.keys(item)
-    .sort()
-    .filter((name) => (item as Record<string, unknown>)[name] !== undefined)
-    .map((name) => `${name}:${canonicalValue((item as Record<string, unknown>)[name])}`)
-    .join(",");
+function canonicalFields(item: object): string {
+  let text = "";
+  for (const name of sortedNames(item)) {
+    const value = (item as Record<string, unknown>)[name];
+    if (value === undefined) continue;
+    text += text === "" ? `${name}:` : `,${name}:`;
+    text += canonicalValue(value);
+  }
+  return text;
+}
+
+/** Names of fields as an object has them, and sorted. */
+interface Shape {
+  readonly names: readonly string[];
+  readonly sorted: readonly string[];
+}
+
+/** Shapes seen, by how many fields they have: items are made in a few places, millions of them. */
+const shapes = new Map<number, Shape[]>();
+/** Of one number of fields. More than the code makes; what else comes is sorted each time. */
+const SHAPES_MAX = 64;
+
+function sortedNames(item: object): readonly string[] {
+  const names = Object.keys(item);
+  let known = shapes.get(names.length);
+  if (known === undefined) shapes.set(names.length, (known = []));
+  for (const shape of known) if (shape.names.every((name, at) => name === names[at])) return shape.sorted;
+  const sorted = [...names].sort();
+  if (known.length < SHAPES_MAX) known.push({ names, sorted });
+  return sorted;
+}
 
 /** Two lanes of 32 bits, mixed crosswise at the end (after MurmurHash3's finaliser). */
 const LANE_HIGH = 0x9e3779b9;

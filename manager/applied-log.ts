@@ -54,7 +54,7 @@ export class AppliedLog implements ReplicatedStateMachine {
   readonly #effects: EffectLog;
   readonly #listener: AppliedLogListener;
   readonly #failed: (error: unknown) => void;
-  /** Committed, in order. */
+  /** Committed, in order: what one call of `apply` brought. */
   readonly #entries: CommittedEntry[] = [];
   #begun: Begun | null = null;
   /** The newest entry that was given. */
@@ -93,10 +93,12 @@ export class AppliedLog implements ReplicatedStateMachine {
     return Math.floor(this.#state.clusterTimeMs + (this.#clock.nowMs() - this.#timeSetAtMs));
   }
 
-  apply(entries: readonly CommittedEntry[]): void {
+  /** Gives back a promise when it does not get through: what is committed meanwhile waits in the log, not here. */
+  apply(entries: readonly CommittedEntry[]): void | Promise<void> {
     for (const entry of entries) this.#entries.push(entry);
     this.#given = entries.at(-1)?.index ?? this.#given;
     this.#turn();
+    if (this.busy) return this.#whenApplied(this.#given, null);
   }
 
   /** Entries are known to be committed and not applied. For ever, after one that could not be. */

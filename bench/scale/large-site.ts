@@ -21,7 +21,7 @@ import {
   type SiteSize,
 } from "./objects.js";
 import { isReady, replicaFigures, residentMb, type ReplicaFigures } from "./replicas.js";
-import { readStalls } from "./stall-watch.js";
+import { readStalls, type Stall } from "./stall-watch.js";
 
 /** So few that snapshots of the full state come within seconds; users' default is 10,000. */
 export const SNAPSHOT_EVERY_ENTRIES = 400;
@@ -55,6 +55,9 @@ export interface PhaseStalls {
   /** How many were longer than 50 ms. */
   readonly over: number;
 }
+
+/** With the name of the Manager. */
+export type NamedStall = Stall & { readonly name: string };
 
 const stallFile = (folder: string, name: string): string => join(folder, `${name}.stalls`);
 export const MANAGERS = [1, 2, 3, 4, 5, 6].map((id) => `manager-${id}`);
@@ -273,9 +276,7 @@ export class LargeSite {
 
   /** Of each phase: what held up a Manager longest, by itself and with its wait for a processor. */
   stalls(): readonly PhaseStalls[] {
-    const all = MANAGERS.flatMap((name) =>
-      readStalls(stallFile(this.#site.folder, name)).map((stall) => ({ ...stall, name })),
-    );
+    const all = this.#allStalls();
     return this.phases.map(({ fromMs, toMs }) => {
       const within = all.filter(({ atMs }) => atMs >= fromMs && atMs < toMs);
       const longest = (of: "ownMs" | "lateMs"): number => within.reduce((most, stall) => Math.max(most, stall[of]), 0);
@@ -286,6 +287,21 @@ export class LargeSite {
       for (const stall of within) ownMsOf.set(stall.name, Math.max(stall.ownMs, ownMsOf.get(stall.name) ?? 0));
       return { ownMs, lateMs: longest("lateMs"), gcMs: worst?.gcMs ?? 0, who: worst?.name ?? "", over, ownMsOf };
     });
+  }
+
+  /** The longest hold-ups of each phase, longest first. */
+  longestTurns(most: number): readonly { readonly phase: string; readonly turns: readonly NamedStall[] }[] {
+    const all = this.#allStalls();
+    return this.phases.map(({ name, fromMs, toMs }) => {
+      const within = all.filter(({ atMs }) => atMs >= fromMs && atMs < toMs);
+      return { phase: name, turns: within.sort((a, b) => b.ownMs - a.ownMs).slice(0, most) };
+    });
+  }
+
+  #allStalls(): readonly NamedStall[] {
+    return MANAGERS.flatMap((name) =>
+      readStalls(stallFile(this.#site.folder, name)).map((stall) => ({ ...stall, name })),
+    );
   }
 
   /** Bytes of the newest snapshot of the state, as a Manager's log tells. */

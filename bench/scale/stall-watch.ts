@@ -7,7 +7,7 @@
 import { appendFileSync, readFileSync } from "node:fs";
 import { PerformanceObserver } from "node:perf_hooks";
 
-const INTERVAL_MS = 5;
+export const INTERVAL_MS = 5;
 /** Shorter ones are not written down. */
 const NOTED_MS = 10;
 const PAUSE_NOTED_MS = 3;
@@ -15,6 +15,8 @@ const PAUSE_NOTED_MS = 3;
 export interface Stall {
   /** When it ended, wall clock. */
   readonly atMs: number;
+  /** The same since the machine's start. */
+  readonly sinceBootMs: number;
   /** By how much the timer came late. */
   readonly lateMs: number;
   /** Processor time of the main thread in it; equal to `lateMs` where the kernel does not tell. */
@@ -36,7 +38,13 @@ export function watchStalls(file: string): void {
   const look = (): void => {
     const lateMs = performance.now() - dueMs;
     const computedNow = computedMs();
-    if (lateMs >= NOTED_MS) note({ atMs: Date.now(), lateMs, ownMs: Math.min(lateMs, computedNow - computed) });
+    if (lateMs >= NOTED_MS)
+      note({
+        atMs: Date.now(),
+        sinceBootMs: Number(process.hrtime.bigint()) / 1e6,
+        lateMs,
+        ownMs: Math.min(lateMs, computedNow - computed),
+      });
     computed = computedNow;
     dueMs = performance.now() + INTERVAL_MS;
     setTimeout(look, INTERVAL_MS).unref();

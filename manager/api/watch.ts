@@ -13,6 +13,7 @@
  *      their own. No index told is beyond a change that is not settled, so who resumes elsewhere still hears of it.
  * (W4) When the first MUX comes or the last one goes, or all of them are drained or one is not any more, every object stands
  *      otherwise. They are told some in a turn, and no index beyond the change before the last of them.
+ * (W5) The present state is that of a whole entry: who comes while one is being applied (docs/decisions/0023) is told it after that.
  */
 import type { LogIndex } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
@@ -53,6 +54,8 @@ export class Watches {
   /** The last entry whose changes were told; the state may be one ahead while it is being applied. */
   #applied: LogIndex;
   readonly #watchers = new Set<Watcher>();
+  /** (W5) In the order in which they came. */
+  readonly #unlisted = new Set<Watcher>();
   /** What the MUXes as a whole are to every object (W4). */
   #muxesAre: string;
   /** (W4) Objects yet to be told, and the entry since which. */
@@ -111,6 +114,7 @@ export class Watches {
       this.#record({ ...change, index: (isLast ? batch.index : batch.index - 1) as LogIndex }, batch.index); // (W1)
     });
     this.#applied = batch.index;
+    for (const watcher of this.#unlisted) this.#list(watcher);
     if (batch.muxChanges.some((change) => (change.op === "upsert" ? change.item.kind === "mux" : isMuxKey(change.key))))
       this.#muxesChanged();
     // Not for grants alone: after a restore thousands of objects may wait to be seen settled.
@@ -132,11 +136,20 @@ export class Watches {
       stream,
       replica: this.#replica,
       settledIndex: () => this.#settledIndex(),
-      closed: () => this.#watchers.delete(watcher),
+      closed: () => {
+        this.#watchers.delete(watcher);
+        this.#unlisted.delete(watcher);
+      },
     });
     this.#watchers.add(watcher);
-    if (from === 0) watcher.tellAll(this.#replica.state.objects(kind, tenant));
+    if (from === 0 && this.#replica.state.isWhole) this.#list(watcher);
+    else if (from === 0) this.#unlisted.add(watcher);
     else for (const { change, entry } of this.#journal) watcher.offer(change, entry, () => this.#objectOf(change));
+  }
+
+  #list(watcher: Watcher): void {
+    this.#unlisted.delete(watcher);
+    watcher.tellAll();
   }
 
   /** (W4) */
@@ -227,6 +240,8 @@ class Watcher {
   /** The rest of the present state, sent as fast as the watcher reads; changes wait behind it. */
   #view: Iterator<AnyStoredObject> | null = null;
   #backlog: Event[] = [];
+  /** False: it has still to be told the present state (W5). */
+  #isListed: boolean;
   #blocked = false;
   #timer: Timer | null = null;
   /** The rest of the view goes on then. */
@@ -244,6 +259,7 @@ class Watcher {
     this.#kind = options.kind;
     this.#tenant = options.tenant;
     this.#told = options.told;
+    this.#isListed = options.told > 0;
     this.#stream = options.stream;
     this.#replica = options.replica;
     this.#settledIndex = options.settledIndex;
@@ -260,14 +276,16 @@ class Watcher {
   }
 
   /** First the present state. */
-  tellAll(objects: readonly AnyStoredObject[]): void {
-    this.#told = this.#replica.state.appliedIndex;
-    this.#view = objects.values();
+  tellAll(): void {
+    const { state } = this.#replica;
+    this.#told = state.appliedIndex;
+    this.#isListed = true;
+    this.#view = state.objects(this.#kind, this.#tenant).values();
     this.#pullView();
   }
 
   offer(change: Change, entry: LogIndex, objectOf: () => ananta.v1.Object.$Properties | null): void {
-    if (entry <= this.#told) return; // (W2)
+    if (entry <= this.#told || !this.#isListed) return; // (W2)
     if (change.ref.kind !== this.#kind || (this.#tenant !== null && change.ref.tenant !== this.#tenant)) return;
     const object = objectOf();
     if (object !== null) this.#send({ type: change.type, object, index: this.#upTo(change.index) });
@@ -320,7 +338,7 @@ class Watcher {
   #beat(): void {
     this.#timer = this.#replica.env.clock.setTimer(PROGRESS_MS, () => this.#beat());
     const index = this.#replica.state.appliedIndex;
-    if (!this.#blocked && this.#view === null && index >= this.#told)
+    if (!this.#blocked && this.#isListed && this.#view === null && index >= this.#told)
       this.#send({ type: "progress", index: this.#upTo(index) });
   }
 

@@ -14,12 +14,12 @@
 import type { LogIndex, NodeId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Env, Log, Timer } from "../../runtime/env.js";
+import { applyCommitted } from "./apply-committed.js";
 import type { MembershipChange } from "./core/membership.js";
 import { RaftCore } from "./core/raft.js";
 import type { PersistBatch, SendNow } from "./core/ready.js";
 import { isInstalling } from "./core/state.js";
 import { coreConfig } from "./core-config.js";
-import type { Entry } from "./core/types.js";
 import { MemberDirectory } from "./member-directory.js";
 import { PendingChange } from "./pending-changes.js";
 import { PendingProposals } from "./pending-proposals.js";
@@ -412,7 +412,10 @@ class Node implements RaftNode {
       if (ready.persist !== null) this.#persisting = this.#persist(core, ready.persist);
       for (const outgoing of ready.sendNow) this.#send(outgoing);
       if (ready.reads.length > 0) this.#reads.confirmed(ready.reads);
-      if (ready.committed.length > 0) this.#apply(ready.committed);
+      if (ready.committed.length > 0) {
+        applyCommitted(core, this.#stateMachine, ready.committed, () => this.#schedule());
+        this.#proposals.applied(ready.committed);
+      }
       // While a snapshot is being installed the log is ahead of the state machine.
       if (!isInstalling(core.state)) this.#reads.applied(core.state.log.appliedIndex);
       this.#change.settle(core.state);
@@ -456,12 +459,6 @@ class Node implements RaftNode {
     this.#runNow(); // acknowledgements leave at once, not a turn later
   }
 
-  #apply(committed: readonly Entry[]): void {
-    const shown = committed.every(isCommand) ? committed : committed.filter(isCommand);
-    if (shown.length > 0) this.#stateMachine.apply(shown);
-    this.#proposals.applied(committed);
-  }
-
   #statusChanged(core: RaftCore): void {
     const s = core.state;
     const leads = s.role.kind === "leader";
@@ -490,9 +487,6 @@ class Node implements RaftNode {
     this.#storage.markRepaired().catch((error: unknown) => this.#fail(error));
   }
 }
-
-/** Not a no-op, not a membership: something for the state machine. */
-const isCommand = (entry: Entry): boolean => entry.payload.length > 0 && entry.membership === undefined;
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 

@@ -19,10 +19,11 @@ export interface CommittedEntry {
 /** What is replicated. Calls are synchronous and must be deterministic; an exception ends the process. */
 export interface ReplicatedStateMachine {
   /**
-   * Entries in log order. Called once per commit advance, with everything newly committed. Who needs several turns of the event
-   * loop for it keeps them, and is `busy` until all are applied.
+   * Entries in log order, some of what is newly committed at a time. Who needs several turns of the event loop for them keeps them,
+   * is `busy` until all are applied, and gives back a promise: no more come before it resolves. What waits is bounded by
+   * that, however fast entries are committed: the rest stays in the log.
    */
-  apply(entries: readonly CommittedEntry[]): void;
+  apply(entries: readonly CommittedEntry[]): void | Promise<void>;
   /** Absent: never. A snapshot waits until it is not, as far as the log's bound allows (snapshots.ts, Z2). */
   readonly busy?: boolean;
   /**

@@ -77,13 +77,13 @@ export const SNAT_MANAGEMENT: StagePolicy<"release" | "allocate"> = {
 /**
  * Health before everything that is asked of the Manager: traffic goes to a dead DIP until its verdict is committed. 4,096:
  * two reports of each of 2,000 hosts. Of a host that fills the queue alone the oldest report is dropped: its next whole one
- * tells the same again. Small batches: a host that registers with 50 DIPs changes the pools of all of them, some milliseconds
- * of applying, and an entry is applied in one piece.
+ * tells the same again. Batches: hosts that register together mostly have members in the same pools, whose rows are made once per
+ * entry; a host of 50 DIPs takes some milliseconds, and what is committed after it waits as long.
  */
 export const HOST_AGENT_MANAGEMENT: StagePolicy<"health" | "register"> = {
   name: "host-agent-management",
   priority: 2,
-  batchMax: 4,
+  batchMax: 16,
   kinds: [
     {
       kind: "health",

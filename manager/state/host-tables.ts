@@ -27,7 +27,7 @@ export class HostTables {
   /** Makes the pool's rows exactly `items`, seen by exactly `hosts`. Gives the hosts whose views that changes. */
   replace(pool: PoolId, items: readonly HostItem[], hosts: ReadonlySet<HostId>): Iterable<HostId> {
     const before = this.pools.get(pool);
-    const view = before?.view ?? new View<HostItem>(hostItemKey);
+    const view = before?.view ?? new View<HostItem>(hostItemKey, false);
     const left = [...(before?.hosts ?? [])].filter((host) => !hosts.has(host));
     const entered = [...hosts].filter((host) => before?.hosts.has(host) !== true);
     const removals = left.length === 0 ? [] : [...view.walk([])].map(removalOf);

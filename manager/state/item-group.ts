@@ -21,6 +21,10 @@ export class ItemGroup<Item> {
 
   /** Makes the group exactly `items`; when two have one key, the first counts. Removals are told before upserts. */
   replace(items: readonly Item[], sink: ItemSink<Item>): void {
+    if (this.items.length === 0) {
+      this.fill(items, sink);
+      return;
+    }
     const next = new Map<string, Item>();
     for (const item of items) {
       const key = this.keyOf(item);
@@ -33,10 +37,25 @@ export class ItemGroup<Item> {
       if (!next.has(key)) sink.remove(before, key);
     }
     for (const [key, item] of next) {
-      const before = held.get(key) ?? null;
-      if (before === null || !isEqual(before, item)) sink.put(item, before);
+      const before = held.get(key);
+      if (before !== undefined && isEqual(before, item)) next.set(key, before);
+      else sink.put(item, before ?? null);
     }
     this.items = [...next.values()];
+  }
+
+  /** As `replace`, where there was nothing before. */
+  private fill(items: readonly Item[], sink: ItemSink<Item>): void {
+    const keys = new Set<string>();
+    const kept: Item[] = [];
+    for (const item of items) {
+      const key = this.keyOf(item);
+      if (keys.has(key)) continue;
+      keys.add(key);
+      kept.push(item);
+    }
+    this.items = kept;
+    for (const item of kept) sink.put(item, null);
   }
 
   get isEmpty(): boolean {

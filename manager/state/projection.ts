@@ -11,7 +11,7 @@
 import { fastpathHostKey } from "../../dataplane/fastpath-message.js";
 import { assert } from "../../core/assert.js";
 import type { DipId, HostId, IpAddress, LogIndex, PoolId, VipId } from "../../core/brands.js";
-import { EMPTY_DIGEST, formatDigest, xorDigests } from "../../dataplane/digest.js";
+import { type Digest, EMPTY_DIGEST, formatDigest, xorDigests } from "../../dataplane/digest.js";
 import { type HostChange, type HostItem, hostItemKey } from "../../dataplane/host-items.js";
 import { type MuxItem, muxItemKey } from "../../dataplane/mux-items.js";
 import type { BeforeImages } from "./before-images.js";
@@ -180,7 +180,7 @@ export class Projection {
       const shared = this.newHosts.has(id) ? this.commonItems() : common;
       const lists = [shared, own, ...this.tables.takeChanges(id)].filter((changes) => changes.length > 0);
       // Mostly it is one list, which many hosts have alike: not copied for each.
-      if (lists.length > 0) hostChanges.set(id, lists.length === 1 ? lists[0]! : lists.flat());
+      if (lists.length > 0) hostChanges.set(id, lists.length === 1 ? lists[0]! : noChanges.concat(...lists));
     }
     this.touchedHosts.clear();
     this.newHosts.clear();
@@ -218,10 +218,17 @@ export class Projection {
     return new ViewCapture({ index, keyOf: muxItemKey, groups: all(), counted, ended: () => reading.end() });
   }
 
-  /** A host's view as it is now, at `index`. */
+  /** A host's view as it is now, at `index`. The walk over it tells the digest of what it shares with no other host, too. */
   captureHost(id: HostId, index: LogIndex): ViewCapture<HostItem> {
     const items = [...this.hostItems(id)];
-    return new ViewCapture({ index, keyOf: hostItemKey, groups: once(items) });
+    const view = this.hosts.get(id);
+    if (view === undefined) return new ViewCapture({ index, keyOf: hostItemKey, groups: once(items) });
+    const alike = this.sharedDigest(id);
+    const { counted } = view.capture();
+    return new ViewCapture({
+      ...{ index, keyOf: hostItemKey, groups: once(items) },
+      counted: (digest) => counted(xorDigests(digest, alike)),
+    });
   }
 
   *hostItems(id: HostId): Iterable<HostItem> {
@@ -235,15 +242,19 @@ export class Projection {
   hostDigest(id: HostId): string {
     const view = this.hosts.get(id);
     if (view === undefined) return formatDigest(EMPTY_DIGEST);
-    const alike = xorDigests(
-      this.common.digest(() => []),
-      this.tables.digest(id),
-    );
     return formatDigest(
       xorDigests(
-        alike,
+        this.sharedDigest(id),
         view.digest(() => this.hostRanges(id)),
       ),
+    );
+  }
+
+  /** Of what the host sees as others do. */
+  private sharedDigest(id: HostId): Digest {
+    return xorDigests(
+      this.common.digest(() => []),
+      this.tables.digest(id),
     );
   }
 
@@ -389,7 +400,7 @@ export class Projection {
     this.touchedHosts.add(id);
     let view = this.hosts.get(id);
     if (view === undefined) {
-      view = new View<HostItem>(hostItemKey);
+      view = new View<HostItem>(hostItemKey, false); // four of five replicas do not serve the host
       this.hosts.set(id, view);
       this.newHosts.add(id);
     }
@@ -439,6 +450,8 @@ export class Projection {
     return items;
   }
 }
+
+const noChanges: readonly HostChange[] = [];
 
 function rangeItems(vipId: VipId, space: PortSpace): readonly MuxItem[] {
   const items: MuxItem[] = [];

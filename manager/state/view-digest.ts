@@ -1,7 +1,8 @@
 /**
  * The digest of a view, kept from the changes, but only while somebody asks for it: a hash per port range is dearer than
  * granting the range, and a replica that feeds no MUX is never asked. Since the digest is an XOR, putting an item and
- * removing it are the same step, and steps may wait in any order.
+ * removing it are the same step, steps may wait in any order, and two with the same item are none: of a pool that changed
+ * ten times only the first and the last version are hashed.
  *
  *     known --too many steps since anybody asked--> stale --a walk begins--> counting --it is over--> known
  *
@@ -26,8 +27,10 @@ export class ViewDigest<Item extends MuxItem | HostItem> {
   private count: object | null = null;
   private readonly keyOf: (item: Item) => string;
 
-  constructor(keyOf: (item: Item) => string) {
+  /** `isWanted`: false where most views are never asked for their digest; the first question walks over all items then. */
+  constructor(keyOf: (item: Item) => string, isWanted: boolean) {
     this.keyOf = keyOf;
+    this.isStale = !isWanted;
   }
 
   put(item: Item, before: Item | null): void {
@@ -89,7 +92,12 @@ export class ViewDigest<Item extends MuxItem | HostItem> {
   }
 
   private settle(): void {
-    for (const item of this.waiting) this.add(item);
+    const large = new Set<Item>();
+    for (const item of this.waiting) {
+      if (item.kind !== "pool" && item.kind !== "table") this.add(item);
+      else if (!large.delete(item)) large.add(item);
+    }
+    for (const item of large) this.add(item);
     this.waiting = [];
   }
 

@@ -18,9 +18,10 @@ export class View<Item extends MuxItem | HostItem> implements ItemSink<Item> {
   private readonly keyOf: (item: Item) => string;
   private changes: ViewChange<Item>[] = [];
 
-  constructor(keyOf: (item: Item) => string) {
+  /** `digestIsWanted`: see `ViewDigest`. */
+  constructor(keyOf: (item: Item) => string, digestIsWanted = true) {
     this.keyOf = keyOf;
-    this.viewDigest = new ViewDigest(keyOf);
+    this.viewDigest = new ViewDigest(keyOf, digestIsWanted);
   }
 
   /** Makes the items of a group exactly `items`. */

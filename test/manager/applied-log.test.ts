@@ -58,7 +58,7 @@ const HOST = 1 as HostId;
 
 async function largeScene() {
   const all = scene();
-  all.log.apply([
+  void all.log.apply([
     entry(1, 0, { kind: "bootstrap", clusterId: "test", clusterEpoch: 1, hashKey: HASH_KEY }),
     entry(2, 0, registerHost("host-1", many)),
   ]);
@@ -69,7 +69,7 @@ async function largeScene() {
 describe("a large entry", () => {
   test("takes several turns: nobody is told of it, and nothing after it is applied, before it is whole", async () => {
     const { time, log, state, effects } = await largeScene();
-    log.apply([entry(3, 0, large(8080)), entry(4, 0, { kind: "tick" })]);
+    void log.apply([entry(3, 0, large(8080)), entry(4, 0, { kind: "tick" })]);
     const heard: string[] = [];
     void log.whenApplied(at(3), 1_000).then(() => heard.push("3"));
     void log.whenCaughtUp(1_000).then(() => heard.push("all"));
@@ -91,10 +91,10 @@ describe("a large entry", () => {
     ] as const)
       whole.state.apply(decodeBatch(entry(index, 0, large(port)).payload), at(index));
     const asked = await largeScene();
-    asked.log.apply([entry(3, 0, large(8080))]);
+    void asked.log.apply([entry(3, 0, large(8080))]);
     const view = asked.state.captureHostView(HOST);
     expect([view.index, asked.state.isWhole]).toEqual([3, true]);
-    asked.log.apply([entry(4, 0, large(8081)), entry(5, 0, large(8082))]);
+    void asked.log.apply([entry(4, 0, large(8081)), entry(5, 0, large(8082))]);
     expect(asked.log.busy).toBe(true);
     const chunks = [];
     for await (const chunk of asked.log.snapshot()) chunks.push(chunk);
@@ -106,10 +106,40 @@ describe("a large entry", () => {
 
   test("that cannot be applied in a later turn is told to whoever ends the process", async () => {
     const { time, log, failures } = await largeScene();
-    log.apply([entry(3, 0, large(8080)), { ...entry(4, 0), payload: new Uint8Array([1, 2, 3]) }]);
+    void log.apply([entry(3, 0, large(8080)), { ...entry(4, 0), payload: new Uint8Array([1, 2, 3]) }]);
     expect(failures).toEqual([]);
     await time.advance(10);
     expect(failures).toHaveLength(1);
+  });
+});
+
+describe("what is given", () => {
+  test("asks for no more until it is applied, when it takes several turns", async () => {
+    const { time, log } = await largeScene();
+    const heard: string[] = [];
+    void log.apply([entry(3, 0, large(8080)), entry(4, 0, { kind: "tick" })])?.then(() => heard.push("room"));
+    expect([log.busy, heard]).toEqual([true, []]);
+    await time.advance(10);
+    expect([log.busy, heard]).toEqual([false, ["room"]]);
+    expect(log.apply([entry(5, 0, { kind: "tick" })])).toBeUndefined();
+  });
+
+  test("as one entry with many commands is applied some at a time, and every command whole", async () => {
+    const hosts = Array.from({ length: MEMBERS }, (_, host) =>
+      registerHost(`host-${host + 2}`, [`10.1.0.${host + 1}`]),
+    );
+    const whole = await largeScene();
+    whole.state.apply(decodeBatch(entry(3, 0, ...hosts).payload), at(3));
+    const { time, log, state } = await largeScene();
+    void log.apply([entry(3, 0, ...hosts)]);
+    const registered = state.hosts();
+    expect(registered.length).toBeGreaterThan(1);
+    expect(registered.length).toBeLessThan(MEMBERS);
+    expect(registered.map(({ dips }) => dips.length)).toEqual([MEMBERS, ...registered.slice(1).map(() => 1)]);
+    expect(state.appliedIndex).toBe(2);
+    await time.advance(100);
+    expect([state.appliedIndex, state.hosts().length]).toEqual([3, MEMBERS + 1]);
+    expect(state.digest()).toBe(whole.state.digest());
   });
 });
 
@@ -118,7 +148,7 @@ describe("an entry that cannot be applied", () => {
 
   test("is the last one: none that follows is applied to the state that it left, and no snapshot is made of it", async () => {
     const { time, log, state, failures } = await largeScene();
-    log.apply([entry(3, 0, large(8080)), damaged(4)]);
+    void log.apply([entry(3, 0, large(8080)), damaged(4)]);
     await time.advance(10);
     expect(failures).toHaveLength(1);
     for (const index of [5, 6]) {
@@ -133,10 +163,10 @@ describe("an entry that cannot be applied", () => {
 describe("a wait for what is committed", () => {
   test("ends with what was known when it began, however much has come since", async () => {
     const { time, log, state } = await largeScene();
-    log.apply([entry(3, 0, large(8080))]);
+    void log.apply([entry(3, 0, large(8080))]);
     const heard: number[] = [];
     void log.whenCaughtUp(1_000).then(() => heard.push(state.appliedIndex));
-    log.apply(Array.from({ length: 6 }, (_, at) => entry(4 + at, 0, large(8081 + at))));
+    void log.apply(Array.from({ length: 6 }, (_, at) => entry(4 + at, 0, large(8081 + at))));
     await time.advance(10);
     expect([state.appliedIndex, heard.length]).toEqual([9, 1]);
     expect(heard[0]).toBeLessThan(9);
@@ -144,7 +174,7 @@ describe("a wait for what is committed", () => {
 
   test("ends with BEHIND when it takes too long", async () => {
     const { time, log } = await largeScene();
-    log.apply([entry(3, 0, large(8080))]);
+    void log.apply([entry(3, 0, large(8080))]);
     const heard: string[] = [];
     log.whenCaughtUp(0).catch((error: unknown) => heard.push((error as { code: string }).code));
     log.stop();
@@ -157,7 +187,7 @@ describe("the digest of the state", () => {
   test("asked for while an entry is being applied is that of the index after it", async () => {
     const { time, clock, log, state } = await largeScene();
     const digests = new StateDigests(clock, state);
-    log.apply([entry(3, 0, large(8080))]);
+    void log.apply([entry(3, 0, large(8080))]);
     const asked = digests.ask();
     expect(state.appliedIndex).toBe(3);
     const again = digests.ask();
@@ -169,7 +199,7 @@ describe("the digest of the state", () => {
 describe("the applied log", () => {
   test("a snapshot stored under the index of an election's empty entry still lets receivers follow by deltas", async () => {
     const source = scene();
-    source.log.apply([entry(1, 0, { kind: "tick" })]);
+    void source.log.apply([entry(1, 0, { kind: "tick" })]);
     const { state, effects, log } = scene();
     await log.restore(source.state.snapshot(), at(3)); // 2 and 3 are no-ops that the state machine is not shown
     expect(state.appliedIndex).toBe(1);
@@ -181,14 +211,14 @@ describe("the applied log", () => {
     const heard: string[] = [];
     void log.whenApplied(at(2), 1_000).then(() => heard.push("2 applied"));
     log.whenApplied(at(9), 500).catch((error: unknown) => heard.push((error as { code: string }).code));
-    log.apply([entry(1, 0, { kind: "tick" }), entry(2, 0, { kind: "tick" })]);
+    void log.apply([entry(1, 0, { kind: "tick" }), entry(2, 0, { kind: "tick" })]);
     await time.advance(600);
     expect(heard).toEqual(["2 applied", "BEHIND"]);
   });
 
   test("cluster time passes between entries, and is never ahead of what the log says plus the time since", async () => {
     const { time, log } = scene();
-    log.apply([entry(1, 5_000, { kind: "tick" })]);
+    void log.apply([entry(1, 5_000, { kind: "tick" })]);
     await time.advance(70);
     expect(log.clusterTimeMs()).toBe(5_070);
   });
@@ -196,7 +226,7 @@ describe("the applied log", () => {
   test("cluster time is not ahead while an entry is being applied either", async () => {
     const { time, log } = await largeScene();
     await time.advance(60_000);
-    log.apply([entry(3, 60_000, large(8080))]);
+    void log.apply([entry(3, 60_000, large(8080))]);
     expect([log.busy, log.clusterTimeMs()]).toEqual([true, 60_000]);
   });
 });

@@ -40,6 +40,37 @@ test("a killed leader is replaced within 150 ms of virtual time, and nothing ack
   await finishesCleanly(cluster.world);
 });
 
+// A replica that catches up applies more slowly than its disk reads and its leader sends.
+test("a state machine without room gets no more entries until it has some, and the rest waits in the log", async () => {
+  const cluster = await new RaftCluster({ seed: testSeed("no room") }).start();
+  const leader = await cluster.awaitLeader();
+  await cluster.write("first");
+  await cluster.converge();
+  const slow = cluster.live.find((replica) => replica !== leader)!; // five live
+  let makeRoom = (): void => undefined;
+  slow.state.room = new Promise((resolve) => (makeRoom = resolve));
+  await cluster.write("second");
+  await cluster.world.runUntil(() => slow.state.texts.length === 2, 1_000);
+  const { applyCalls } = slow.state;
+  const large = "x".repeat(8_192);
+  for (let at = 0; at < 32; at++) await cluster.write(large);
+  const { commitIndex } = leader.node.status();
+  await cluster.world.runUntil(() => slow.node.status().commitIndex === commitIndex, 1_000);
+  expect([slow.state.applyCalls, slow.state.texts.length]).toEqual([applyCalls, 2]);
+  expect(slow.node.status().appliedIndex).toBeLessThan(commitIndex);
+  let isRead = false;
+  const read = slow.node.readIndex(10_000).then(() => (isRead = true));
+  await cluster.world.run(new Promise<void>((resolve) => cluster.world.clock.schedule(500, resolve)));
+  expect([isRead, slow.node.status().role]).toEqual([false, "follower"]);
+  slow.state.room = null;
+  makeRoom();
+  await cluster.world.run(read);
+  await cluster.converge();
+  expect(slow.state.texts).toEqual(leader.state.texts);
+  await cluster.stop();
+  await finishesCleanly(cluster.world);
+});
+
 test("a leader cut off from its quorum steps down, and callers learn that the outcome is unknown", async () => {
   const cluster = await new RaftCluster({ seed: testSeed("cut off") }).start();
   const old = await cluster.awaitLeader();

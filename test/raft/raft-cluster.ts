@@ -16,14 +16,17 @@ export class TextList implements ReplicatedStateMachine {
   texts: string[] = [];
   restoredAt = 0;
   applyCalls = 0;
+  /** When it has room for more entries; null: at once. */
+  room: Promise<void> | null = null;
 
-  apply(entries: readonly CommittedEntry[]): void {
+  apply(entries: readonly CommittedEntry[]): void | Promise<void> {
     this.applyCalls++;
     for (const entry of entries) {
       const text = new TextDecoder().decode(entry.payload);
       if (text === "clear") this.texts = [];
       else this.texts.push(text);
     }
+    if (this.room !== null) return this.room;
   }
 
   *snapshot(): Iterable<Uint8Array> {

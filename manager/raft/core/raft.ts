@@ -32,6 +32,7 @@ const LATE_TICKS = 2;
 /** The state may be read by anyone (status, tests) and changed only through this object. */
 export class RaftCore {
   readonly #s: State;
+  #hasRoom = true;
 
   constructor(config: CoreConfig, initial: InitialState) {
     this.#s = createState(config, initial);
@@ -181,9 +182,14 @@ export class RaftCore {
     );
   }
 
-  /** Entries wait to be applied. */
+  /** Entries wait to be applied, and there is room for them. */
   hasCommitted(): boolean {
-    return !isInstalling(this.#s) && this.#s.log.appliedIndex < this.#s.log.commitIndex;
+    return this.#hasRoom && !isInstalling(this.#s) && this.#s.log.appliedIndex < this.#s.log.commitIndex;
+  }
+
+  /** False: `ready` gives no committed entries until it is true again. True at first. */
+  setRoom(hasRoom: boolean): void {
+    this.#hasRoom = hasRoom;
   }
 
   ready(): Ready {
@@ -199,7 +205,7 @@ export class RaftCore {
       for (const { to, message } of s.afterDurable) s.now.push({ order: "now", to, message }); // nothing to wait for
       s.afterDurable = [];
     }
-    const committed = isInstalling(s) ? [] : s.log.takeCommitted(COMMITTED_BYTES_MAX);
+    const committed = this.hasCommitted() ? s.log.takeCommitted(COMMITTED_BYTES_MAX) : [];
     const ready: Ready = {
       persist,
       sendNow: s.now,
