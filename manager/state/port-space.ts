@@ -9,13 +9,21 @@
  * What a rule wants while it is free becomes excluded at once; what it wants while it is owned or rests, when the rest ends.
  *
  * A bitmap of the free ranges finds blocks a word (32 ranges) at a time; the search goes on where the last grant ended
- * (next fit), so that what was just freed is handed out last. About 80 KiB per space, made when first needed.
+ * (next fit), so that what was just freed is handed out last. Made when first needed.
  */
 import { assert } from "../../core/assert.js";
 import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
 import { BeforeImages } from "./before-images.js";
 import { END_RANGE, FIRST_RANGE, RANGES_PER_SPACE, type SnatProtocol } from "./port-ranges.js";
 import type { Quarantine } from "./quarantine.js";
+import {
+  RANGE_EXCLUDED,
+  RANGE_FREE,
+  RANGE_OWNED,
+  RANGE_QUARANTINED,
+  RangeRecords,
+  type RangeState,
+} from "./range-records.js";
 
 const WORDS = END_RANGE / 32;
 /** Bits at which an aligned block of 1, 2, 4, 8, 16, 32 ranges may start inside a word. */
@@ -23,12 +31,6 @@ const ALIGNED: readonly number[] = [0xffffffff, 0x55555555, 0x11111111, 0x010101
 
 const NOBODY: ReadonlySet<DipId> = new Set();
 const NOTHING: ReadonlySet<number> = new Set();
-
-/** States of a range, as `stateOf` gives them. */
-export const RANGE_FREE = 0;
-export const RANGE_OWNED = 1;
-export const RANGE_QUARANTINED = 2;
-export const RANGE_EXCLUDED = 3;
 
 /** Neighbouring ranges of one grant. */
 export interface GrantRun {
@@ -74,11 +76,7 @@ export class PortSpace {
 
   /** Ranges that hold a port of a rule. */
   private wanted: ReadonlySet<number> = NOTHING;
-  private readonly state = new Uint8Array(END_RANGE);
-  /** DIP that owns, or while quarantined last owned, the range; 0 for none. */
-  private readonly owner = new Uint32Array(END_RANGE);
-  /** Entry that granted it; a float holds every log index exactly. */
-  private readonly granted = new Float64Array(END_RANGE);
+  private records = new RangeRecords();
   private readonly free = new Int32Array(WORDS);
   private readonly images: BeforeImages;
 
@@ -89,17 +87,17 @@ export class PortSpace {
     this.free.fill(-1, FIRST_RANGE / 32);
   }
 
-  stateOf(range: number): number {
-    return this.state[range] ?? RANGE_FREE;
+  stateOf(range: number): RangeState {
+    return this.records.stateOf(range);
   }
 
   /** Owner, or last owner while quarantined; 0 for none. */
   ownerOf(range: number): DipId {
-    return (this.owner[range] ?? 0) as DipId;
+    return this.records.ownerOf(range);
   }
 
   grantedIndexOf(range: number): LogIndex {
-    return (this.granted[range] ?? 0) as LogIndex;
+    return this.records.grantedIndexOf(range);
   }
 
   ownedBy(dip: DipId): number {
@@ -107,7 +105,7 @@ export class PortSpace {
   }
 
   isOwnedBy(range: number, dip: DipId): boolean {
-    return this.state[range] === RANGE_OWNED && this.owner[range] === dip;
+    return this.records.stateOf(range) === RANGE_OWNED && this.records.ownerOf(range) === dip;
   }
 
   /** First range of a free, aligned block of `count` (a power of two) at or after the cursor, wrapping; -1 for none. */
@@ -146,12 +144,10 @@ export class PortSpace {
     return -1;
   }
 
-  /** Who owns what since when, and the cursor: all that a snapshot needs of a space. About 100 KiB, 20 us. */
+  /** Who owns what since when, and the cursor: all that a snapshot needs of a space. At most 100 KiB, 20 us. */
   private ownership(): PortSpace {
     const copy = new PortSpace(this.vip, this.protocol);
-    copy.state.set(this.state);
-    copy.owner.set(this.owner);
-    copy.granted.set(this.granted);
+    copy.records = this.records.copy();
     copy.ownedCount = this.ownedCount;
     copy.quarantinedCount = this.quarantinedCount;
     copy.cursor = this.cursor;
@@ -165,10 +161,8 @@ export class PortSpace {
   grant(first: number, count: number, dip: DipId, index: LogIndex): void {
     this.changes();
     for (let range = first; range < first + count; range++) {
-      assert(this.state[range] === RANGE_FREE && this.isFree(range), "a range is free when it is granted");
-      this.state[range] = RANGE_OWNED;
-      this.owner[range] = dip;
-      this.granted[range] = index;
+      assert(this.stateOf(range) === RANGE_FREE && this.isFree(range), "a range is free when it is granted");
+      this.records.set(range, RANGE_OWNED, dip, index);
       this.clearFree(range);
     }
     this.ownedCount += count;
@@ -185,7 +179,7 @@ export class PortSpace {
     this.changes();
     for (let range = first; range < first + count; range++) {
       assert(this.isOwnedBy(range, dip), "only an owned range goes into quarantine, from its owner");
-      this.state[range] = RANGE_QUARANTINED;
+      this.records.setState(range, RANGE_QUARANTINED);
     }
     this.ownedCount -= count;
     this.quarantinedCount += count;
@@ -218,15 +212,13 @@ export class PortSpace {
   endQuarantine(first: number, count: number): void {
     this.changes();
     for (let range = first; range < first + count; range++) {
-      assert(this.state[range] === RANGE_QUARANTINED, "a range whose quarantine ends is in quarantine");
-      this.owner[range] = 0;
-      this.granted[range] = 0;
+      assert(this.stateOf(range) === RANGE_QUARANTINED, "a range whose quarantine ends is in quarantine");
       if (this.wanted.has(range)) {
-        this.state[range] = RANGE_EXCLUDED;
+        this.records.set(range, RANGE_EXCLUDED, 0, 0);
         this.excludedCount += 1;
         continue;
       }
-      this.state[range] = RANGE_FREE;
+      this.records.set(range, RANGE_FREE, 0, 0);
       this.setFree(range);
       this.freeCount += 1;
     }
@@ -237,15 +229,15 @@ export class PortSpace {
   setWanted(ranges: ReadonlySet<number>): void {
     this.wanted = ranges;
     for (let range = FIRST_RANGE; range < END_RANGE && this.excludedCount > 0; range++) {
-      if (this.state[range] !== RANGE_EXCLUDED || ranges.has(range)) continue;
-      this.state[range] = RANGE_FREE;
+      if (this.stateOf(range) !== RANGE_EXCLUDED || ranges.has(range)) continue;
+      this.records.setState(range, RANGE_FREE);
       this.setFree(range);
       this.excludedCount -= 1;
       this.freeCount += 1;
     }
     for (const range of ranges) {
-      if (range < FIRST_RANGE || this.state[range] !== RANGE_FREE) continue;
-      this.state[range] = RANGE_EXCLUDED;
+      if (range < FIRST_RANGE || this.stateOf(range) !== RANGE_FREE) continue;
+      this.records.setState(range, RANGE_EXCLUDED);
       this.clearFree(range);
       this.excludedCount += 1;
       this.freeCount -= 1;
@@ -258,18 +250,20 @@ export class PortSpace {
 
   /** In order. */
   wantedAndOwned(): readonly number[] {
-    return [...this.wanted].filter((range) => this.state[range] === RANGE_OWNED).sort((a, b) => a - b);
+    return [...this.wanted].filter((range) => this.stateOf(range) === RANGE_OWNED).sort((a, b) => a - b);
   }
 
   /** True when a rule for a port of the range has to wait: it is lent out, or rests. */
   isLent(range: number): boolean {
-    return this.state[range] === RANGE_OWNED || this.state[range] === RANGE_QUARANTINED;
+    const state = this.stateOf(range);
+    return state === RANGE_OWNED || state === RANGE_QUARANTINED;
   }
 
   /** Calls `visit` for every run of ranges that `dip` owns by one grant, in order of range. */
   visitOwned(dip: DipId, visit: (first: number, count: number, grantedIndex: LogIndex) => void): void {
     let left = this.ownedBy(dip);
     for (let range = FIRST_RANGE; left > 0; range++) {
+      range = this.records.nextKnown(range, END_RANGE);
       assert(range < END_RANGE, "the count of a DIP's ranges is exact");
       if (!this.isOwnedBy(range, dip)) continue;
       const count = this.runLength(range, END_RANGE);
@@ -283,8 +277,9 @@ export class PortSpace {
   visitAllOwned(visit: (first: number, count: number, dip: DipId, grantedIndex: LogIndex) => void): void {
     let left = this.ownedCount;
     for (let range = FIRST_RANGE; left > 0; range++) {
+      range = this.records.nextKnown(range, END_RANGE);
       assert(range < END_RANGE, "the count of owned ranges is exact");
-      if (this.state[range] !== RANGE_OWNED) continue;
+      if (this.stateOf(range) !== RANGE_OWNED) continue;
       const count = this.runLength(range, END_RANGE);
       visit(range, count, this.ownerOf(range), this.grantedIndexOf(range));
       left -= count;
@@ -308,9 +303,9 @@ export class PortSpace {
     let range = first + 1;
     while (
       range < end &&
-      this.state[range] === this.state[first] &&
-      this.owner[range] === this.owner[first] &&
-      this.granted[range] === this.granted[first]
+      this.stateOf(range) === this.stateOf(first) &&
+      this.ownerOf(range) === this.ownerOf(first) &&
+      this.grantedIndexOf(range) === this.grantedIndexOf(first)
     ) {
       range++;
     }

@@ -6,7 +6,8 @@ import type { DipId, IpAddress } from "../../../core/brands.js";
 import type { HeldRange, RangeBlock } from "../commands.js";
 import type { DipRecord } from "../dip-table.js";
 import { END_RANGE, type SnatProtocol } from "../port-ranges.js";
-import { type PortSpace, RANGE_OWNED } from "../port-space.js";
+import type { PortSpace } from "../port-space.js";
+import { RANGE_OWNED } from "../range-records.js";
 import type { State } from "../state.js";
 import type { ApplyContext } from "./outcome.js";
 

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { DipId, LogIndex } from "../../../core/brands.js";
 import { createRandom } from "../../../core/random.js";
 import { END_RANGE, FIRST_RANGE, RANGES_PER_SPACE } from "../../../manager/state/port-ranges.js";
-import { RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "../../../manager/state/port-space.js";
+import { RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "../../../manager/state/range-records.js";
 import { QUARANTINE_MS } from "../../../manager/state/quarantine.js";
 import { SnatAllocator, type SnatSources } from "../../../manager/state/snat-allocator.js";
 import { ip } from "./fixture.js";
