@@ -17,9 +17,11 @@ function printTable(large: LargeSite, stalls: readonly PhaseStalls[]): void {
   const head = ["own, ms", "GC, ms", "over 50", "late, ms"].map((text) => text.padStart(11)).join("");
   print(`\n${"phase".padEnd(32)}${"seconds".padStart(9)}${head}`);
   large.phases.forEach(({ name, seconds, note }, at) => {
-    const { ownMs = 0, gcMs = 0, over = 0, lateMs = 0, who = "" } = stalls[at] ?? {};
+    const { ownMs = 0, gcMs = 0, gcKind = "", over = 0, lateMs = 0, who = "" } = stalls[at] ?? {};
     const figures = [ownMs, gcMs, over, lateMs].map((figure) => figure.toFixed(0).padStart(11)).join("");
-    print(`${name.padEnd(32)}${seconds.toFixed(1).padStart(9)}${figures}  ${who}`);
+    print(
+      `${name.padEnd(32)}${seconds.toFixed(1).padStart(9)}${figures}  ${who}${gcKind === "" ? "" : `, GC ${gcKind}`}`,
+    );
     if (note !== "") print(`${" ".repeat(4)}${note}`);
   });
   const names = MANAGERS.map((name) => name.replace("manager-", "m")).map((name) => name.padStart(9));
@@ -39,9 +41,11 @@ function printTurns(phases: ReturnType<LargeSite["longestTurns"]>): void {
   print("\nlongest hold-ups, ms of processor time (late), and what most of it was");
   for (const { phase, turns } of phases) {
     print(phase);
-    for (const { name, ownMs, lateMs, gcMs, sinceBootMs } of turns) {
+    for (const { name, ownMs, lateMs, gcMs, gcKind, sinceBootMs } of turns) {
       const what = names.get(name)?.(sinceBootMs - lateMs - INTERVAL_MS, sinceBootMs) ?? "no profile";
-      print(`  ${ownMs.toFixed(0).padStart(5)} (${lateMs.toFixed(0)}) ${name}, GC ${gcMs.toFixed(0)}: ${what}`);
+      print(
+        `  ${ownMs.toFixed(0).padStart(5)} (${lateMs.toFixed(0)}) ${name}, GC ${gcMs.toFixed(0)} ${gcKind}: ${what}`,
+      );
     }
   }
 }

@@ -29,6 +29,7 @@ const MUX_CAPACITY = { rules: 65_536, snatRanges: 2 ** 20 };
 /** Hosts that register, or ask, at once. */
 const HOSTS_AT_ONCE = 32;
 const POLL_MS = 200;
+const PROGRESS_MS = 15_000;
 const WAIT_MS = 600_000;
 const READ_MS = 120_000;
 const CHURN_PORTS = 8;
@@ -48,6 +49,7 @@ export interface PhaseStalls {
   readonly lateMs: number;
   /** Pauses of the garbage collector in the longest one. */
   readonly gcMs: number;
+  readonly gcKind: Stall["gcKind"];
   /** Whose the longest was; "" when there was none. */
   readonly who: string;
   /** The longest of each Manager, by its name; absent: none of 10 ms. */
@@ -69,6 +71,8 @@ export class LargeSite {
   readonly agents: LightAgent[] = [];
   readonly phases: Phase[] = [];
   granted = 0;
+  /** How far the phase is. */
+  #doing = "";
   #opsAddresses: readonly string[];
 
   static async start(
@@ -99,7 +103,13 @@ export class LargeSite {
 
   async phase(name: string, work: () => Promise<string>): Promise<void> {
     const fromMs = Date.now();
-    this.#note(name, fromMs, await work());
+    this.#doing = "";
+    const told = setInterval(() => progress(`${name}: ${this.#doing || "under way"}`), PROGRESS_MS);
+    try {
+      this.#note(name, fromMs, await work());
+    } finally {
+      clearInterval(told);
+    }
   }
 
   #note(name: string, fromMs: number, note: string): void {
@@ -111,7 +121,10 @@ export class LargeSite {
 
   async configure(): Promise<string> {
     const requests = siteObjects(this.#size);
-    for (const objects of requests) await this.#site.apply(objects);
+    for (const [at, objects] of requests.entries()) {
+      this.#doing = `${at} of ${requests.length} requests`;
+      await this.#site.apply(objects);
+    }
     return `${numberText(endpointsOf(this.#size))} endpoints on ${numberText(vipsOf(this.#size))} VIPs, ${requests.length} requests`;
   }
 
@@ -121,6 +134,7 @@ export class LargeSite {
       const dips = dipsOfHost(this.#size, host).map((dip) => ({ tenant: tenantOfDip(dip), address: dipAddress(dip) }));
       const options = { env, channels: this.#channels, clusterId, host: `host-${host}`, first: host, dips };
       this.agents.push(new LightAgent(options));
+      this.#doing = `${this.agents.length} of ${this.#size.hosts} agents`;
       if (host % HOSTS_AT_ONCE === 0)
         await until(
           "agents to follow",
@@ -155,6 +169,7 @@ export class LargeSite {
               assert(marks[at] === 0, `${vip ?? ""} range ${at} was granted once`);
               marks[at] = 1;
               this.granted++;
+              this.#doing = `${numberText(this.granted * 8)} ports`;
             }
         });
     };
@@ -189,7 +204,7 @@ export class LargeSite {
       const { blocks } = await agent.allocate(0, CHURN_PORTS);
       longestMs = Math.max(longestMs, performance.now() - fromMs);
       await agent.release(0, blocks);
-      rounds++;
+      this.#doing = `${++rounds} grants`;
     }
     return { rounds, longestMs };
   }
@@ -285,7 +300,15 @@ export class LargeSite {
       const over = within.filter((stall) => stall.ownMs > GOAL_MS).length;
       const ownMsOf = new Map<string, number>();
       for (const stall of within) ownMsOf.set(stall.name, Math.max(stall.ownMs, ownMsOf.get(stall.name) ?? 0));
-      return { ownMs, lateMs: longest("lateMs"), gcMs: worst?.gcMs ?? 0, who: worst?.name ?? "", over, ownMsOf };
+      return {
+        ownMs,
+        lateMs: longest("lateMs"),
+        gcMs: worst?.gcMs ?? 0,
+        gcKind: worst?.gcKind ?? "",
+        who: worst?.name ?? "",
+        over,
+        ownMsOf,
+      };
     });
   }
 

@@ -8,6 +8,7 @@ import "../../manager/settings.js";
 import "../../runtime/lifecycle.js";
 import "../../runtime/metrics.js";
 import "../../runtime/node/env.js";
+import "../../runtime/node/public-services.js";
 import "../../runtime/ops-http.js";
 import "../../runtime/settings-help.js";
 import { watchStalls } from "./stall-watch.js";

@@ -5,7 +5,7 @@
  * processors than processes.
  */
 import { appendFileSync, readFileSync } from "node:fs";
-import { PerformanceObserver } from "node:perf_hooks";
+import { constants, type PerformanceEntry, PerformanceObserver } from "node:perf_hooks";
 
 export const INTERVAL_MS = 5;
 /** Shorter ones are not written down. */
@@ -23,16 +23,24 @@ export interface Stall {
   readonly ownMs: number;
   /** Pauses of the garbage collector in it, with what its threads waited for processors. */
   readonly gcMs: number;
+  /** The collector's longest pause in it was one of the young generation, or of the whole heap; "" when there was none. */
+  readonly gcKind: GcKind | "";
 }
+
+type GcKind = "young" | "whole" | "step";
 
 /** Of the garbage collector; wall clock. */
 interface Pause {
   readonly pausedAtMs: number;
   readonly pauseMs: number;
+  readonly gcKind: GcKind;
 }
 
+/** What the program itself saw of a stall. */
+type Seen = Omit<Stall, "gcMs" | "gcKind">;
+
 export function watchStalls(file: string): void {
-  const note = (what: Omit<Stall, "gcMs"> | Pause): void => appendFileSync(file, `${JSON.stringify(what)}\n`);
+  const note = (what: Seen | Pause): void => appendFileSync(file, `${JSON.stringify(what)}\n`);
   let dueMs = performance.now() + INTERVAL_MS;
   let computed = computedMs();
   const look = (): void => {
@@ -52,9 +60,22 @@ export function watchStalls(file: string): void {
   setTimeout(look, INTERVAL_MS).unref();
   // Node tells of a pause after it, and after the timer that came late by it.
   new PerformanceObserver((list) => {
-    for (const { startTime, duration } of list.getEntries())
-      if (duration >= PAUSE_NOTED_MS) note({ pausedAtMs: performance.timeOrigin + startTime, pauseMs: duration });
+    for (const entry of list.getEntries())
+      if (entry.duration >= PAUSE_NOTED_MS)
+        note({
+          pausedAtMs: performance.timeOrigin + entry.startTime,
+          pauseMs: entry.duration,
+          gcKind: gcKind(entry as GcEntry),
+        });
   }).observe({ entryTypes: ["gc"] });
+}
+
+/** As Node describes entries about the collector; its types leave `detail` out. */
+type GcEntry = PerformanceEntry & { readonly detail: { readonly kind: number } };
+
+function gcKind({ detail: { kind } }: GcEntry): GcKind {
+  if (kind === constants.NODE_PERFORMANCE_GC_MINOR) return "young";
+  return kind === constants.NODE_PERFORMANCE_GC_MAJOR ? "whole" : "step";
 }
 
 /** Processor time of the main thread since it began; what a clock says where the kernel does not tell. */
@@ -75,17 +96,20 @@ export function readStalls(file: string): readonly Stall[] {
     return [];
   }
   // A process that was killed may have left half a line.
-  const lines = text
-    .split("\n")
-    .flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Omit<Stall, "gcMs"> | Pause] : []));
+  const lines = text.split("\n").flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Seen | Pause] : []));
   const pauses = lines.flatMap((line) => ("pauseMs" in line ? [line] : []));
   return lines.flatMap((line) => {
     if ("pauseMs" in line) return [];
     const fromMs = line.atMs - line.lateMs - INTERVAL_MS;
     const during = pauses.filter(({ pausedAtMs }) => pausedAtMs >= fromMs && pausedAtMs <= line.atMs);
+    const longest = during.reduce<Pause | null>(
+      (most, one) => (most !== null && most.pauseMs >= one.pauseMs ? most : one),
+      null,
+    );
     return [
       {
         ...line,
+        gcKind: longest?.gcKind ?? "",
         gcMs: Math.min(
           line.ownMs,
           during.reduce((sum, { pauseMs }) => sum + pauseMs, 0),
