@@ -93,7 +93,10 @@ export class ManagerClient {
   #incarnation = 0;
   #resyncs = 0;
   #dipsVersion = 0;
-  #leaderTerm = 0;
+  /** The newest word of who leads. */
+  #leader = { clusterEpoch: 0, term: 0 };
+  /** Which epoch's each stream is, as its welcome says: it ends when another one begins. */
+  readonly #epochs = new WeakMap<Stream, number>();
   /** The tables may differ from the Managers' view: nothing is acknowledged until a whole view is in force. */
   #isOutOfStep = false;
   #lastResyncMs = Number.NEGATIVE_INFINITY;
@@ -226,8 +229,8 @@ export class ManagerClient {
       if (isActive) this.#project(message.projection, stream);
     } else if (message.beat) {
       this.#managers.learn(message.beat.managers);
-      this.#follow(message.beat.leader);
-    } else if (message.welcome) this.#welcome(message.welcome);
+      this.#follow(message.beat.leader, stream);
+    } else if (message.welcome) this.#welcome(message.welcome, stream);
     else if (message.flowReset) {
       const flows = this.#options.resetFlows(flowFilter(message.flowReset));
       stream.send({ flowsReset: { id: message.flowReset.id ?? 0, flows } });
@@ -239,16 +242,20 @@ export class ManagerClient {
     this.#requests.heard(stream);
   }
 
-  /** The newest word counts, whichever replica it is from. */
-  #follow(leader: ananta.v1.ManagerLeader.$Properties | null | undefined): void {
+  /** The newest word counts, whichever replica it is from. A restored cluster counts its terms anew. */
+  #follow(leader: ananta.v1.ManagerLeader.$Properties | null | undefined, stream: Stream): void {
     const term = leader?.term ?? 0;
     const address = leader?.address ?? "";
-    if (term <= this.#leaderTerm || address === "") return;
-    this.#leaderTerm = term;
+    const clusterEpoch = this.#epochs.get(stream) ?? 0;
+    const known = this.#leader;
+    const isNews = clusterEpoch > known.clusterEpoch || (clusterEpoch === known.clusterEpoch && term > known.term);
+    if (!isNews || address === "") return;
+    this.#leader = { clusterEpoch, term };
     this.#streams.prefer(address, this.#options.config.timings.preferWithinMs);
   }
 
-  #welcome(welcome: ananta.v1.AgentWelcome.$Properties): void {
+  #welcome(welcome: ananta.v1.AgentWelcome.$Properties, stream: Stream): void {
+    this.#epochs.set(stream, welcome.identity?.clusterEpoch ?? 0);
     this.#hostId = welcome.hostId ?? 0;
     this.#incarnation = welcome.incarnation ?? 0;
     this.#options.dipsKnown(
@@ -295,7 +302,6 @@ export class ManagerClient {
       this.#isOutOfStep = false;
       this.#cancelResync(); // deltas that were under way before the view asked for it once more
     }
-    if (position.clusterEpoch > this.#clusterEpoch) this.#leaderTerm = 0; // a restored cluster counts its terms anew
     this.#clusterEpoch = Math.max(this.#clusterEpoch, position.clusterEpoch);
     const { view } = this.#inForce;
     if (view.dipsVersion !== this.#dipsVersion) {

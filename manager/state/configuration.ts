@@ -21,7 +21,7 @@ export function storeObject(state: State, object: AnyStoredObject): void {
     for (const id of left) {
       if (now.has(id)) continue;
       state.dips.must(id).pools.delete(object.poolId);
-      state.health.remove(object.poolId, id);
+      if (state.drains.get(object.poolId, id) === null) state.health.remove(object.poolId, id);
     }
     if (versionsOf(object).every(({ probe }) => probe === null))
       for (const id of now) state.health.remove(object.poolId, id);

@@ -1,6 +1,6 @@
 /**
  * Which members of which pools are down, as their hosts' probes say. Only transitions are told, and only what is
- * down is kept: a DIP that nobody has spoken of is up.
+ * down is kept: a DIP that nobody has spoken of is up. Of one that has left its pool and drains, what held when it left.
  */
 import type { DipId, LogIndex, PoolId } from "../../core/brands.js";
 

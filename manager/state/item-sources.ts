@@ -169,7 +169,8 @@ export function poolItem(
     for (const { dipId, isOver } of left) {
       const { address, hostId } = dips.must(dipId);
       if (hostId === null || stays.has(address)) continue;
-      members.push({ dipId, weight: 0, state: isOver ? MEMBER_ENDED : MEMBER_DRAINING, backup: true });
+      const state = isOver ? MEMBER_ENDED : health.isDown(poolId, dipId) ? MEMBER_DOWN : MEMBER_DRAINING;
+      members.push({ dipId, weight: 0, state, backup: true });
     }
   }
   members.sort((a, b) => a.dipId - b.dipId); // a Maglev table is a function of the set of members

@@ -241,7 +241,9 @@ function memberStatus(pool: PoolObject, state: StateMachine): Member[] {
     if (drain.leftPort === null || dip === null || listed.has(dip.address)) return [];
     const { hostId } = state.dipAt(dip.tenant, dip.address) ?? { hostId: null };
     const host = hostId === null ? "" : (state.host(hostId)?.name ?? "");
-    return [{ dip: dip.address, host, ...draining("it has left the pool", drain, state.clusterTimeMs) }];
+    const down = state.memberHealth(pool.poolId, drain.dipId);
+    const why = down === null ? "it has left the pool" : `it has left the pool, down (${down.reason})`;
+    return [{ dip: dip.address, host, ...draining(why, drain, state.clusterTimeMs) }];
   });
   const members = pool.spec.members.map(({ dip, adminState, weight }): Member => {
     const place = state.dipAt(pool.ref.tenant, dip);

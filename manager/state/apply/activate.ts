@@ -38,7 +38,7 @@ export function activate(context: ApplyContext, command: ActivateCommand): Comma
 }
 
 function activatePool(state: State, pool: PoolObject, index: LogIndex): void {
-  settleDrains(state, pool);
+  settleDrains(state, pool, index);
   storeObject(state, { ...pool, active: pool.spec, activeIndex: index });
 }
 

@@ -177,7 +177,8 @@ function placeDips(state: State, hostId: HostId, listed: readonly Placement[], d
   }
   for (const { dip, locator } of moving) state.dips.place(dip, { hostId, locator });
   // What was said of a DIP elsewhere, or by an agent that has ended, is not known to hold here.
-  for (const { dip } of moving) for (const pool of dip.pools) state.health.remove(pool, dip.dipId);
+  for (const { dip } of moving)
+    for (const pool of [...dip.pools, ...state.drains.poolsLeftBy(dip.dipId)]) state.health.remove(pool, dip.dipId);
   return moving.length + dropped.length > 0;
 }
 

@@ -40,7 +40,7 @@ export class FakeCluster {
   refusal: { code: string; reason: string; retryAfterMs: number } | null = null;
   /** Declared ranges that are answered as not theirs. */
   refusedRanges: ananta.v1.OwnedBlock.$Properties[] = [];
-  /** Named in every beat. */
+  /** Named in a beat of each stream to which it is news. */
   leader: { readonly address: string; readonly term: number } | null = null;
   readonly replicas: FakeReplica[] = [];
   readonly hosts = new Map<string, Host>();
@@ -169,6 +169,7 @@ interface Session {
   readonly stream: MessageStream<ToAgent, FromAgent>;
   host: Host | null;
   sent: number | null;
+  toldTerm: number;
 }
 
 export class FakeReplica {
@@ -177,6 +178,8 @@ export class FakeReplica {
   readonly cluster: FakeCluster;
   /** Sends nothing at all, though its connections stand; requests are not heard either. */
   isSilent = false;
+  /** Whole views are kept back until `releaseViews`. */
+  keepsViews = false;
   /** The projection ends here. */
   projectsTo = Infinity;
   readonly acks: ananta.v1.AgentAck.$Properties[] = [];
@@ -209,6 +212,11 @@ export class FakeReplica {
     }
   }
 
+  releaseViews(): void {
+    this.keepsViews = false;
+    for (const session of this.#sessions) if (session.sent === 0) this.#view(session);
+  }
+
   say(message: ToAgent): void {
     for (const { stream } of this.#sessions) stream.send(message);
   }
@@ -218,7 +226,7 @@ export class FakeReplica {
   }
 
   #open(stream: MessageStream<ToAgent, FromAgent>): void {
-    const session: Session = { stream, host: null, sent: null };
+    const session: Session = { stream, host: null, sent: null, toldTerm: 0 };
     this.#sessions.add(session);
     stream.listen({
       message: (message) => this.#receive(session, message),
@@ -261,12 +269,15 @@ export class FakeReplica {
     if (!this.#sessions.has(session)) return;
     this.env.clock.setTimer(BEAT_MS, () => this.#beat(session));
     const { index: appliedIndex, leader } = this.cluster;
-    if (!this.isSilent) session.stream.send({ beat: { appliedIndex, ...(leader === null ? {} : { leader }) } });
+    if (this.isSilent) return;
+    const isNews = leader !== null && leader.term !== session.toldTerm;
+    session.stream.send({ beat: { appliedIndex, ...(isNews ? { leader } : {}) } });
+    if (isNews) session.toldTerm = leader.term;
   }
 
   #view(session: Session): void {
     const { cluster } = this;
-    if (session.host === null) return;
+    if (session.host === null || this.keepsViews) return;
     const hostItems = [...session.host.items.values()].map(wireHostItem);
     session.sent = cluster.index;
     session.stream.send({

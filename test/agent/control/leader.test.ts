@@ -73,6 +73,25 @@ describe("an agent and the leader", () => {
     expect(setup.standby()).toBe(leader);
   });
 
+  // The new epoch's terms begin low, and each stream names the leader once, before the first view of that epoch is in force.
+  it("believes in the leader of a restored cluster, which counts its terms anew", async () => {
+    const setup = await startAtLeader("restored");
+    const { world, cluster, agent } = setup;
+    cluster.epoch = 2;
+    cluster.leader = null;
+    for (const replica of setup.replicas) replica.keepsViews = true;
+    for (const replica of setup.replicas) replica.closeStreams();
+    await world.advance(2_000);
+    const inUse = (): readonly (string | null)[] => [agent.status().activeReplica, agent.status().standbyReplica];
+    const other = setup.replicas.find(({ address }) => !inUse().includes(address))!; // three replicas
+    cluster.leader = { address: other.address, term: 2 };
+    await world.advance(3_500);
+    for (const replica of setup.replicas) replica.releaseViews();
+    await world.runUntil(() => inUse().includes(other.address), MOVED_MS, "a stream to the leader");
+    await world.advance(1_000);
+    expect(agent.status().inForce.clusterEpoch).toBe(2);
+  });
+
   it("goes to a leader that it did not know when it was named, once it is told of it", async () => {
     const setup = await startAwayFromLeader("unknown leader");
     const { world, cluster, agent } = setup;

@@ -3,12 +3,19 @@
  * on the hosts, in cluster time, and the same after a snapshot.
  */
 import { describe, expect, test } from "vitest";
-import type { LogIndex } from "../../../core/brands.js";
-import { MEMBER_DRAINING, MEMBER_ENDED, type MuxPoolItem, type MuxPoolMember } from "../../../dataplane/mux-items.js";
+import type { LogIndex, PoolId, Port } from "../../../core/brands.js";
+import {
+  MEMBER_DOWN,
+  MEMBER_DRAINING,
+  MEMBER_ENDED,
+  type MuxPoolItem,
+  type MuxPoolMember,
+} from "../../../dataplane/mux-items.js";
 import { servingMembers } from "../../../dataplane/serving-members.js";
 import { createStateMachine } from "../../../manager/state/index.js";
 import type { BackendPoolSpec } from "../../../manager/state/objects.js";
-import { Site, pool, poolRef, vip, vipRef } from "./fixture.js";
+import { Site, member, pool, poolRef, vip, vipRef } from "./fixture.js";
+import { probeSpec } from "./specs.js";
 
 const SHOWN_MS = 600_000;
 const web = (members: readonly string[], drainTimeoutSeconds = 300, spec: Partial<BackendPoolSpec> = {}) =>
@@ -34,6 +41,14 @@ function endpoint(site: Site, host: string, dip: string): string {
   const view = site.hostViews.get(site.machine.hostByName(host)!.hostId);
   const found = view?.get(`endpoint/1/6/80/${site.dipId(dip)}`);
   return found === undefined ? "gone" : "ended" in found ? "ended" : "there";
+}
+
+/** Its host's probe says so, of its pool with id 1. */
+function reportDown(site: Site, dip: string): void {
+  const dipId = site.dipId(dip);
+  const { hostId, incarnation } = site.machine.hosts().find(({ dips }) => dips.includes(dipId))!; // some host runs it
+  const transitions = [{ poolId: 1 as PoolId, dipId, healthy: false, reason: "connection refused" }];
+  site.ok("none", { kind: "report-health", hostId, incarnation, transitions });
 }
 
 describe("a member that leaves its pool", () => {
@@ -115,6 +130,39 @@ describe("a member that leaves its pool", () => {
     const site = siteOf("10.0.0.1", "10.0.0.3");
     site.configure(web(["10.0.0.1"], 300, { failoverPercent: 100 }));
     expect(serving(site), "one of one primaries is up").toEqual([site.dipId("10.0.0.1")]);
+  });
+
+  // Nobody probes it any more, and MUXes that start anew must not take it for one that lives.
+  test("while it is down stays down while it drains, and starts up once that is forgotten", () => {
+    const probed = { probe: probeSpec({ protocol: "tcp", port: 80 as Port }) };
+    const site = siteOf("10.0.0.1", "10.0.0.3");
+    site.configure(web(["10.0.0.1", "10.0.0.3"], 300, probed));
+    reportDown(site, "10.0.0.3");
+    site.configure(web(["10.0.0.1"], 300, probed));
+    expect(shown(site, "10.0.0.3")).toMatchObject({ weight: 0, state: MEMBER_DOWN });
+    site.configure(web(["10.0.0.1", "10.0.0.3"], 300, probed));
+    expect(shown(site, "10.0.0.3"), "nobody has found it well").toMatchObject({ weight: 100, state: MEMBER_DOWN });
+    site.configure(web(["10.0.0.1"], 300, probed));
+    site.elapse(300_000);
+    expect(shown(site, "10.0.0.3")).toMatchObject({ state: MEMBER_ENDED });
+    site.elapse(SHOWN_MS);
+    site.configure(web(["10.0.0.1", "10.0.0.3"], 300, probed));
+    expect(shown(site, "10.0.0.3")).toEqual({ dipId: site.dipId("10.0.0.3"), weight: 100 });
+  });
+
+  test("is down or not by its adminState, where that has overruled the probe", () => {
+    const members = (adminState: "up" | "down"): Partial<BackendPoolSpec> => ({
+      probe: probeSpec({ protocol: "tcp", port: 80 as Port }),
+      members: [member("10.0.0.1"), { ...member("10.0.0.3"), adminState }],
+    });
+    const site = siteOf("10.0.0.1", "10.0.0.3");
+    site.configure(web([], 300, members("up")));
+    reportDown(site, "10.0.0.3");
+    site.configure(web(["10.0.0.1"]));
+    expect(shown(site, "10.0.0.3"), "the operator knew better").toMatchObject({ state: MEMBER_DRAINING });
+    site.configure(web([], 300, members("down")));
+    site.configure(web(["10.0.0.1"]));
+    expect(shown(site, "10.0.0.3")).toMatchObject({ state: MEMBER_DOWN });
   });
 
   test("is forgotten with its pool", () => {

@@ -178,7 +178,7 @@ function compareMachines(machine: StateMachine, model: NaiveSite): void {
       return machine.memberHealth(id as PoolId, dip.id as DipId) === null ? [] : [`${id}/${dip.id}`];
     }),
   );
-  expect(down.sort()).toEqual([...model.down].sort());
+  expect(down.sort()).toEqual([...model.verdicts.down].sort());
 }
 
 function compareDrains(machine: StateMachine, model: NaiveSite): void {

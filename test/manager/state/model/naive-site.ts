@@ -26,6 +26,7 @@ import { isIpv6, NaiveMuxes, former } from "./naive-muxes.js";
 import { type NaiveClaimants, NaivePorts, rangesIn } from "./naive-ports.js";
 import { NaiveSessions } from "./naive-sessions.js";
 import { lackAt, naiveTableRoom, reservesTooMuch, tableLimits, tenantsOf } from "./naive-tenants.js";
+import { NaiveVerdicts } from "./naive-verdicts.js";
 import { NaiveWithdrawals } from "./naive-withdrawals.js";
 
 const REST_MS = 120_000;
@@ -49,10 +50,9 @@ export class NaiveSite {
   readonly muxes = new NaiveMuxes();
   readonly replicas = new Map<number, { bootId: string; incarnation: number }>();
   readonly ports = new NaivePorts();
-  /** "pool id/dip id" of members that are down. */
-  readonly down = new Set<string>();
   readonly withdrawals = new NaiveWithdrawals();
   readonly drains = new NaiveDrains();
+  readonly verdicts = new NaiveVerdicts(this.drains);
   readonly sessions = new NaiveSessions();
   unsettled: { atMs: number; readonly missing: Set<string> } | null = null;
 
@@ -69,6 +69,7 @@ export class NaiveSite {
     }
     this.withdrawals.advance(this.nowMs);
     this.drains.advance(this.nowMs);
+    for (const pool of this.objects.pools()) this.poolStored(pool); // verdicts on those whose drain is forgotten
     batch.commands.forEach((submitted, at) => this.submitted(submitted, applied.results[at]!, applied.index)); // one each
   }
 
@@ -132,14 +133,17 @@ export class NaiveSite {
       case "activate": {
         const before = new Map(this.objects.pools().map(({ id, active }) => [id, active]));
         const { gone, activated } = this.objects.activate(command.upToIndex);
-        for (const pool of activated) this.poolStored(pool);
         for (const { id, active } of activated) this.drains.changed(id, before.get(id) ?? null, active, this.nowMs);
+        for (const pool of activated) {
+          this.verdicts.left(pool.id, before.get(pool.id)?.members ?? [], (dip) => this.mention(pool.ref.tenant, dip));
+          this.poolStored(pool);
+        }
         for (const { ref, id } of gone) {
           if (ref.kind === "Vip") this.withdrawals.forget(id);
           if (ref.kind === "BackendPool") this.drains.changed(id, null, null, this.nowMs);
           this.ports.dropClaims((address) => this.objects.vipAt(address));
           if (ref.kind === "BackendPool")
-            for (const key of this.down) if (key.startsWith(`${id}/`)) this.down.delete(key);
+            for (const key of this.verdicts.down) if (key.startsWith(`${id}/`)) this.verdicts.down.delete(key);
         }
         return none;
       }
@@ -194,16 +198,11 @@ export class NaiveSite {
     return dip;
   }
 
-  /** A DIP has its id from the first pool or host that names it; verdicts on those that left the pool are forgotten. */
+  /** A DIP has its id from the first pool or host that names it. */
   private poolStored(pool: NaivePool): void {
-    const members = new Set(
-      versions(pool).flatMap((spec) => spec.members.map(({ dip }) => this.mention(pool.ref.tenant, dip).id)),
-    );
-    const unprobed = versions(pool).every(({ probe }) => probe === null);
-    for (const key of this.down) {
-      const [id, dip] = key.split("/").map(Number);
-      if (id === pool.id && (unprobed || !members.has(dip ?? 0))) this.down.delete(key);
-    }
+    const specs = versions(pool);
+    const members = specs.flatMap((spec) => spec.members.map(({ dip }) => this.mention(pool.ref.tenant, dip).id));
+    this.verdicts.settle(pool.id, new Set(members), specs, this.dips);
   }
 
   poolsWith(dip: NaiveDip): readonly NaivePool[] {
@@ -307,7 +306,9 @@ export class NaiveSite {
       if (dip.host === name && dip.locator === locator) continue;
       dip.host = name;
       dip.locator = locator;
-      for (const pool of this.poolsWith(dip)) this.down.delete(`${pool.id}/${dip.id}`);
+      for (const pool of this.objects.pools())
+        if (this.poolsWith(dip).includes(pool) || this.verdicts.drains(pool.id, dip))
+          this.verdicts.down.delete(`${pool.id}/${dip.id}`);
     }
     this.hosts.set(name, {
       id: before?.id ?? this.hosts.size + 1,
@@ -385,8 +386,8 @@ export class NaiveSite {
       if (dip?.host !== host.name) continue;
       const pool = this.poolsWith(dip).find(({ id }) => id === poolId);
       if (pool === undefined || versions(pool).every(({ probe }) => probe === null)) continue;
-      if (healthy) this.down.delete(`${poolId}/${dipId}`);
-      else this.down.add(`${poolId}/${dipId}`);
+      if (healthy) this.verdicts.down.delete(`${poolId}/${dipId}`);
+      else this.verdicts.down.add(`${poolId}/${dipId}`);
     }
     return none;
   }
