@@ -8,38 +8,37 @@ import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { assert } from "../core/assert.js";
 import { hex } from "../core/hex.js";
-import type { Channel } from "../runtime/env.js";
 import { print, progress, runBenchmark } from "./measure/benchmark.js";
 import { residentMb } from "./measure/cpu.js";
 import { ManagerSite, pause } from "./measure/manager-site.js";
 import { numberText, percentile, resultNumber } from "./measure/statistics.js";
-import { refused, TCP, UDP, VICTIM_DIPS } from "./overload/asking.js";
+import { channelsTo, refused, TCP, UDP, VICTIM_DIPS } from "./overload/asking.js";
 import type { BystandersData, Round, RoundPlan } from "./overload/bystanders.js";
-import { AgentStream } from "./snat/agent-stream.js";
+import { FollowingAgent } from "./overload/following-agent.js";
 
 const MUX_CAPACITY = { rules: 16_384, snatRanges: 2 ** 20 };
 /** Times two protocols: as many sessions as the numbers of one stream may begin. */
 const DIPS_PER_HOST = 32;
+/** With one request for TCP and one for UDP of each DIP: 100,032 in all. */
 const FLOOD_HOSTS = 1_563;
 const HOSTS_PER_POOL = 16;
-/** Of each DIP, TCP and UDP: 100,032 in all. */
-const FLOOD_REQUESTS = FLOOD_HOSTS * DIPS_PER_HOST * 2;
 /** One request is one entry of the log, of at most 1 MiB. */
 const OBJECTS_PER_APPLY = 40;
 /** Hosts that register at once. */
 const TOGETHER = 64;
-/** Connections that the streams of the flood share. */
+/** Connections to each replica that the streams of the flood share. */
 const CHANNELS = 5;
 const MEMORY_EVERY_MS = 1_000;
-/** Every open request is answered, and every pause over, long before. */
+/** Every open request is answered long before. */
 const STOP_MS = 30_000;
+const STOP_POLL_MS = 50;
 
 const hostDips = (host: number): readonly string[] =>
   Array.from({ length: DIPS_PER_HOST }, (_, dip) => `10.${host >> 8}.${host & 255}.${dip + 1}`);
 
 /** The tenant that floods has one VIP for the DIPs of 16 hosts, and 1,024 ports for each DIP at most. */
-async function configure(site: ManagerSite): Promise<void> {
-  const pools = Math.ceil(FLOOD_HOSTS / HOSTS_PER_POOL);
+async function configure(site: ManagerSite, floodHosts: number): Promise<void> {
+  const pools = Math.ceil(floodHosts / HOSTS_PER_POOL);
   const flood = Array.from({ length: pools }, (_, pool) => {
     const metadata = { tenant: "flood", name: `flood-${pool}` };
     const hosts = Array.from({ length: HOSTS_PER_POOL }, (__, host) => pool * HOSTS_PER_POOL + host);
@@ -61,35 +60,41 @@ async function configure(site: ManagerSite): Promise<void> {
 
 class Flood {
   readonly refusals = new Map<string, number>();
-  readonly #agents: readonly AgentStream[];
+  readonly #agents: readonly FollowingAgent[];
   answered = 0;
-  #running: readonly Promise<void>[] = [];
+  granted = 0;
+  #open = 0;
   #stopping = false;
 
-  constructor(agents: readonly AgentStream[]) {
+  constructor(agents: readonly FollowingAgent[]) {
     this.#agents = agents;
   }
 
   start(): void {
-    this.#running = this.#agents.flatMap((agent) =>
-      agent.requesters.map((_, at) => this.#ask(agent, at, at % 2 === 0 ? TCP : UDP)),
-    );
+    for (const agent of this.#agents)
+      for (let at = 0; at < agent.requesters; at++) void this.#ask(agent, at, at % 2 === 0 ? TCP : UDP);
   }
 
+  /** Resolves when what is under way is answered; those that were told to wait do not ask again. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    await Promise.race([Promise.all(this.#running), pause(STOP_MS)]);
+    const untilMs = performance.now() + STOP_MS;
+    while (this.#open > 0 && performance.now() < untilMs) await pause(STOP_POLL_MS);
   }
 
   /** The VMs abuse; their agent waits as long as it is told to, and asks again. */
-  async #ask(agent: AgentStream, at: number, protocol: number): Promise<void> {
+  async #ask(agent: FollowingAgent, at: number, protocol: number): Promise<void> {
     while (!this.#stopping) {
       let waitMs = 0;
+      this.#open++;
       try {
         await agent.allocate(at, protocol, 8);
+        this.granted++;
       } catch (caught) {
         waitMs = refused(caught, this.refusals);
         if (agent.isOver) return; // else it would be refused for ever, without a turn of the event loop between
+      } finally {
+        this.#open--;
       }
       this.answered++;
       if (waitMs > 0 && !this.#stopping) await pause(waitMs);
@@ -141,16 +146,24 @@ await runBenchmark({
   question: "What an operator and a second tenant feel while one tenant keeps 100,000 SNAT requests open.",
   options: {
     seconds: { meaning: "measured time of each part", default: 20, min: 2, max: 600 },
+    hosts: {
+      meaning: "hosts of the tenant that floods, with 64 requesters each",
+      default: FLOOD_HOSTS,
+      min: 1,
+      max: FLOOD_HOSTS,
+    },
+    profile: { meaning: "1: Managers and MUXes write CPU profiles to the current folder", default: 0, min: 0, max: 1 },
     "ports-from": { meaning: "where the search for free ports starts", default: 26_400, min: 1_024, max: 32_000 },
   },
   async run(options) {
+    const floodHosts = options.hosts;
     const site = await ManagerSite.start({
       portsFrom: options["ports-from"],
       muxCapacity: MUX_CAPACITY,
-      profile: false,
+      profile: options.profile === 1,
     });
     try {
-      await configure(site);
+      await configure(site, floodHosts);
       const leader = site.api.endpoints[(await site.leader()) ?? 0] ?? "";
       const bystanders = await Bystanders.start({
         clusterId: site.clusterId,
@@ -159,16 +172,14 @@ await runBenchmark({
         logTo: join(site.folder, "bystanders.log"),
       });
       // Agents ask the leader, as Host Agents do.
-      const channels = Array.from({ length: CHANNELS }, () =>
-        site.env.network.connect(leader, { reconnectMaxMs: 100 }),
-      );
-      const channel = (at: number): Channel => channels[at % channels.length]!; // in range
-      const agents: AgentStream[] = [];
-      for (let first = 0; first < FLOOD_HOSTS; first += TOGETHER) {
-        const hosts = Array.from({ length: Math.min(TOGETHER, FLOOD_HOSTS - first) }, (_, at) => first + at);
+      const channels = Array.from({ length: CHANNELS }, () => channelsTo(site.env));
+      const agents: FollowingAgent[] = [];
+      for (let first = 0; first < floodHosts; first += TOGETHER) {
+        const hosts = Array.from({ length: Math.min(TOGETHER, floodHosts - first) }, (_, at) => first + at);
         const starting = hosts.map((host) =>
-          AgentStream.start({
-            channel: channel(host),
+          FollowingAgent.start({
+            channelTo: channels[host % CHANNELS]!, // in range
+            leader,
             clusterId: site.clusterId,
             host: `flood-${host}`,
             bootId: hex(site.env.entropy(16)),
@@ -176,11 +187,12 @@ await runBenchmark({
             tenant: "flood",
             dips: hostDips(host),
             openPerDip: 2,
+            oneSession: true,
           }),
         );
         agents.push(...(await Promise.all(starting)));
       }
-      progress(`${FLOOD_HOSTS} hosts with ${FLOOD_HOSTS * DIPS_PER_HOST} DIPs registered`);
+      progress(`${floodHosts} hosts with ${floodHosts * DIPS_PER_HOST} DIPs registered`);
       const { seconds } = options;
       const operator = await bystanders.measure({ seconds, who: "operator", first: 0 });
       const tenant = await bystanders.measure({ seconds, who: "second tenant", first: 0 });
@@ -199,10 +211,12 @@ await runBenchmark({
         agents.every(({ isOver }) => !isOver),
         "no stream of the flood ended",
       );
-      print(`\n${numberText(FLOOD_REQUESTS)} requesters in the flood:`);
+      print(`\n${numberText(floodHosts * DIPS_PER_HOST * 2)} requesters in the flood:`);
       tell("alone", { ...operator, grantMs: tenant.grantMs, refusals: tenant.refusals });
       tell("flooded", flooded);
-      print(`  the flood got ${numberText(flood.answered)} answers, refused:`);
+      print(
+        `  the flood got ${numberText(flood.answered)} answers, ${numberText(flood.granted)} of them grants; refused:`,
+      );
       for (const [reason, count] of [...flood.refusals].sort(([, a], [, b]) => b - a))
         print(`    ${reason.padEnd(24)} ${numberText(count)}`);
       const third = Math.max(1, Math.floor(memory.length / 3));
@@ -212,7 +226,6 @@ await runBenchmark({
       );
       await bystanders.stop();
       for (const agent of agents) agent.close();
-      for (const one of channels) one.close();
       return {
         vipApplyP50Ms: resultNumber(percentile(operator.applyMs, 0.5), 1),
         vipApplyP99Ms: resultNumber(percentile(operator.applyMs, 0.99), 1),

@@ -34,7 +34,7 @@ import { MuxStreams } from "./projection/mux-streams.js";
 import { createRaftNode, type RaftNode, type RaftStatus } from "./raft/index.js";
 import type { ReplicaView } from "./replica-view.js";
 import { StateDigests } from "./state-digests.js";
-import { Pipeline } from "./stages/pipeline.js";
+import { Pipeline, type StageReading } from "./stages/pipeline.js";
 import { createStateMachine } from "./state/index.js";
 import type { StateMachine } from "./state/state-machine.js";
 
@@ -65,6 +65,8 @@ export interface Manager {
   readonly state: StateMachine;
   readonly muxSafeIndex: MuxSafeIndex;
   readonly pipeline: Pipeline;
+  /** What waits and waited in its stages, and before its link to the leader. */
+  stageReadings(): readonly StageReading[];
   /** To this replica. */
   streams(): { readonly agents: number; readonly muxes: number };
 }
@@ -96,7 +98,11 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
   const state = createStateMachine();
   const effects = new EffectLog(state.appliedIndex);
   const muxSafeIndex = new MuxSafeIndex();
-  const forwarding = new LeaderForwarding(env.clock);
+  const forwarding = new LeaderForwarding(env.clock, ({ command }) =>
+    command.kind === "allocate-snat" || command.kind === "release-snat"
+      ? (state.dip(command.dipId)?.tenant ?? "unknown")
+      : null,
+  );
   let raft: RaftNode | null = null;
   let server: Server | null = null;
   let stopped = false;
@@ -193,6 +199,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     routeChanged: (route) => {
       if (!pipeline.inOffice) forwarding.setRoute(route);
     },
+    failed: (error) => outside.failed(AnantaError.from(error)),
   });
   const muxStreams = new MuxStreams({
     replica,
@@ -297,6 +304,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     state,
     muxSafeIndex,
     pipeline,
+    stageReadings: () => [...pipeline.counters(), link.forwarding],
     raftStatus: () => ({ ...replica.raft().status(), appliedIndex: replica.appliedIndex() }),
     streams: () => ({ agents: agentStreams.count, muxes: muxStreams.count }),
 

@@ -180,7 +180,7 @@ function streamMetrics(manager: Manager): readonly Metric[] {
 function stageMetrics(manager: Manager): readonly Metric[] {
   const each = (read: (counters: EventCounters) => readonly Sample[]): (() => readonly Sample[]) => {
     return () =>
-      manager.pipeline.counters().flatMap(({ name, events }) =>
+      manager.stageReadings().flatMap(({ name, events }) =>
         events.flatMap((counters) =>
           read(counters).map(({ labels, value }) => {
             return { labels: { stage: name, event: counters.kind, ...labels }, value };
@@ -206,11 +206,12 @@ function stageMetrics(manager: Manager): readonly Metric[] {
     },
     {
       name: "ananta_stage_refused_total",
-      help: "Events refused: the queue was full, or they waited past a deadline.",
+      help: "Events refused: the queue was full, their tenant had its share of it, or they waited past a deadline.",
       type: "counter",
       labels: [...labels, "reason"],
-      read: each(({ refusedFull, refusedLate }) => [
+      read: each(({ refusedFull, refusedShare, refusedLate }) => [
         { labels: { reason: "full" }, value: refusedFull },
+        { labels: { reason: "share" }, value: refusedShare },
         { labels: { reason: "late" }, value: refusedLate },
       ]),
     },

@@ -7,8 +7,8 @@
  *     release  ranges idle for 2 minutes, longest idle first, while 2 x need ports stay free
  *
  *  (R1) One request at a time per DIP and protocol; a release counts as one.
- *  (R2) A refusal is followed by silence: as long as the Manager says, else doubling, half of it random. Asking and giving
- *       back are silent apart from each other. A refused release has cost two durable writes: its pauses double, hint or not.
+ *  (R2) A refusal is followed by silence: as long as the Manager says and up to a quarter more, by chance, so that who was refused
+ *       together does not come back together; without a hint doubling, half of it random. Asking and giving back are silent apart from each other. A refused release has cost two durable writes: its pauses double, hint or not.
  *  (R3) Every DIP with an outbound VIP has a reserve before its first connection.
  *  (R4) What the Managers want back goes back once its flows are over, whatever the reserve is, and before anything is asked for.
  */
@@ -68,6 +68,8 @@ export const RESERVE_POLICY: Omit<ReservePolicy, "aheadMs"> = {
 /** First pause after a refusal without a hint, and the longest. */
 const BACKOFF_MIN_MS = 200;
 const BACKOFF_MAX_MS = 30_000;
+/** How much longer than told to a pause may be. */
+const JITTER = 0.25;
 /** Ranges given back in one request. */
 const RELEASE_MAX = 64;
 
@@ -145,8 +147,8 @@ export class PortReserve {
     pause.refusals++;
     const doubled = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(pause.refusals - 1, 20));
     const ownMs = doubled * (0.5 + 0.5 * this.random.nextFloat());
-    const pauseMs = retryAfterMs > 0 && kind === "allocate" ? retryAfterMs : Math.max(retryAfterMs, ownMs);
-    pause.untilMs = nowMs + pauseMs;
+    const hintMs = retryAfterMs * (1 + JITTER * this.random.nextFloat());
+    pause.untilMs = nowMs + (retryAfterMs > 0 && kind === "allocate" ? hintMs : Math.max(retryAfterMs, ownMs));
   }
 
   /** The outcome is not known: look at what the projection says, and ask again when there is still need. */

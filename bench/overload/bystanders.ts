@@ -8,8 +8,8 @@ import { hex } from "../../core/hex.js";
 import { ManagerApi } from "../../fabric/control/manager-api.js";
 import { createNodeEnv } from "../../runtime/node/env.js";
 import { pause } from "../measure/manager-site.js";
-import { AgentStream } from "../snat/agent-stream.js";
-import { refused, TCP, UDP, VICTIM_DIPS } from "./asking.js";
+import { channelsTo, refused, TCP, UDP, VICTIM_DIPS } from "./asking.js";
+import { FollowingAgent } from "./following-agent.js";
 
 export interface BystandersData {
   readonly clusterId: string;
@@ -55,7 +55,7 @@ async function applyVips(api: ManagerApi, untilMs: number, taken: Round, first: 
   }
 }
 
-async function askForPorts(agent: AgentStream, dip: number, untilMs: number, taken: Round): Promise<void> {
+async function askForPorts(agent: FollowingAgent, dip: number, untilMs: number, taken: Round): Promise<void> {
   await pause((PACE_MS * dip) / VICTIM_DIPS.length);
   while (performance.now() < untilMs) {
     const sentMs = performance.now();
@@ -78,8 +78,9 @@ assert(port !== null, "this runs in a thread of its own");
 const { clusterId, endpoints, leader, logTo } = workerData as BystandersData;
 const env = createNodeEnv({ name: "bystanders", logLevel: "warn", logTo });
 const api = new ManagerApi(env, endpoints);
-const agent = await AgentStream.start({
-  channel: env.network.connect(leader, { reconnectMaxMs: 100 }),
+const agent = await FollowingAgent.start({
+  channelTo: channelsTo(env),
+  leader,
   clusterId,
   host: "victim",
   bootId: hex(env.entropy(16)),
@@ -92,7 +93,7 @@ port.on("message", ({ seconds, who, first }: RoundPlan) => {
   const taken: Round = { applyMs: [], grantMs: [], refusals: new Map() };
   const untilMs = performance.now() + seconds * 1_000;
   const operator = who === "second tenant" ? [] : [applyVips(api, untilMs, taken, first)];
-  const tenant = who === "operator" ? [] : agent.requesters.map((_, dip) => askForPorts(agent, dip, untilMs, taken));
+  const tenant = who === "operator" ? [] : VICTIM_DIPS.map((_, dip) => askForPorts(agent, dip, untilMs, taken));
   void Promise.all([...operator, ...tenant]).then(() => port.postMessage(taken));
 });
 port.postMessage("ready");

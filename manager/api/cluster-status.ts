@@ -128,8 +128,8 @@ function statusNow(options: ClusterStatusOptions): ananta.v1.ClusterStatusRespon
       priority,
       queued: sum(events, ({ queued }) => queued),
       handled: sum(events, ({ handled }) => handled),
-      refused: sum(events, ({ refusedFull, refusedLate }) => refusedFull + refusedLate),
-      events: events.map((event) => ({ ...event })),
+      refused: sum(events, ({ refusedFull, refusedShare, refusedLate }) => refusedFull + refusedShare + refusedLate),
+      events: events.map((event) => ({ ...event, refusedFull: event.refusedFull + event.refusedShare })),
     })),
   };
 }

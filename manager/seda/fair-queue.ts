@@ -56,6 +56,12 @@ export class FairQueue<T> {
     return evicted;
   }
 
+  /** Items of this key that wait. */
+  lengthOf(key: string): number {
+    const lane = this.#lanes.get(key);
+    return lane === undefined ? 0 : lengthOf(lane);
+  }
+
   #longest(): Lane<T> | null {
     let longest: Lane<T> | null = null;
     for (const lane of this.#lanes.values()) if (longest === null || lengthOf(lane) > lengthOf(longest)) longest = lane;

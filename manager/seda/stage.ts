@@ -10,11 +10,14 @@
  * 4. An event that waited too long is refused without being handled: with DEADLINE_EXCEEDED when its caller's deadline
  *    passed, with STAGE_OVERLOADED when ours did. Overload is answered, never silent; that holds for
  *    what is dropped in favour of something newer too.
+ * 5. Where a kind has a `share`, one key cannot fill the queue: beyond what is served of it in a short time it is refused at
+ *    once, and told when its turn comes (queue-shares).
  */
 import { AnantaError } from "../../core/errors.js";
 import type { Clock } from "../../runtime/env.js";
 import type { Executor } from "./executor.js";
 import { FairQueue } from "./fair-queue.js";
+import { QueueShares, type SharePolicy } from "./queue-shares.js";
 
 export interface StagePolicy<Kind extends string> {
   readonly name: string;
@@ -41,6 +44,8 @@ export interface EventPolicy<Kind extends string> {
   readonly retryAfterMs: number;
   /** Longest wait in the queue in ms; the caller's own deadline counts too. */
   readonly waitMaxMs: number;
+  /** How much of the queue one key may have. Default: all of it. */
+  readonly share?: SharePolicy;
 }
 
 export interface StageEvent {
@@ -59,6 +64,8 @@ export interface EventCounters {
   readonly handled: number;
   /** The queue was full. */
   readonly refusedFull: number;
+  /** Its key had its share of the queue. */
+  readonly refusedShare: number;
   /** Waited past a deadline. */
   readonly refusedLate: number;
   /** Sum over handled events of the ms spent in the queue. */
@@ -72,8 +79,10 @@ export interface EventCounters {
 type MutableCounters = { -readonly [Name in keyof EventCounters]: EventCounters[Name] };
 
 interface Lane<Event> {
+  readonly policy: EventPolicy<string>;
   readonly queue: FairQueue<Waiting<Event>>;
   readonly counters: MutableCounters;
+  readonly shares: QueueShares | null;
 }
 
 interface Waiting<Event> {
@@ -103,10 +112,11 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     this.#clock = options.clock;
     this.#hasRoom = options.hasRoom;
     this.#handle = options.handle;
-    for (const { kind, lengthMax, whenFull } of options.policy.kinds) {
-      const none = { queued: 0, handled: 0, refusedFull: 0, refusedLate: 0, waitMs: 0, waitMaxMs: 0, serviceMs: 0 };
+    for (const policy of options.policy.kinds) {
+      const { kind, lengthMax, whenFull, share } = policy;
       const queue = new FairQueue<Waiting<Event>>(lengthMax, { dropOldest: whenFull === "drop-oldest" });
-      this.#lanes.set(kind, { queue, counters: { kind, ...none } });
+      const shares = share === undefined ? null : new QueueShares(share);
+      this.#lanes.set(kind, { policy, queue, counters: { kind, ...NOTHING_COUNTED }, shares });
     }
   }
 
@@ -126,16 +136,33 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     return Array.from(this.#lanes.values(), ({ queue, counters }) => ({ ...counters, queued: queue.length }));
   }
 
+  /** (5) Null: this key has room. Else the refusal, which is counted, and to be told: its turn is given once. */
+  refusal(kind: Kind, key: string): AnantaError | null {
+    const { policy, queue, counters, shares } = this.#laneOf(kind);
+    if (shares === null) return null;
+    const length = queue.lengthOf(key);
+    if (length < shares.lengthMax(key)) return null;
+    counters.refusedShare++;
+    const nowMs = this.#clock.nowMs();
+    const retryAfterMs = shares.returnAfterMs(key, { length, leastMs: policy.retryAfterMs, nowMs });
+    return this.#overloaded(kind, `${length} of ${policy.fairness} ${key} wait already`, retryAfterMs);
+  }
+
   offer(kind: Kind, event: Event): void {
-    const policy = this.#policyOf(kind);
+    const refusal = this.refusal(kind, event.fairnessKey);
+    if (refusal === null) this.#append(kind, event);
+    else event.refused(refusal);
+  }
+
+  #append(kind: Kind, event: Event): void {
+    const { policy, queue, counters } = this.#laneOf(kind);
     const nowMs = this.#clock.nowMs();
     const waiting = { event, sinceMs: nowMs, expiresAtMs: Math.min(event.deadlineAtMs, nowMs + policy.waitMaxMs) };
-    const { queue, counters } = this.#laneOf(kind);
     const left = queue.offer(event.fairnessKey, waiting);
     if (left !== waiting) this.poke();
     if (left === null) return;
     counters.refusedFull++;
-    left.event.refused(this.#overloaded(policy, `its queue of ${policy.lengthMax} is full`));
+    left.event.refused(this.#overloaded(kind, `its queue of ${policy.lengthMax} is full`, policy.retryAfterMs));
   }
 
   /** There may be room again: schedules a drain if events wait. */
@@ -151,13 +178,19 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     });
   }
 
+  /** Refuses all that waits: it has to go another way. */
+  refuseAll(error: AnantaError): void {
+    for (const { queue } of this.#lanes.values())
+      for (let waiting = queue.poll(); waiting !== undefined; waiting = queue.poll()) waiting.event.refused(error);
+  }
+
   #drain(): void {
     if (!this.#hasRoom()) return; // a more urgent stage took it; whoever frees it pokes us
     const batch: Event[] = [];
     const shares: { readonly counters: MutableCounters; readonly events: number }[] = [];
     const nowMs = this.#clock.nowMs();
-    for (const policy of this.#policy.kinds) {
-      const { queue, counters } = this.#laneOf(policy.kind);
+    for (const { kind } of this.#policy.kinds) {
+      const { policy, queue, counters, shares: keyShares } = this.#laneOf(kind);
       const before = batch.length;
       while (batch.length < this.#policy.batchMax) {
         const waiting = queue.poll();
@@ -168,7 +201,7 @@ export class Stage<Kind extends string, Event extends StageEvent> {
           waiting.event.refused(
             waiting.event.deadlineAtMs < waiting.sinceMs + policy.waitMaxMs
               ? tooLate(waitedMs)
-              : this.#overloaded(policy, `it waited ${waitedMs} ms`),
+              : this.#overloaded(kind, `it waited ${waitedMs} ms`, policy.retryAfterMs),
           );
           continue;
         }
@@ -178,7 +211,11 @@ export class Stage<Kind extends string, Event extends StageEvent> {
         if (waitMs > counters.waitMaxMs) counters.waitMaxMs = waitMs;
         batch.push(waiting.event);
       }
-      if (batch.length > before) shares.push({ counters, events: batch.length - before });
+      if (batch.length === before) continue;
+      shares.push({ counters, events: batch.length - before });
+      if (keyShares === null) continue;
+      for (const [key, count] of countsByKey(batch, before))
+        keyShares.served(key, count, { left: queue.lengthOf(key), nowMs });
     }
     if (batch.length > 0) {
       this.#handle(batch);
@@ -188,11 +225,11 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     this.poke();
   }
 
-  #overloaded(policy: EventPolicy<Kind>, why: string): AnantaError {
+  #overloaded(kind: Kind, why: string, retryAfterMs: number): AnantaError {
     return new AnantaError(
       "STAGE_OVERLOADED",
-      `stage ${this.#policy.name} refused a ${policy.kind} event: ${why}; retry after ${policy.retryAfterMs} ms`,
-      { stage: this.#policy.name, event: policy.kind, retryAfterMs: policy.retryAfterMs },
+      `stage ${this.#policy.name} refused a ${kind} event: ${why}; retry after ${retryAfterMs} ms`,
+      { stage: this.#policy.name, event: kind, retryAfterMs },
     );
   }
 
@@ -201,12 +238,27 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     if (lane === undefined) throw new AnantaError("INTERNAL", `stage ${this.#policy.name} has no event ${kind}`);
     return lane;
   }
+}
 
-  #policyOf(kind: Kind): EventPolicy<Kind> {
-    const policy = this.#policy.kinds.find((candidate) => candidate.kind === kind);
-    if (policy === undefined) throw new AnantaError("INTERNAL", `stage ${this.#policy.name} has no event ${kind}`);
-    return policy;
+const NOTHING_COUNTED: Omit<EventCounters, "kind"> = {
+  queued: 0,
+  handled: 0,
+  refusedFull: 0,
+  refusedShare: 0,
+  refusedLate: 0,
+  waitMs: 0,
+  waitMaxMs: 0,
+  serviceMs: 0,
+};
+
+/** Of the events from this position on. */
+function countsByKey(events: readonly StageEvent[], from: number): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (let at = from; at < events.length; at++) {
+    const key = events[at]!.fairnessKey; // in range
+    counts.set(key, (counts.get(key) ?? 0) + 1);
   }
+  return counts;
 }
 
 /** (4) The caller gave too little time, which says nothing about the load. */

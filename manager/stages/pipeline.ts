@@ -49,7 +49,7 @@ const INTERNAL_DEADLINE_MS = 10_000;
 const OWN = "manager";
 
 /** A stage's counters, kind by kind, most urgent first. */
-interface StageReading {
+export interface StageReading {
   readonly name: string;
   /** 0 is the most urgent. */
   readonly priority: number;
@@ -254,9 +254,10 @@ export class Pipeline {
         this.#stages.routeManagement.offer("activate", this.#queued(submission, OWN));
         return;
       case "allocate-snat": {
-        const admitted = this.#snat.admit(submission);
-        if (admitted !== null)
-          this.#stages.snatManagement.offer("allocate", this.#queued(admitted, this.#tenantOfDip(command)));
+        const { snatManagement } = this.#stages;
+        const tenant = this.#tenantOfDip(command);
+        const admitted = this.#snat.admit(submission, () => snatManagement.refusal("allocate", tenant));
+        if (admitted !== null) snatManagement.offer("allocate", this.#queued(admitted, tenant));
         return;
       }
       case "release-snat": {

@@ -5,9 +5,15 @@
  * every live MUX; giving ports back outranks asking for more, because it makes room.
  *
  * Lengths: an agent has one open request per DIP and protocol, so `allocate` bounds the DIPs served at once; a full
- * queue of 65,536 at 50,000 grants/s is 1.3 s of work, about what a waiting connection still bears.
+ * queue of 65,536 at 50,000 grants/s is 1.3 s of work, about what a waiting connection still bears. Of one tenant only so many
+ * wait as are served in 200 ms: an agent that has no answer after 300 ms asks another replica as well, which makes a queue
+ * that is longer do its work twice. The others are refused at once, with a turn to come back in.
  */
+import type { SharePolicy } from "../seda/queue-shares.js";
 import type { StagePolicy } from "../seda/stage.js";
+
+/** Batches hold 1,024. A connection gives up after some seconds, but its DIP's other ones go on. */
+const TENANT_SHARE: SharePolicy = { waitTargetMs: 200, lengthMin: 2_048, retryAfterMaxMs: 30_000 };
 
 export const VIP_VALIDATION: StagePolicy<"configuration"> = {
   name: "vip-validation",
@@ -70,8 +76,19 @@ export const SNAT_MANAGEMENT: StagePolicy<"release" | "allocate"> = {
       lengthMax: 65_536,
       retryAfterMs: 200,
       waitMaxMs: 5_000,
+      share: TENANT_SHARE,
     },
   ],
+};
+
+/**
+ * On a follower, before the link to the leader: the same turns and shares as at the leader, so that one tenant's requests do not
+ * fill the link, and what is refused costs the leader nothing.
+ */
+export const SNAT_FORWARDING: StagePolicy<"release" | "allocate"> = {
+  ...SNAT_MANAGEMENT,
+  name: "snat-forwarding",
+  batchMax: 512,
 };
 
 /**

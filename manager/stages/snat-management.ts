@@ -67,9 +67,10 @@ export class SnatManagement {
 
   /**
    * Takes an allocation or a release in: returns the submission to queue, or null when it was answered, has joined the open one or
-   * was refused. Whatever happens to the returned one, its `reply` ends the open request.
+   * was refused. `queueFull` is asked last of what costs nothing: it says why a new one finds no room. Whatever happens to the
+   * returned one, its `reply` ends the open request.
    */
-  admit(submission: Submission): Submission | null {
+  admit(submission: Submission, queueFull: () => AnantaError | null = () => null): Submission | null {
     if (this.#answerFromMemory(submission)) return null;
     const key = openKey(submission.submitted);
     if (key === null) return submission;
@@ -87,9 +88,9 @@ export class SnatManagement {
         );
       return null;
     }
-    const tooOften = this.#takeToken(submission.submitted);
-    if (tooOften !== null) {
-      submission.reply(refusal(tooOften));
+    const refused = queueFull() ?? this.#takeToken(submission.submitted);
+    if (refused !== null) {
+      submission.reply(refusal(refused));
       return null;
     }
     const entry = { origin, others: [] as Submission[] };

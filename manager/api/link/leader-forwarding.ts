@@ -6,6 +6,8 @@
  *      its origin makes that harmless. Only when time is up the caller hears of it: UNAVAILABLE when it was never handed
  *      over (nothing was done), DEADLINE_EXCEEDED when it was (outcome unknown).
  * (I3) After an attempt whose outcome is unknown only an answer from the log is final.
+ * (I4) While there is no leader, requests for SNAT ports of one tenant do not take the room of others, and everything else goes
+ *      to the next leader before them.
  */
 import type { LogIndex } from "../../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../../core/errors.js";
@@ -16,6 +18,12 @@ import type { CommandResult } from "../../state/results.js";
 
 /** Waiting here, without a leader, at most. At 50,000 requests/s and a 100 ms failover 5,000 would do. */
 const WAITING_MAX = 65_536;
+/** Of them for SNAT ports of one tenant. */
+const WAITING_MAX_PER_TENANT = 4_096;
+/** The refused come back between it and twice it, spread evenly (golden ratio). */
+const NO_LEADER_RETRY_MS = 500;
+const SPREAD = 0.618_033_988_749_895;
+/** Deadlines are looked at this often. */
 const SWEEP_MS = 50;
 const HANDED_AT_ONCE = 512;
 const RETRY_MS = 5;
@@ -27,6 +35,8 @@ export interface Route {
 
 interface Errand {
   readonly submitted: SubmittedCommand;
+  /** It asks for SNAT ports, for this tenant. */
+  readonly snatOf: string | null;
   readonly deadlineAtMs: number;
   /** It is with a leader now. */
   underWay: boolean;
@@ -39,51 +49,58 @@ interface Errand {
 
 export class LeaderForwarding {
   readonly #clock: Clock;
+  readonly #snatOf: (submitted: SubmittedCommand) => string | null;
   readonly #waiting = new Set<Errand>();
-  readonly #open = new Set<Errand>();
+  readonly #waitingOf = new Map<string, number>();
+  /** By the sweep that finds them too late. */
+  readonly #open = new Map<number, Set<Errand>>();
+  #refused = 0;
   #route: Route | null = null;
   #sweep: Timer | null = null;
   #stopped = false;
 
-  constructor(clock: Clock) {
+  /** `snatOf`: the tenant that a request for SNAT ports is made for; null for everything else. */
+  constructor(clock: Clock, snatOf: (submitted: SubmittedCommand) => string | null) {
     this.#clock = clock;
+    this.#snatOf = snatOf;
   }
 
   /** Where the leader is reached from now on; null while there is none. */
   setRoute(route: Route | null): void {
     this.#route = route;
-    if (route !== null) this.#handOver(route, [...this.#waiting]);
+    if (route === null) return;
+    const waiting = [...this.#waiting];
+    const isFirst = ({ snatOf }: Errand): boolean => snatOf === null; // (I4)
+    this.#handOver(route, [...waiting.filter(isFirst), ...waiting.filter((errand) => !isFirst(errand))]);
   }
 
   /** Some in each turn of the event loop: tens of thousands may have waited for the end of an election. */
   #handOver(route: Route, waiting: readonly Errand[]): void {
     if (route !== this.#route) return;
-    for (const errand of waiting.slice(0, HANDED_AT_ONCE)) if (this.#waiting.delete(errand)) this.#hand(errand);
+    for (const errand of waiting.slice(0, HANDED_AT_ONCE)) if (this.#unwait(errand)) this.#hand(errand);
     if (waiting.length > HANDED_AT_ONCE)
       this.#clock.nextTurn(() => this.#handOver(route, waiting.slice(HANDED_AT_ONCE)));
   }
 
   submit(submitted: SubmittedCommand, deadlineMs: number, wanted: () => boolean = () => true): Promise<CommandResult> {
     if (this.#stopped) return Promise.resolve(refusal(new AnantaError("UNAVAILABLE", "this replica is stopping")));
-    if (this.#waiting.size >= WAITING_MAX) {
-      return Promise.resolve(
-        refusal(
-          new AnantaError("STAGE_OVERLOADED", `${WAITING_MAX} requests wait for a leader already`, {
-            retryAfterMs: 500,
-          }),
-        ),
-      );
-    }
+    const snatOf = this.#snatOf(submitted);
+    const full = this.#isFull(snatOf);
+    if (full !== null) return Promise.resolve(refusal(full));
     return new Promise((resolve) => {
       const errand: Errand = {
         submitted,
+        snatOf,
         deadlineAtMs: this.#clock.nowMs() + deadlineMs,
         underWay: false,
         uncertain: false,
         wanted,
         resolve,
       };
-      this.#open.add(errand);
+      const sweep = sweepOf(errand);
+      const others = this.#open.get(sweep);
+      if (others === undefined) this.#open.set(sweep, new Set([errand]));
+      else others.add(errand);
       this.#sweep ??= this.#clock.setTimer(SWEEP_MS, () => this.#expire());
       this.#hand(errand);
     });
@@ -92,7 +109,37 @@ export class LeaderForwarding {
   stop(): void {
     this.#stopped = true;
     this.#sweep?.cancel();
-    for (const errand of [...this.#open]) this.#finish(errand, timeUp(errand));
+    for (const errands of [...this.#open.values()])
+      for (const errand of [...errands]) this.#finish(errand, timeUp(errand));
+  }
+
+  #isFull(snatOf: string | null): AnantaError | null {
+    const isFull = this.#waiting.size >= WAITING_MAX;
+    const tenantIsFull = snatOf !== null && (this.#waitingOf.get(snatOf) ?? 0) >= WAITING_MAX_PER_TENANT; // (I4)
+    if (!isFull && !tenantIsFull) return null;
+    const retryAfterMs = Math.round(NO_LEADER_RETRY_MS * (1 + ((this.#refused++ * SPREAD) % 1)));
+    const who = isFull ? `${WAITING_MAX} requests` : `${WAITING_MAX_PER_TENANT} requests of tenant ${snatOf ?? ""}`;
+    return new AnantaError("STAGE_OVERLOADED", `${who} wait for a leader already; retry after ${retryAfterMs} ms`, {
+      retryAfterMs,
+    });
+  }
+
+  #wait(errand: Errand): void {
+    const { snatOf } = errand;
+    if (snatOf !== null && !this.#waiting.has(errand))
+      this.#waitingOf.set(snatOf, (this.#waitingOf.get(snatOf) ?? 0) + 1);
+    this.#waiting.add(errand);
+  }
+
+  /** False: it did not wait. */
+  #unwait(errand: Errand): boolean {
+    if (!this.#waiting.delete(errand)) return false;
+    const { snatOf } = errand;
+    if (snatOf === null) return true;
+    const left = (this.#waitingOf.get(snatOf) ?? 0) - 1;
+    if (left > 0) this.#waitingOf.set(snatOf, left);
+    else this.#waitingOf.delete(snatOf);
+    return true;
   }
 
   #hand(errand: Errand): void {
@@ -101,7 +148,7 @@ export class LeaderForwarding {
       return;
     }
     if (this.#route === null) {
-      this.#waiting.add(errand);
+      this.#wait(errand);
       return;
     }
     errand.underWay = true;
@@ -123,11 +170,10 @@ export class LeaderForwarding {
   #again(errand: Errand, code: ErrorCode, afterMs: number): void {
     errand.underWay = false;
     if (code === "LEADERSHIP_LOST") errand.uncertain = true;
-    this.#waiting.add(errand);
+    this.#wait(errand);
     // The route that refused us may be gone already, or about to be replaced: look once more in the next turn.
     this.#clock.nextTurn(() => {
-      if (this.#route !== null && this.#waiting.delete(errand))
-        this.#clock.setTimer(afterMs, () => this.#retry(errand));
+      if (this.#route !== null && this.#unwait(errand)) this.#clock.setTimer(afterMs, () => this.#retry(errand));
     });
   }
 
@@ -138,18 +184,27 @@ export class LeaderForwarding {
   #expire(): void {
     this.#sweep = null;
     const nowMs = this.#clock.nowMs();
-    for (const errand of [...this.#open]) if (errand.deadlineAtMs <= nowMs) this.#finish(errand, timeUp(errand));
+    for (const [sweep, errands] of [...this.#open]) {
+      if (sweep * SWEEP_MS > nowMs) continue;
+      for (const errand of [...errands]) this.#finish(errand, timeUp(errand));
+    }
     if (this.#open.size > 0) this.#sweep = this.#clock.setTimer(SWEEP_MS, () => this.#expire());
   }
 
   #finish(errand: Errand, result: CommandResult): void {
     const { resolve } = errand;
     errand.resolve = null;
-    this.#open.delete(errand);
-    this.#waiting.delete(errand);
+    const sweep = sweepOf(errand);
+    const errands = this.#open.get(sweep);
+    errands?.delete(errand);
+    if (errands?.size === 0) this.#open.delete(sweep);
+    this.#unwait(errand);
     resolve?.(result);
   }
 }
+
+/** Number of the first sweep that is not before its deadline. */
+const sweepOf = ({ deadlineAtMs }: Errand): number => Math.ceil(deadlineAtMs / SWEEP_MS);
 
 function isRetryable(code: ErrorCode): boolean {
   return code === "NOT_LEADER" || code === "LEADERSHIP_LOST";

@@ -1,6 +1,9 @@
 /**
  * A follower's link to the leader: requests go up, answers and muxSafeIndex come down (proto/ananta/v1/replica.proto).
  * One link at a time, to the replica that Raft says leads; reopened while it does.
+ *
+ * Requests for SNAT ports wait here in a stage like the leader's, some hundred of them under way: tenants take turns before the
+ * link, and everything else has its own way past them.
  */
 import type { HostId, LogIndex, NodeId, Term } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
@@ -11,7 +14,11 @@ import { ownIdentity } from "../../projection/identity.js";
 import { overloadToWire } from "../../projection/overload-wire.js";
 import type { ReplicaView } from "../../replica-view.js";
 import type { OverloadReport } from "../../stages/isolation.js";
+import { Executor } from "../../seda/executor.js";
+import { Stage, type StageEvent } from "../../seda/stage.js";
 import type { MuxReport } from "../../stages/mux-pool-management.js";
+import type { StageReading } from "../../stages/pipeline.js";
+import { SNAT_FORWARDING } from "../../stages/policy.js";
 import { refusal, type Submission } from "../../stages/submission.js";
 import { decodeResult, encodeCommand } from "./forwarded-command.js";
 import type { Route } from "./leader-forwarding.js";
@@ -29,12 +36,23 @@ const WARM_MS = 1_000;
 /** Of what one message between replicas holds, so that none nears the 4 MB limit. */
 const ITEMS_PER_MESSAGE = 1_024;
 const BYTES_PER_MESSAGE = 1_048_576;
+/** SNAT requests on their way to the leader and back: its next two batches, were they all from here. */
+const SNAT_UNDER_WAY_MAX = 2_048;
+/** Everything else: hosts that register, reports of health, configuration. */
+const OTHERS_UNDER_WAY_MAX = 16_384;
+const OTHERS_RETRY_MS = 500;
 
 export interface ReplicaLinkOptions {
   readonly replica: ReplicaView;
   readonly acknowledgements: Acknowledgements;
   /** The leader can be reached (a route), or no longer (null). */
   readonly routeChanged: (route: Route | null) => void;
+  /** A defect of ours. */
+  readonly failed: (error: unknown) => void;
+}
+
+interface QueuedSubmission extends StageEvent {
+  readonly submission: Submission;
 }
 
 export class ReplicaLink implements Route {
@@ -49,6 +67,9 @@ export class ReplicaLink implements Route {
   #heardAtMs = 0;
   #nextId = 1;
   readonly #awaiting = new Map<number, Submission>();
+  readonly #executor: Executor;
+  readonly #snat: Stage<"release" | "allocate", QueuedSubmission>;
+  #snatUnderWay = 0;
   #outbox: ananta.v1.ForwardedCommand.$Properties[] = [];
   #muxReports = new Map<string, MuxReport>();
   #hostReports = new Map<HostId, LogIndex>();
@@ -59,6 +80,22 @@ export class ReplicaLink implements Route {
 
   constructor(options: ReplicaLinkOptions) {
     this.#options = options;
+    this.#executor = new Executor(options.failed);
+    this.#snat = new Stage({
+      policy: SNAT_FORWARDING,
+      executor: this.#executor,
+      clock: options.replica.env.clock,
+      hasRoom: () => this.#up && this.#snatUnderWay < SNAT_UNDER_WAY_MAX,
+      handle: (batch) => {
+        for (const { submission } of batch) this.#post(submission, encodeCommand(submission.submitted));
+      },
+    });
+  }
+
+  /** Of what waits for the link: priority and counters, kind by kind. */
+  get forwarding(): StageReading {
+    const { policy, counters } = this.#snat;
+    return { name: policy.name, priority: policy.priority, events: counters };
   }
 
   /** Raft knows another leader, or none (null). This replica itself counts as none. */
@@ -80,6 +117,7 @@ export class ReplicaLink implements Route {
   stop(): void {
     this.follow(null);
     this.#warm?.cancel();
+    this.#executor.stop();
     for (const channel of this.#channels.values()) channel.close();
   }
 
@@ -88,14 +126,49 @@ export class ReplicaLink implements Route {
       submission.reply(refusal(new AnantaError("NOT_LEADER", "no link to the leader")));
       return;
     }
+    const refused = this.#take(submission);
+    if (refused !== null) submission.reply(refusal(refused));
+  }
+
+  /** Null: it waits for its turn, or is under way. Else why not. */
+  #take(submission: Submission): AnantaError | null {
+    const { origin, command } = submission.submitted;
+    if (command.kind !== "allocate-snat" && command.kind !== "release-snat") return this.#pass(submission);
+    const kind = command.kind === "allocate-snat" ? "allocate" : "release";
+    const { state } = this.#options.replica;
+    // A refusal says that nothing was done: what was executed, as far as this replica knows, gets its answer from the leader.
+    if (origin !== null && state.verdictOn(origin).kind !== "execute") return this.#pass(submission);
+    const fairnessKey = state.dip(command.dipId)?.tenant ?? "unknown";
+    const full = this.#snat.refusal(kind, fairnessKey);
+    if (full !== null) return full;
+    this.#snat.offer(kind, {
+      submission,
+      fairnessKey,
+      deadlineAtMs: submission.deadlineAtMs,
+      refused: (error) => submission.reply(refusal(error)),
+    });
+    return null;
+  }
+
+  /** Past what waits for SNAT ports. */
+  #pass(submission: Submission): AnantaError | null {
+    if (this.#awaiting.size - this.#snatUnderWay >= OTHERS_UNDER_WAY_MAX) {
+      const facts = { retryAfterMs: OTHERS_RETRY_MS };
+      return new AnantaError("STAGE_OVERLOADED", `${OTHERS_UNDER_WAY_MAX} requests are under way to the leader`, facts);
+    }
     const command = encodeCommand(submission.submitted);
     if (command.length > BYTES_PER_MESSAGE) {
       const message = `the request takes ${command.length} bytes of the log; at most ${BYTES_PER_MESSAGE}`;
-      submission.reply(refusal(new AnantaError("INVALID_ARGUMENT", message)));
-      return;
+      return new AnantaError("INVALID_ARGUMENT", message);
     }
+    this.#post(submission, command);
+    return null;
+  }
+
+  #post(submission: Submission, command: Uint8Array): void {
     const id = this.#nextId++;
     this.#awaiting.set(id, submission);
+    if (isSnat(submission)) this.#snatUnderWay++;
     const deadlineMs = Math.max(1, Math.round(submission.deadlineAtMs - this.#options.replica.env.clock.nowMs()));
     this.#outbox.push({ id, command, deadlineMs });
     this.#scheduleFlush();
@@ -206,9 +279,12 @@ export class ReplicaLink implements Route {
       this.#options.replica.muxSafeIndex.advance((message.results.muxSafeIndex ?? 0) as LogIndex);
       for (const { id, result } of message.results.results ?? []) {
         const submission = this.#awaiting.get(id ?? 0);
+        if (submission === undefined) continue;
         this.#awaiting.delete(id ?? 0);
-        if (submission !== undefined && result) submission.reply(decodeResult(result));
+        if (isSnat(submission)) this.#snatUnderWay--;
+        if (result) submission.reply(decodeResult(result));
       }
+      this.#snat.poke();
     } else if (message.beat) {
       const inOfficeMs = message.beat.inOfficeMs ?? 0;
       if (inOfficeMs > 0) this.#inOffice = { ms: inOfficeMs, heardAtMs: this.#options.replica.env.clock.nowMs() };
@@ -268,11 +344,16 @@ export class ReplicaLink implements Route {
     this.#outbox = [];
     const awaiting = [...this.#awaiting];
     this.#awaiting.clear();
+    this.#snatUnderWay = 0;
     const notSent = refusal(new AnantaError("NOT_LEADER", "the link to the leader closed before the request was sent"));
     const unknown = refusal(new AnantaError("LEADERSHIP_LOST", "the link to the leader closed before it answered"));
     for (const [id, submission] of awaiting) submission.reply(unsent.has(id) ? notSent : unknown);
+    this.#snat.refuseAll(new AnantaError("NOT_LEADER", "the link to the leader closed before the request was sent"));
   }
 }
+
+const isSnat = ({ submitted: { command } }: Submission): boolean =>
+  command.kind === "allocate-snat" || command.kind === "release-snat";
 
 /** The items in their order, as messages of at most 1,024 items and, if of more than one, 1 MiB. */
 export function* inMessages<Item>(items: readonly Item[], bytesOf: (item: Item) => number): Iterable<Item[]> {

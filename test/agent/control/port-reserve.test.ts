@@ -69,8 +69,8 @@ describe("the reserve of one DIP", () => {
     policy.step([demand(0)], [], 0);
     policy.refused(dip, 6, "allocate", { retryAfterMs: 5_000, nowMs: 0 });
     expect(policy.step([demand(0)], [], 4_999)).toEqual([]);
-    expect(policy.step([demand(0)], [], 5_000)).toHaveLength(1);
-    let nowMs = 5_000;
+    expect(policy.step([demand(0)], [], 6_250)).toHaveLength(1);
+    let nowMs = 6_250;
     let longest = 0;
     for (let refusal = 0; refusal < 12; refusal++) {
       policy.refused(dip, 6, "allocate", { retryAfterMs: 0, nowMs });
@@ -84,6 +84,17 @@ describe("the reserve of one DIP", () => {
     policy.step([demand(0)], [], nowMs);
     policy.refused(dip, 6, "allocate", { retryAfterMs: 0, nowMs });
     expect(policy.step([demand(0)], [], nowMs + 400)).toHaveLength(1); // a grant has made the pauses short again
+  });
+
+  it("who was refused together does not come back together, and nobody before the hint", () => {
+    const policy = reserve();
+    const demands = Array.from({ length: 100 }, (_, at) => ({ ...demand(0), dipId: (at + 1) as DipId }));
+    policy.step(demands, [], 0);
+    for (const { dipId } of demands) policy.refused(dipId, 6, "allocate", { retryAfterMs: 1_000, nowMs: 0 });
+    expect(policy.step(demands, [], 999)).toEqual([]);
+    const back = [1_063, 1_125, 1_188, 1_250].map((nowMs) => policy.step(demands, [], nowMs).length);
+    expect(back.reduce((sum, one) => sum + one, 0)).toBe(100);
+    for (const count of back) expect(count).toBeGreaterThan(10);
   });
 
   it("gives idle ranges back only while twice its need stays free", () => {

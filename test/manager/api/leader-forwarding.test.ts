@@ -20,7 +20,7 @@ function leader() {
 
 function scene() {
   const { time, clock } = virtualTime();
-  const forwarding = new LeaderForwarding(clock);
+  const forwarding = new LeaderForwarding(clock, ({ origin }) => origin?.session ?? null);
   const answers: string[] = [];
   const submit = (deadlineMs = 1_000): void =>
     void forwarding
