@@ -343,7 +343,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
           operator: new OperatorService(replica),
           watches,
           snat: new SnatService(replica),
-          snatReports: new SnatReports(replica),
+          snatReports: new SnatReports(replica, agentStreams.portReports),
           muxStreams,
           agentStreams,
           replicas,

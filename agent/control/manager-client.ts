@@ -22,9 +22,10 @@ import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { AgentConfig } from "../config.js";
 import type { MemberHealth } from "../health/monitor.js";
-import type { RangeRef, SnatDemand } from "../dataplane/snat-ports.js";
+import type { PortUse, RangeRef, SnatDemand } from "../dataplane/snat-ports.js";
 import type { HeldRanges } from "./held-ranges.js";
 import { InForce, type RangeStops } from "./in-force.js";
+import { PortReports } from "./port-reports.js";
 import { PortRequests } from "./port-requests.js";
 import { hostStep, rangesOf, wireOwnedBlock } from "./projection-wire.js";
 
@@ -43,6 +44,7 @@ export interface HostSnat extends RangeStops {
   snatDemand(nowMs: number): readonly SnatDemand[];
   releasableRanges(nowMs: number, idleMs: number): readonly RangeRef[];
   returnableRanges(): readonly RangeRef[];
+  portsInUse(): readonly PortUse[];
 }
 
 export interface ManagerClientOptions {
@@ -88,6 +90,7 @@ export class ManagerClient {
   readonly #receiver = new ProjectionReceiver<HostItem>();
   readonly #inForce: InForce;
   readonly #requests: PortRequests;
+  readonly #portReports: PortReports;
   #clusterEpoch = 0;
   #hostId = 0;
   #incarnation = 0;
@@ -111,6 +114,7 @@ export class ManagerClient {
     const { env, config, dataplane, held } = options;
     const { timings } = config;
     this.#log = env.log;
+    this.#portReports = new PortReports(env.clock, () => dataplane.portsInUse());
     this.#inForce = new InForce({
       tables: dataplane.tables,
       stops: dataplane,
@@ -230,6 +234,7 @@ export class ManagerClient {
     } else if (message.beat) {
       this.#managers.learn(message.beat.managers);
       this.#follow(message.beat.leader, stream);
+      this.#portReports.beat(stream);
     } else if (message.welcome) this.#welcome(message.welcome, stream);
     else if (message.flowReset) {
       const flows = this.#options.resetFlows(flowFilter(message.flowReset));

@@ -52,7 +52,8 @@ import {
 import { NatState } from "./nat-state.js";
 import { HostPipeline } from "./pipeline.js";
 import { portLedger, type DestinationPorts } from "./port-ledger.js";
-import { SnatPorts, type RangeRef, type SnatDemand } from "./snat-ports.js";
+import { portsInUse } from "./ports-in-use.js";
+import { SnatPorts, type PortUse, type RangeRef, type SnatDemand } from "./snat-ports.js";
 import type { SecondChanceCounts } from "./second-chance.js";
 import type { ProbedHost } from "./probed-host.js";
 import { ReservedAddresses } from "./reserved.js";
@@ -91,6 +92,8 @@ export interface AgentDataplane extends PacketProcessor, ProbedHost {
   endedFlows(limit: number, matches?: (flow: EndedFlow) => boolean): readonly EndedFlow[];
   /** Ports in use and on hold by destination, fullest first: who exhausts what. Walks all flows. */
   portLedger(limit: number, nowMs: number): readonly DestinationPorts[];
+  /** Ports in use and on hold of each DIP at each VIP. Walks all flows. */
+  portsInUse(): readonly PortUse[];
   fastpath(): FastpathCounts;
   /** Before the first tick: this host had an agent before, so its machines may have flows that nobody here knows. */
   restarted(): void;
@@ -302,6 +305,7 @@ export function createAgentDataplane(options: AgentDataplaneOptions): AgentDatap
     endedFlowCounts: () => new Map(FLOW_ENDS.map((end, place) => [end, lastWords.counts[place]!])), // one count per end
     endedFlows: (limit, matches) => lastWords.list(limit, matches),
     portLedger: (limit, nowMs) => portLedger({ tables, nat, ports }, limit, nowMs),
+    portsInUse: () => portsInUse(nat, ports),
     fastpath: () => pipeline.fastpath.counts(),
     restarted: () => pipeline.chance.restarted(),
     secondChance: () => pipeline.chance.counts(),

@@ -60,6 +60,15 @@ export interface TakenPorts {
   isTaken(remote: number, vip: number, remotePort: number, port: number, protocol: number, slot: number): boolean;
 }
 
+/** Ports of one DIP at one VIP and protocol: with a flow that lives, and with closed ones only. */
+export interface PortUse {
+  readonly dipId: DipId;
+  readonly vip: IpAddress;
+  readonly protocol: PortProtocol;
+  readonly inUse: number;
+  readonly onHold: number;
+}
+
 interface PortSet {
   readonly dipId: DipId;
   readonly vipId: VipId;
@@ -134,6 +143,26 @@ export class SnatPorts {
 
   get rangeCount(): number {
     return this.#ranges.size;
+  }
+
+  get rangeCapacity(): number {
+    return this.#ranges.capacity;
+  }
+
+  /** Adds up what is known of ports, a bit each by range record, for each DIP, VIP and protocol. */
+  tally(live: Uint8Array, closed: Uint8Array): readonly PortUse[] {
+    const inUse = new Uint32Array(this.#sets.length);
+    const onHold = new Uint32Array(this.#sets.length);
+    for (let record = 0; record < this.#ranges.capacity; record++) {
+      if (!this.#ranges.isUsed(record)) continue;
+      inUse[this.#setOf[record]!]! += bitsOf(live[record]!); // one bit of each port
+      onHold[this.#setOf[record]!]! += bitsOf(closed[record]! & ~live[record]!);
+    }
+    return this.#sets.flatMap((set, at) => {
+      if (set === undefined) return [];
+      const { dipId, protocol } = set;
+      return [{ dipId, vip: this.#addresses.format(set.vip), protocol, inUse: inUse[at]!, onHold: onHold[at]! }];
+    });
   }
 
   /** Record of the range that a port is in, or `NOT_FOUND`. */
@@ -411,6 +440,13 @@ export class SnatPorts {
       dipId: set.dipId,
     };
   }
+}
+
+/** Of a byte. */
+function bitsOf(byte: number): number {
+  let count = 0;
+  for (let left = byte; left !== 0; left &= left - 1) count++;
+  return count;
 }
 
 const placeName = (vip: number, protocol: number, range: number): string => `${vip}/${protocol}/${range}`;

@@ -6,10 +6,11 @@ import type { ananta } from "../../proto/gen/wire.js";
 import type { Context } from "../context.js";
 import { parseDuration } from "../terminal/durations.js";
 import { EXIT, UsageError, type ExitCode } from "../terminal/exit-codes.js";
-import { SNAT_FORECAST, SNAT_USAGE, SNAT_WHO } from "../methods.js";
+import { SNAT_FORECAST, SNAT_WHO } from "../methods.js";
 import { protocolText } from "../objects/object-columns.js";
 import { formatOption, isStructured, listDocument, serialize, type Document, type Format } from "../terminal/output.js";
 import { tellStale } from "../reading.js";
+import { tellUsage } from "./snat-usage.js";
 import { createTable } from "../terminal/table.js";
 import { vipAddressOf } from "../vip-address.js";
 
@@ -17,9 +18,6 @@ interface ReportOptions {
   readonly output: Format;
   readonly at?: string;
   readonly vip?: string;
-  readonly dip?: string;
-  readonly tenant?: string;
-  readonly by?: string;
   readonly window?: string;
   readonly horizon?: string;
   readonly stale?: boolean;
@@ -37,7 +35,7 @@ export function snatReportCommands(context: Context): readonly Command[] {
     .option(...STALE)
     .action(context.action((port: string, _options: unknown, command: Command) => tellWho(context, command, port)));
   const usage = new Command("usage")
-    .description("how many ports VIPs, tenants or DIPs own, are guaranteed, and may own")
+    .description("how many ports VIPs, tenants or DIPs own, have in use, are guaranteed, and may own")
     .addOption(formatOption())
     .option("--by <vip|tenant|dip>", "one line for each", "dip")
     .option("--vip <address|name>", "only ports of this VIP")
@@ -145,79 +143,6 @@ function intervalDocument(interval: Interval): Document {
     untilIndex: untilIndex ?? 0,
     state: state ?? "",
   };
-}
-
-interface UsageRow {
-  readonly name: readonly string[];
-  dips: number;
-  owned: number;
-  guaranteed: number;
-  limit: number;
-  recalled: number;
-  waiting: number;
-}
-
-async function tellUsage(context: Context, command: Command): Promise<ExitCode> {
-  const { output, by = "dip", vip = "", dip = "", tenant = "", stale = false } = command.opts<ReportOptions>();
-  if (by !== "vip" && by !== "tenant" && by !== "dip")
-    throw new UsageError(`--by: "${by}" is none of vip, tenant, dip`);
-  if (dip !== "" && parseIpAddress(dip) === null) throw new UsageError(`--dip: "${dip}" is not an IP address`);
-  const client = context.client(command);
-  const address = await vipAddressOf(client, { vip, tenant, stale });
-  const { pages, endpoint, index, ageMs } = await client.readPages(SNAT_USAGE, { vip: address, dip, tenant, stale });
-  const shares = pages.flatMap((page) => page.shares);
-  if (stale) tellStale(context, endpoint, { index, ageMs });
-  const rows = new Map<string, UsageRow>();
-  for (const share of shares) {
-    const protocol = protocolText(share.protocol);
-    const name =
-      by === "vip"
-        ? [share.vip ?? "", protocol]
-        : by === "tenant"
-          ? [share.tenant ?? "", protocol]
-          : [share.vip ?? "", protocol, share.tenant ?? "", share.dip ?? "", share.host ?? ""];
-    const key = name.join(" ");
-    const row = rows.get(key) ?? { name, dips: 0, owned: 0, guaranteed: 0, limit: 0, recalled: 0, waiting: 0 };
-    rows.set(key, row);
-    row.dips += 1;
-    row.owned += share.owned ?? 0;
-    row.guaranteed += share.guaranteed ?? 0;
-    row.limit += share.limit ?? 0;
-    row.recalled += share.recalled ?? 0;
-    row.waiting += share.waiting ?? 0;
-  }
-  const columns = {
-    vip: ["VIP", "PROTOCOL"],
-    tenant: ["TENANT", "PROTOCOL"],
-    dip: ["VIP", "PROTOCOL", "TENANT", "DIP", "HOST"],
-  }[by];
-  if (isStructured(output)) {
-    const documents = [...rows.values()].map((row): Document => {
-      const named = Object.fromEntries(columns.map((column, at) => [column.toLowerCase(), row.name[at] ?? ""]));
-      const { dips, owned, guaranteed, limit, recalled, waiting } = row;
-      const ports = { owned, guaranteed, limit, recalled, waiting };
-      return { apiVersion: API_VERSION, kind: "SnatUsage", ...named, dips, ...ports };
-    });
-    context.print(serialize(listDocument(documents, { index, ageMs }, stale), output));
-  } else if (rows.size === 0) context.tell("no DIP may own ports, and none does");
-  else {
-    const header = [
-      ...columns,
-      ...(by === "dip" ? [] : ["DIPS"]),
-      "OWNED",
-      "GUARANTEED",
-      "LIMIT",
-      "RECALLED",
-      "WAITING",
-    ];
-    const cells = [...rows.values()].map(({ name, dips, owned, guaranteed, limit, recalled, waiting }) => [
-      ...name,
-      ...(by === "dip" ? [] : [dips]),
-      ...[owned, guaranteed, limit, recalled, waiting],
-    ]);
-    context.print(createTable(header, context.paint).render(cells));
-  }
-  return EXIT.ok;
 }
 
 async function tellForecast(context: Context, command: Command): Promise<ExitCode> {

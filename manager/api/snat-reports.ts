@@ -8,10 +8,13 @@ import type { OwnershipHistory } from "../history/ownership-history.js";
 import { forecast, stockPoints } from "../history/stock-trend.js";
 import { checkAddress } from "../projection/address-wire.js";
 import { checkProtocol, wireBlock } from "../projection/range-wire.js";
+import type { PortReports } from "../projection/port-reports.js";
 import type { ReplicaView } from "../replica-view.js";
+import type { SnatShare } from "../state/state-machine.js";
 import { FIRST_RANGE, PORTS_PER_RANGE, rangeOfPort, SNAT_PROTOCOLS } from "../state/port-ranges.js";
 import { budget } from "./operator-service.js";
 import { readPoint } from "./read-state.js";
+import { askedOfOthers, type PortsOfShare } from "./ports-of-others.js";
 import { pageOf, spaceOfPage } from "./snat-service.js";
 
 const PORT_MIN = FIRST_RANGE * PORTS_PER_RANGE;
@@ -23,9 +26,11 @@ type Interval = ananta.v1.SnatInterval.$Properties;
 
 export class SnatReports {
   readonly #replica: ReplicaView;
+  readonly #portReports: PortReports;
 
-  constructor(replica: ReplicaView) {
+  constructor(replica: ReplicaView, portReports: PortReports) {
     this.#replica = replica;
+    this.#portReports = portReports;
   }
 
   async who(
@@ -67,9 +72,11 @@ export class SnatReports {
     const dip = optionalAddress(request.dip, "dip");
     const tenant = (request.tenant ?? "") === "" ? null : (request.tenant ?? null);
     const after = spaceOfPage(request.page ?? "");
-    const { index, ageMs } = await readPoint(this.#replica, request.stale === true, budget(call));
+    const onlyHere = request.onlyHere === true;
+    const { index, ageMs } = await readPoint(this.#replica, onlyHere || request.stale === true, budget(call));
     const { shares: found, end } = this.#replica.state.snatShares({ vip, dip, tenant }, after);
     const shares = found.map((share) => ({
+      ...this.#useOf(share),
       vip: share.vip,
       protocol: share.protocol,
       tenant: share.dip.tenant,
@@ -81,7 +88,16 @@ export class SnatReports {
       waiting: share.waiting * PORTS_PER_RANGE,
       limit: share.limit * PORTS_PER_RANGE,
     }));
-    return { shares, nextPage: pageOf(end), index, ageMs };
+    const isKnown = shares.every(({ host, owned, inUse }) => host === "" || owned === 0 || inUse !== undefined);
+    const told = isKnown || onlyHere ? shares : await askedOfOthers(this.#replica, request, shares);
+    return { shares: told, nextPage: pageOf(end), index, ageMs };
+  }
+
+  /** What its host has said to this replica; nothing when it has not. */
+  #useOf({ vip, protocol, dip, host }: SnatShare): PortsOfShare {
+    const hostId = host === null ? null : (this.#replica.state.hostByName(host)?.hostId ?? null);
+    const use = hostId === null ? null : this.#portReports.find(hostId, { vip, protocol, dipId: dip.dipId });
+    return use === null ? {} : { inUse: use.inUse, onHold: use.onHold, useAgeMs: Math.round(use.ageMs) };
   }
 
   async forecast(

@@ -18,6 +18,7 @@ import { checkAddress } from "./address-wire.js";
 import { checkIdentity, isName, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { LeaderNews } from "./leader-news.js";
 import { ManagerListNews } from "./manager-list.js";
+import { PortReports } from "./port-reports.js";
 import { Questions } from "./questions.js";
 import { checkOrigin } from "./origin.js";
 import { healthCommand } from "./health-report.js";
@@ -53,6 +54,7 @@ export interface AgentStreamsOptions {
 }
 
 export class AgentStreams {
+  readonly portReports: PortReports;
   readonly #options: SessionOptions;
   readonly #sessions = new Set<AgentSession>();
   #pumpedTo = 0 as LogIndex;
@@ -60,7 +62,8 @@ export class AgentStreams {
 
   constructor(options: AgentStreamsOptions) {
     const turns = new Turns(options.replica.env.clock);
-    this.#options = { ...options, later: (step) => turns.add(step) };
+    this.portReports = new PortReports(options.replica.env.clock);
+    this.#options = { ...options, portReports: this.portReports, later: (step) => turns.add(step) };
   }
 
   open(stream: AgentStream): void {
@@ -122,6 +125,7 @@ function agentLimit(replica: ReplicaView): LogIndex {
 }
 
 interface SessionOptions extends AgentStreamsOptions {
+  readonly portReports: PortReports;
   readonly later: (step: Step) => void;
 }
 
@@ -208,6 +212,7 @@ class AgentSession {
     else if (message.ack) this.#acknowledge(this.#registered.hostId, message.ack);
     else if (message.requests) this.#request(this.#registered, message.requests);
     else if (message.health) this.#reportHealth(this.#registered, message.health);
+    else if (message.ports) this.#options.portReports.take(this, this.#registered.hostId, message.ports);
     else if (message.flowsReset) this.#flowResets.answered(message.flowsReset.id ?? 0, message.flowsReset.flows ?? 0);
   }
 
@@ -383,6 +388,7 @@ class AgentSession {
     this.#beat?.cancel();
     this.#flush?.cancel();
     this.#options.acknowledgements.gone(this);
+    this.#options.portReports.gone(this);
     this.#feed?.stop();
     this.#feed = null;
     this.#closed();

@@ -90,8 +90,11 @@ export namespace ananta {
             /** AgentToManager flowsReset. */
             flowsReset?: (ananta.v1.FlowResetDone.$Properties|null);
 
+            /** AgentToManager ports. */
+            ports?: (ananta.v1.PortsInUse.$Properties|null);
+
             /** AgentToManager message. */
-            message?: ("hello"|"activate"|"ack"|"requests"|"health"|"flowsReset");
+            message?: ("hello"|"activate"|"ack"|"requests"|"health"|"flowsReset"|"ports");
 
             /**
              * Creates a new AgentToManager instance using the specified properties.
@@ -143,8 +146,11 @@ export namespace ananta {
                 /** AgentToManager flowsReset */
                 flowsReset?: (ananta.v1.FlowResetDone.$Properties|null);
 
+                /** AgentToManager ports */
+                ports?: (ananta.v1.PortsInUse.$Properties|null);
+
                 /** AgentToManager message */
-                message?: ("hello"|"activate"|"ack"|"requests"|"health"|"flowsReset");
+                message?: ("hello"|"activate"|"ack"|"requests"|"health"|"flowsReset"|"ports");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -158,9 +164,10 @@ export namespace ananta {
               requests?: ananta.v1.SnatRequests.$Shape|null;
               health?: ananta.v1.HealthReport.$Shape|null;
               flowsReset?: ananta.v1.FlowResetDone.$Shape|null;
+              ports?: ananta.v1.PortsInUse.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ message?: undefined; hello?: null; activate?: null; ack?: null; requests?: null; health?: null; flowsReset?: null }|{ message?: "hello"; hello: ananta.v1.AgentHello.$Shape; activate?: null; ack?: null; requests?: null; health?: null; flowsReset?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.AgentActivate.$Shape; ack?: null; requests?: null; health?: null; flowsReset?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.AgentAck.$Shape; requests?: null; health?: null; flowsReset?: null }|{ message?: "requests"; hello?: null; activate?: null; ack?: null; requests: ananta.v1.SnatRequests.$Shape; health?: null; flowsReset?: null }|{ message?: "health"; hello?: null; activate?: null; ack?: null; requests?: null; health: ananta.v1.HealthReport.$Shape; flowsReset?: null }|{ message?: "flowsReset"; hello?: null; activate?: null; ack?: null; requests?: null; health?: null; flowsReset: ananta.v1.FlowResetDone.$Shape })
+              ({ message?: undefined; hello?: null; activate?: null; ack?: null; requests?: null; health?: null; flowsReset?: null; ports?: null }|{ message?: "hello"; hello: ananta.v1.AgentHello.$Shape; activate?: null; ack?: null; requests?: null; health?: null; flowsReset?: null; ports?: null }|{ message?: "activate"; hello?: null; activate: ananta.v1.AgentActivate.$Shape; ack?: null; requests?: null; health?: null; flowsReset?: null; ports?: null }|{ message?: "ack"; hello?: null; activate?: null; ack: ananta.v1.AgentAck.$Shape; requests?: null; health?: null; flowsReset?: null; ports?: null }|{ message?: "requests"; hello?: null; activate?: null; ack?: null; requests: ananta.v1.SnatRequests.$Shape; health?: null; flowsReset?: null; ports?: null }|{ message?: "health"; hello?: null; activate?: null; ack?: null; requests?: null; health: ananta.v1.HealthReport.$Shape; flowsReset?: null; ports?: null }|{ message?: "flowsReset"; hello?: null; activate?: null; ack?: null; requests?: null; health?: null; flowsReset: ananta.v1.FlowResetDone.$Shape; ports?: null }|{ message?: "ports"; hello?: null; activate?: null; ack?: null; requests?: null; health?: null; flowsReset?: null; ports: ananta.v1.PortsInUse.$Shape })
             );
         }
 
@@ -544,6 +551,160 @@ export namespace ananta {
 
             /** Shape of a MemberHealth. */
             type $Shape = ananta.v1.MemberHealth.$Properties;
+        }
+
+        /**
+         * Properties of a PortsInUse.
+         * @deprecated Use ananta.v1.PortsInUse.$Properties instead.
+         */
+        interface IPortsInUse extends ananta.v1.PortsInUse.$Properties {
+        }
+
+        /** What the host's SNAT ports are doing, for operators. Whole each time, on both streams, every few seconds; never in the log. */
+        class PortsInUse {
+
+            /**
+             * Constructs a new PortsInUse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.PortsInUse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** At most 4,096: what is missing is not known. */
+            ports: ananta.v1.PortUse.$Properties[];
+
+            /**
+             * Creates a new PortsInUse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns PortsInUse instance
+             */
+            static create(properties: ananta.v1.PortsInUse.$Shape): ananta.v1.PortsInUse & ananta.v1.PortsInUse.$Shape;
+            static create(properties?: ananta.v1.PortsInUse.$Properties): ananta.v1.PortsInUse;
+
+            /**
+             * Encodes the specified PortsInUse message. Does not implicitly {@link ananta.v1.PortsInUse.verify|verify} messages.
+             * @param message PortsInUse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.PortsInUse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a PortsInUse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.PortsInUse & ananta.v1.PortsInUse.$Shape} PortsInUse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.PortsInUse & ananta.v1.PortsInUse.$Shape;
+        }
+
+        namespace PortsInUse {
+
+            /** Properties of a PortsInUse. */
+            interface $Properties {
+
+                /** At most 4,096: what is missing is not known. */
+                ports?: (ananta.v1.PortUse.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a PortsInUse. */
+            type $Shape = ananta.v1.PortsInUse.$Properties;
+        }
+
+        /**
+         * Properties of a PortUse.
+         * @deprecated Use ananta.v1.PortUse.$Properties instead.
+         */
+        interface IPortUse extends ananta.v1.PortUse.$Properties {
+        }
+
+        /** Of one DIP at one VIP and protocol. A port is in use while one of its flows lives, and on hold while it has only closed ones. */
+        class PortUse {
+
+            /**
+             * Constructs a new PortUse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: ananta.v1.PortUse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** PortUse vip. */
+            vip: string;
+
+            /** PortUse protocol. */
+            protocol: ananta.v1.Protocol;
+
+            /** PortUse dipId. */
+            dipId: number;
+
+            /** PortUse inUse. */
+            inUse: number;
+
+            /** PortUse onHold. */
+            onHold: number;
+
+            /**
+             * Creates a new PortUse instance using the specified properties.
+             * @param [properties] Properties to set
+             * @returns PortUse instance
+             */
+            static create(properties: ananta.v1.PortUse.$Shape): ananta.v1.PortUse & ananta.v1.PortUse.$Shape;
+            static create(properties?: ananta.v1.PortUse.$Properties): ananta.v1.PortUse;
+
+            /**
+             * Encodes the specified PortUse message. Does not implicitly {@link ananta.v1.PortUse.verify|verify} messages.
+             * @param message PortUse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: ananta.v1.PortUse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a PortUse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {ananta.v1.PortUse & ananta.v1.PortUse.$Shape} PortUse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ananta.v1.PortUse & ananta.v1.PortUse.$Shape;
+        }
+
+        namespace PortUse {
+
+            /** Properties of a PortUse. */
+            interface $Properties {
+
+                /** PortUse vip */
+                vip?: (string|null);
+
+                /** PortUse protocol */
+                protocol?: (ananta.v1.Protocol|null);
+
+                /** PortUse dipId */
+                dipId?: (number|null);
+
+                /** PortUse inUse */
+                inUse?: (number|null);
+
+                /** PortUse onHold */
+                onHold?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a PortUse. */
+            type $Shape = ananta.v1.PortUse.$Properties;
         }
 
         /**
@@ -11569,7 +11730,7 @@ export namespace ananta {
             /** StageEvents handled. */
             handled: number;
 
-            /** The queue was full. */
+            /** The queue was full, or what one tenant may have of it. */
             refusedFull: number;
 
             /** Waited past a deadline. */
@@ -11625,7 +11786,7 @@ export namespace ananta {
                 /** StageEvents handled */
                 handled?: (number|null);
 
-                /** The queue was full. */
+                /** The queue was full, or what one tenant may have of it. */
                 refusedFull?: (number|null);
 
                 /** Waited past a deadline. */
@@ -14671,6 +14832,9 @@ export namespace ananta {
             /** Where to go on: `next_page` of the answer before; empty: from the start. */
             page: string;
 
+            /** Does not ask other replicas what hosts have reported to them. */
+            onlyHere: boolean;
+
             /**
              * Creates a new SnatSharesRequest instance using the specified properties.
              * @param [properties] Properties to set
@@ -14717,6 +14881,9 @@ export namespace ananta {
 
                 /** Where to go on: `next_page` of the answer before; empty: from the start. */
                 page?: (string|null);
+
+                /** Does not ask other replicas what hosts have reported to them. */
+                onlyHere?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -14858,6 +15025,15 @@ export namespace ananta {
             /** Asked for in vain, up to its fair share. */
             waiting: number;
 
+            /** Of those owned: with a flow that lives, and with closed ones only, as the host last said. Absent: it has not said. */
+            inUse?: (number|null);
+
+            /** SnatShare onHold. */
+            onHold?: (number|null);
+
+            /** How long ago that was. */
+            useAgeMs: number;
+
             /**
              * Creates a new SnatShare instance using the specified properties.
              * @param [properties] Properties to set
@@ -14919,6 +15095,15 @@ export namespace ananta {
 
                 /** Asked for in vain, up to its fair share. */
                 waiting?: (number|null);
+
+                /** Of those owned: with a flow that lives, and with closed ones only, as the host last said. Absent: it has not said. */
+                inUse?: (number|null);
+
+                /** SnatShare onHold */
+                onHold?: (number|null);
+
+                /** How long ago that was. */
+                useAgeMs?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

@@ -122,11 +122,13 @@ export const ananta = $root.ananta = (() => {
 
             AgentToManager.prototype.flowsReset = null;
 
+            AgentToManager.prototype.ports = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
             $Object.defineProperty(AgentToManager.prototype, "message", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "requests", "health", "flowsReset"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "activate", "ack", "requests", "health", "flowsReset", "ports"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -153,6 +155,8 @@ export const ananta = $root.ananta = (() => {
                     $root.ananta.v1.HealthReport.encode(message.health, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
                 if (message.flowsReset != null && $Object.hasOwnProperty.call(message, "flowsReset"))
                     $root.ananta.v1.FlowResetDone.encode(message.flowsReset, writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
+                if (message.ports != null && $Object.hasOwnProperty.call(message, "ports"))
+                    $root.ananta.v1.PortsInUse.encode(message.ports, writer.uint32(/* id 7, wireType 2 =*/58).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -226,6 +230,13 @@ export const ananta = $root.ananta = (() => {
                                 break;
                             message.flowsReset = $root.ananta.v1.FlowResetDone.decode(reader, reader.size(), $undefined, _depth + 1, message.flowsReset);
                             message.message = "flowsReset";
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            message.ports = $root.ananta.v1.PortsInUse.decode(reader, reader.size(), $undefined, _depth + 1, message.ports);
+                            message.message = "ports";
                             continue;
                         }
                     }
@@ -790,6 +801,231 @@ export const ananta = $root.ananta = (() => {
             };
 
             return MemberHealth;
+        })();
+
+        v1.PortsInUse = (function() {
+
+            const PortsInUse = function (properties) {
+                this.ports = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            PortsInUse.prototype.ports = $util.emptyArray;
+
+            PortsInUse.create = function(properties) {
+                return new PortsInUse(properties);
+            };
+
+            PortsInUse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.ports != null && message.ports.length)
+                    for (let i = 0; i < message.ports.length; ++i)
+                        $root.ananta.v1.PortUse.encode(message.ports[i], writer.uint32(/* id 1, wireType 2 =*/10).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            PortsInUse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.PortsInUse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.ports && message.ports.length))
+                                message.ports = [];
+                            message.ports.push($root.ananta.v1.PortUse.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return PortsInUse;
+        })();
+
+        v1.PortUse = (function() {
+
+            const PortUse = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            PortUse.prototype.vip = "";
+
+            PortUse.prototype.protocol = 0;
+
+            PortUse.prototype.dipId = 0;
+
+            PortUse.prototype.inUse = 0;
+
+            PortUse.prototype.onHold = 0;
+
+            PortUse.create = function(properties) {
+                return new PortUse(properties);
+            };
+
+            PortUse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.vip != null && $Object.hasOwnProperty.call(message, "vip") && message.vip !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.vip);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).int32(message.protocol);
+                if (message.dipId != null && $Object.hasOwnProperty.call(message, "dipId") && message.dipId !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.dipId);
+                if (message.inUse != null && $Object.hasOwnProperty.call(message, "inUse") && message.inUse !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.inUse);
+                if (message.onHold != null && $Object.hasOwnProperty.call(message, "onHold") && message.onHold !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.onHold);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            PortUse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.ananta.v1.PortUse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.vip = value;
+                            else
+                                delete message.vip;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.dipId = value;
+                            else
+                                delete message.dipId;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.inUse = value;
+                            else
+                                delete message.inUse;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.onHold = value;
+                            else
+                                delete message.onHold;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return PortUse;
         })();
 
         v1.SnatRequests = (function() {
@@ -21129,6 +21365,8 @@ export const ananta = $root.ananta = (() => {
 
             SnatSharesRequest.prototype.page = "";
 
+            SnatSharesRequest.prototype.onlyHere = false;
+
             SnatSharesRequest.create = function(properties) {
                 return new SnatSharesRequest(properties);
             };
@@ -21150,6 +21388,8 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 4, wireType 0 =*/32).bool(message.stale);
                 if (message.page != null && $Object.hasOwnProperty.call(message, "page") && message.page !== "")
                     writer.uint32(/* id 5, wireType 2 =*/42).string(message.page);
+                if (message.onlyHere != null && $Object.hasOwnProperty.call(message, "onlyHere") && message.onlyHere !== false)
+                    writer.uint32(/* id 6, wireType 0 =*/48).bool(message.onlyHere);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -21226,6 +21466,15 @@ export const ananta = $root.ananta = (() => {
                                 message.page = value;
                             else
                                 delete message.page;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.onlyHere = value;
+                            else
+                                delete message.onlyHere;
                             continue;
                         }
                     }
@@ -21403,6 +21652,27 @@ export const ananta = $root.ananta = (() => {
 
             SnatShare.prototype.waiting = 0;
 
+            SnatShare.prototype.inUse = null;
+
+            SnatShare.prototype.onHold = null;
+
+            SnatShare.prototype.useAgeMs = 0;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(SnatShare.prototype, "_inUse", {
+                get: $util.oneOfGetter($oneOfFields = ["inUse"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(SnatShare.prototype, "_onHold", {
+                get: $util.oneOfGetter($oneOfFields = ["onHold"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
             SnatShare.create = function(properties) {
                 return new SnatShare(properties);
             };
@@ -21434,6 +21704,12 @@ export const ananta = $root.ananta = (() => {
                     writer.uint32(/* id 9, wireType 0 =*/72).uint32(message.recalled);
                 if (message.waiting != null && $Object.hasOwnProperty.call(message, "waiting") && message.waiting !== 0)
                     writer.uint32(/* id 10, wireType 0 =*/80).uint32(message.waiting);
+                if (message.inUse != null && $Object.hasOwnProperty.call(message, "inUse"))
+                    writer.uint32(/* id 11, wireType 0 =*/88).uint32(message.inUse);
+                if (message.onHold != null && $Object.hasOwnProperty.call(message, "onHold"))
+                    writer.uint32(/* id 12, wireType 0 =*/96).uint32(message.onHold);
+                if (message.useAgeMs != null && $Object.hasOwnProperty.call(message, "useAgeMs") && message.useAgeMs !== 0)
+                    writer.uint32(/* id 13, wireType 0 =*/104).uint32(message.useAgeMs);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -21555,6 +21831,29 @@ export const ananta = $root.ananta = (() => {
                                 message.waiting = value;
                             else
                                 delete message.waiting;
+                            continue;
+                        }
+                    case 11: {
+                            if (wireType !== 0)
+                                break;
+                            message.inUse = reader.uint32();
+                            message._inUse = "inUse";
+                            continue;
+                        }
+                    case 12: {
+                            if (wireType !== 0)
+                                break;
+                            message.onHold = reader.uint32();
+                            message._onHold = "onHold";
+                            continue;
+                        }
+                    case 13: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.useAgeMs = value;
+                            else
+                                delete message.useAgeMs;
                             continue;
                         }
                     }

@@ -16,6 +16,7 @@ import {
   REMOVE_REPLICA,
   DRAIN_MUX,
   RESTORE_VIP,
+  SNAT_USAGE,
   UNDRAIN_MUX,
   SAVE_SNAPSHOT,
   WATCH,
@@ -83,6 +84,7 @@ export class FakeSite {
   muxConnectedTo: readonly number[] = [2];
   muxRenewedMsAgo = 40;
   furtherHosts: readonly string[] = [];
+  shares: Response<"SnatSharesResponse">["shares"] = [];
   blocks: ananta.v1.SnatOwnership.$Properties[] = [];
   /** What Apply warns of. */
   warnings: string[] = [];
@@ -298,6 +300,7 @@ export class FakeSite {
           ...read,
         };
       }),
+      handle(SNAT_USAGE, () => ({ shares: this.shares, nextPage: "", ...read })),
       handle(EXPLAIN_FLOW, () => this.explanation),
       handle(RESET_FLOWS, (request) => {
         this.flowResets.push(request);

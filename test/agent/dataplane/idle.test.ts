@@ -80,13 +80,17 @@ describe("an idle connection", () => {
     expect(bench.agent.portLedger(10, bench.nowMs)).toMatchObject([
       { remote: "192.0.2.99", remotePort: 443, inUse: 1, onHold: 0, owned: 8 },
     ]);
+    const use = (): unknown => bench.agent.portsInUse().map(({ inUse, onHold }) => ({ inUse, onHold }));
+    expect(use()).toEqual([{ inUse: 1, onHold: 0 }]);
     expect(bench.elapse(121_000).toVm).toHaveLength(1);
     bench.vm(tcp(`${DIP}:5000`, remote, "R", { sequence: 2 }));
     const [line] = bench.agent.portLedger(10, bench.nowMs);
     expect(line).toMatchObject({ inUse: 0, onHold: 1 });
     expect(line!.nextFreeMs).toBeGreaterThan(15_000);
+    expect(use()).toEqual([{ inUse: 0, onHold: 1 }]);
     bench.elapse(16_100);
     expect(bench.agent.portLedger(10, bench.nowMs)).toEqual([]);
+    expect(use()).toEqual([{ inUse: 0, onHold: 0 }]);
     expect(bench.agent.endedFlows(1)).toMatchObject([{ end: "reset by the machine" }]);
   });
 
