@@ -19,6 +19,7 @@ import type { NodeId, Term } from "../../../core/brands.js";
 import { startRound } from "./heartbeat.js";
 import type { PreVoteRequest, PreVoteResponse, TimeoutNow, VoteRequest, VoteResponse } from "./messages.js";
 import { isVoter, membersOf } from "./membership.js";
+import { silenceEnded } from "./patience.js";
 import { Progress } from "./progress.js";
 import { forgetAskedRead } from "./read-index.js";
 import { voteOutcome } from "./quorum.js";
@@ -68,6 +69,9 @@ export function leaderHeard(s: State, leader: NodeId): void {
     s.statusChanged = true;
     note(s, "info", "leader found", { term: s.term, leader });
   }
+  const { term, activeTick } = s;
+  if (s.leaderHeard?.term === term) silenceEnded(s, activeTick - s.leaderHeard.activeTick);
+  s.leaderHeard = { term, activeTick };
   s.electionElapsed = 0;
 }
 

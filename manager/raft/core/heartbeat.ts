@@ -10,6 +10,7 @@
  */
 import type { NodeId } from "../../../core/brands.js";
 import type { Heartbeat, HeartbeatResponse } from "./messages.js";
+import { silenceEnded } from "./patience.js";
 import type { Progress } from "./progress.js";
 import { answerByLease, attachReadsToRound, confirmReads } from "./read-index.js";
 import { reachedByQuorum } from "./quorum.js";
@@ -75,6 +76,7 @@ function confirmRounds(s: State, leader: LeaderRole): void {
   for (const [round, sent] of leader.roundsSent) {
     if (round > confirmed) break; // rounds are in the map in ascending order
     if (round === confirmed) {
+      silenceEnded(s, s.activeTick - leader.quorumActiveTick);
       leader.quorumActiveTick = sent.activeTick;
       leader.leaseTick = sent.tick;
       if (s.quorumSeenTick === null || sent.tick > s.quorumSeenTick) s.quorumSeenTick = sent.tick; // (H1)

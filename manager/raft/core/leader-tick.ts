@@ -1,13 +1,14 @@
 /** What time brings to a leader: check-quorum (dissertation §6.2), a hung disk, transfers that never end, heartbeat rounds. */
 import { becomeFollower } from "./election.js";
 import { startRound } from "./heartbeat.js";
+import { extraPatienceTicks } from "./patience.js";
 import { forgetDeparted } from "./reconfiguration.js";
 import { diskIsStalled, note, type LeaderRole, type State } from "./state.js";
 import { bestSuccessor, startTransfer } from "./transfer.js";
 
 /** One active tick of a leader. */
 export function leaderTick(s: State, leader: LeaderRole): void {
-  if (s.activeTick - leader.quorumActiveTick > s.config.electionTimeoutMaxTicks) {
+  if (s.activeTick - leader.quorumActiveTick > s.config.electionTimeoutMaxTicks + extraPatienceTicks(s)) {
     becomeFollower(s, s.term, null, "no quorum answers");
     return;
   }

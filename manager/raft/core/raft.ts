@@ -16,6 +16,7 @@ import { checkInvariants } from "./invariants.js";
 import type { Message } from "./messages.js";
 import { askForReads, cancelRead, handleReadRequest, handleReadResponse, readIndex } from "./read-index.js";
 import type { MembershipChange } from "./membership.js";
+import { extraPatienceTicks } from "./patience.js";
 import type { ChangeMembershipResult, PersistBatch, PersistToken, ProposeResult, Ready } from "./ready.js";
 import { changeMembership, endUntilNamed } from "./reconfiguration.js";
 import * as replication from "./replication.js";
@@ -70,7 +71,7 @@ export class RaftCore {
       else {
         s.electionElapsed++;
         election.answerHeldPreVotes(s);
-        if (s.electionElapsed >= s.electionTimeoutTicks) election.startPreVote(s, "timeout");
+        if (s.electionElapsed >= timeoutTicks(s)) election.startPreVote(s, "timeout");
       }
     }
     this.#askForCatchUp();
@@ -83,10 +84,10 @@ export class RaftCore {
    * heartbeat.
    */
   dueInTicks(): number {
-    const { config, role, electionElapsed, electionTimeoutTicks, heldPreVotes } = this.#s;
+    const { config, role, electionElapsed, heldPreVotes } = this.#s;
     if (heldPreVotes.size > 0) return 1;
     const due =
-      role.kind === "leader" ? config.heartbeatTicks - role.heartbeatElapsed : electionTimeoutTicks - electionElapsed;
+      role.kind === "leader" ? config.heartbeatTicks - role.heartbeatElapsed : timeoutTicks(this.#s) - electionElapsed;
     return Math.max(1, Math.min(due, config.heartbeatTicks));
   }
 
@@ -367,6 +368,9 @@ function dispatchToLeader(
       return assertNever(m);
   }
 }
+
+/** Silence after which this replica would lead. */
+const timeoutTicks = (s: State): number => s.electionTimeoutTicks + extraPatienceTicks(s);
 
 /** Something is not yet handed to storage. */
 const isDirty = (s: State): boolean =>

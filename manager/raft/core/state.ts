@@ -8,6 +8,7 @@
  */
 import type { LogIndex, NodeId, Term } from "../../../core/brands.js";
 import type { AppendRequest, Heartbeat, Message, PreVoteRequest } from "./messages.js";
+import { extraPatienceTicks } from "./patience.js";
 import { RaftLog } from "./log.js";
 import { MembershipLog } from "./membership-log.js";
 import type { Progress } from "./progress.js";
@@ -108,7 +109,12 @@ export interface State {
   /** Time in which this process could act: missed ticks are not in it. For timeouts. */
   activeTick: number;
   electionElapsed: number;
+  /** As drawn; a follower bears more while its leader is slow (patience.ts). */
   electionTimeoutTicks: number;
+  /** When this term's leader was heard last; null: not yet. */
+  leaderHeard: { readonly term: Term; readonly activeTick: number } | null;
+  /** Of a live leader, or for a leader of its quorum, lately (patience.ts). */
+  longestSilenceTicks: number;
   /** The last pre-vote granted, and at which active tick (election.ts, E5). */
   wordGiven: { readonly to: NodeId; readonly term: Term; readonly at: number } | null;
   /** Pre-votes that wait for an answer, and since which active tick (E4, E5). */
@@ -160,6 +166,8 @@ export function createState(config: CoreConfig, initial: InitialState): State {
     activeTick: 0,
     electionElapsed: 0,
     electionTimeoutTicks: drawElectionTimeout(config),
+    leaderHeard: null,
+    longestSilenceTicks: 0,
     wordGiven: null,
     heldPreVotes: new Map(),
     quorumSeenTick: null,
@@ -206,12 +214,12 @@ export function note(
   s.config.observe?.(level, event, facts);
 }
 
-/** A leader was heard less than the shortest election timeout ago: no vote is given against it (dissertation §4.2.3). */
+/** A leader was heard less than the shortest election timeout ago, or than a slow one needs: no vote is given against it (dissertation §4.2.3). */
 export function leaderIsFresh(s: State): boolean {
   if (s.role.kind === "leader") return true; // check-quorum deposes it when it is not
   // Under leases a process that has just started must assume that its former life heard one a moment ago.
   if (s.config.leaseMarginTicks !== null && s.activeTick < s.config.electionTimeoutMinTicks) return true;
-  return s.leader !== null && s.electionElapsed < s.config.electionTimeoutMinTicks;
+  return s.leader !== null && s.electionElapsed < s.config.electionTimeoutMinTicks + extraPatienceTicks(s);
 }
 
 export const countsTowardsQuorum = (s: State): boolean =>
