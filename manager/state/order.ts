@@ -23,3 +23,10 @@ export function byAddress(a: IpAddress, b: IpAddress): number {
   }
   return byText(a, b);
 }
+
+/** As `byAddress` has it; each address is read once, not with every comparison. */
+export function inOrderOfAddress(addresses: Iterable<IpAddress>): readonly IpAddress[] {
+  const read = Array.from(addresses, (address) => ({ address, ipv4: parseIpv4(address) }));
+  read.sort((a, b) => (a.ipv4 !== null && b.ipv4 !== null ? a.ipv4 - b.ipv4 : byAddress(a.address, b.address)));
+  return read.map(({ address }) => address);
+}

@@ -9,7 +9,7 @@
 import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
 import { BeforeImages } from "./before-images.js";
 import type { RangeBlock } from "./commands.js";
-import { byAddress } from "./order.js";
+import { byAddress, inOrderOfAddress } from "./order.js";
 import type { VipLending } from "./outbound-index.js";
 import { RANGES_PER_SPACE, SNAT_PROTOCOLS, type SnatProtocol } from "./port-ranges.js";
 import { PortSpace } from "./port-space.js";
@@ -103,7 +103,7 @@ export class SnatAllocator {
 
   /** All spaces, ordered by (address, protocol). */
   spaces(): readonly PortSpace[] {
-    this.inOrder ??= [...this.pairs.keys()].sort(byAddress);
+    this.inOrder ??= inOrderOfAddress(this.pairs.keys());
     return this.inOrder.flatMap((vip) => SNAT_PROTOCOLS.flatMap((protocol) => this.space(vip, protocol) ?? []));
   }
 

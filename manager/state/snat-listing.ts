@@ -1,7 +1,7 @@
 /** Readings of the SNAT stock for people: blocks and sums. Not for the hot path. */
 import { assert } from "../../core/assert.js";
 import type { DipId, IpAddress, LogIndex } from "../../core/brands.js";
-import { byAddress } from "./order.js";
+import { byAddress, inOrderOfAddress } from "./order.js";
 import { RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./port-ranges.js";
 import type { Dip } from "./objects.js";
 import type { PortSpace } from "./port-space.js";
@@ -137,7 +137,7 @@ function addressesWithSnat(state: State): readonly IpAddress[] {
       .map((space) => space.vip),
   );
   for (const vip of state.objects.allVips()) if (vip.spec.outbound !== null) addresses.add(vip.spec.address);
-  return [...addresses].sort(byAddress);
+  return inOrderOfAddress(addresses);
 }
 
 /** Of one address, whatever stands there. */
