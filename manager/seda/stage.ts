@@ -97,6 +97,7 @@ export class Stage<Kind extends string, Event extends StageEvent> {
   readonly #clock: Clock;
   readonly #hasRoom: () => boolean;
   readonly #handle: (batch: readonly Event[]) => void;
+  readonly #batchMax: () => number;
   readonly #lanes = new Map<Kind, Lane<Event>>();
   #draining = false;
 
@@ -106,12 +107,15 @@ export class Stage<Kind extends string, Event extends StageEvent> {
     readonly clock: Clock;
     readonly hasRoom: () => boolean;
     readonly handle: (batch: readonly Event[]) => void;
+    /** At present, at most that of the policy. Default: that. */
+    readonly batchMax?: () => number;
   }) {
     this.#policy = options.policy;
     this.#executor = options.executor;
     this.#clock = options.clock;
     this.#hasRoom = options.hasRoom;
     this.#handle = options.handle;
+    this.#batchMax = options.batchMax ?? (() => options.policy.batchMax);
     for (const policy of options.policy.kinds) {
       const { kind, lengthMax, whenFull, share } = policy;
       const queue = new FairQueue<Waiting<Event>>(lengthMax, { dropOldest: whenFull === "drop-oldest" });
@@ -187,12 +191,13 @@ export class Stage<Kind extends string, Event extends StageEvent> {
   #drain(): void {
     if (!this.#hasRoom()) return; // a more urgent stage took it; whoever frees it pokes us
     const batch: Event[] = [];
+    const batchMax = this.#batchMax();
     const shares: { readonly counters: MutableCounters; readonly events: number }[] = [];
     const nowMs = this.#clock.nowMs();
     for (const { kind } of this.#policy.kinds) {
       const { policy, queue, counters, shares: keyShares } = this.#laneOf(kind);
       const before = batch.length;
-      while (batch.length < this.#policy.batchMax) {
+      while (batch.length < batchMax) {
         const waiting = queue.poll();
         if (waiting === undefined) break;
         if (waiting.expiresAtMs < nowMs) {

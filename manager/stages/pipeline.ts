@@ -166,6 +166,7 @@ export class Pipeline {
       snatManagement: new Stage({
         ...shared,
         policy: SNAT_MANAGEMENT,
+        batchMax: () => this.#snat.batchMax,
         handle: (batch) => this.#snat.handle(batch.map((event) => event.submission)),
       }),
       hostAgentManagement: new Stage({ ...shared, policy: HOST_AGENT_MANAGEMENT, handle: propose }),

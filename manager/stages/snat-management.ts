@@ -16,6 +16,8 @@ import type { SubmittedCommand } from "../state/commands.js";
 import type { CommandResult } from "../state/results.js";
 import { expiredText } from "../state/sessions.js";
 import type { StateMachine } from "../state/state-machine.js";
+import { BatchPace } from "../seda/batch-pace.js";
+import { SNAT_MANAGEMENT } from "./policy.js";
 import type { Proposer } from "./proposer.js";
 import { type RateExceeded, RequestBuckets, type RequestRates } from "./request-buckets.js";
 import { refusal, type Submission } from "./submission.js";
@@ -40,6 +42,7 @@ export class SnatManagement {
   readonly #state: SnatState;
   readonly #clock: Pick<Clock, "nowMs">;
   readonly #buckets: RequestBuckets;
+  readonly #pace = new BatchPace(SNAT_MANAGEMENT.batchMax);
   readonly #refusedByRate = { dip: 0, tenant: 0 };
   #sweptAtMs = 0;
   readonly #open = new Map<string, { readonly origin: string; readonly others: Submission[] }>();
@@ -152,8 +155,19 @@ export class SnatManagement {
     );
   }
 
+  /** Requests that one batch may hold at present. */
+  get batchMax(): number {
+    return this.#pace.limit;
+  }
+
   handle(batch: readonly Submission[]): void {
-    this.#proposer.propose(batch, (submission, result) => this.#deliver(submission, result));
+    const sinceMs = this.#clock.nowMs();
+    let isThrough = false;
+    this.#proposer.propose(batch, (submission, result) => {
+      if (!isThrough && result.index > 0) this.#pace.took(batch.length, this.#clock.nowMs() - sinceMs);
+      isThrough = true;
+      this.#deliver(submission, result);
+    });
   }
 
   #deliver(submission: Submission, result: CommandResult): void {
