@@ -118,6 +118,7 @@ export function createManager(env: Env, config: ManagerConfig, outside: ManagerO
     listener: {
       applied: (term, batch, wallMs) => {
         pipeline.applied(term, batch);
+        replicas.applied(batch);
         watches.applied(batch);
         history?.applied(batch, wallMs, (id) => state.dip(id));
       },

@@ -162,6 +162,21 @@ describe("an addition reaches every host before any MUX, a removal every MUX bef
     );
   });
 
+  it("at once: no replica, through which hosts and operators hear of it, waits for the leader's next beat", async () => {
+    const [here] = await start("at once", web(DIPS), webVip(HTTP));
+    let knownAtMs = 0;
+    for (const { nodeId } of here.managers.replicas)
+      here.managers.manager(nodeId).muxSafeIndex.onAdvance(() => (knownAtMs = here.nowMs));
+    const took: number[] = [];
+    for (let port = 1_001; port <= 1_010; port++) {
+      await here.advance(137);
+      const fromMs = here.nowMs;
+      await here.apply(webVip(HTTP, `tcp/${port} -> web:8443`));
+      took.push(Math.round(knownAtMs - fromMs));
+    }
+    expect(Math.max(...took), `ms until all replicas know that it is in force: ${took.join(", ")}`).toBeLessThan(15);
+  });
+
   it("also when a host is slow to hear of it, for as long as the Managers wait", async () => {
     const [here, order] = await start("slow host", web(DIPS), webVip(HTTP));
     here.world.pause("host-2");

@@ -11,6 +11,7 @@ import { overloadFromWire } from "../../projection/overload-wire.js";
 import type { ReplicaView } from "../../replica-view.js";
 import type { Pipeline } from "../../stages/pipeline.js";
 import { refusal } from "../../stages/submission.js";
+import type { AppliedBatch, CommandValue } from "../../state/results.js";
 import { decodeCommand, encodeResult } from "./forwarded-command.js";
 import { inMessages } from "./replica-link.js";
 
@@ -20,23 +21,43 @@ export type FollowerStream = MessageStream<ToFollower, FromFollower>;
 
 const BEAT_MS = 50;
 /**
- * A follower that has no answer coming needs muxSafeIndex only for what its agents are told beside answers: it hears of it
- * this much later, of many rounds at once.
+ * A follower that has no answer coming needs muxSafeIndex only for what its agents are told beside answers: of grants it hears
+ * this much later, of many rounds at once. A change of configuration goes through two such waits, of hosts and of the operator: at once.
  */
 const SAFE_INDEX_DELAY_MS = 20;
+/** Of no use to anybody where no MUX is live. */
+const AWAITED_MAX = 1_024;
 
 export class ReplicaService {
   readonly #replica: ReplicaView;
   readonly #pipeline: Pipeline;
   readonly #links = new Set<FollowerLink>();
   #beat: Timer | null = null;
+  /** Entries with more in them than grants that not all MUXes have in force yet; ascending. */
+  #awaited: LogIndex[] = [];
 
   constructor(replica: ReplicaView, pipeline: Pipeline) {
     this.#replica = replica;
     this.#pipeline = pipeline;
     replica.muxSafeIndex.onAdvance(() => {
-      for (const link of this.#links) link.safeIndexAdvanced();
+      const isAwaited = this.#safeNow();
+      for (const link of this.#links) link.safeIndexAdvanced(isAwaited);
     });
+  }
+
+  /** One entry has been applied. */
+  applied({ index, results }: Pick<AppliedBatch, "index" | "results">): void {
+    if (results.some((result) => result.ok && !isAboutPorts(result.value))) this.#awaited.push(index);
+    if (this.#awaited.length > AWAITED_MAX) this.#awaited.shift();
+  }
+
+  /** Is an awaited entry among what all MUXes have in force now? */
+  #safeNow(): boolean {
+    const { value } = this.#replica.muxSafeIndex;
+    const left = this.#awaited.filter((index) => index > value);
+    const isAwaited = left.length < this.#awaited.length;
+    this.#awaited = left;
+    return isAwaited;
   }
 
   open(stream: FollowerStream): void {
@@ -135,15 +156,19 @@ class FollowerLink {
     this.#stream.send({ beat: { muxSafeIndex, confirmations, inOfficeMs } });
   }
 
-  safeIndexAdvanced(): void {
+  safeIndexAdvanced(isAwaited: boolean): void {
     if (!this.#welcomed) return;
-    this.#tellSafeIndex ??= this.#replica.env.clock.setTimer(SAFE_INDEX_DELAY_MS, () => {
-      this.#tellSafeIndex = null;
-      const muxSafeIndex = this.#replica.muxSafeIndex.value;
-      if (muxSafeIndex <= this.#toldSafeIndex) return; // answers have said it
-      this.#toldSafeIndex = muxSafeIndex;
-      this.#stream.send({ beat: { muxSafeIndex } });
-    });
+    if (isAwaited) this.#tellSafeIndexNow();
+    else this.#tellSafeIndex ??= this.#replica.env.clock.setTimer(SAFE_INDEX_DELAY_MS, () => this.#tellSafeIndexNow());
+  }
+
+  #tellSafeIndexNow(): void {
+    this.#tellSafeIndex?.cancel();
+    this.#tellSafeIndex = null;
+    const muxSafeIndex = this.#replica.muxSafeIndex.value;
+    if (muxSafeIndex <= this.#toldSafeIndex) return; // answers have said it
+    this.#toldSafeIndex = muxSafeIndex;
+    this.#stream.send({ beat: { muxSafeIndex } });
   }
 
   /** Answers of one turn of the event loop leave together. */
@@ -204,3 +229,5 @@ class FollowerLink {
     this.#closed();
   }
 }
+
+const isAboutPorts = ({ kind }: CommandValue): boolean => kind === "snat-allocated" || kind === "snat-released";
