@@ -68,7 +68,7 @@ export async function watch(context: Context, command: Command, request: WatchRe
 function parseIndex(text: string): number {
   const index = Number(text);
   if (/^[0-9]+$/.test(text) && index >= 1 && Number.isSafeInteger(index)) return index;
-  throw new UsageError(`--from-index: "${text}" is not a log index; use the one that \`ananta get -o json\` shows`);
+  throw new UsageError(`--from-index: "${text}" is not a log index; use the one that "ananta get -o json" shows`);
 }
 
 interface Following {

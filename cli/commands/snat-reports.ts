@@ -60,7 +60,7 @@ function parseVipPort(text: string): { readonly vip: string; readonly port: numb
   const vip = parseIpAddress(match?.[1] ?? match?.[2] ?? "");
   const port = Number(match?.[3] ?? 0);
   if (vip === null || port < 1 || port > 65_535)
-    throw new UsageError(`"${text}" is not VIP:PORT[/tcp|udp]; write for example 203.0.113.10:40001/tcp`);
+    throw new UsageError(`"${text}" is not VIP:PORT or VIP:PORT/PROTOCOL; write for example 203.0.113.10:40001/tcp`);
   return { vip, port, protocol: PROTOCOL_NUMBERS[match?.[4] ?? ""] ?? 0 };
 }
 

@@ -140,7 +140,8 @@ export class FakeSite {
           },
           manifestsIn: (path) => {
             const inside = Object.keys(files).filter((name) => name.startsWith(`${path}/`));
-            return Promise.resolve(inside.length > 0 ? inside.sort() : null);
+            const manifests = inside.filter((name) => /\.(ya?ml|json)$/.test(name)).sort();
+            return Promise.resolve(inside.length > 0 ? manifests : null);
           },
         },
         interrupted: interrupt.signal,

@@ -4,11 +4,17 @@ import { expect, test } from "vitest";
 
 const text = readFileSync(new URL("../../../docs/configuration.md", import.meta.url), "utf8");
 
+const messagesIn = (body: string): readonly string[] =>
+  [...body.matchAll(/^\| `(.+?)` \|/gm)].map(([, message]) => message ?? "");
+
 function documented(section: string): readonly string[] {
   const [, after = ""] = text.split(`### ${section}\n`);
   const [body = ""] = after.split(/^#/m);
-  return [...body.matchAll(/^\| `(.+?)` \|/gm)].map(([, message]) => message ?? "");
+  return messagesIn(body);
 }
+
+/** Of all sections of "What can be wrong". */
+export const documentedMessages = (): readonly string[] => messagesIn(text.split("## What can be wrong\n")[1] ?? "");
 
 /** One test per message: the document lists exactly what is provoked, and what is said is what stands there. */
 export function provokeAll<Provoke>(

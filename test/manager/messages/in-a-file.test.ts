@@ -18,6 +18,32 @@ const list = (count: number, item: (at: number) => string): string =>
 
 const provocations: Readonly<Record<string, string>> = {
   "empty; write an object with apiVersion, kind, metadata and spec": "",
+  "7 is not an object; write apiVersion, kind, metadata and spec": "7",
+  'metadata.name: 7 is a number; write "7" in quotes': vip("").replace("name: web", "name: 7"),
+  'metadata.labels.rev: "a b" is not a label value; use at most 63 of A-Z, a-z, 0-9, "-", "_", "."': vip("").replace(
+    "name: web",
+    'name: web, labels: {rev: "a b"}',
+  ),
+  'metadata.labels["a b"]: "a b" is not a label key; use at most 63 of A-Z, a-z, 0-9, "-", "_", ".", as in app or example.com/app':
+    vip("").replace("name: web", 'name: web, labels: {"a b": x}'),
+  'spec.rules[0].protocol: "TCP" is not a protocol; write tcp in lower case': ruled(rule.replace("tcp", "TCP")),
+  'spec.rules[0].protocol: "sctp" is not a protocol; use tcp, udp, tcp_udp or all': ruled(rule.replace("tcp", "sctp")),
+  "spec.rules[0].port: missing; use 1 to 65535": ruled("name: r, protocol: tcp, pool: web"),
+  "spec.rules[0].port: 0 is not a port; use 1 to 65535, or protocol all": ruled(
+    "name: r, protocol: tcp, port: 0, pool: web",
+  ),
+  "spec.rules[0].backendPort: every port keeps its number; leave it out": ruled(
+    "name: r, protocol: all, pool: web, backendPort: 80",
+  ),
+  'spec.probe.expectedStatus: empty; list at least one, as in "200-299"': probe("expectedStatus: []"),
+  "spec.probe.expectedStatus: more than 8 statuses; use ranges": probe(
+    `expectedStatus: ${list(9, (at) => String(200 + at))}`,
+  ),
+  'spec.addressSpaces[0]: "10.0.0" is not a prefix; write it as in 10.0.0.0/8': `${head("Tenant")} {addressSpaces: ["10.0.0"]}}`,
+  "spec.addressSpaces: 65 prefixes; use at most 64": `${head("Tenant")} {addressSpaces: ${list(65, (at) => `10.${at}.0.0/16`)}}}`,
+  "spec.rules[0].ports: more than 32 ports; use ranges": group(
+    `protocol: tcp, peer: 10.0.0.0/8, priority: 1, ports: ${list(33, (at) => String(80 + at))}`,
+  ),
   'apiVersion: "v1" is not known; use ananta/v1': vip("").replace("ananta/v1", "v1"),
   'kind: "Vipp" is not a kind; did you mean Vip?': vip("").replace("kind: Vip", "kind: Vipp"),
   "kind: missing; use Vip, BackendPool, Tenant or SecurityGroup": "{apiVersion: ananta/v1}",

@@ -186,6 +186,8 @@ const provocations: Readonly<Record<string, (site: Site) => Command>> = {
   "VIP default/v128: there would be 129 internal VIPs; a site holds at most 128": () =>
     applying(...manyVips(129, "internal")),
   "VIP default/web is not withdrawn": restore,
+  "Tenant default: a Tenant belongs to itself; leave metadata.tenant out": () =>
+    applying({ ...tenant({}), ref: { kind: "Tenant", tenant: "shop", name: "default" } }),
   "MUX mux-1 is the last one that announces VIPs: without it no traffic comes in; force it, or undrain another one first":
     () => ({ kind: "drain-mux", name: "mux-1", reason: "kernel", force: false }),
   "no MUX is named mux-9; the MUXes are mux-1": () => ({ kind: "undrain-mux", name: "mux-9" }),

@@ -1,5 +1,10 @@
 /** Section "Through the API" of docs/configuration.md: requests that the edge refuses, whoever sends them. */
 import { OperatorService } from "../../../manager/api/operator-service.js";
+import { ClusterService } from "../../../manager/api/cluster-service.js";
+import { ExplainFlow } from "../../../manager/api/flows/explain-flow.js";
+import { ResetFlows } from "../../../manager/api/flows/reset-flows.js";
+import { SnatReports } from "../../../manager/api/snat-reports.js";
+import { SnatService } from "../../../manager/api/snat-service.js";
 import { Watches } from "../../../manager/api/watch.js";
 import { wireApplyObject } from "../../../manager/api/objects/wire.js";
 import { AnantaError } from "../../../core/errors.js";
@@ -12,8 +17,36 @@ type Scene = ReturnType<typeof scene>;
 
 function scene() {
   const made = edge();
-  return { ...made, service: new OperatorService(made.replica), next: origins("desk") };
+  const { replica, muxes, agents } = made;
+  return {
+    ...made,
+    service: new OperatorService(replica),
+    snat: new SnatService(replica),
+    reports: new SnatReports(replica),
+    members: new ClusterService(replica),
+    explaining: new ExplainFlow(replica, muxes),
+    resetting: new ResetFlows(replica, muxes, agents),
+    next: origins("desk"),
+  };
 }
+
+const FLOW = {
+  protocol: 6,
+  source: "198.51.100.10",
+  sourcePort: 40_000,
+  destination: "203.0.113.10",
+  destinationPort: 80,
+};
+
+/** A host with a DIP that owns ports 1024 to 1087 of a VIP; and what it asks for. */
+function owner({ site }: Scene): { readonly host: string; readonly incarnation: number; readonly dip: string } {
+  site.join("mux-1", "192.0.2.1");
+  site.register("host-1", ["10.0.0.1"]);
+  site.configure(pool("web", ["10.0.0.1"]), vip("web", "198.51.100.1", { outbound: ["web"] }));
+  site.allocate("10.0.0.1", 64);
+  return { host: "host-1", incarnation: 1, dip: "10.0.0.1" };
+}
+const block = (range: number, count = 1) => ({ vip: "198.51.100.1", protocol: 6, range, count });
 
 const web = wireApplyObject(vip("web", "198.51.100.1"));
 
@@ -53,6 +86,55 @@ const provocations: Readonly<Record<string, (scene: Scene) => unknown>> = {
       site.ok("epoch-begun", { kind: "begin-epoch", clusterEpoch: 2 });
       await service.apply({ origin: next(), objects: [web] }, CALL);
     },
+  'page: "x" is none; use next_page of the answer before': ({ service }) =>
+    service.list({ kind: "Vip", page: "x", stale: true }, CALL),
+  'origin.session: "mine" is not 32 hex digits; choose 128 random bits once per client': ({ service }) =>
+    service.apply({ origin: { session: "mine", sequence: 1 }, objects: [web] }, CALL),
+  "origin.sequence: 0 is not a count from 1": ({ service, next }) =>
+    service.apply({ origin: { ...next(), sequence: 0 }, objects: [web] }, CALL),
+  'host: "Host 1" is not a name; use 1 to 63 of a-z, 0-9 and "-"': ({ snat, next }) =>
+    snat.register({ origin: next(), host: "Host 1" }, CALL),
+  'boot_id: "x" is not 32 hex digits; choose 128 random bits per start': ({ snat, next }) =>
+    snat.register({ origin: next(), host: "host-1", bootId: "x" }, CALL),
+  'host "host-9" is not registered; call Register first': ({ snat, next }) =>
+    snat.allocate({ origin: next(), host: "host-9", dip: "10.0.0.1", protocol: 6, ports: 8 }, CALL),
+  '10.0.0.9 (tenant "default") is not a DIP of host "host-1"': (scene) =>
+    scene.snat.allocate({ origin: scene.next(), ...owner(scene), dip: "10.0.0.9", protocol: 6, ports: 8 }, CALL),
+  'no host has the DIP 10.0.0.9 of tenant "default"': ({ snat }) => snat.list({ dip: "10.0.0.9", stale: true }, CALL),
+  "protocol: 1 is not supported; use 6 (TCP) or 17 (UDP)": (scene) =>
+    scene.snat.allocate({ origin: scene.next(), ...owner(scene), protocol: 1 as never, ports: 8 }, CALL),
+  "ports: 0 is not a number of ports; use 1 to 64512": (scene) =>
+    scene.snat.allocate({ origin: scene.next(), ...owner(scene), protocol: 6 }, CALL),
+  "blocks: none given; name the ranges to release": (scene) =>
+    scene.snat.release({ origin: scene.next(), ...owner(scene), blocks: [] }, CALL),
+  "blocks: 1025 in one message; at most 1024": (scene) => {
+    const blocks = Array.from({ length: 1_025 }, () => block(128));
+    return scene.snat.release({ origin: scene.next(), ...owner(scene), blocks }, CALL);
+  },
+  "blocks[0]: ranges 5..5 are not within 128..8191": (scene) =>
+    scene.snat.release({ origin: scene.next(), ...owner(scene), blocks: [block(5)] }, CALL),
+  "DIP default/10.0.0.1 does not own all of 198.51.100.1:4000-4007/tcp": (scene) =>
+    scene.snat.release({ origin: scene.next(), ...owner(scene), blocks: [block(500)] }, CALL),
+  "a range is named twice in one release": (scene) =>
+    scene.snat.release({ origin: scene.next(), ...owner(scene), blocks: [block(128), block(128)] }, CALL),
+  "port: 80 is not a SNAT port; those are 1024 to 65535": ({ reports }) =>
+    reports.who({ vip: "198.51.100.1", port: 80 }, CALL),
+  "horizon_seconds: 5 is not in 60 to 31536000": ({ reports }) => reports.forecast({ horizonSeconds: 5 }, CALL),
+  "node_id: 0 is not a node id, 1 to 65535": ({ members }) => members.addReplica({}, CALL),
+  'raft_address: "here" is not of the form host:port': ({ members }) =>
+    members.addReplica({ nodeId: 6, raftAddress: "here" }, CALL),
+  "raft_address and api_address are both db:7000": ({ members }) =>
+    members.addReplica({ nodeId: 6, raftAddress: "db:7000", apiAddress: "db:7000" }, CALL),
+  "replacing: node 2 cannot replace itself": ({ members }) => members.promoteReplica({ nodeId: 2, replacing: 2 }, CALL),
+  'flow.source: "here" is not an IP address': ({ explaining }) =>
+    explaining.explain({ flow: { ...FLOW, source: "here" } }),
+  "flow: 2001:db8::1 and 203.0.113.10 are of two address families": ({ explaining }) =>
+    explaining.explain({ flow: { ...FLOW, source: "2001:db8::1" } }),
+  "name a DIP or a VIP: without either, all flows of the site would end": ({ resetting }) => resetting.reset({}),
+  'dip: "10.1" is not an IP address': ({ resetting }) => resetting.reset({ dip: "10.1" }),
+  "DIP default/10.0.0.9 is not known": ({ resetting }) => resetting.reset({ dip: "10.0.0.9" }),
+  'vip: "web" is not an IP address': ({ resetting }) => resetting.reset({ vip: "web" }),
+  "no Vip has the address 203.0.113.99": ({ resetting }) => resetting.reset({ vip: "203.0.113.99" }),
   "changes up to index 7 are no longer held; list again and watch from that index": ({ replica, site }) => {
     while (site.machine.appliedIndex < 7) site.applyObjects(pool(`p${site.machine.appliedIndex}`, []));
     const stream = new FakeStream<ananta.v1.WatchEvent.$Properties, never>();
