@@ -22,7 +22,7 @@ function scene() {
     ...made,
     service: new OperatorService(replica),
     snat: new SnatService(replica),
-    reports: new SnatReports(replica),
+    reports: new SnatReports(replica, agents.portReports),
     members: new ClusterService(replica),
     explaining: new ExplainFlow(replica, muxes),
     resetting: new ResetFlows(replica, muxes, agents),
