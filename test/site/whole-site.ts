@@ -48,6 +48,8 @@ export interface WholeSiteOptions {
   readonly clientsIpv6?: number;
   /** MUXes that forward IPv4 only, counted from 1. */
   readonly ipv4Muxes?: readonly number[];
+  /** Default `MUXES`. */
+  readonly muxes?: number;
   /** Hosts that are started at once, the first ones; default all. */
   readonly hostsAtStart?: number;
 }
@@ -73,12 +75,12 @@ export function address(text: string): IpAddress {
   return parsed;
 }
 
-function sitePlan({ hosts, clients = 20, clientsIpv6 = 6 }: WholeSiteOptions): SitePlan {
+function sitePlan({ hosts, clients = 20, clientsIpv6 = 6, muxes = MUXES }: WholeSiteOptions): SitePlan {
   const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, index) => index + 1);
   return {
     ...planSite(7_400),
     router: "router:8000",
-    muxes: upTo(MUXES).map((n) => ({
+    muxes: upTo(muxes).map((n) => ({
       name: `mux-${n}`,
       address: address(`10.255.0.${n}`),
       addressIpv6: address(`2001:db8:255::${n}`),
