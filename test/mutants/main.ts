@@ -1,15 +1,9 @@
 /**
  * `npm run mutants`: mistakes are planted in a copy of the sources, one at a time, and each must be found: by the simulator
  * within some seeds, or by a test. A mistake that nobody finds is a hole in the tests, and fails the run.
- *
- *   npm run mutants                       all of them, two at a time
- *   npm run mutants -- --only NAME        those whose name contains NAME
- *   npm run mutants -- --list             what there is, and what each breaks
- *   npm run mutants -- --seeds 60         worlds that the simulator may take for one
- *   npm run mutants -- --sim-only         asks the simulator alone, to see what it finds by itself
  */
 import { availableParallelism } from "node:os";
-import { parseArgs } from "node:util";
+import { commandLine } from "../kit/command-line.js";
 import { Copy, type Verdict } from "./copy.js";
 import type { Mutant } from "./mutant.js";
 import { RAFT_MUTANTS } from "./raft-mutants.js";
@@ -17,14 +11,20 @@ import { SYSTEM_MUTANTS } from "./system-mutants.js";
 
 const SEEDS_DEFAULT = 40;
 
-const { values } = parseArgs({
-  options: {
-    only: { type: "string" },
-    list: { type: "boolean", default: false },
-    seeds: { type: "string" },
-    jobs: { type: "string" },
-    "sim-only": { type: "boolean", default: false },
-  },
+const USAGE = `npm run mutants -- OPTIONS
+  (none)          all of them, two at a time
+  --jobs 1        so many at a time
+  --only NAME     those whose name contains NAME
+  --list          what there is, and what each breaks
+  --seeds 60      worlds that the simulator may take for one
+  --sim-only      asks the simulator alone, to see what it finds by itself`;
+
+const values = commandLine(USAGE, {
+  only: { type: "string" },
+  list: { type: "boolean", default: false },
+  seeds: { type: "string" },
+  jobs: { type: "string" },
+  "sim-only": { type: "boolean", default: false },
 });
 
 const wanted = [...RAFT_MUTANTS, ...SYSTEM_MUTANTS].filter(({ name }) => name.includes(values.only ?? ""));

@@ -1,16 +1,8 @@
-/**
- * `npm run sim`: many worlds in worker processes, or one again.
- *
- *   npm run sim -- --seeds 1000 --from 1 --jobs 2     worlds 1..1000
- *   npm run sim -- --seed 17 --trace                  one world, with its whole story in the product's own log lines
- *   npm run sim -- --seed 17 --shrink                 the shortest script of faults found that still breaks it
- *   npm run sim -- --seed 17 --keep 3,8               that world with these faults of its script only
- *   npm run sim -- --commit abc123 --seeds 100        seeds derived from a commit: others with every change
- */
+/** `npm run sim`: many worlds in worker processes, or one again. */
 import { fork, type ChildProcess } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { commandLine } from "../kit/command-line.js";
 import { addReport, emptyTotals, printTotals, resultLine, type Totals } from "./report.js";
 import { runWorld, type WorldReport } from "./run-world.js";
 import { shrink } from "./shrink.js";
@@ -22,19 +14,25 @@ const SEEDS_DEFAULT = 200;
 const AHEAD = 2;
 const JOBS_MAX = 64;
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: "string" },
-    from: { type: "string" },
-    jobs: { type: "string" },
-    seed: { type: "string" },
-    keep: { type: "string" },
-    commit: { type: "string" },
-    trace: { type: "boolean", default: false },
-    shrink: { type: "boolean", default: false },
-    "stop-at-first": { type: "boolean", default: false },
-    worker: { type: "boolean", default: false },
-  },
+const USAGE = `npm run sim -- OPTIONS
+  --seeds 1000 --from 1 --jobs 2     worlds 1..1000, two at a time
+  --stop-at-first                    end at the first that breaks
+  --commit abc123 --seeds 100        seeds derived from a commit: others with every change
+  --seed 17 --trace                  one world, with its whole story in the product's own log lines
+  --seed 17 --shrink                 the shortest script of faults found that still breaks it
+  --seed 17 --keep 3,8               that world with these faults of its script only`;
+
+const values = commandLine(USAGE, {
+  seeds: { type: "string" },
+  from: { type: "string" },
+  jobs: { type: "string" },
+  seed: { type: "string" },
+  keep: { type: "string" },
+  commit: { type: "string" },
+  trace: { type: "boolean", default: false },
+  shrink: { type: "boolean", default: false },
+  "stop-at-first": { type: "boolean", default: false },
+  worker: { type: "boolean", default: false },
 });
 
 if (values.worker) serve();
