@@ -101,7 +101,8 @@ function poolChanged(state: State, pool: PoolObject, members: readonly DipId[]):
 }
 
 function vipChanged(state: State, vip: VipObject): void {
-  state.outbound.objectsChanged();
+  if (versionsOf(vip).some(({ outbound }) => outbound !== null)) state.outbound.objectsChanged();
+  else state.outbound.plainVipChanged(vip.vipId);
   state.projection.vipChanged(vip.vipId);
   for (const pool of state.objects.poolsNamedBy(vip)) {
     state.projection.poolChanged(pool.poolId); // hosts know their rules

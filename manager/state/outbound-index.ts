@@ -1,6 +1,6 @@
 /**
  * Which VIPs a DIP may get SNAT ports from: those whose `outbound` names a pool that the DIP is a member of, by `spec`.
- * Every allocation asks, configuration changes seldom: answers are kept until the next change of any object.
+ * Every allocation asks, configuration changes seldom: answers are kept until the next change of a pool or of such a VIP.
  */
 import type { DipId, IpAddress, VipId } from "../../core/brands.js";
 import type { DipRecord, DipTable } from "./dip-table.js";
@@ -36,6 +36,8 @@ type OutboundExtras = VipOutbound & { readonly minPorts?: number; readonly selec
 
 export class OutboundIndex {
   private readonly known = new Map<DipId, readonly OutboundVip[]>();
+  /** VIPs that are in one of these answers. */
+  private readonly inAnswers = new Set<VipId>();
   private readonly objects: VipMap;
   private readonly dips: DipTable;
 
@@ -50,11 +52,19 @@ export class OutboundIndex {
     if (known !== undefined) return known;
     const found = this.find(dip);
     this.known.set(dip.dipId, found);
+    for (const { vipId } of found) this.inAnswers.add(vipId);
     return found;
   }
 
+  /** A pool has changed, or a VIP with `outbound`. */
   objectsChanged(): void {
     this.known.clear();
+    this.inAnswers.clear();
+  }
+
+  /** A VIP has changed that has no `outbound` now: most have none, and answers that never told of it stay right. */
+  plainVipChanged(vipId: VipId): void {
+    if (this.inAnswers.has(vipId)) this.objectsChanged();
   }
 
   /** Who may own ports of the VIP, and how many each is to have. Null: nobody may. */
