@@ -61,6 +61,35 @@ describe("forwarding to the leader", () => {
     expect(answers).toHaveLength(3_000);
   });
 
+  test("requests of one tenant for ports leave room to others while there is no leader, and come after everything else", async () => {
+    const { time, clock } = virtualTime();
+    const forwarding = new LeaderForwarding(clock, ({ origin }) => origin?.session ?? null);
+    const next = leader();
+    const refused: number[] = [];
+    const ask = (tenant: string): void =>
+      void forwarding.submit({ ...TICK, origin: { session: tenant, sequence: 1 } }, 1_000).then((result) => {
+        if (!result.ok && result.code === "STAGE_OVERLOADED") refused.push(Number(result.facts["retryAfterMs"]));
+      });
+    for (let request = 0; request < 6_000; request++) ask("flood");
+    ask("victim");
+    void forwarding.submit(TICK, 1_000);
+    await time.settle();
+    expect(refused).toHaveLength(6_000 - 4_096);
+    expect(Math.min(...refused)).toBeGreaterThanOrEqual(500);
+    expect(Math.max(...refused)).toBeLessThanOrEqual(1_000);
+    expect(new Set(refused).size).toBeGreaterThan(400); // they do not come back together
+    forwarding.setRoute(next.route);
+    await time.advance(20);
+    expect(next.taken).toHaveLength(4_096 + 2);
+    expect(next.taken[0]?.submitted.origin).toBeNull();
+    while (next.taken.length > 0) next.succeed();
+    forwarding.setRoute(null);
+    ask("flood"); // those that were handed over count no more
+    await time.settle();
+    expect(refused).toHaveLength(6_000 - 4_096);
+    forwarding.stop();
+  });
+
   test("a leader that was deposed meanwhile: the request goes to the next one by itself", async () => {
     const { time, forwarding, answers, submit } = scene();
     const [old, next] = [leader(), leader()];

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { DipId, HostId, IpAddress, LogIndex } from "../../../core/brands.js";
+import { AnantaError } from "../../../core/errors.js";
 import { SnatManagement } from "../../../manager/stages/snat-management.js";
 import { RequestBuckets, type RequestRates } from "../../../manager/stages/request-buckets.js";
 import type { Deliver } from "../../../manager/stages/proposer.js";
@@ -142,6 +143,32 @@ describe("how often ports may be asked for", () => {
     expect(buckets.size).toBe(100); // the tenants' are full after 50 ms
     buckets.sweep(100);
     expect(buckets.size).toBe(0);
+  });
+});
+
+describe("a queue that has no room for its tenant", () => {
+  const full = (): AnantaError => new AnantaError("STAGE_OVERLOADED", "full", { retryAfterMs: 700 });
+
+  test("refuses a new request before anything is kept or paid of it: the same DIP may ask again", () => {
+    const { stage, ask, submit, answers, proposed } = scene({
+      dip: { perSecond: 1, burst: 1 },
+      tenant: { perSecond: 0, burst: 1 },
+    });
+    for (let sequence = 1; sequence <= 5; sequence++) expect(stage.admit(ask(1, sequence), full)).toBeNull();
+    expect(answers).toEqual([1, 2, 3, 4, 5].map((sequence) => `dip 1 #${sequence}: STAGE_OVERLOADED`));
+    submit(ask(1, 6));
+    expect(proposed, "neither an open request nor an empty bucket is in its way").toHaveLength(1);
+  });
+
+  test("still answers a retry of what was executed, and lets one of what is under way join it", () => {
+    const { stage, ask, submit, commit, muxesReach, answers, executed } = scene();
+    muxesReach(1_000);
+    executed.set(1, { kind: "answered", result: granted(12) });
+    expect(stage.admit(ask(1, 1), full)).toBeNull();
+    submit(ask(2, 2));
+    expect(stage.admit(ask(2, 2), full)).toBeNull();
+    commit(20);
+    expect(answers).toEqual(["dip 1 #1: granted at 12", "dip 2 #2: granted at 20", "dip 2 #2: granted at 20"]);
   });
 });
 
