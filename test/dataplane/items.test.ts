@@ -3,7 +3,7 @@ import type { DipId, IpAddress, PoolId, VipId } from "../../core/brands.js";
 import { createRandom } from "../../core/random.js";
 import { digestOf, EMPTY_DIGEST, formatDigest, sameItem, xorDigests } from "../../dataplane/digest.js";
 import { hostItemKey, type HostItem } from "../../dataplane/host-items.js";
-import { muxItemKey, type MuxItem } from "../../dataplane/mux-items.js";
+import { MEMBER_DRAINING, muxItemKey, type MuxItem, type MuxPoolMember } from "../../dataplane/mux-items.js";
 import { ProjectionStore } from "../../dataplane/projection-store.js";
 import { SEED } from "../packet/packet-kit.js";
 
@@ -35,6 +35,29 @@ describe("digests", () => {
     expect(digest([pool])).toBe(digest([turned]));
     expect(sameItem(pool, turned)).toBe(true);
     expect(digest([pool])).not.toBe(digest([{ ...pool, members: members.slice(1) }]));
+  });
+
+  // Managers, MUXes and agents of different releases compare them.
+  it("are the same in every release", () => {
+    const endpoint: HostItem = {
+      ...{ kind: "endpoint", vipId: 3 as VipId, vip: "203.0.113.3" as IpAddress, protocol: 6, port: 80 },
+      ...{ dipId: 9 as DipId, dipPort: 8_080, fastpath: false, groups: ["a/web", "a/db"] },
+    };
+    const members: readonly MuxPoolMember[] = [
+      { dipId: 2 as DipId, weight: 100 },
+      { dipId: 10 as DipId, weight: 50, state: MEMBER_DRAINING, backup: true },
+    ];
+    const pool: MuxItem = { kind: "pool", poolId: 1 as PoolId, maxMembers: 10, members };
+    const probe: HostItem = {
+      ...{ kind: "probe", poolId: 1 as PoolId, dipId: 2 as DipId, protocol: "http", port: 80, intervalSeconds: 5 },
+      ...{ timeoutSeconds: 2, healthyThreshold: 1, unhealthyThreshold: 2, path: '/a"b\\cü' },
+      expectedStatus: ["200-299", "301"],
+    };
+    expect([endpoint, probe].map((item) => formatDigest(digestOf(hostItemKey(item), item)))).toEqual([
+      "f8ea7214edce836e",
+      "902950e76f5f2d6e",
+    ]);
+    expect(formatDigest(digestOf(muxItemKey(pool), pool))).toBe("2197134fcf10e0e9");
   });
 
   it("differ for all of many similar port ranges, at a MUX and at a host, also when two change places", () => {
