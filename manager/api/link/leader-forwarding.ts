@@ -25,7 +25,9 @@ const NO_LEADER_RETRY_MS = 500;
 const SPREAD = 0.618_033_988_749_895;
 /** Deadlines are looked at this often. */
 const SWEEP_MS = 50;
+/** In one turn of the event loop so many, or for so long: a hello with 50 DIPs takes a millisecond of checks on its way into the stages. */
 const HANDED_AT_ONCE = 512;
+const HANDING_MS = 5;
 const RETRY_MS = 5;
 
 /** Somewhere a submission can be handed to: the own pipeline, or a link to the leader. */
@@ -75,11 +77,15 @@ export class LeaderForwarding {
   }
 
   /** Some in each turn of the event loop: tens of thousands may have waited for the end of an election. */
-  #handOver(route: Route, waiting: readonly Errand[]): void {
+  #handOver(route: Route, waiting: readonly Errand[], from = 0): void {
     if (route !== this.#route) return;
-    for (const errand of waiting.slice(0, HANDED_AT_ONCE)) if (this.#unwait(errand)) this.#hand(errand);
-    if (waiting.length > HANDED_AT_ONCE)
-      this.#clock.nextTurn(() => this.#handOver(route, waiting.slice(HANDED_AT_ONCE)));
+    const endMs = this.#clock.nowMs() + HANDING_MS;
+    let at = from;
+    while (at < waiting.length && at < from + HANDED_AT_ONCE && (at === from || this.#clock.nowMs() < endMs)) {
+      const errand = waiting[at++]!; // at < length
+      if (this.#unwait(errand)) this.#hand(errand);
+    }
+    if (at < waiting.length) this.#clock.nextTurn(() => this.#handOver(route, waiting, at));
   }
 
   submit(submitted: SubmittedCommand, deadlineMs: number, wanted: () => boolean = () => true): Promise<CommandResult> {

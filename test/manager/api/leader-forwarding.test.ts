@@ -90,6 +90,26 @@ describe("forwarding to the leader", () => {
     forwarding.stop();
   });
 
+  // Hundreds of agents say hello to a new leader at once, a millisecond of checks each.
+  test("those that take long to hand over are handed over a few in each turn", async () => {
+    const { time, clock } = virtualTime();
+    let workedMs = 0;
+    const busy = { ...clock, nowMs: () => clock.nowMs() + workedMs };
+    const forwarding = new LeaderForwarding(busy, () => null);
+    for (let request = 0; request < 100; request++) void forwarding.submit(TICK, 10_000);
+    let taken = 0;
+    forwarding.setRoute({
+      submit: () => {
+        workedMs += 1;
+        taken++;
+      },
+    });
+    expect(taken).toBe(5);
+    await time.advance(20);
+    expect(taken).toBe(100);
+    forwarding.stop();
+  });
+
   test("a leader that was deposed meanwhile: the request goes to the next one by itself", async () => {
     const { time, forwarding, answers, submit } = scene();
     const [old, next] = [leader(), leader()];
