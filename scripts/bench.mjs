@@ -3,10 +3,12 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { runNode } from "./child.mjs";
 import { root, setupOrReport } from "./setup.mjs";
+import { printBenchmarkUsage, wantsHelp } from "./usage.mjs";
 
 const [name = "", ...args] = process.argv.slice(2);
 
-if (await setupOrReport()) {
+if (wantsHelp(args)) await printBenchmarkUsage(name);
+else if (await setupOrReport()) {
   const target = join(root, "dist", "bench", `${name}.js`);
   if (/^[a-z][a-z-]*$/.test(name) && existsSync(target)) {
     // As `npm start` has it: what is measured is what users run.

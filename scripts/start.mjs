@@ -1,13 +1,12 @@
 // `npm start [-- arguments]`: set up what is missing, then run the embedded cluster with these arguments.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { runNode } from "./child.mjs";
 import { root, setupOrReport } from "./setup.mjs";
+import { printUsage, wantsHelp } from "./usage.mjs";
 
-if (process.argv.slice(2).some((argument) => argument === "--help" || argument === "-h")) {
-  // The same text as of the program itself, without building it first.
-  process.stdout.write(readFileSync(join(root, "fabric", "usage.txt"), "utf8"));
-} else if (await setupOrReport()) {
+if (wantsHelp(process.argv.slice(2))) printUsage("fabric");
+else if (await setupOrReport()) {
   const target = join(root, "dist", "fabric", "main.js");
   if (existsSync(target)) {
     // libuv's default of 4 threads is shared by fsync, file reads and DNS; the database keeps some of them busy.

@@ -3,7 +3,7 @@
  * 2 wrong arguments, 130 and the like: interrupted (nothing is left behind).
  */
 import { randomInt } from "node:crypto";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { FlowGenerator } from "../../fabric/flow-generator.js";
 import { longestGapMs } from "../../fabric/ownership.js";
@@ -16,7 +16,7 @@ import { judge } from "../linearizability/judge.js";
 import { ChaosSite } from "./chaos-site.js";
 import { finalViolations } from "./final-checks.js";
 import { Nemesis, type Injected } from "./nemesis.js";
-import { parseOptions, USAGE, type Options } from "./options.js";
+import { parseOptions, type Options } from "./options.js";
 import { drawTimeline } from "./timeline.js";
 import { QUARANTINE_MS, Workload, workloadObjects } from "./workload.js";
 
@@ -159,7 +159,7 @@ function availability(answeredMs: readonly number[], fromMs: number, toMs: numbe
 mapStacksOnDemand();
 const options = parseOptions(process.argv.slice(2), randomInt(2 ** 31));
 if (options === "help") {
-  print(USAGE);
+  process.stdout.write(readFileSync(new URL("usage.txt", import.meta.url), "utf8"));
   process.exit(0);
 }
 if ("problem" in options) {

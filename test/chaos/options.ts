@@ -7,16 +7,6 @@ export interface Options {
   readonly portsFrom: number;
 }
 
-export const USAGE = `Usage: npm run chaos -- [options]
-
-Runs the site of npm start under load, with a fault every few seconds, and judges what clients were told.
-
-  --minutes N      how long faults are injected (default 3, at most 1440; fractions are fine)
-  --seed N         decides which faults, in which order (default: drawn, and printed)
-  --out DIR        where history and pages are written (default .ananta/chaos)
-  --ports-from N   where the search for free ports starts (default 24000)
-  --help           this text`;
-
 export function parseOptions(
   args: readonly string[],
   drawnSeed: number,

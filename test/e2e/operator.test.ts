@@ -9,6 +9,13 @@ interface Listing {
   readonly items: readonly { readonly range?: number; readonly status?: unknown }[];
 }
 
+interface Muxes {
+  readonly items: readonly {
+    readonly metadata: { readonly name: string };
+    readonly status: { readonly counters?: { readonly vipsAnnounced?: number } };
+  }[];
+}
+
 describe("the site of npm start, with --no-restart", () => {
   const site = new Site(17_400, { args: ["--no-restart"] });
 
@@ -126,6 +133,28 @@ spec:
     expect(explained.code).toBe(0);
     expect(explained.stdout).toMatch(/10\.1\.\d\.\d/);
     for (const mux of ["mux-1", "mux-2"]) expect(explained.stdout).toMatch(new RegExp(`${mux}\\s+(yes|no)\\s+10\\.1`));
+  });
+
+  test("a MUX is drained and undrained: the other one announces meanwhile, and the last one is not drained unasked", async () => {
+    /** VIPs that each MUX announces, as it says itself. */
+    const announced = (): Record<string, number> => {
+      const { items } = JSON.parse(site.ananta("get", "muxes", "-o", "json").stdout) as Muxes;
+      return Object.fromEntries(
+        items.map(({ metadata, status }) => [metadata.name, status.counters?.vipsAnnounced ?? 0]),
+      );
+    };
+    await site.until("both MUXes announce", () => Object.values(announced()).every((vips) => vips > 0));
+    const drained = site.ananta("mux", "drain", "mux-1", "--reason", "kernel");
+    expect(drained).toMatchObject({ code: 0, stdout: "mux/mux-1 drained; 1 MUX announces\n" });
+    await site.until("its routes are gone", () => announced()["mux-1"] === 0);
+    expect(announced()["mux-2"]).toBeGreaterThan(0);
+    expect(site.ananta("get", "muxes").stdout).toMatch(/mux-1 +live,drained/);
+    expect(site.ananta("describe", "mux", "mux-1").stdout).toMatch(/Drained: +kernel/);
+    const last = site.ananta("mux", "drain", "mux-2");
+    expect(last.code).toBe(1);
+    expect(last.stderr).toContain("MUX mux-2 is the last one that announces VIPs");
+    expect(site.ananta("mux", "undrain", "mux-1")).toMatchObject({ code: 0, stdout: "mux/mux-1 undrained\n" });
+    await site.until("it announces again", () => (announced()["mux-1"] ?? 0) > 0);
   });
 
   test("the leader is killed with -9: another leads, every grant keeps its owner, the killed one catches up", async () => {

@@ -1,5 +1,6 @@
 /** `npm run sim`: many worlds in worker processes, or one again. */
 import { fork, type ChildProcess } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { commandLine } from "../kit/command-line.js";
@@ -14,13 +15,8 @@ const SEEDS_DEFAULT = 200;
 const AHEAD = 2;
 const JOBS_MAX = 64;
 
-const USAGE = `npm run sim -- OPTIONS
-  --seeds 1000 --from 1 --jobs 2     worlds 1..1000, two at a time
-  --stop-at-first                    end at the first that breaks
-  --commit abc123 --seeds 100        seeds derived from a commit: others with every change
-  --seed 17 --trace                  one world, with its whole story in the product's own log lines
-  --seed 17 --shrink                 the shortest script of faults found that still breaks it
-  --seed 17 --keep 3,8               that world with these faults of its script only`;
+/** `npm run sim -- --help` shows it without a build. */
+const USAGE = readFileSync(new URL("usage.txt", import.meta.url), "utf8").trimEnd();
 
 const values = commandLine(USAGE, {
   seeds: { type: "string" },
