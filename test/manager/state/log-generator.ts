@@ -16,7 +16,7 @@ import { beginEpoch, COMMAND_FORMAT_VERSION } from "../../../manager/state/comma
 import type { ObjectRef, PoolMember, VipRule } from "../../../manager/state/objects.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { HASH_KEY, ip, poolRef, vipRef } from "./fixture.js";
-import { outboundSpec, poolSpec, probeSpec, ruleSpec, vipSpec } from "./specs.js";
+import { memberSpec, outboundSpec, poolSpec, probeSpec, ruleSpec, vipSpec } from "./specs.js";
 
 const TENANTS = ["default", "blue"];
 const POOLS = ["a", "b", "c", "d"];
@@ -41,6 +41,9 @@ export class LogGenerator {
   private readonly sessions = Array.from({ length: CLIENTS }, (_, client) => sessionName(client));
   private sessionsMade = CLIENTS;
   private readonly sent: SubmittedCommand[] = [];
+  private readonly story: (() => Command)[] = [];
+  private storyIndex = 0;
+  private stories = 0;
 
   /** `machine` is where the log is applied; read only. */
   constructor(random: Random, machine: StateMachine) {
@@ -89,7 +92,61 @@ export class LogGenerator {
     return next;
   }
 
+  /**
+   * A new pool and a VIP that names it, then the pool once more, then what was prepared up to the VIP is activated: the VIP has to
+   * wait for its pool. Then machines that a new process of their host gives up, with their ports, and takes on again without.
+   */
+  private beginStory(): void {
+    const name = `s${this.stories++}`;
+    const address = ip(`198.51.100.${100 + (this.stories % 100)}`);
+    const common = { labels: {}, expectedGeneration: null };
+    const members = DIPS.slice(0, 2).map((dip) => memberSpec({ dip: ip(dip), port: 0 as Port, weight: 100 }));
+    const aPool = (count: number): ApplyObject => ({
+      ...{ ref: poolRef(name), ...common },
+      object: { kind: "BackendPool", spec: poolSpec({ members: members.slice(0, count), maxMembers: 10 }) },
+    });
+    const outbound = outboundSpec({ pools: [name], maxPorts: 64 });
+    const aVip: ApplyObject = {
+      ...{ ref: vipRef(name), ...common },
+      object: { kind: "Vip", spec: vipSpec({ address, rules: [], outbound }) },
+    };
+    let prepared = 0;
+    const start = (bootId: string, addresses: readonly string[], keeps: boolean): Command => {
+      const dips = addresses.map((text) => ({ tenant: "default", address: ip(text), locator: ip(text) }));
+      const owned = keeps ? this.machine.snatBlocks({}).filter(({ state }) => state === "owned") : [];
+      const heldRanges = owned.map(({ vip, protocol, range, count, dip }) => {
+        return { vip, protocol, range, count, dip: dip.address, tenant: dip.tenant };
+      });
+      return { kind: "register-host", name: "h1", bootId, dips, heldRanges };
+    };
+    const asking = (dip: string): Command => {
+      const dipId = this.machine.dipAt("default", ip(dip))?.dipId ?? (1 as DipId);
+      return { kind: "allocate-snat", ...this.requester(dipId), protocol: 6, ports: 40 };
+    };
+    const own = DIPS.slice(0, 2);
+    this.story.push(
+      () => ({ kind: "apply-objects", objects: [aPool(1), aVip] }),
+      () => {
+        prepared = this.machine.appliedIndex;
+        return { kind: "apply-objects", objects: [aPool(2)] };
+      },
+      () => ({ kind: "activate", upToIndex: prepared as LogIndex }),
+      () => ({ kind: "activate", upToIndex: this.machine.appliedIndex }),
+      () => start(`${name}-1`, own, true),
+      () => asking(own[0]!), // a DIP of the list
+      () => start(`${name}-2`, own.slice(1), true),
+      () => start(`${name}-2`, own, false),
+    );
+  }
+
   private command(): Command {
+    const next = this.story[0];
+    if (next !== undefined && this.storyIndex < this.machine.appliedIndex) {
+      this.storyIndex = this.machine.appliedIndex; // one step in an entry
+      this.story.shift();
+      return next();
+    }
+    if (this.stories < 2 && this.story.length === 0 && this.chance(0.03)) this.beginStory();
     const roll = this.random.below(100);
     if (roll < 2) return { kind: "bootstrap", clusterId: "random", clusterEpoch: 1, hashKey: HASH_KEY };
     if (roll < 4) return { kind: "start-replica", nodeId: (this.random.below(3) + 1) as never, bootId: this.bootId() };
@@ -253,7 +310,10 @@ export class LogGenerator {
       .snatBlocks({})
       .filter((owned) => this.chance(owned.state === "owned" ? 0.6 : 0.1))
       .map((owned): HeldRange => ({ ...this.part(owned), dip: owned.dip.address, tenant: owned.dip.tenant }));
-    return { kind: "register-host", name, bootId: this.bootId(), dips, heldRanges };
+    // Often the same process once more, with DIPs that it did not have before.
+    const running = this.machine.hostByName(name)?.bootId;
+    const bootId = running !== undefined && this.chance(0.4) ? running : this.bootId();
+    return { kind: "register-host", name, bootId, dips, heldRanges };
   }
 
   private health(): Command {
@@ -289,7 +349,8 @@ export class LogGenerator {
     const dipId = hosted.length > 0 && this.chance(0.8) ? this.pick(hosted) : any;
     // Seldom so much that a VIP is used up: the checks after every entry walk over every range.
     const much = this.chance(0.03) ? this.random.below(64_512) + 1 : 512;
-    const ports = this.pick([1, 8, 9, 64, 100, 300, much]);
+    // 40 and 800 round up to blocks of exactly what VIPs allow a DIP.
+    const ports = this.pick([1, 8, 9, 40, 40, 64, 100, 300, 800, much]);
     return { kind: "allocate-snat", ...this.requester(dipId), protocol: this.chance(0.7) ? 6 : 17, ports };
   }
 
