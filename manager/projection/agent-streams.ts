@@ -61,9 +61,16 @@ export class AgentStreams {
   #epoch = 0;
 
   constructor(options: AgentStreamsOptions) {
-    const turns = new Turns(options.replica.env.clock);
-    this.portReports = new PortReports(options.replica.env.clock);
-    this.#options = { ...options, portReports: this.portReports, later: (step) => turns.add(step) };
+    const { clock } = options.replica.env;
+    const views = new Turns(clock);
+    const answers = new Turns(clock); // not behind a large view
+    this.portReports = new PortReports(clock);
+    this.#options = {
+      ...options,
+      portReports: this.portReports,
+      later: (step) => views.add(step),
+      answerSoon: (step) => answers.add(step),
+    };
   }
 
   open(stream: AgentStream): void {
@@ -127,6 +134,7 @@ function agentLimit(replica: ReplicaView): LogIndex {
 interface SessionOptions extends AgentStreamsOptions {
   readonly portReports: PortReports;
   readonly later: (step: Step) => void;
+  readonly answerSoon: (step: Step) => void;
 }
 
 class AgentSession {
@@ -138,7 +146,8 @@ class AgentSession {
   #feed: ScopeFeed<HostItem, HostChange> | null = null;
   #beat: Timer | null = null;
   #answers: ananta.v1.SnatAnswer.$Properties[] = [];
-  #flush: Timer | null = null;
+  /** They leave in the next turn of the event loop, or when those of many other hosts have left. */
+  #willAnswer = false;
   #over = false;
   #pumpsLater = false;
   readonly #managers: ManagerListNews;
@@ -356,7 +365,7 @@ class AgentSession {
     }
   }
 
-  /** Answers of one turn of the event loop leave as one message. */
+  /** Answers of one turn of the event loop leave as one message; those to many hosts at once hold nothing up. */
   #answer(sequence: number, result: CommandResult): void {
     if (this.#over) return;
     this.#answers.push(
@@ -374,11 +383,14 @@ class AgentSession {
             retryAfterMs: Number(result.facts["retryAfterMs"] ?? 0),
           },
     );
-    this.#flush ??= this.#options.replica.env.clock.nextTurn(() => {
-      this.#flush = null;
+    if (this.#willAnswer) return;
+    this.#willAnswer = true;
+    this.#options.answerSoon(() => {
+      this.#willAnswer = false;
       const answers = this.#answers;
       this.#answers = [];
-      this.#stream.send({ answers: { answers } });
+      if (!this.#over) this.#stream.send({ answers: { answers } });
+      return true;
     });
   }
 
@@ -386,7 +398,6 @@ class AgentSession {
     if (this.#over) return;
     this.#over = true;
     this.#beat?.cancel();
-    this.#flush?.cancel();
     this.#options.acknowledgements.gone(this);
     this.#options.portReports.gone(this);
     this.#feed?.stop();
