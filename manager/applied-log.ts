@@ -14,8 +14,8 @@ import type { EffectLog } from "./projection/effect-log.js";
 import type { CommittedEntry, ReplicatedStateMachine } from "./raft/index.js";
 import { inSlices } from "./slices.js";
 import { StateChunks } from "./state-chunks.js";
-import { decodeBatch } from "./state/command-codec.js";
-import type { AppliedBatch } from "./state/results.js";
+import { decodeBatch } from "./state/commands/command-codec.js";
+import type { AppliedBatch } from "./state/commands/results.js";
 import type { StateMachine } from "./state/state-machine.js";
 
 export interface AppliedLogListener {

@@ -6,8 +6,8 @@ import type { OwnershipHistory } from "./history/ownership-history.js";
 import type { EffectLog } from "./projection/effect-log.js";
 import type { MuxSafeIndex } from "./projection/mux-safe-index.js";
 import type { RaftMember, RaftNode } from "./raft/index.js";
-import type { SubmittedCommand } from "./state/commands.js";
-import type { CommandResult } from "./state/results.js";
+import type { SubmittedCommand } from "./state/commands/commands.js";
+import type { CommandResult } from "./state/commands/results.js";
 import type { StateMachine } from "./state/state-machine.js";
 
 export interface ReplicaMember extends ReplicaAddresses {

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../runtime/env.js";
 import { nextTurn, runSlice } from "./slices.js";
-import type { StateCapture } from "./state/snapshot-writer.js";
+import type { StateCapture } from "./state/snapshot/snapshot-writer.js";
 
 export class StateChunks implements AsyncIterableIterator<Uint8Array> {
   readonly #clock: Clock;

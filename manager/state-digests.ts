@@ -5,8 +5,8 @@
 import type { LogIndex } from "../core/brands.js";
 import type { Clock } from "../runtime/env.js";
 import { inSlices } from "./slices.js";
-import type { StateCapture } from "./state/snapshot-writer.js";
-import { ByteDigest } from "./state/state-digest.js";
+import type { StateCapture } from "./state/snapshot/snapshot-writer.js";
+import { ByteDigest } from "./state/snapshot/state-digest.js";
 import type { StateMachine } from "./state/state-machine.js";
 
 export class StateDigests {

@@ -22,7 +22,7 @@ import type { Env, Log, Method, Timer } from "../../runtime/env.js";
 import { methodOf } from "../../runtime/method.js";
 import type { AgentConfig } from "../config.js";
 import type { MemberHealth } from "../health/monitor.js";
-import type { PortUse, RangeRef, SnatDemand } from "../dataplane/snat-ports.js";
+import type { PortUse, RangeRef, SnatDemand } from "../dataplane/snat/snat-ports.js";
 import type { HeldRanges } from "./held-ranges.js";
 import { InForce, type RangeStops } from "./in-force.js";
 import { PortReports } from "./port-reports.js";

@@ -5,7 +5,7 @@
 import type { ananta } from "../../proto/gen/wire.js";
 import type { ReplicaStream } from "../../runtime/dual-stream.js";
 import type { Clock } from "../../runtime/env.js";
-import type { PortUse } from "../dataplane/snat-ports.js";
+import type { PortUse } from "../dataplane/snat/snat-ports.js";
 
 type Stream = ReplicaStream<ananta.v1.AgentToManager.$Properties>;
 

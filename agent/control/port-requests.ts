@@ -17,7 +17,7 @@ import type { ananta } from "../../proto/gen/wire.js";
 import type { DualStream, ReplicaStream } from "../../runtime/dual-stream.js";
 import type { Env, Timer } from "../../runtime/env.js";
 import type { AgentTimings } from "../config.js";
-import type { RangeRef, SnatDemand } from "../dataplane/snat-ports.js";
+import type { RangeRef, SnatDemand } from "../dataplane/snat/snat-ports.js";
 import type { HeldRange } from "./held-range.js";
 import type { HeldRanges } from "./held-ranges.js";
 import type { InForce } from "./in-force.js";

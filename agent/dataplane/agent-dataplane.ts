@@ -34,10 +34,10 @@ import { Addresses } from "./addresses.js";
 import { HostCounters } from "./counters.js";
 import { DirectFlows } from "./direct-flows.js";
 import { DrainedFlows } from "./drained-flows.js";
-import { EndpointMappings } from "./endpoint-mappings.js";
+import { EndpointMappings } from "./snat/endpoint-mappings.js";
 import { explainHostFlow, findEntry, natRecord, type HostExplanation } from "./explain.js";
 import type { FastpathCounts } from "./fastpath.js";
-import { HeldPackets } from "./held-packets.js";
+import { HeldPackets } from "./snat/held-packets.js";
 import { sendResets } from "./idle-answers.js";
 import {
   END_DIP_GONE,
@@ -51,9 +51,9 @@ import {
 } from "./last-words.js";
 import { NatState } from "./nat-state.js";
 import { HostPipeline } from "./pipeline.js";
-import { portLedger, type DestinationPorts } from "./port-ledger.js";
-import { portsInUse } from "./ports-in-use.js";
-import { SnatPorts, type PortUse, type RangeRef, type SnatDemand } from "./snat-ports.js";
+import { portLedger, type DestinationPorts } from "./snat/port-ledger.js";
+import { portsInUse } from "./snat/ports-in-use.js";
+import { SnatPorts, type PortUse, type RangeRef, type SnatDemand } from "./snat/snat-ports.js";
 import type { SecondChanceCounts } from "./second-chance.js";
 import type { ProbedHost } from "./probed-host.js";
 import { ReservedAddresses } from "./reserved.js";

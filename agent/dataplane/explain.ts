@@ -9,7 +9,7 @@ import { NO_ADDRESS } from "./addresses.js";
 import type { HostCounters } from "./counters.js";
 import type { DirectFlows } from "./direct-flows.js";
 import { INBOUND, type NatState } from "./nat-state.js";
-import type { SnatPorts } from "./snat-ports.js";
+import type { SnatPorts } from "./snat/snat-ports.js";
 import type { HostTables } from "./tables.js";
 
 export interface HostExplanation {

@@ -30,7 +30,7 @@ import { isLaterFragment, parseIpHeader } from "../../packet/parse.js";
 import { TCP_HEADER_BYTES } from "../../packet/tcp.js";
 import { NO_ADDRESS } from "./addresses.js";
 import { NO_COUNTER } from "./counters.js";
-import { holdLifetimesMs, holdQueue } from "./held-packets.js";
+import { holdLifetimesMs, holdQueue } from "./snat/held-packets.js";
 import { HELD, type HostParts } from "./host-parts.js";
 import type { WayOut } from "./way-out.js";
 

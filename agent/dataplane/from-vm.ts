@@ -20,14 +20,14 @@ import { TCP_RST } from "../../packet/tcp.js";
 import { isIpv6Number } from "./addresses.js";
 import { answerUnreachable } from "./answers.js";
 import { NO_COUNTER } from "./counters.js";
-import type { EchoNat } from "./echo-nat.js";
+import type { EchoNat } from "./snat/echo-nat.js";
 import { type HostFragments, isLaterPart } from "./fragments.js";
 import type { HostFastpath } from "./fastpath.js";
 import type { FlowLife } from "./flow-life.js";
 import { CONFLICT, type HostParts, NEW_FLOW, startsTcpFlow } from "./host-parts.js";
 import type { IcmpErrors } from "./icmp-errors.js";
 import { HALF_OPEN, OUTBOUND, UDP_ACTIVE } from "./nat-state.js";
-import type { Outbound } from "./outbound.js";
+import type { Outbound } from "./snat/outbound.js";
 import { mayReuse, restartTcp } from "./tcp-track.js";
 import { NOT_DIRECT, type WayOut } from "./way-out.js";
 

@@ -22,7 +22,7 @@ import { isIcmp, parseIpHeader, parsePorts } from "../../packet/parse.js";
 import { isIpv6Number } from "./addresses.js";
 import { TCP_RST } from "../../packet/tcp.js";
 import { NO_COUNTER } from "./counters.js";
-import type { EchoNat } from "./echo-nat.js";
+import type { EchoNat } from "./snat/echo-nat.js";
 import { type HostFragments, isLaterPart } from "./fragments.js";
 import { type HostFastpath, OF_PEER } from "./fastpath.js";
 import type { FlowLife } from "./flow-life.js";

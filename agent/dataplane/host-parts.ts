@@ -6,12 +6,12 @@ import { TCP_ACK, TCP_FIN, TCP_SYN } from "../../packet/tcp.js";
 import type { Addresses } from "./addresses.js";
 import type { HostCounters } from "./counters.js";
 import type { DirectFlows } from "./direct-flows.js";
-import type { EndpointMappings } from "./endpoint-mappings.js";
-import type { HeldPackets } from "./held-packets.js";
+import type { EndpointMappings } from "./snat/endpoint-mappings.js";
+import type { HeldPackets } from "./snat/held-packets.js";
 import type { LastWords } from "./last-words.js";
 import type { NatState } from "./nat-state.js";
 import type { ReservedAddresses } from "./reserved.js";
-import type { SnatPorts } from "./snat-ports.js";
+import type { SnatPorts } from "./snat/snat-ports.js";
 import type { HostTables } from "./tables.js";
 
 export interface HostParts {

@@ -22,7 +22,7 @@ import { NOT_FOUND } from "../../dataplane/word-index.js";
 import { NO_FAULT } from "../../packet/fault.js";
 import { parseIpPacket } from "../../packet/parse.js";
 import { NO_ADDRESS } from "./addresses.js";
-import { EchoNat } from "./echo-nat.js";
+import { EchoNat } from "./snat/echo-nat.js";
 import { HostFastpath } from "./fastpath.js";
 import { FlowLife } from "./flow-life.js";
 import { HostFragments } from "./fragments.js";
@@ -31,7 +31,7 @@ import { FromWire } from "./from-wire.js";
 import { HELD, type HostParts } from "./host-parts.js";
 import { IcmpErrors } from "./icmp-errors.js";
 import { NatState } from "./nat-state.js";
-import { Outbound } from "./outbound.js";
+import { Outbound } from "./snat/outbound.js";
 import { SecondChance } from "./second-chance.js";
 import { WayOut } from "./way-out.js";
 

@@ -28,7 +28,7 @@ import { EndpointTable } from "./endpoint-table.js";
 import { parsePrefix, PrefixList } from "./prefix-list.js";
 import { SecurityGroups } from "./security-groups.js";
 import { SlotOwners } from "./slot-owners.js";
-import type { SnatPorts } from "./snat-ports.js";
+import type { SnatPorts } from "./snat/snat-ports.js";
 
 export interface OutboundVip {
   readonly vipId: VipId;

@@ -8,7 +8,7 @@
  *                           policy --ask--> virtual Manager
  */
 import { createAgentDataplane, type AgentDataplane } from "../../agent/dataplane/agent-dataplane.js";
-import type { RangeRef } from "../../agent/dataplane/snat-ports.js";
+import type { RangeRef } from "../../agent/dataplane/snat/snat-ports.js";
 import { AGENT_TIMINGS } from "../../agent/config.js";
 import type { ReserveAction } from "../../agent/control/port-reserve.js";
 import { assert } from "../../core/assert.js";

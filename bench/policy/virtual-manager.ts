@@ -10,9 +10,9 @@ import { AnantaError } from "../../core/errors.js";
 import type { DipId, HostId, IpAddress, LogIndex, Port } from "../../core/brands.js";
 import type { Random } from "../../core/random.js";
 import type { HostChange, HostItem } from "../../dataplane/host-items.js";
-import { COMMAND_FORMAT_VERSION, type Command, type RangeBlock } from "../../manager/state/commands.js";
+import { COMMAND_FORMAT_VERSION, type Command, type RangeBlock } from "../../manager/state/commands/commands.js";
 import { createStateMachine } from "../../manager/state/index.js";
-import type { AppliedBatch, CommandResult, CommandValue } from "../../manager/state/results.js";
+import type { AppliedBatch, CommandResult, CommandValue } from "../../manager/state/commands/results.js";
 import type { Agenda } from "./agenda.js";
 
 const LATENCY = [

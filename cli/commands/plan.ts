@@ -8,7 +8,7 @@
 import { Command } from "commander";
 import { API_VERSION, validateDocument } from "../../manager/api/objects/schema.js";
 import { documentFromWire, wireApplyObject } from "../../manager/api/objects/wire.js";
-import type { ApplyObject } from "../../manager/state/commands.js";
+import type { ApplyObject } from "../../manager/state/commands/commands.js";
 import { objectKey, type ObjectKind } from "../../manager/state/objects.js";
 import type { ApiClient } from "../api-client.js";
 import { collect, shortName, tellWarnings } from "../objects/changing.js";

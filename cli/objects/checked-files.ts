@@ -1,6 +1,6 @@
 /** Files given with -f, read and checked: what `apply` and `plan` begin with, and how they tell what is wrong where. */
 import { AnantaError } from "../../core/errors.js";
-import type { ApplyObject } from "../../manager/state/commands.js";
+import type { ApplyObject } from "../../manager/state/commands/commands.js";
 import type { Context } from "../context.js";
 import { EXIT, ToldError, UsageError } from "../terminal/exit-codes.js";
 import {

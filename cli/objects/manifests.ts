@@ -22,7 +22,7 @@ import {
   type Problem,
 } from "../../manager/api/objects/schema-messages.js";
 import { API_VERSION, DEFAULT_TENANT, validateDocument } from "../../manager/api/objects/schema.js";
-import type { ApplyObject } from "../../manager/state/commands.js";
+import type { ApplyObject } from "../../manager/state/commands/commands.js";
 import { UsageError } from "../terminal/exit-codes.js";
 import type { Files } from "../terminal/shell.js";
 

@@ -4,7 +4,7 @@
  * Items of lists are known by what names them (a member by its DIP, a rule by its name, a word by itself), so that one
  * taken out in the middle is one change, not a shift of all behind it.
  */
-import type { ApplyObject } from "../../manager/state/commands.js";
+import type { ApplyObject } from "../../manager/state/commands/commands.js";
 import { isEqual } from "../../manager/state/equal.js";
 import type { PoolMember } from "../../manager/state/objects.js";
 import { isRecord } from "./manifests.js";

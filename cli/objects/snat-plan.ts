@@ -2,9 +2,9 @@
  * SNAT arithmetic of a change: for each VIP with outbound that the change touches, itself or through a pool, how many ports
  * a DIP gets before and after it, and how many VIPs the promised minimum needs. Pure.
  */
-import type { ApplyObject } from "../../manager/state/commands.js";
+import type { ApplyObject } from "../../manager/state/commands/commands.js";
 import type { BackendPoolSpec, VipSpec } from "../../manager/state/objects.js";
-import { type SnatArithmetic, snatArithmetic } from "../../manager/state/snat-arithmetic.js";
+import { type SnatArithmetic, snatArithmetic } from "../../manager/state/snat/arithmetic.js";
 
 export interface SnatPlan {
   readonly tenant: string;

@@ -5,7 +5,7 @@
 import type { LogIndex } from "../../core/brands.js";
 import type { ReplicaView } from "../replica-view.js";
 import { objectKey } from "../state/objects.js";
-import type { ObjectOutcome } from "../state/results.js";
+import type { ObjectOutcome } from "../state/commands/results.js";
 
 const LOOK_MS = 2;
 

@@ -11,7 +11,7 @@ import { checkProtocol, wireBlock } from "../projection/range-wire.js";
 import type { PortReports } from "../projection/port-reports.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { SnatShare } from "../state/state-machine.js";
-import { FIRST_RANGE, PORTS_PER_RANGE, rangeOfPort, SNAT_PROTOCOLS } from "../state/port-ranges.js";
+import { FIRST_RANGE, PORTS_PER_RANGE, rangeOfPort, SNAT_PROTOCOLS } from "../state/snat/port-ranges.js";
 import { budget } from "./operator-service.js";
 import { readPoint } from "./read-state.js";
 import { askedOfOthers, type PortsOfShare } from "./ports-of-others.js";

@@ -22,7 +22,7 @@ import type { ananta } from "../../proto/gen/wire.js";
 import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
 import { type AnyStoredObject, type ObjectKind, type ObjectRef, objectKey } from "../state/objects.js";
-import type { AppliedBatch } from "../state/results.js";
+import type { AppliedBatch } from "../state/commands/results.js";
 import type { Mux } from "../state/state-machine.js";
 import { kindOf } from "./operator-service.js";
 import { KINDS } from "./objects/schema.js";

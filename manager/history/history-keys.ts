@@ -12,7 +12,7 @@
  * fourteen prefixes per bucket. Buckets are cut by time and size: forgetting is deleting whole ones.
  */
 import type { IpAddress, LogIndex } from "../../core/brands.js";
-import type { SnatProtocol } from "../state/port-ranges.js";
+import type { SnatProtocol } from "../state/snat/port-ranges.js";
 
 /** Blocks of 1, 2, 4 ... 8,192 ranges. */
 export const SIZES = 14;

@@ -15,8 +15,8 @@ import { AnantaError } from "../../core/errors.js";
 import type { Clock, Disk, Log, Store, Timer } from "../../runtime/env.js";
 import { nextTurn } from "../slices.js";
 import type { Dip } from "../state/objects.js";
-import type { AppliedBatch } from "../state/results.js";
-import type { EndedOwnership } from "../state/snat-allocator.js";
+import type { AppliedBatch } from "../state/commands/results.js";
+import type { EndedOwnership } from "../state/snat/allocator.js";
 import {
   alignedBlocks,
   blockPrefix,

@@ -3,7 +3,7 @@
  * crude, but what it says is easy to check, and an operator sees from how long a time it was drawn.
  */
 import type { IpAddress } from "../../core/brands.js";
-import type { SnatProtocol } from "../state/port-ranges.js";
+import type { SnatProtocol } from "../state/snat/port-ranges.js";
 import type { SnatUsage } from "../state/state-machine.js";
 
 /** One VIP and protocol in a sample: address, protocol, ranges owned, resting. */

@@ -7,7 +7,7 @@ import { assert } from "../../core/assert.js";
 import type { HostId, LogIndex } from "../../core/brands.js";
 import type { HostChange } from "../../dataplane/host-items.js";
 import type { MuxChange } from "../../dataplane/mux-items.js";
-import type { AppliedBatch } from "../state/results.js";
+import type { AppliedBatch } from "../state/commands/results.js";
 
 /** Consecutive changes, and the index up to which they are all of them. */
 export interface Part<Change> {

@@ -5,7 +5,7 @@
 import type { DipId, HostId, PoolId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { HealthTransition, ReportHealthCommand } from "../state/commands.js";
+import type { HealthTransition, ReportHealthCommand } from "../state/commands/commands.js";
 import type { StateMachine } from "../state/state-machine.js";
 
 /** Every DIP of a host in several pools. */

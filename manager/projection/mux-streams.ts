@@ -15,7 +15,7 @@ import type { MessageStream, Timer } from "../../runtime/env.js";
 import type { ReplicaView } from "../replica-view.js";
 import type { OverloadReport } from "../stages/isolation.js";
 import { overloadFromWire } from "./overload-wire.js";
-import type { MuxCapacity } from "../state/commands.js";
+import type { MuxCapacity } from "../state/commands/commands.js";
 import type { Acknowledgements } from "./acknowledgements.js";
 import { checkIdentity, newEpoch, ownIdentity, type PeerIdentity } from "./identity.js";
 import { ManagerListNews } from "./manager-list.js";

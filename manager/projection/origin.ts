@@ -1,7 +1,7 @@
 /** The pair (session, sequence) that makes a retry harmless, checked at the edge. */
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { Origin } from "../state/commands.js";
+import type { Origin } from "../state/commands/commands.js";
 import { isHex128 } from "./identity.js";
 
 export function checkOrigin(origin: ananta.v1.Origin.$Properties | null | undefined): Origin {

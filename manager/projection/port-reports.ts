@@ -6,7 +6,7 @@ import type { DipId, HostId, IpAddress } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import type { Clock } from "../../runtime/env.js";
-import { PORTS_PER_RANGE, RANGES_PER_SPACE } from "../state/port-ranges.js";
+import { PORTS_PER_RANGE, RANGES_PER_SPACE } from "../state/snat/port-ranges.js";
 import { checkAddress } from "./address-wire.js";
 import { checkProtocol } from "./range-wire.js";
 import { checkCount } from "./snat-requests.js";

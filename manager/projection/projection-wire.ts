@@ -4,7 +4,7 @@ import type { LogIndex } from "../../core/brands.js";
 import { hostItemKey, type HostChange, type HostItem } from "../../dataplane/host-items.js";
 import { muxItemKey, type MuxChange, type MuxItem } from "../../dataplane/mux-items.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import { itemBytes } from "../state/item-bytes.js";
+import { itemBytes } from "../state/views/item-bytes.js";
 
 export type WireUpdate = ananta.v1.ProjectionUpdate.$Properties;
 

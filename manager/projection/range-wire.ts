@@ -1,7 +1,7 @@
 /** Port ranges between the wire and the log, every field checked. */
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { RangeBlock } from "../state/commands.js";
+import type { RangeBlock } from "../state/commands/commands.js";
 import { checkAddress } from "./address-wire.js";
 
 /** Ports below 1024 are never used for SNAT: ranges 128 to 8191 of a VIP and protocol. */

@@ -2,7 +2,7 @@
 import type { DipId, HostId } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { ananta } from "../../proto/gen/wire.js";
-import type { AllocateSnatCommand, RangeBlock, ReleaseSnatCommand } from "../state/commands.js";
+import type { AllocateSnatCommand, RangeBlock, ReleaseSnatCommand } from "../state/commands/commands.js";
 import { checkBlock, checkProtocol } from "./range-wire.js";
 
 const RELEASED_BLOCKS_MAX = 1_024;

@@ -4,7 +4,7 @@
  */
 import type { VipId } from "../../core/brands.js";
 import type { Clock, Log } from "../../runtime/env.js";
-import type { WithdrawVipCommand } from "../state/commands.js";
+import type { WithdrawVipCommand } from "../state/commands/commands.js";
 import type { StateMachine } from "../state/state-machine.js";
 import { Isolation, type OverloadReport, type Withdraw } from "./isolation.js";
 

@@ -12,9 +12,9 @@ import type { LogIndex, Term } from "../../core/brands.js";
 import { AnantaError } from "../../core/errors.js";
 import type { Clock } from "../../runtime/env.js";
 import type { RaftNode } from "../raft/index.js";
-import { encodeBatch } from "../state/command-codec.js";
-import { COMMAND_FORMAT_VERSION } from "../state/commands.js";
-import type { AppliedBatch, CommandResult } from "../state/results.js";
+import { encodeBatch } from "../state/commands/command-codec.js";
+import { COMMAND_FORMAT_VERSION } from "../state/commands/commands.js";
+import type { AppliedBatch, CommandResult } from "../state/commands/results.js";
 import { refusal, type Submission } from "./submission.js";
 
 const BATCHES_IN_FLIGHT = 2;

@@ -5,7 +5,7 @@
 import { AnantaError } from "../../core/errors.js";
 import type { LogIndex } from "../../core/brands.js";
 import { decodeBatch, encodeBatch } from "../state/index.js";
-import { COMMAND_FORMAT_VERSION, type SubmittedCommand } from "../state/commands.js";
+import { COMMAND_FORMAT_VERSION, type SubmittedCommand } from "../state/commands/commands.js";
 
 /** Null: it can be read. */
 export function unreadable(submitted: SubmittedCommand): AnantaError | null {

@@ -2,8 +2,8 @@
 import type { LogIndex } from "../../core/brands.js";
 import type { AnantaError } from "../../core/errors.js";
 import type { StageEvent } from "../seda/stage.js";
-import type { SubmittedCommand } from "../state/commands.js";
-import type { CommandResult } from "../state/results.js";
+import type { SubmittedCommand } from "../state/commands/commands.js";
+import type { CommandResult } from "../state/commands/results.js";
 
 export interface Submission {
   readonly submitted: SubmittedCommand;

@@ -9,7 +9,7 @@
  */
 import type { HostId, LogIndex } from "../../core/brands.js";
 import { byNumber } from "./order.js";
-import { QUARANTINE_MS } from "./quarantine.js";
+import { QUARANTINE_MS } from "./snat/quarantine.js";
 
 /** Same length as the rest of a range between two owners, for the same reason. */
 export const EPOCH_SETTLES_MS = QUARANTINE_MS;

@@ -8,7 +8,7 @@
 import { familyOf } from "../../core/address.js";
 import { assert } from "../../core/assert.js";
 import type { DipId, HostId, IpAddress, PoolId } from "../../core/brands.js";
-import { BeforeImages } from "./before-images.js";
+import { BeforeImages } from "./snapshot/before-images.js";
 import type { Dip } from "./objects.js";
 
 export interface DipRecord extends Dip {

@@ -11,16 +11,16 @@ import { assignNatPorts } from "./nat-ports.js";
 import { objectKey } from "./objects.js";
 import { byNumber } from "./order.js";
 import { forgottenAtMs } from "./overload-backoff.js";
-import { END_RANGE, FIRST_RANGE, PORTS_PER_RANGE, RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./port-ranges.js";
-import type { PortSpace } from "./port-space.js";
-import { RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "./range-records.js";
-import { Projection } from "./projection.js";
+import { END_RANGE, FIRST_RANGE, PORTS_PER_RANGE, RANGES_PER_SPACE, SNAT_PROTOCOLS } from "./snat/port-ranges.js";
+import type { PortSpace } from "./snat/port-space.js";
+import { RANGE_EXCLUDED, RANGE_FREE, RANGE_OWNED, RANGE_QUARANTINED } from "./snat/range-records.js";
+import { Projection } from "./views/projection.js";
 import { SESSION_WINDOW } from "./sessions.js";
 import type { State } from "./state.js";
-import { TenantRanges } from "./tenant-ranges.js";
+import { TenantRanges } from "./snat/tenant-ranges.js";
 import { DRAIN_SHOWN_MS } from "./drain-table.js";
 import { TABLES_MAX } from "./table-history.js";
-import { servingSets } from "./table-items.js";
+import { servingSets } from "./views/table-items.js";
 import { membersToHold, type VipObject, isPending, poolNames, ruleRows, versionsOf } from "./vip-map.js";
 
 /** `assert` whose message is made only when it is needed: most of these run once per port range. */

@@ -5,7 +5,7 @@
  */
 import { assert } from "../../core/assert.js";
 import type { IpAddress, MuxId } from "../../core/brands.js";
-import type { MuxCapacity } from "./commands.js";
+import type { MuxCapacity } from "./commands/commands.js";
 import type { Mux } from "./state-machine.js";
 
 /** No live MUX, no bound. */

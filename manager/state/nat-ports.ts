@@ -5,7 +5,7 @@
  */
 import type { IpAddress, Port } from "../../core/brands.js";
 import type { NatPort } from "./objects.js";
-import { portsIn } from "./port-text.js";
+import { portsIn } from "./snat/port-text.js";
 import { type VipMap, type VipObject, versionsOf } from "./vip-map.js";
 
 /** The assignments after a change of the VIP or of a pool that it names. A member without a free port has none yet. */

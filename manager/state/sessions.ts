@@ -11,9 +11,9 @@
  * has expired. Expired sessions are therefore remembered by name for another 24 h (tombstones), the oldest forgotten
  * first when there are more than 100,000: a copy would have to be older than that to be taken for new.
  */
-import { BeforeImages, type Reading } from "./before-images.js";
-import type { Origin } from "./commands.js";
-import type { CommandResult } from "./results.js";
+import { BeforeImages, type Reading } from "./snapshot/before-images.js";
+import type { Origin } from "./commands/commands.js";
+import type { CommandResult } from "./commands/results.js";
 
 /** Answers remembered per session. Part of the contract: clients keep no more requests under way. */
 export const SESSION_WINDOW = 64;

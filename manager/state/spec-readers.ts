@@ -3,7 +3,7 @@
  * order, so that equal specs are equal bytes whoever built them. The one place that lists the fields for the codecs.
  */
 import type { Port } from "../../core/brands.js";
-import { address, integer, list, malformed, text } from "./command-fields.js";
+import { address, integer, list, malformed, text } from "./commands/command-fields.js";
 import type {
   BackendPoolSpec,
   HealthProbe,

@@ -1,6 +1,6 @@
 /** The whole replicated state, one part per concept. `apply/` changes it, `snapshot` writes and reads it. */
 import type { HostId, LogIndex, NodeId } from "../../core/brands.js";
-import { BeforeImages } from "./before-images.js";
+import { BeforeImages } from "./snapshot/before-images.js";
 import { ClusterEpoch } from "./cluster-epoch.js";
 import { ClusterTime } from "./cluster-time.js";
 import { DipTable } from "./dip-table.js";
@@ -8,11 +8,11 @@ import { DrainTable } from "./drain-table.js";
 import { HealthTable } from "./health-table.js";
 import { HostTable } from "./host-table.js";
 import { MuxPool } from "./mux-pool.js";
-import { OutboundIndex } from "./outbound-index.js";
-import { Projection } from "./projection.js";
+import { OutboundIndex } from "./snat/outbound-index.js";
+import { Projection } from "./views/projection.js";
 import { TableHistory } from "./table-history.js";
 import { Sessions } from "./sessions.js";
-import { SnatAllocator } from "./snat-allocator.js";
+import { SnatAllocator } from "./snat/allocator.js";
 import { VipMap } from "./vip-map.js";
 import { Withdrawals } from "./withdrawals.js";
 import { OverloadBackoffs } from "./overload-backoff.js";

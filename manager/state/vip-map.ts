@@ -22,8 +22,8 @@ import {
   objectKey,
 } from "./objects.js";
 import { byText } from "./order.js";
-import { portsIn } from "./port-text.js";
-import { FIRST_RANGE, type SnatProtocol, rangeOfPort } from "./port-ranges.js";
+import { portsIn } from "./snat/port-text.js";
+import { FIRST_RANGE, type SnatProtocol, rangeOfPort } from "./snat/port-ranges.js";
 
 export type PoolObject = StoredPool & { readonly deleting: boolean };
 export type VipObject = StoredVip & { readonly deleting: boolean };

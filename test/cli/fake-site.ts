@@ -25,7 +25,7 @@ import {
 import { runCli } from "../../cli/program.js";
 import { AnantaError } from "../../core/errors.js";
 import { objectsFromWire, wireApplyObject } from "../../manager/api/objects/wire.js";
-import type { ApplyObject } from "../../manager/state/commands.js";
+import type { ApplyObject } from "../../manager/state/commands/commands.js";
 import type { ananta } from "../../proto/gen/wire.js";
 import { serverStream, unary, type Handler, type Method } from "../../runtime/env.js";
 import { VirtualWorld, testSeed } from "../kit/virtual-world.js";

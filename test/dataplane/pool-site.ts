@@ -12,7 +12,7 @@ import type { MuxChange } from "../../dataplane/mux-items.js";
 import { PacketBatch, WIRE_LINK } from "../../dataplane/packet-batch.js";
 import { type AgentDataplane, createAgentDataplane } from "../../agent/dataplane/agent-dataplane.js";
 import { RouterModel } from "../../fabric/router-model.js";
-import type { AppliedBatch } from "../../manager/state/results.js";
+import type { AppliedBatch } from "../../manager/state/commands/results.js";
 import { createMuxDataplane, type MuxDataplane } from "../../mux/dataplane/mux-dataplane.js";
 import { IPV4_DESTINATION, IPV4_HEADER_BYTES, IPV4_SOURCE } from "../../packet/ipv4.js";
 import { TCP_FLAGS, TCP_SYN } from "../../packet/tcp.js";

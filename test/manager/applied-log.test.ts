@@ -4,7 +4,7 @@ import { AppliedLog } from "../../manager/applied-log.js";
 import { StateDigests } from "../../manager/state-digests.js";
 import { EffectLog } from "../../manager/projection/effect-log.js";
 import { createStateMachine, decodeBatch, encodeBatch } from "../../manager/state/index.js";
-import { COMMAND_FORMAT_VERSION, type Command } from "../../manager/state/commands.js";
+import { COMMAND_FORMAT_VERSION, type Command } from "../../manager/state/commands/commands.js";
 import { virtualTime } from "../kit/virtual-time.js";
 import { HASH_KEY, pool, registerHost, vip, vipRef } from "./state/fixture.js";
 

@@ -87,7 +87,7 @@ test("a replica that catches up applies its entries in turns of the event loop, 
     const bytesNow = entries.reduce((sum, { payload }) => sum + payload.length, 0);
     bytesOfTurns.push((bytesOfTurns.pop() ?? 0) + bytesNow);
     if (bytesOfTurns.at(-1) === bytesNow) clock.nextTurn(() => bytesOfTurns.push(0));
-    apply(entries);
+    return apply(entries);
   };
   for (const { id } of nodes) hub.cut(id, behind.id);
   const text = "x".repeat(4_000);

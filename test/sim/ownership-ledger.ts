@@ -5,8 +5,8 @@
  *   nobody's ── granted ──> owned ── released, orphaned ──> resting ── 120 s of cluster time ──> nobody's
  */
 import type { DipId } from "../../core/brands.js";
-import type { CommandBatch, RangeBlock } from "../../manager/state/commands.js";
-import type { AppliedBatch } from "../../manager/state/results.js";
+import type { CommandBatch, RangeBlock } from "../../manager/state/commands/commands.js";
+import type { AppliedBatch } from "../../manager/state/commands/results.js";
 import type { StateMachine } from "../../manager/state/state-machine.js";
 import { mustHold } from "./violation.js";
 

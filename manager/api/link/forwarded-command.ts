@@ -1,9 +1,9 @@
 /** A command and its result on the link between replicas: the log's own encoding, one command at a time, and JSON. */
 import { AnantaError } from "../../../core/errors.js";
 import type { LogIndex } from "../../../core/brands.js";
-import { decodeBatch, encodeBatch } from "../../state/command-codec.js";
-import { COMMAND_FORMAT_VERSION, type SubmittedCommand } from "../../state/commands.js";
-import type { CommandResult } from "../../state/results.js";
+import { decodeBatch, encodeBatch } from "../../state/commands/command-codec.js";
+import { COMMAND_FORMAT_VERSION, type SubmittedCommand } from "../../state/commands/commands.js";
+import type { CommandResult } from "../../state/commands/results.js";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });

@@ -13,8 +13,8 @@ import type { LogIndex } from "../../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../../core/errors.js";
 import type { Clock, Timer } from "../../../runtime/env.js";
 import { refusal, type Submission } from "../../stages/submission.js";
-import type { SubmittedCommand } from "../../state/commands.js";
-import type { CommandResult } from "../../state/results.js";
+import type { SubmittedCommand } from "../../state/commands/commands.js";
+import type { CommandResult } from "../../state/commands/results.js";
 
 /** Waiting here, without a leader, at most. At 50,000 requests/s and a 100 ms failover 5,000 would do. */
 const WAITING_MAX = 65_536;

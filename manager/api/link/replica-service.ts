@@ -11,7 +11,7 @@ import { overloadFromWire } from "../../projection/overload-wire.js";
 import type { ReplicaView } from "../../replica-view.js";
 import type { Pipeline } from "../../stages/pipeline.js";
 import { refusal } from "../../stages/submission.js";
-import type { AppliedBatch, CommandValue } from "../../state/results.js";
+import type { AppliedBatch, CommandValue } from "../../state/commands/results.js";
 import { decodeCommand, encodeResult } from "./forwarded-command.js";
 import { inMessages } from "./replica-link.js";
 

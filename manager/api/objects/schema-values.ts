@@ -6,7 +6,7 @@ import { z } from "zod";
 import { formatIpv6, parseIpv4, parseIpv6, unusableIpv6 } from "../../../core/address.js";
 import { formatPrefix, parsePrefix } from "../../../core/prefix.js";
 import { nearest } from "../../../core/nearest.js";
-import { parsePorts } from "../../state/port-text.js";
+import { parsePorts } from "../../state/snat/port-text.js";
 import { show } from "./schema-messages.js";
 
 const LABELS_MAX = 64;

@@ -13,7 +13,7 @@
  */
 import { nearest } from "../../../core/nearest.js";
 import { z } from "zod";
-import type { ApplyObject } from "../../state/commands.js";
+import type { ApplyObject } from "../../state/commands/commands.js";
 import type { ObjectKind, ObjectSpec } from "../../state/objects.js";
 import { fieldNames } from "./schema-fields.js";
 import { formatPath, show, unknownField, type Problem } from "./schema-messages.js";

@@ -5,11 +5,11 @@
 import type { IpAddress } from "../../../core/brands.js";
 import { servingMembers } from "../../../dataplane/serving-members.js";
 import type { ananta } from "../../../proto/gen/wire.js";
-import type { ApplyObject } from "../../state/commands.js";
+import type { ApplyObject } from "../../state/commands/commands.js";
 import type { Drain } from "../../state/drain-table.js";
-import type { LentPort } from "../../state/lent-ports.js";
+import type { LentPort } from "../../state/snat/lent-ports.js";
 import type { AnyStoredObject, Dip, ObjectSpec } from "../../state/objects.js";
-import { PORTS_PER_RANGE, formatBlock, protocolName } from "../../state/port-ranges.js";
+import { PORTS_PER_RANGE, formatBlock, protocolName } from "../../state/snat/port-ranges.js";
 import { forgottenAtMs, type OverloadBackoff } from "../../state/overload-backoff.js";
 import type { SnatUsage, StateMachine } from "../../state/state-machine.js";
 import {

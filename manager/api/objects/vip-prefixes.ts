@@ -4,7 +4,7 @@
  */
 import { AnantaError } from "../../../core/errors.js";
 import { parsePrefix, prefixContains } from "../../../core/prefix.js";
-import type { ApplyObject } from "../../state/commands.js";
+import type { ApplyObject } from "../../state/commands/commands.js";
 import type { StateMachine } from "../../state/state-machine.js";
 import { isVip } from "../../state/vip-map.js";
 

@@ -8,7 +8,7 @@
  */
 import { AnantaError } from "../../../core/errors.js";
 import { type ananta } from "../../../proto/gen/wire.js";
-import type { ApplyObject } from "../../state/commands.js";
+import type { ApplyObject } from "../../state/commands/commands.js";
 import type { ObjectKind, ObjectSpec, VipRule } from "../../state/objects.js";
 import { formatProblem } from "./schema-messages.js";
 import { API_VERSION, validateDocument } from "./schema.js";

@@ -9,10 +9,10 @@
  * Whoever waits stays pending, so activating up to the newest prepared entry always leaves nothing behind.
  */
 import type { LogIndex } from "../../../core/brands.js";
-import type { ActivateCommand } from "../commands.js";
+import type { ActivateCommand } from "../commands/commands.js";
 import { removeObject, storeObject } from "../configuration.js";
 import { settleDrains } from "./drains.js";
-import type { CommandResult } from "../results.js";
+import type { CommandResult } from "../commands/results.js";
 import type { State } from "../state.js";
 import { type PoolObject, type VipObject, isGroup, isPool, isTenant, isVip } from "../vip-map.js";
 import { type ApplyContext, nothing } from "./outcome.js";

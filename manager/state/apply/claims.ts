@@ -1,7 +1,7 @@
 /** Claims to a VIP's ports, as requests make, serve and forget them (see `snat-claims`). */
 import type { DipId } from "../../../core/brands.js";
-import type { Claim, PortSpace } from "../port-space.js";
-import { type ClaimContext, lapseClaims, makeClaim, serveClaim } from "../snat-claims.js";
+import type { Claim, PortSpace } from "../snat/port-space.js";
+import { type ClaimContext, lapseClaims, makeClaim, serveClaim } from "../snat/claims.js";
 import type { State } from "../state.js";
 
 const contextOf = (state: State, nowMs: number): ClaimContext => ({

@@ -1,7 +1,7 @@
 /** Commands about the cluster itself: its birth, and the starts of its replicas. */
 import { given } from "../../../core/present.js";
-import type { BootstrapCommand, StartReplicaCommand } from "../commands.js";
-import type { CommandResult } from "../results.js";
+import type { BootstrapCommand, StartReplicaCommand } from "../commands/commands.js";
+import type { CommandResult } from "../commands/results.js";
 import { type ApplyContext, nothing, refuse, succeed } from "./outcome.js";
 
 /** Identity of the site. Only the first one counts: a second leader may have proposed it too. */

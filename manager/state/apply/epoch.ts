@@ -1,6 +1,6 @@
 /** A restored cluster begins anew; see `cluster-epoch`. */
-import type { BeginEpochCommand } from "../commands.js";
-import type { CommandResult } from "../results.js";
+import type { BeginEpochCommand } from "../commands/commands.js";
+import type { CommandResult } from "../commands/results.js";
 import { type ApplyContext, nothing, refuse, succeed } from "./outcome.js";
 
 /**

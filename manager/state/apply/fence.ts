@@ -3,9 +3,9 @@
  * This ends what silence never ends: the ports its DIPs own begin to rest, its DIPs may run on other hosts, and
  * its present process is refused from now on.
  */
-import type { FenceHostCommand } from "../commands.js";
+import type { FenceHostCommand } from "../commands/commands.js";
 import { FORMER_BOOTS_MAX } from "../former-boots.js";
-import type { CommandResult } from "../results.js";
+import type { CommandResult } from "../commands/results.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";
 import { orphanAll } from "./orphans.js";
 

@@ -1,6 +1,6 @@
 /** What is known of members and hosts beyond configuration: probes' verdicts, and hosts that have gone silent. */
-import type { ExpireHostsCommand, RenewHostsCommand, ReportHealthCommand } from "../commands.js";
-import type { CommandResult } from "../results.js";
+import type { ExpireHostsCommand, RenewHostsCommand, ReportHealthCommand } from "../commands/commands.js";
+import type { CommandResult } from "../commands/results.js";
 import type { Host } from "../state-machine.js";
 import type { State } from "../state.js";
 import { versionsOf } from "../vip-map.js";

@@ -12,12 +12,12 @@
  */
 import { familyOf } from "../../../core/address.js";
 import type { DipId, HostId, IpAddress } from "../../../core/brands.js";
-import type { HeldRange, RangeBlock, RegisterHostCommand } from "../commands.js";
+import type { HeldRange, RangeBlock, RegisterHostCommand } from "../commands/commands.js";
 import { formerBootsAfter } from "../former-boots.js";
 import type { DipRecord } from "../dip-table.js";
 import { byNumber } from "../order.js";
-import { END_RANGE, FIRST_RANGE, type SnatProtocol, isRangeBlock } from "../port-ranges.js";
-import type { CommandResult } from "../results.js";
+import { END_RANGE, FIRST_RANGE, type SnatProtocol, isRangeBlock } from "../snat/port-ranges.js";
+import type { CommandResult } from "../commands/results.js";
 import type { Host } from "../state-machine.js";
 import type { State } from "../state.js";
 import { heldByDip, orphan, takeOverHeld } from "./orphans.js";

@@ -1,7 +1,7 @@
 /** Applies one command: remembered answers first, then the file of its kind. */
 import { assertNever } from "../../../core/assert.js";
-import type { Command, SubmittedCommand } from "../commands.js";
-import type { CommandResult } from "../results.js";
+import type { Command, SubmittedCommand } from "../commands/commands.js";
+import type { CommandResult } from "../commands/results.js";
 import { activate } from "./activate.js";
 import { bootstrap, startReplica } from "./cluster.js";
 import { beginEpoch } from "./epoch.js";

@@ -2,8 +2,8 @@
  * An operator takes a MUX off the routers, for maintenance say, and puts it back. The MUX stays a live member: it gates grants,
  * forwards what still comes, and its peers relay to it. The drain belongs to the name, not to one start of its process.
  */
-import type { DrainMuxCommand, UndrainMuxCommand } from "../commands.js";
-import type { CommandResult } from "../results.js";
+import type { DrainMuxCommand, UndrainMuxCommand } from "../commands/commands.js";
+import type { CommandResult } from "../commands/results.js";
 import type { Mux } from "../state-machine.js";
 import type { State } from "../state.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";

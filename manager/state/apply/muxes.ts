@@ -2,9 +2,9 @@
 import { given } from "../../../core/present.js";
 import { familyOf } from "../../../core/address.js";
 import type { IpAddress } from "../../../core/brands.js";
-import type { JoinMuxCommand, LeaveMuxCommand, LoseMuxCommand } from "../commands.js";
+import type { JoinMuxCommand, LeaveMuxCommand, LoseMuxCommand } from "../commands/commands.js";
 import { formerBootsAfter } from "../former-boots.js";
-import type { CommandResult } from "../results.js";
+import type { CommandResult } from "../commands/results.js";
 import type { Mux } from "../state-machine.js";
 import type { State } from "../state.js";
 import { type ApplyContext, nothing, refuse, succeed } from "./outcome.js";

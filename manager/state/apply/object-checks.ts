@@ -8,7 +8,7 @@
  * kept: minimum ports, a port of inbound NAT. (R6) Security groups that are named exist. (R7) A tenant keeps to its limits.
  */
 import { assertNever } from "../../../core/assert.js";
-import type { ApplyObject } from "../commands.js";
+import type { ApplyObject } from "../commands/commands.js";
 import type { ObjectSpec } from "../objects.js";
 import type { State } from "../state.js";
 import { isVip, ruleRows, versionsOf } from "../vip-map.js";

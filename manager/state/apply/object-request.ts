@@ -1,7 +1,7 @@
 /** Objects of one request, indexed, as the checks look at them: by name, by address, beside what is stored. */
 import type { IpAddress } from "../../../core/brands.js";
 import type { ErrorCode } from "../../../core/errors.js";
-import type { ApplyObject } from "../commands.js";
+import type { ApplyObject } from "../commands/commands.js";
 import { isEqual } from "../equal.js";
 import { type AnyStoredObject, type ObjectRef, objectKey } from "../objects.js";
 import type { State } from "../state.js";

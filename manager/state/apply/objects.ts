@@ -1,11 +1,11 @@
 /** Operators' objects: stored whole, all or none. What is stored here is prepared; `activate` puts it to use. */
 import type { LogIndex, PoolId, VipId } from "../../../core/brands.js";
-import type { ApplyObject, ApplyObjectsCommand, DeleteObjectsCommand } from "../commands.js";
+import type { ApplyObject, ApplyObjectsCommand, DeleteObjectsCommand } from "../commands/commands.js";
 import { storeObject } from "../configuration.js";
 import { isEqual } from "../equal.js";
 import { type AnyStoredObject, OBJECT_KINDS, objectKey } from "../objects.js";
 import { byText } from "../order.js";
-import type { CommandResult, ObjectOutcome } from "../results.js";
+import type { CommandResult, ObjectOutcome } from "../commands/results.js";
 import type { State } from "../state.js";
 import { isGroup, isPool, isTenant, isVip } from "../vip-map.js";
 import { checkObjects } from "./object-checks.js";

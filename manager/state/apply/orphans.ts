@@ -3,11 +3,11 @@
  * its quarantine begins). In an epoch that is not settled the hello is believed over the restored state; see `cluster-epoch`.
  */
 import type { DipId, IpAddress } from "../../../core/brands.js";
-import type { HeldRange, RangeBlock } from "../commands.js";
+import type { HeldRange, RangeBlock } from "../commands/commands.js";
 import type { DipRecord } from "../dip-table.js";
-import { END_RANGE, type SnatProtocol } from "../port-ranges.js";
-import type { PortSpace } from "../port-space.js";
-import { RANGE_OWNED } from "../range-records.js";
+import { END_RANGE, type SnatProtocol } from "../snat/port-ranges.js";
+import type { PortSpace } from "../snat/port-space.js";
+import { RANGE_OWNED } from "../snat/range-records.js";
 import type { State } from "../state.js";
 import type { ApplyContext } from "./outcome.js";
 

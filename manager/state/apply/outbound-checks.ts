@@ -1,8 +1,8 @@
 /** What a VIP and its pools promise together: minimum SNAT ports, and a port of inbound NAT for each member; see `object-checks`. */
 import { type BackendPoolSpec, type ObjectRef, type VipSpec, objectKey } from "../objects.js";
-import { PORTS_PER_RANGE, SNAT_PROTOCOLS } from "../port-ranges.js";
-import { portsIn } from "../port-text.js";
-import { snatArithmetic } from "../snat-arithmetic.js";
+import { PORTS_PER_RANGE, SNAT_PROTOCOLS } from "../snat/port-ranges.js";
+import { portsIn } from "../snat/port-text.js";
+import { snatArithmetic } from "../snat/arithmetic.js";
 import { isPool, isVip } from "../vip-map.js";
 import type { CheckedObject, ObjectRequest } from "./object-request.js";
 

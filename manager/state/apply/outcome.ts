@@ -1,7 +1,7 @@
 /** What a command's file in this folder gets, and how it answers. Handlers check everything first, then change: a refused command changes nothing. */
 import type { LogIndex } from "../../../core/brands.js";
 import type { ErrorCode, ErrorFacts } from "../../../core/errors.js";
-import type { CommandResult, CommandValue } from "../results.js";
+import type { CommandResult, CommandValue } from "../commands/results.js";
 import type { State } from "../state.js";
 
 export interface ApplyContext {

@@ -1,5 +1,5 @@
 /** After whatever left marks: what the state remembers of them is noted first, then the views follow, which only read. */
-import { servingSets } from "../table-items.js";
+import { servingSets } from "../views/table-items.js";
 import type { State } from "../state.js";
 
 /** In steps: an entry may have left marks at thousands of DIPs. */

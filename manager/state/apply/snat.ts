@@ -4,9 +4,9 @@
  */
 import { assert } from "../../../core/assert.js";
 import type { DipId, HostId } from "../../../core/brands.js";
-import type { AllocateSnatCommand, RangeBlock, ReleaseSnatCommand } from "../commands.js";
+import type { AllocateSnatCommand, RangeBlock, ReleaseSnatCommand } from "../commands/commands.js";
 import type { DipRecord } from "../dip-table.js";
-import type { OutboundVip } from "../outbound-index.js";
+import type { OutboundVip } from "../snat/outbound-index.js";
 import {
   END_RANGE,
   FIRST_RANGE,
@@ -15,12 +15,12 @@ import {
   SNAT_PROTOCOLS,
   formatBlock,
   isRangeBlock,
-} from "../port-ranges.js";
-import { QUARANTINE_MS } from "../quarantine.js";
-import type { Claim, PortSpace } from "../port-space.js";
+} from "../snat/port-ranges.js";
+import { QUARANTINE_MS } from "../snat/quarantine.js";
+import type { Claim, PortSpace } from "../snat/port-space.js";
 import { claimRanges, rangesGranted } from "./claims.js";
-import { grantable } from "../snat-share.js";
-import type { CommandResult } from "../results.js";
+import { grantable } from "../snat/share.js";
+import type { CommandResult } from "../commands/results.js";
 import { type ApplyContext, refuse, succeed } from "./outcome.js";
 import { type TableRoom, refuseTable, roomIn, tableRoom } from "./table-room.js";
 

@@ -1,10 +1,10 @@
 /** Whether the MUXes' tables have room for more ranges of a tenant (see `tenant-ranges`), and what its DIP is told where they have none. */
 import type { DipId } from "../../../core/brands.js";
 import type { DipRecord } from "../dip-table.js";
-import type { PortSpace } from "../port-space.js";
-import type { CommandResult } from "../results.js";
+import type { PortSpace } from "../snat/port-space.js";
+import type { CommandResult } from "../commands/results.js";
 import type { State } from "../state.js";
-import type { TenantShare } from "../tenant-ranges.js";
+import type { TenantShare } from "../snat/tenant-ranges.js";
 import { type ApplyContext, refuse } from "./outcome.js";
 
 /** Any tenant may give ranges back at any time. */

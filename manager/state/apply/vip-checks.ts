@@ -2,8 +2,8 @@
 import { familyOf } from "../../../core/address.js";
 import type { DipRecord } from "../dip-table.js";
 import { type ObjectRef, type VipSpec, objectKey } from "../objects.js";
-import { PORTS_PER_RANGE, RANGES_PER_SPACE } from "../port-ranges.js";
-import { parsePorts } from "../port-text.js";
+import { PORTS_PER_RANGE, RANGES_PER_SPACE } from "../snat/port-ranges.js";
+import { parsePorts } from "../snat/port-text.js";
 import { isVip, protocolNumber, protocolsOf, versionsOf } from "../vip-map.js";
 import { type CheckedObject, type ObjectRequest, displayName, isInteger } from "./object-request.js";
 import { memberOfOtherFamily } from "./pool-checks.js";

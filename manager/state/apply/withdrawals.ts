@@ -1,7 +1,7 @@
 /** VIPs taken off the routers for a while, and put back. */
 import type { VipId } from "../../../core/brands.js";
-import type { RestoreVipCommand, WithdrawVipCommand } from "../commands.js";
-import type { CommandResult } from "../results.js";
+import type { RestoreVipCommand, WithdrawVipCommand } from "../commands/commands.js";
+import type { CommandResult } from "../commands/results.js";
 import type { State } from "../state.js";
 import { type VipObject, isVip } from "../vip-map.js";
 import { type ApplyContext, nothing, refuse } from "./outcome.js";

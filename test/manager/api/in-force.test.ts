@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { LogIndex } from "../../../core/brands.js";
 import { whenInForce } from "../../../manager/api/in-force.js";
-import { COMMAND_FORMAT_VERSION } from "../../../manager/state/commands.js";
+import { COMMAND_FORMAT_VERSION } from "../../../manager/state/commands/commands.js";
 import { edge } from "../edge.js";
 import { pool, poolRef } from "../state/fixture.js";
 

@@ -3,7 +3,7 @@ import type { LogIndex } from "../../../core/brands.js";
 import { AnantaError, type ErrorCode } from "../../../core/errors.js";
 import { LeaderForwarding, type Route } from "../../../manager/api/link/leader-forwarding.js";
 import { refusal, type Submission } from "../../../manager/stages/submission.js";
-import type { SubmittedCommand } from "../../../manager/state/commands.js";
+import type { SubmittedCommand } from "../../../manager/state/commands/commands.js";
 import { virtualTime } from "../../kit/virtual-time.js";
 
 const TICK: SubmittedCommand = { origin: null, command: { kind: "tick" } };

@@ -7,7 +7,7 @@ import { managerConfig } from "../../../manager/config.js";
 import type { Acknowledgements } from "../../../manager/projection/acknowledgements.js";
 import { MuxSafeIndex } from "../../../manager/projection/mux-safe-index.js";
 import type { ReplicaView } from "../../../manager/replica-view.js";
-import type { Command } from "../../../manager/state/commands.js";
+import type { Command } from "../../../manager/state/commands/commands.js";
 import type { ananta } from "../../../proto/gen/wire.js";
 import { virtualTime } from "../../kit/virtual-time.js";
 import { FakeStream } from "../edge.js";

@@ -3,7 +3,7 @@ import type { LogIndex } from "../../../core/brands.js";
 import { AnantaError } from "../../../core/errors.js";
 import { Watches } from "../../../manager/api/watch.js";
 import type { ananta } from "../../../proto/gen/wire.js";
-import { COMMAND_FORMAT_VERSION, type Command } from "../../../manager/state/commands.js";
+import { COMMAND_FORMAT_VERSION, type Command } from "../../../manager/state/commands/commands.js";
 import { edge, FakeStream } from "../edge.js";
 import { pool } from "../state/fixture.js";
 

@@ -10,7 +10,7 @@ import {
   type HistorySettings,
 } from "../../../manager/history/ownership-history.js";
 import { forecast, stockPoints, stockSample } from "../../../manager/history/stock-trend.js";
-import type { EndedOwnership } from "../../../manager/state/snat-allocator.js";
+import type { EndedOwnership } from "../../../manager/state/snat/allocator.js";
 import type { Disk, Store } from "../../../runtime/env.js";
 import { silentLog } from "../../kit/silent-log.js";
 import { virtualTime } from "../../kit/virtual-time.js";

@@ -2,7 +2,7 @@
 import type { IpAddress, Port } from "../../../core/brands.js";
 import { HOST_LAYOUT, MUX_LAYOUT } from "../../../dataplane/layouts.js";
 import { DIPS_MAX, INTERNAL_VIPS_MAX, MEMBERS_MAX, POOLS_MAX, VIPS_MAX } from "../../../manager/state/apply/limits.js";
-import type { ApplyObject, Command } from "../../../manager/state/commands.js";
+import type { ApplyObject, Command } from "../../../manager/state/commands/commands.js";
 import {
   TENANT_DEFAULTS,
   type InboundNatRule,

@@ -1,6 +1,6 @@
 /** Section "When a host or a MUX starts" of docs/configuration.md: settings of agents, MUXes and third-party clients that do not fit. */
 import type { IpAddress } from "../../../core/brands.js";
-import type { Command, JoinMuxCommand, RegisterHostCommand } from "../../../manager/state/commands.js";
+import type { Command, JoinMuxCommand, RegisterHostCommand } from "../../../manager/state/commands/commands.js";
 import { DIPS_MAX } from "../../../manager/state/apply/limits.js";
 import { LARGE, type Site, pool, smallSite, vip } from "../state/fixture.js";
 import { provokeAll } from "./document.js";

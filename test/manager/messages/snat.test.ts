@@ -1,6 +1,6 @@
 /** Section "A host asks for SNAT ports" of docs/configuration.md: what agents are told, and operators read in their logs. */
 import type { DipId, MuxId } from "../../../core/brands.js";
-import type { Command } from "../../../manager/state/commands.js";
+import type { Command } from "../../../manager/state/commands/commands.js";
 import { LARGE, type Site, pool, smallSite, vip } from "../state/fixture.js";
 import { outboundSpec } from "../state/specs.js";
 import { provokeAll } from "./document.js";

@@ -16,8 +16,8 @@ import {
 } from "../../../manager/projection/projection-wire.js";
 import { EffectLog } from "../../../manager/projection/effect-log.js";
 import { ScopeFeed } from "../../../manager/projection/scope-feed.js";
-import { itemBytes } from "../../../manager/state/item-bytes.js";
-import { ViewCapture } from "../../../manager/state/view-capture.js";
+import { itemBytes } from "../../../manager/state/views/item-bytes.js";
+import { ViewCapture } from "../../../manager/state/views/view-capture.js";
 import { ananta } from "../../../proto/gen/wire.js";
 import { MESSAGE_BYTES_MAX } from "../../../runtime/serving.js";
 

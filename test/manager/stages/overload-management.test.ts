@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import type { IpAddress, LogIndex, MuxId, VipId } from "../../../core/brands.js";
 import { OverloadManagement } from "../../../manager/stages/overload-management.js";
-import type { WithdrawVipCommand } from "../../../manager/state/commands.js";
+import type { WithdrawVipCommand } from "../../../manager/state/commands/commands.js";
 import type { Mux } from "../../../manager/state/state-machine.js";
 import type { VipObject } from "../../../manager/state/vip-map.js";
 import type { Clock, Log } from "../../../runtime/env.js";

@@ -5,7 +5,7 @@ import { SnatManagement } from "../../../manager/stages/snat-management.js";
 import { RequestBuckets, type RequestRates } from "../../../manager/stages/request-buckets.js";
 import type { Deliver } from "../../../manager/stages/proposer.js";
 import type { Submission } from "../../../manager/stages/submission.js";
-import type { CommandResult } from "../../../manager/state/results.js";
+import type { CommandResult } from "../../../manager/state/commands/results.js";
 import type { SessionVerdict } from "../../../manager/state/sessions.js";
 
 const SESSION = "0123456789abcdef0123456789abcdef";

@@ -1,7 +1,7 @@
 /** The cluster's own facts, and the order in which entries are applied. */
 import { expect, test } from "vitest";
 import type { LogIndex, NodeId } from "../../../core/brands.js";
-import { COMMAND_FORMAT_VERSION } from "../../../manager/state/commands.js";
+import { COMMAND_FORMAT_VERSION } from "../../../manager/state/commands/commands.js";
 import { createStateMachine } from "../../../manager/state/index.js";
 import { HASH_KEY, Site, smallSite } from "./fixture.js";
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { PoolId, Port, VipId } from "../../../core/brands.js";
 import { MEMBER_DOWN, MEMBER_DRAINING, type MuxPoolItem } from "../../../dataplane/mux-items.js";
-import type { ApplyObject, Command } from "../../../manager/state/commands.js";
+import type { ApplyObject, Command } from "../../../manager/state/commands/commands.js";
 import type { InboundNatRule, SecurityGroupSpec, TenantSpec } from "../../../manager/state/objects.js";
 import { TENANT_DEFAULTS } from "../../../manager/state/objects.js";
 import { Site, pool, smallSite, vip } from "./fixture.js";

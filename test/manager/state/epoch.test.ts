@@ -1,7 +1,7 @@
 /** After a restore from a snapshot file the state is older than the site; and hosts that operators declare dead. */
 import { describe, expect, test } from "vitest";
 import type { LogIndex } from "../../../core/brands.js";
-import { beginEpoch } from "../../../manager/state/commands.js";
+import { beginEpoch } from "../../../manager/state/commands/commands.js";
 import { createStateMachine } from "../../../manager/state/index.js";
 import { Site, blockText, held, pool, registerHost, smallSite, vip } from "./fixture.js";
 

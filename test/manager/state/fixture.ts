@@ -15,7 +15,7 @@ import {
   type MuxCapacity,
   type Origin,
   type RangeBlock,
-} from "../../../manager/state/commands.js";
+} from "../../../manager/state/commands/commands.js";
 import {
   type InspectableStateMachine,
   createStateMachine,
@@ -24,7 +24,7 @@ import {
 } from "../../../manager/state/index.js";
 import { assertInvariants } from "../../../manager/state/invariants.js";
 import type { BackendPoolSpec, ObjectRef, PoolMember, VipRule, VipSpec } from "../../../manager/state/objects.js";
-import type { AppliedBatch, CommandResult, CommandValue } from "../../../manager/state/results.js";
+import type { AppliedBatch, CommandResult, CommandValue } from "../../../manager/state/commands/results.js";
 import { memberSpec, outboundSpec, poolSpec, ruleSpec, vipSpec } from "./specs.js";
 
 // Every step checks the whole state, which takes a moment when all ports of a VIP are owned.

@@ -11,8 +11,8 @@ import type {
   HeldRange,
   RangeBlock,
   SubmittedCommand,
-} from "../../../manager/state/commands.js";
-import { beginEpoch, COMMAND_FORMAT_VERSION } from "../../../manager/state/commands.js";
+} from "../../../manager/state/commands/commands.js";
+import { beginEpoch, COMMAND_FORMAT_VERSION } from "../../../manager/state/commands/commands.js";
 import type { ObjectRef, PoolMember, VipRule } from "../../../manager/state/objects.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { HASH_KEY, ip, poolRef, vipRef } from "./fixture.js";

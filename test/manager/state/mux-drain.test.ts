@@ -1,7 +1,7 @@
 /** An operator takes MUXes off the routers and puts them back. */
 import { expect, test } from "vitest";
 import type { LogIndex, MuxId } from "../../../core/brands.js";
-import type { CommandValue } from "../../../manager/state/results.js";
+import type { CommandValue } from "../../../manager/state/commands/results.js";
 import { createStateMachine } from "../../../manager/state/index.js";
 import { LARGE, Site } from "./fixture.js";
 

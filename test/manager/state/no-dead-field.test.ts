@@ -5,7 +5,7 @@
 import { expect, test } from "vitest";
 import { describeField, type Field } from "../../../manager/api/objects/schema-fields.js";
 import { KINDS, SCHEMAS, validateDocument } from "../../../manager/api/objects/schema.js";
-import type { ApplyObject } from "../../../manager/state/commands.js";
+import type { ApplyObject } from "../../../manager/state/commands/commands.js";
 import type { ObjectKind } from "../../../manager/state/objects.js";
 import { Site } from "./fixture.js";
 

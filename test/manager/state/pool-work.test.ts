@@ -6,10 +6,10 @@ import { beforeEach, expect, test, vi } from "vitest";
 import type { HostId, LogIndex, PoolId, Port } from "../../../core/brands.js";
 import type * as HostItems from "../../../dataplane/host-items.js";
 import type * as Equal from "../../../manager/state/equal.js";
-import { COMMAND_FORMAT_VERSION, type Command } from "../../../manager/state/commands.js";
+import { COMMAND_FORMAT_VERSION, type Command } from "../../../manager/state/commands/commands.js";
 import { createStateMachine } from "../../../manager/state/index.js";
 import { assertInvariants } from "../../../manager/state/invariants.js";
-import type { AppliedBatch } from "../../../manager/state/results.js";
+import type { AppliedBatch } from "../../../manager/state/commands/results.js";
 import { Site, pool, vip } from "./fixture.js";
 import { probeSpec } from "./specs.js";
 

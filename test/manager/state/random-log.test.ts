@@ -8,10 +8,10 @@ import { createRandom } from "../../../core/random.js";
 import { EMPTY_DIGEST, digestOf, formatDigest, xorDigests } from "../../../dataplane/digest.js";
 import { type HostItem, hostItemKey } from "../../../dataplane/host-items.js";
 import { type MuxItem, muxItemKey } from "../../../dataplane/mux-items.js";
-import type { CommandBatch } from "../../../manager/state/commands.js";
+import type { CommandBatch } from "../../../manager/state/commands/commands.js";
 import { createStateMachine, decodeBatch, encodeBatch } from "../../../manager/state/index.js";
 import { assertInvariants } from "../../../manager/state/invariants.js";
-import type { AppliedBatch } from "../../../manager/state/results.js";
+import type { AppliedBatch } from "../../../manager/state/commands/results.js";
 import type { StateMachine } from "../../../manager/state/state-machine.js";
 import { LogGenerator } from "./log-generator.js";
 

@@ -6,8 +6,8 @@ import type {
   LeaveMuxCommand,
   LoseMuxCommand,
   UndrainMuxCommand,
-} from "../../../../manager/state/commands.js";
-import type { CommandValue } from "../../../../manager/state/results.js";
+} from "../../../../manager/state/commands/commands.js";
+import type { CommandValue } from "../../../../manager/state/commands/results.js";
 
 export interface NaiveMux {
   readonly id: number;

@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { parsePrefix, prefixContains } from "../../../../core/prefix.js";
 import type { IpAddress } from "../../../../core/brands.js";
-import type { ApplyObject } from "../../../../manager/state/commands.js";
+import type { ApplyObject } from "../../../../manager/state/commands/commands.js";
 import type {
   BackendPoolSpec,
   ObjectRef,

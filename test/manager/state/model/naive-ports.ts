@@ -1,7 +1,7 @@
 /** Who owns which range and what rests, as two Maps by name ("198.51.100.1/6/128"). */
 import { expect } from "vitest";
 import type { IpAddress } from "../../../../core/brands.js";
-import type { HeldRange, RangeBlock } from "../../../../manager/state/commands.js";
+import type { HeldRange, RangeBlock } from "../../../../manager/state/commands/commands.js";
 import { type NaiveVip, takenRanges, versions } from "./naive-objects.js";
 
 /** Of one VIP and protocol: 1024 to 65535, by eights. */

@@ -1,6 +1,6 @@
 /** Who has asked what, by session and sequence: a plain Map of all answers that may still be asked for again. */
-import type { Origin } from "../../../../manager/state/commands.js";
-import type { CommandResult } from "../../../../manager/state/results.js";
+import type { Origin } from "../../../../manager/state/commands/commands.js";
+import type { CommandResult } from "../../../../manager/state/commands/results.js";
 
 interface NaiveSession {
   lastUsedMs: number;

@@ -17,8 +17,8 @@ import type {
   ReportHealthCommand,
   SubmittedCommand,
   WithdrawVipCommand,
-} from "../../../../manager/state/commands.js";
-import type { AppliedBatch, CommandResult, CommandValue } from "../../../../manager/state/results.js";
+} from "../../../../manager/state/commands/commands.js";
+import type { AppliedBatch, CommandResult, CommandValue } from "../../../../manager/state/commands/results.js";
 import { NaiveDrains } from "./naive-drains.js";
 import { NaiveObjects, type NaivePool, type NaiveVip, versions } from "./naive-objects.js";
 import type { NaiveDip, NaiveHost } from "./naive-machines.js";

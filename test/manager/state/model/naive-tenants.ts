@@ -3,7 +3,7 @@
  * more than it could ever own, fills the table.
  */
 import { isDeepStrictEqual } from "node:util";
-import type { ApplyObject } from "../../../../manager/state/commands.js";
+import type { ApplyObject } from "../../../../manager/state/commands/commands.js";
 import type { BackendPoolSpec, ObjectRef, VipSpec } from "../../../../manager/state/objects.js";
 import type { NaiveDip } from "./naive-machines.js";
 import { type NaiveObjects, type NaiveVip, keyOf } from "./naive-objects.js";

@@ -1,5 +1,5 @@
 /** Which VIPs are withdrawn until when, and how long the next time would be: plain maps. */
-import type { WithdrawVipCommand } from "../../../../manager/state/commands.js";
+import type { WithdrawVipCommand } from "../../../../manager/state/commands/commands.js";
 
 const HOUR_MS = 3_600_000;
 
