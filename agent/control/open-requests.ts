@@ -35,6 +35,8 @@ export interface OpenRequest {
   /** Sent on the present second stream; null: not yet. */
   readonly copiedAtMs: number | null;
   readonly sendAtMs: number;
+  /** Times that it was sent: a refusal of one says nothing about the others. */
+  readonly attempts: number;
 }
 
 type Waiting = Pick<OpenRequest, "dipId" | "protocol" | "body">;
@@ -79,14 +81,14 @@ export class OpenRequests {
     const onSecond: OpenRequest[] = [];
     for (const request of this.open.values()) {
       if (request.sentAtMs === null && nowMs >= request.sendAtMs) {
-        onFirst.push(this.update(request, { sentAtMs: nowMs }));
+        onFirst.push(this.update(request, { sentAtMs: nowMs, attempts: request.attempts + 1 }));
       } else if (
         second !== null &&
         request.sentAtMs !== null &&
         request.copiedAtMs === null &&
         nowMs - request.sentAtMs >= this.unansweredMs
       ) {
-        onSecond.push(this.update(request, { copiedAtMs: nowMs }));
+        onSecond.push(this.update(request, { copiedAtMs: nowMs, attempts: request.attempts + 1 }));
       }
     }
     if (onFirst.length + onSecond.length > 0) this.usedAtMs = nowMs;
@@ -142,7 +144,8 @@ export class OpenRequests {
       const request = this.waiting.shift()!; // not empty
       const { session } = this;
       const sequence = this.nextSequence++;
-      this.open.set(sequence, { ...request, session, sequence, sentAtMs: null, copiedAtMs: null, sendAtMs: nowMs });
+      const unsent = { sentAtMs: null, copiedAtMs: null, sendAtMs: nowMs, attempts: 0 };
+      this.open.set(sequence, { ...request, session, sequence, ...unsent });
     }
   }
 

@@ -146,7 +146,8 @@ export class PortRequests {
       this.#requests.settle(request.sequence);
       this.#succeeded(request, answer);
     } else if (code === "SESSION_EXPIRED") this.#sessionExpired();
-    else if (SAME_REQUEST_AGAIN.has(code)) {
+    else if (SAME_REQUEST_AGAIN.has(code) || (code === "STAGE_OVERLOADED" && request.attempts > 1)) {
+      // Overloaded is whom this copy met; another may be through, and its answer is remembered under the same origin.
       this.#requests.again(request.sequence, nowMs + Math.max(AGAIN_MS, answer.retryAfterMs ?? 0));
     } else {
       this.#requests.settle(request.sequence);

@@ -19,6 +19,8 @@ import { pageOf, spaceOfPage } from "./snat-service.js";
 
 const PORT_MIN = FIRST_RANGE * PORTS_PER_RANGE;
 const PORT_MAX = 65_535;
+/** Hosts say every 9 s or so what they use; who was not heard for longer may have said it to another replica. */
+const USE_FRESH_MS = 20_000;
 const WINDOW_SECONDS = { min: 60, max: 2_592_000, default: 86_400 };
 const HORIZON_SECONDS = { min: 60, max: 31_536_000, default: 604_800 };
 
@@ -88,7 +90,9 @@ export class SnatReports {
       waiting: share.waiting * PORTS_PER_RANGE,
       limit: share.limit * PORTS_PER_RANGE,
     }));
-    const isKnown = shares.every(({ host, owned, inUse }) => host === "" || owned === 0 || inUse !== undefined);
+    const isKnown = shares.every(
+      ({ host, owned, useAgeMs }) => host === "" || owned === 0 || (useAgeMs ?? Infinity) < USE_FRESH_MS,
+    );
     const told = isKnown || onlyHere ? shares : await askedOfOthers(this.#replica, request, shares);
     return { shares: told, nextPage: pageOf(end), index, ageMs };
   }

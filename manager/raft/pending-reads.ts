@@ -27,9 +27,14 @@ export class PendingReads {
   add(read: number, timeoutMs: number, gaveUp: () => void): Promise<LogIndex> {
     return new Promise((resolve, reject) => {
       const timer = this.#clock.setTimer(timeoutMs, () => {
+        const index = this.#waiting.get(read)?.index ?? null;
         this.#waiting.delete(read);
         gaveUp();
-        reject(new AnantaError("UNAVAILABLE", `No quorum confirmed a read index within ${timeoutMs} ms.`));
+        reject(
+          index === null
+            ? new AnantaError("UNAVAILABLE", `No quorum confirmed a read index within ${timeoutMs} ms.`)
+            : new AnantaError("BEHIND", `This replica has not applied entry ${index} within ${timeoutMs} ms.`),
+        );
       });
       this.#waiting.set(read, { index: null, timer, resolve, reject });
     });

@@ -9,6 +9,7 @@
  *      It is the same while the state machine is busy: it is asked when it is not, and beyond that has to finish what it was given.
  * (Z3) What is kept in memory as log is bounded: SNAPSHOT_EVERY_BYTES (or 1.5 x `snapshotEveryEntries`) since the newest snapshot
  *      and TRAILING_BYTES_MAX (or `trailingEntries`) before it; during transfers, or while it is busy, APPLIED_BYTES_MAX since the newest.
+ *      Beside that what is committed and not applied: a replica whose state machine is slower than the leader's for good has no bound.
  * (Z4) Replicas with different `snapshotOffset` take their snapshots at different indexes, so that never all are busy with one.
  */
 import { assert } from "../../core/assert.js";

@@ -83,12 +83,13 @@ export const SNAT_MANAGEMENT: StagePolicy<"release" | "allocate"> = {
 
 /**
  * On a follower, before the link to the leader: the same turns and shares as at the leader, so that one tenant's requests do not
- * fill the link, and what is refused costs the leader nothing.
+ * fill the link, and what is refused costs the leader nothing. Returns of ports pass it.
  */
-export const SNAT_FORWARDING: StagePolicy<"release" | "allocate"> = {
+export const SNAT_FORWARDING: StagePolicy<"allocate"> = {
   ...SNAT_MANAGEMENT,
   name: "snat-forwarding",
   batchMax: 512,
+  kinds: SNAT_MANAGEMENT.kinds.flatMap((policy) => (policy.kind === "allocate" ? { ...policy, kind: "allocate" } : [])),
 };
 
 /**

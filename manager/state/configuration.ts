@@ -14,6 +14,8 @@ import { type PoolObject, type VipObject, isGroup, isPool, isTenant, isVip, vers
 /** Inserts or replaces an object. Pools are stored before the VIPs that name them. */
 export function storeObject(state: State, object: AnyStoredObject): void {
   const before = state.objects.get(object.ref);
+  /** Not activated alone, which changes nothing about who may get ports: a walk over all members of all pools of a VIP. */
+  const isSpecNew = before?.spec !== object.spec || before.deleting !== object.deleting;
   if (isPool(object)) {
     const left = before !== null && isPool(before) ? memberIds(state, before) : new Set<DipId>();
     state.objects.put(object);
@@ -31,13 +33,14 @@ export function storeObject(state: State, object: AnyStoredObject): void {
       const natPorts = assignNatPorts(state.objects, vip);
       if (vip.spec.inboundNat.length + (vip.active?.inboundNat.length ?? 0) > 0) state.projection.vipChanged(vip.vipId);
       if (!isEqual(natPorts, vip.natPorts)) state.objects.put({ ...vip, natPorts });
-      if (vip.spec.outbound?.pools.includes(object.ref.name) === true) state.snat.lendingChanged(vip.spec.address);
+      if (isSpecNew && vip.spec.outbound?.pools.includes(object.ref.name) === true)
+        state.snat.lendingChanged(vip.spec.address);
     }
   } else if (isVip(object)) {
     if (before !== null && isVip(before)) vipChanged(state, before);
     state.objects.put({ ...object, natPorts: assignNatPorts(state.objects, object) });
     state.snat.rulesChanged(object.spec.address, state.time.nowMs);
-    state.snat.lendingChanged(object.spec.address);
+    if (isSpecNew) state.snat.lendingChanged(object.spec.address);
     if (object.deleting || object.spec.outbound === null) state.snat.dropClaims(object.spec.address, state.time.nowMs);
     vipChanged(state, object);
   } else {

@@ -73,7 +73,7 @@ export const RAFT_MUTANTS: readonly Mutant[] = [
   {
     name: "no-check-quorum",
     file: `${CORE}/leader-tick.ts`,
-    find: "if (s.activeTick - leader.quorumActiveTick > s.config.electionTimeoutMaxTicks) {",
+    find: "if (s.activeTick - leader.quorumActiveTick > s.config.electionTimeoutMaxTicks + extraPatienceTicks(s)) {",
     replace: "if (s.id < 0) {",
     breaks: "a leader that no quorum answers steps down (dissertation §6.2)",
     killers: [PAPER, SCENARIOS, EDGES],

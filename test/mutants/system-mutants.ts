@@ -46,7 +46,7 @@ export const SYSTEM_MUTANTS: readonly Mutant[] = [
   {
     name: "grant-on-a-rules-port",
     file: "manager/state/snat/allocator.ts",
-    find: "\n    space.setWanted(this.excludedRanges(vip, protocol));",
+    find: "\n    space.setWanted(this.sources.excludedRanges(vip, protocol));",
     replace: "",
     breaks: "a range that holds a rule's port is never granted",
     killers: ["sim", "test/manager/state/snat/grants.test.ts"],

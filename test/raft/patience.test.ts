@@ -1,6 +1,7 @@
 /** On a busy machine a live leader is silent for a while now and then: no reason to elect another one, which is as busy. */
 import { describe, expect, test } from "vitest";
-import { append, One } from "./one-core.js";
+import { nodeId } from "../../core/brands.js";
+import { append, One, OTHER } from "./one-core.js";
 
 const MIN_TICKS = 15;
 const MAX_TICKS = 25;
@@ -60,6 +61,31 @@ describe("a follower", () => {
     hear(one, 3);
     one.tick(100); // it asks for votes, in vain
     one.step(append(2, [0, 0], [])); // another leader's first word
+    expect(patience(one)).toBeLessThan(MAX_TICKS);
+  });
+
+  test("waits its turn and no longer when the process of a slow leader has ended", () => {
+    const one = new One({ size: 5, term: 1, config: { id: nodeId(3) } });
+    one.step(append(1, [0, 0], []));
+    for (const silence of [14, 28, 44]) hear(one, silence);
+    one.core.leaderUnreachable(OTHER);
+    expect(patience(one), "ticks until it asks for votes").toBeLessThanOrEqual(5);
+  });
+
+  test("is patient again with a leader whose connections broke and who is heard again", () => {
+    const one = new One({ size: 5, term: 1, config: { id: nodeId(3) } });
+    for (const silence of [3, 14, 28]) hear(one, silence);
+    one.core.leaderUnreachable(OTHER);
+    hear(one, 1);
+    expect(patience(one)).toBeGreaterThanOrEqual(3 * MIN_TICKS);
+  });
+
+  test("forgets a cut of an hour within seconds", () => {
+    const one = new One({ term: 1 });
+    hear(one, 3);
+    one.core.tick(1); // it asks for pre-votes all the time, and gets none
+    hear(one, 30_000);
+    for (let beat = 0; beat < 600; beat++) hear(one, 3);
     expect(patience(one)).toBeLessThan(MAX_TICKS);
   });
 });

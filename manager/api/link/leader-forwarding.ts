@@ -18,7 +18,9 @@ import type { CommandResult } from "../../state/commands/results.js";
 
 /** Waiting here, without a leader, at most. At 50,000 requests/s and a 100 ms failover 5,000 would do. */
 const WAITING_MAX = 65_536;
-/** Of them for SNAT ports of one tenant. */
+/** Of them not for requests for SNAT ports, whoever makes them. */
+const WAITING_FOR_OTHERS = 8_192;
+/** For SNAT ports of one tenant. */
 const WAITING_MAX_PER_TENANT = 4_096;
 /** The refused come back between it and twice it, spread evenly (golden ratio). */
 const NO_LEADER_RETRY_MS = 500;
@@ -120,11 +122,12 @@ export class LeaderForwarding {
   }
 
   #isFull(snatOf: string | null): AnantaError | null {
-    const isFull = this.#waiting.size >= WAITING_MAX;
+    const most = snatOf === null ? WAITING_MAX : WAITING_MAX - WAITING_FOR_OTHERS; // (I4)
+    const isFull = this.#waiting.size >= most;
     const tenantIsFull = snatOf !== null && (this.#waitingOf.get(snatOf) ?? 0) >= WAITING_MAX_PER_TENANT; // (I4)
     if (!isFull && !tenantIsFull) return null;
     const retryAfterMs = Math.round(NO_LEADER_RETRY_MS * (1 + ((this.#refused++ * SPREAD) % 1)));
-    const who = isFull ? `${WAITING_MAX} requests` : `${WAITING_MAX_PER_TENANT} requests of tenant ${snatOf ?? ""}`;
+    const who = isFull ? `${most} requests` : `${WAITING_MAX_PER_TENANT} requests of tenant ${snatOf ?? ""}`;
     return new AnantaError("STAGE_OVERLOADED", `${who} wait for a leader already; retry after ${retryAfterMs} ms`, {
       retryAfterMs,
     });
@@ -168,7 +171,12 @@ export class LeaderForwarding {
         // (I3) A refusal from before the log says nothing about an earlier attempt that may have been executed.
         const inconclusive = !result.ok && errand.uncertain && result.index === 0;
         if (result.ok || !(isRetryable(result.code) || inconclusive)) this.#finish(errand, result);
-        else this.#again(errand, result.code, Number(result.facts["retryAfterMs"] ?? RETRY_MS));
+        else {
+          const afterMs = Number(result.facts["retryAfterMs"] ?? RETRY_MS);
+          // Its turn comes when nobody waits for it any more: whoever asked keeps it, and asks again with the same origin.
+          if (this.#clock.nowMs() + afterMs >= errand.deadlineAtMs) this.#finish(errand, timeUp(errand, afterMs));
+          else this.#again(errand, result.code, afterMs);
+        }
       },
     });
   }
@@ -216,12 +224,13 @@ function isRetryable(code: ErrorCode): boolean {
   return code === "NOT_LEADER" || code === "LEADERSHIP_LOST";
 }
 
-function timeUp(errand: Errand): CommandResult {
+function timeUp(errand: Errand, retryAfterMs?: number): CommandResult {
   const error =
     errand.underWay || errand.uncertain
       ? new AnantaError(
           "DEADLINE_EXCEEDED",
           "no answer from the leader in time; the outcome is unknown: retry with the same origin",
+          retryAfterMs === undefined ? {} : { retryAfterMs },
         )
       : new AnantaError(
           "UNAVAILABLE",

@@ -68,8 +68,9 @@ export class ReplicaLink implements Route {
   #nextId = 1;
   readonly #awaiting = new Map<number, Submission>();
   readonly #executor: Executor;
-  readonly #snat: Stage<"release" | "allocate", QueuedSubmission>;
-  #snatUnderWay = 0;
+  readonly #snat: Stage<"allocate", QueuedSubmission>;
+  /** Of what is awaited, what went through the stage. */
+  readonly #staged = new Set<number>();
   #outbox: ananta.v1.ForwardedCommand.$Properties[] = [];
   #muxReports = new Map<string, MuxReport>();
   #hostReports = new Map<HostId, LogIndex>();
@@ -85,9 +86,10 @@ export class ReplicaLink implements Route {
       policy: SNAT_FORWARDING,
       executor: this.#executor,
       clock: options.replica.env.clock,
-      hasRoom: () => this.#up && this.#snatUnderWay < SNAT_UNDER_WAY_MAX,
+      hasRoom: () => this.#up && this.#staged.size < SNAT_UNDER_WAY_MAX,
       handle: (batch) => {
-        for (const { submission } of batch) this.#post(submission, encodeCommand(submission.submitted));
+        for (const { submission } of batch)
+          this.#staged.add(this.#post(submission, encodeCommand(submission.submitted)));
       },
     });
   }
@@ -133,15 +135,14 @@ export class ReplicaLink implements Route {
   /** Null: it waits for its turn, or is under way. Else why not. */
   #take(submission: Submission): AnantaError | null {
     const { origin, command } = submission.submitted;
-    if (command.kind !== "allocate-snat" && command.kind !== "release-snat") return this.#pass(submission);
-    const kind = command.kind === "allocate-snat" ? "allocate" : "release";
+    if (command.kind !== "allocate-snat") return this.#pass(submission); // returns of ports wait for no MUX, and make room
     const { state } = this.#options.replica;
     // A refusal says that nothing was done: what was executed, as far as this replica knows, gets its answer from the leader.
     if (origin !== null && state.verdictOn(origin).kind !== "execute") return this.#pass(submission);
     const fairnessKey = state.dip(command.dipId)?.tenant ?? "unknown";
-    const full = this.#snat.refusal(kind, fairnessKey);
+    const full = this.#snat.refusal("allocate", fairnessKey);
     if (full !== null) return full;
-    this.#snat.offer(kind, {
+    this.#snat.offer("allocate", {
       submission,
       fairnessKey,
       deadlineAtMs: submission.deadlineAtMs,
@@ -152,7 +153,7 @@ export class ReplicaLink implements Route {
 
   /** Past what waits for SNAT ports. */
   #pass(submission: Submission): AnantaError | null {
-    if (this.#awaiting.size - this.#snatUnderWay >= OTHERS_UNDER_WAY_MAX) {
+    if (this.#awaiting.size - this.#staged.size >= OTHERS_UNDER_WAY_MAX) {
       const facts = { retryAfterMs: OTHERS_RETRY_MS };
       return new AnantaError("STAGE_OVERLOADED", `${OTHERS_UNDER_WAY_MAX} requests are under way to the leader`, facts);
     }
@@ -165,13 +166,13 @@ export class ReplicaLink implements Route {
     return null;
   }
 
-  #post(submission: Submission, command: Uint8Array): void {
+  #post(submission: Submission, command: Uint8Array): number {
     const id = this.#nextId++;
     this.#awaiting.set(id, submission);
-    if (isSnat(submission)) this.#snatUnderWay++;
     const deadlineMs = Math.max(1, Math.round(submission.deadlineAtMs - this.#options.replica.env.clock.nowMs()));
     this.#outbox.push({ id, command, deadlineMs });
     this.#scheduleFlush();
+    return id;
   }
 
   muxReported(report: MuxReport): void {
@@ -281,7 +282,7 @@ export class ReplicaLink implements Route {
         const submission = this.#awaiting.get(id ?? 0);
         if (submission === undefined) continue;
         this.#awaiting.delete(id ?? 0);
-        if (isSnat(submission)) this.#snatUnderWay--;
+        this.#staged.delete(id ?? 0);
         if (result) submission.reply(decodeResult(result));
       }
       this.#snat.poke();
@@ -344,16 +345,13 @@ export class ReplicaLink implements Route {
     this.#outbox = [];
     const awaiting = [...this.#awaiting];
     this.#awaiting.clear();
-    this.#snatUnderWay = 0;
+    this.#staged.clear();
     const notSent = refusal(new AnantaError("NOT_LEADER", "the link to the leader closed before the request was sent"));
     const unknown = refusal(new AnantaError("LEADERSHIP_LOST", "the link to the leader closed before it answered"));
     for (const [id, submission] of awaiting) submission.reply(unsent.has(id) ? notSent : unknown);
     this.#snat.refuseAll(new AnantaError("NOT_LEADER", "the link to the leader closed before the request was sent"));
   }
 }
-
-const isSnat = ({ submitted: { command } }: Submission): boolean =>
-  command.kind === "allocate-snat" || command.kind === "release-snat";
 
 /** The items in their order, as messages of at most 1,024 items and, if of more than one, 1 MiB. */
 export function* inMessages<Item>(items: readonly Item[], bytesOf: (item: Item) => number): Iterable<Item[]> {

@@ -43,6 +43,7 @@ function raiseTerm(s: State, term: Term): void {
 
 function restartElectionTimer(s: State): void {
   s.electionElapsed = 0;
+  s.leaderIsGone = false;
   s.electionTimeoutTicks = drawElectionTimeout(s.config);
 }
 
@@ -67,6 +68,7 @@ export function leaderHeard(s: State, leader: NodeId): void {
     assert(s.leader === null, "one leader per term: its name does not change");
     s.leader = leader;
     s.statusChanged = true;
+    if (s.leaderIsGone) restartElectionTimer(s); // its connections broke, not its process
     note(s, "info", "leader found", { term: s.term, leader });
   }
   const { term, activeTick } = s;
@@ -300,6 +302,7 @@ export function leaderUnreachable(s: State, peer: NodeId): void {
   forgetAskedRead(s);
   s.electionElapsed = 0;
   s.electionTimeoutTicks = delayByRank(s, peer);
+  s.leaderIsGone = true;
   note(s, "info", "leader is gone", { leader: peer, term: s.term, preVoteInTicks: s.electionTimeoutTicks });
   answerHeldPreVotes(s);
   if (s.electionTimeoutTicks === 0) startPreVote(s, "leader is gone");

@@ -28,7 +28,8 @@ const FORGET_TIMEOUTS = 40;
 /** A leader, or for a leader its quorum, was heard again, so many active ticks after the last time. */
 export function silenceEnded(s: Patience, silenceTicks: number): void {
   const forgotten = silenceTicks / (FORGET_TIMEOUTS * s.config.electionTimeoutMaxTicks);
-  s.longestSilenceTicks = Math.max(silenceTicks, s.longestSilenceTicks * (1 - forgotten));
+  const longest = (PATIENCE_MAX * s.config.electionTimeoutMinTicks) / MARGIN; // what is longer was no leader's: a cut, say
+  s.longestSilenceTicks = Math.min(longest, Math.max(silenceTicks, s.longestSilenceTicks * Math.max(0, 1 - forgotten)));
 }
 
 /** (P1) Silence borne beyond what is configured. */

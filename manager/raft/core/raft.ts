@@ -370,7 +370,7 @@ function dispatchToLeader(
 }
 
 /** Silence after which this replica would lead. */
-const timeoutTicks = (s: State): number => s.electionTimeoutTicks + extraPatienceTicks(s);
+const timeoutTicks = (s: State): number => s.electionTimeoutTicks + (s.leaderIsGone ? 0 : extraPatienceTicks(s));
 
 /** Something is not yet handed to storage. */
 const isDirty = (s: State): boolean =>

@@ -111,6 +111,8 @@ export interface State {
   electionElapsed: number;
   /** As drawn; a follower bears more while its leader is slow (patience.ts). */
   electionTimeoutTicks: number;
+  /** The process that led has ended: its followers wait their turn, by rank, and are not patient. */
+  leaderIsGone: boolean;
   /** When this term's leader was heard last; null: not yet. */
   leaderHeard: { readonly term: Term; readonly activeTick: number } | null;
   /** Of a live leader, or for a leader of its quorum, lately (patience.ts). */
@@ -166,6 +168,7 @@ export function createState(config: CoreConfig, initial: InitialState): State {
     activeTick: 0,
     electionElapsed: 0,
     electionTimeoutTicks: drawElectionTimeout(config),
+    leaderIsGone: false,
     leaderHeard: null,
     longestSilenceTicks: 0,
     wordGiven: null,

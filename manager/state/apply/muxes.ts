@@ -40,7 +40,11 @@ export function joinMux(context: ApplyContext, command: JoinMuxCommand): Command
     return refuse(context, "FAILED_PRECONDITION", message, { mux: command.name });
   }
   const { ownedTotal, reservedTotal } = state.snat.tenants;
-  if (rules < state.objects.ruleCount || snatRanges < ownedTotal + reservedTotal) {
+  // What is reserved beyond the present MUXes' tables (minimums configured while none was live) keeps no MUX out: none would come.
+  const { snatRanges: smallest } = state.muxes.smallestCapacity;
+  const leastRanges =
+    smallest === Infinity ? ownedTotal : Math.max(ownedTotal, Math.min(ownedTotal + reservedTotal, smallest));
+  if (rules < state.objects.ruleCount || snatRanges < leastRanges) {
     const reserved = reservedTotal === 0 ? "" : `, and ${reservedTotal} more ranges are reserved by minPorts`;
     const message =
       `the tables of MUX ${command.name} hold ${rules} rules and ${snatRanges} SNAT ranges;` +

@@ -5,7 +5,7 @@
 import type { DipId, HostId, IpAddress, LogIndex, MuxId, NodeId, PoolId } from "../../../core/brands.js";
 import type { ObjectRef, ObjectSpec } from "../objects.js";
 
-/** Raised when the encoding or meaning of commands changes; see docs/decisions. */
+/** Raised when the encoding of commands changes, from 1.0 on also when their meaning does; see docs/decisions/0002. */
 export const COMMAND_FORMAT_VERSION = 2;
 
 export interface CommandBatch {

@@ -35,7 +35,8 @@ function claimedAhead(space: PortSpace, dip: DipId): number {
   for (const claim of space.claims.values()) {
     const isAhead =
       own === undefined || claim.sinceMs < own.sinceMs || (claim.sinceMs === own.sinceMs && claim.dip < dip);
-    if (isAhead) ahead += claim.ranges - space.lackOf(claim.dip); // what it lacks is in the shortfall
+    // What it lacks is in the shortfall; after a change of minPorts that may be more than it claims.
+    if (isAhead) ahead += Math.max(0, claim.ranges - space.lackOf(claim.dip));
   }
   return ahead;
 }

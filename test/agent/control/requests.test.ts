@@ -25,6 +25,24 @@ describe("an agent's requests", () => {
     await world.runUntil(() => agent.status().rangesInForce >= 8, 1_000, "the ranges");
   });
 
+  it("that were sent to two replicas are not given up when one of them is overloaded: the other may have done them", async () => {
+    const setup = await startAgent("overloaded copy");
+    const { world, cluster, agent } = setup;
+    cluster.answers = false;
+    cluster.executes = false; // on their way
+    await world.runUntil(() => cluster.requests.length >= 2, 2_000);
+    cluster.answers = true;
+    cluster.executes = true;
+    cluster.refusal = { code: "STAGE_OVERLOADED", reason: "2048 of tenant default wait already", retryAfterMs: 400 };
+    await world.runUntil(() => cluster.requests.length >= 4, 1_000, "the copies");
+    await world.advance(50);
+    expect(agent.status().refusals).toBe(0);
+    cluster.refusal = null;
+    cluster.executed.clear(); // a refusal from before the log is remembered by nobody
+    await world.runUntil(() => agent.status().rangesInForce >= 8, 3_000, "the ranges");
+    expect(new Set(cluster.requests.map(originOf)).size).toBe(2);
+  });
+
   it("are sent again on the other replica when the active one dies, with the same origins", async () => {
     const setup = await startAgent("died with requests");
     const { world, cluster } = setup;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { LogIndex } from "../../../core/brands.js";
-import { AnantaError, type ErrorCode } from "../../../core/errors.js";
+import { AnantaError, type ErrorCode, type ErrorFacts } from "../../../core/errors.js";
 import { LeaderForwarding, type Route } from "../../../manager/api/link/leader-forwarding.js";
 import { refusal, type Submission } from "../../../manager/stages/submission.js";
 import type { SubmittedCommand } from "../../../manager/state/commands/commands.js";
@@ -14,9 +14,13 @@ function leader() {
   const route: Route = { submit: (submission) => void taken.push(submission) };
   const succeed = (index = 1): void =>
     taken.shift()?.reply({ ok: true, index: index as LogIndex, value: { kind: "none" } });
-  const fail = (code: ErrorCode): void => taken.shift()?.reply(refusal(new AnantaError(code, "no")));
+  const fail = (code: ErrorCode, facts: ErrorFacts = {}): void =>
+    taken.shift()?.reply(refusal(new AnantaError(code, "no", facts)));
   return { route, taken, succeed, fail };
 }
+
+const refusalText = ({ code, facts }: { readonly code: ErrorCode; readonly facts: ErrorFacts }): string =>
+  facts["retryAfterMs"] === undefined ? code : `${code}, again after ${Number(facts["retryAfterMs"])} ms`;
 
 function scene() {
   const { time, clock } = virtualTime();
@@ -25,7 +29,7 @@ function scene() {
   const submit = (deadlineMs = 1_000): void =>
     void forwarding
       .submit(TICK, deadlineMs)
-      .then((result) => answers.push(result.ok ? `done at ${result.index}` : result.code));
+      .then((result) => answers.push(result.ok ? `done at ${result.index}` : refusalText(result)));
   return { time, forwarding, answers, submit };
 }
 
@@ -170,6 +174,20 @@ describe("forwarding to the leader", () => {
     next.succeed(9); // the remembered answer
     await time.settle();
     expect(answers).toEqual(["done at 9"]);
+  });
+
+  test("a turn that comes when nobody waits any more is told at once: the outcome is unknown, and when to ask again", async () => {
+    const { time, forwarding, answers, submit } = scene();
+    const [old, next] = [leader(), leader()];
+    forwarding.setRoute(old.route);
+    submit(300);
+    forwarding.setRoute(null);
+    old.fail("LEADERSHIP_LOST"); // it may have been executed
+    await time.advance(10);
+    forwarding.setRoute(next.route);
+    next.fail("STAGE_OVERLOADED", { retryAfterMs: 20_000 });
+    await time.advance(10);
+    expect(answers).toEqual(["DEADLINE_EXCEEDED, again after 20000 ms"]);
   });
 
   test("what nobody waits for any more is not handed over: a dead process must not overtake its successor", async () => {

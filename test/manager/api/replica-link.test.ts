@@ -122,6 +122,25 @@ describe("a follower's link to the leader", () => {
     expect(left().map(({ dip }) => dip)).toEqual([null]);
   });
 
+  test("lets returns of ports pass, too, while grants wait for a MUX that lags", async () => {
+    const { time, ask, submit, left } = await scene();
+    for (let dip = 1; dip <= 2_000; dip++) ask(dip);
+    await time.advance(1);
+    for (let dip = 2_001; dip <= 4_000; dip++) ask(dip);
+    await time.advance(1);
+    left();
+    const release = {
+      kind: "release-snat",
+      hostId: 1 as HostId,
+      incarnation: 1,
+      dipId: 7 as DipId,
+      blocks: [],
+    } as const;
+    submit("flood", release, 5_000);
+    await time.advance(1);
+    expect(left().map(({ dip }) => dip)).toEqual([null]);
+  });
+
   test("refuses what one tenant asks beyond its share at once, and says when to ask again; not what was executed already", async () => {
     const { time, ask, answers, executed, left } = await scene();
     for (let dip = 1; dip <= 5_000; dip++) ask(dip);

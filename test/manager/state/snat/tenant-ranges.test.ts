@@ -256,6 +256,16 @@ describe("DIPs of several tenants", () => {
     site.join("mux-2", "192.0.2.2", { ...LARGE, snatRanges: 1_112 });
   });
 
+  test("what was promised beyond all tables while no MUX was live keeps no MUX out", () => {
+    const site = shops(red, blue);
+    const [only] = site.machine.muxes();
+    site.ok("none", { kind: "leave-mux", muxId: only!.muxId, incarnation: only!.incarnation }); // of `shops`
+    const outbound = outboundSpec({ pools: ["machines"], maxPorts: 64_512, minPorts: 1_600 });
+    site.configure(vip("more", "198.51.100.3", { tenant: "blue", spec: { outbound } }));
+    site.join("mux-2", "192.0.2.2", { ...LARGE, snatRanges: 300 });
+    site.join("mux-3", "192.0.2.3", { ...LARGE, snatRanges: 300 });
+  });
+
   test("a replica restored from a snapshot answers alike, also where the level was found before", () => {
     const site = shops(red, blue, { tenant: "green", dips: ["10.3.0.1"] });
     ranges(site, asking(site, "red", "10.1.0.1", 64_512));
