@@ -4,6 +4,7 @@ import { nobodyAnswers } from "./api-client.js";
 import { clusterView, type ClusterView } from "./cluster-view.js";
 import type { Context } from "./context.js";
 import { formatDuration } from "./terminal/durations.js";
+import { UsageError } from "./terminal/exit-codes.js";
 import type { Format, ReadAt } from "./terminal/output.js";
 
 export interface GetOptions {
@@ -30,4 +31,14 @@ export async function surveyedView(context: Context, command: Command): Promise<
   context.progress.clear();
   if (surveys.every(({ answer }) => answer === null)) throw nobodyAnswers(surveys);
   return clusterView(surveys);
+}
+
+/** The tenant that a listing asks for; "" is all of them. `names`: what was asked for by name, which belongs to one. */
+export function tenantAsked(
+  { tenant, allTenants = false }: { readonly tenant: string; readonly allTenants?: boolean },
+  names: readonly string[],
+): string {
+  if (allTenants && names.length > 0)
+    throw new UsageError("a name belongs to one tenant: give --tenant, not --all-tenants");
+  return allTenants ? "" : tenant;
 }

@@ -18,7 +18,7 @@ import {
   type Target,
 } from "../objects/resource-types.js";
 import { createTable } from "../terminal/table.js";
-import { surveyedView, tellStale, type GetOptions } from "../reading.js";
+import { type GetOptions, surveyedView, tellStale, tenantAsked } from "../reading.js";
 import { watch } from "../watch.js";
 
 export function getCommand(context: Context): Command {
@@ -111,13 +111,11 @@ async function getObjects(
 ): Promise<Found> {
   const client = context.client(command);
   const stale = options.stale === true;
-  if (names.length > 0 && options.allTenants === true)
-    throw new UsageError("a name belongs to one tenant: give --tenant, not --all-tenants");
+  const tenant = tenantAsked(options, names);
   const selects = options.selector === undefined ? (): boolean => true : parseLabelSelector(options.selector);
   const objects: WireObject[] = [];
   let read: ReadAt | null = null;
   if (names.length === 0) {
-    const tenant = options.allTenants === true ? "" : options.tenant;
     const listed = await client.readPages(LIST, { kind: type.kind, tenant, stale });
     for (const page of listed.pages)
       objects.push(...page.objects.filter(({ metadata }) => selects(metadata?.labels ?? {})));

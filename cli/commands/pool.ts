@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { API_VERSION, DEFAULT_TENANT } from "../../manager/api/objects/schema.js";
 import type { Context } from "../context.js";
 import { GET, LIST, type WireObject } from "../methods.js";
-import { tellStale } from "../reading.js";
+import { tellStale, tenantAsked } from "../reading.js";
 import { EXIT } from "../terminal/exit-codes.js";
 import { formatOption, isStructured, listDocument, serialize, type Format, type ReadAt } from "../terminal/output.js";
 import { stateCell } from "../terminal/style.js";
@@ -36,7 +36,8 @@ export function poolCommand(context: Context): Command {
 
 async function health(context: Context, names: readonly string[], options: HealthOptions, command: Command) {
   const client = context.client(command);
-  const { output, tenant, allTenants = false, stale = false } = options;
+  const { output, stale = false } = options;
+  const tenant = tenantAsked(options, names);
   const pools: WireObject[] = [];
   let read: ReadAt & { endpoint: string } = { index: 0, ageMs: 0, endpoint: "" };
   for (const name of names) {
@@ -45,7 +46,7 @@ async function health(context: Context, names: readonly string[], options: Healt
     read = { index: response.index, ageMs: response.ageMs, endpoint };
   }
   if (names.length === 0) {
-    const listed = await client.readPages(LIST, { kind: "BackendPool", tenant: allTenants ? "" : tenant, stale });
+    const listed = await client.readPages(LIST, { kind: "BackendPool", tenant, stale });
     for (const { objects } of listed.pages) pools.push(...objects);
     read = listed;
   }

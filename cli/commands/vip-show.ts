@@ -8,7 +8,7 @@ import type { ApiClient } from "../api-client.js";
 import type { Context } from "../context.js";
 import { GET, LIST, type WireObject } from "../methods.js";
 import { protocolText } from "../objects/object-columns.js";
-import { tellStale } from "../reading.js";
+import { tellStale, tenantAsked } from "../reading.js";
 import { EXIT } from "../terminal/exit-codes.js";
 import { formatOption, isStructured, listDocument, serialize, type Format, type ReadAt } from "../terminal/output.js";
 import { createTable } from "../terminal/table.js";
@@ -70,11 +70,13 @@ async function show(context: Context, named: readonly string[], options: ShowOpt
 async function vipsOf(
   client: ApiClient,
   named: readonly string[],
-  { tenant, allTenants = false, stale = false }: ShowOptions,
+  options: ShowOptions,
 ): Promise<{ readonly vips: readonly WireObject[]; readonly read: ReadAt; readonly endpoint: string }> {
+  const { stale = false } = options;
+  const tenant = tenantAsked(options, named);
   const vips: WireObject[] = [];
   if (named.length === 0) {
-    const listed = await client.readPages(LIST, { kind: "Vip", tenant: allTenants ? "" : tenant, stale });
+    const listed = await client.readPages(LIST, { kind: "Vip", tenant, stale });
     for (const { objects } of listed.pages) vips.push(...objects);
     return { vips, read: listed, endpoint: listed.endpoint };
   }

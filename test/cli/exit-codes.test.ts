@@ -172,6 +172,8 @@ describe("a wrong command line exits 2 and says what would be right", () => {
       says: "error: a mux cannot be watched; only vips, backendpools, tenants and securitygroups can",
     },
     { words: "get vip web -A", says: "error: a name belongs to one tenant: give --tenant, not --all-tenants" },
+    { words: "vip show web -A", says: "error: a name belongs to one tenant: give --tenant, not --all-tenants" },
+    { words: "pool health web -A", says: "error: a name belongs to one tenant: give --tenant, not --all-tenants" },
     { words: "flow explain sctp 1.2.3.4:1 1.2.3.4:2", says: 'error: "sctp" is not a protocol; use tcp or udp' },
     { words: "snat list --dip here", says: 'error: --dip: "here" is not an IP address' },
     { words: "explain vip.spec.ruels", says: 'error: vip.spec has no field "ruels"; did you mean "rules"?' },

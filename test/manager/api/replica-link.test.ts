@@ -73,6 +73,13 @@ async function scene() {
       { kind: "allocate-snat", hostId: 1 as HostId, incarnation: 1, dipId: dip as DipId, protocol: 6, ports: 8 },
       sequence,
     );
+  /** 4,000 DIPs of one tenant ask, and nobody answers: as many as the link takes are under way, the others wait. */
+  const flood = async (): Promise<void> => {
+    for (let dip = 1; dip <= 2_000; dip++) ask(dip);
+    await time.advance(1);
+    for (let dip = 2_001; dip <= 4_000; dip++) ask(dip);
+    await time.advance(1);
+  };
   /** What has left for the leader since the last look. */
   const left = (): readonly { readonly id: number; readonly dip: number | null }[] =>
     stream.take().flatMap(({ commands }) =>
@@ -85,16 +92,13 @@ async function scene() {
     const result = encodeResult({ ok: true, index: 5 as LogIndex, value: { kind: "none" } });
     stream.deliver({ results: { results: ids.map((id) => ({ id, result })), muxSafeIndex: 5 } });
   };
-  return { time, link, stream, answers, executed, submit, ask, left, grant };
+  return { time, link, stream, answers, executed, submit, ask, flood, left, grant };
 }
 
 describe("a follower's link to the leader", () => {
   test("carries so many requests for ports at once; tenants take turns before it", async () => {
-    const { time, ask, left, grant } = await scene();
-    for (let dip = 1; dip <= 2_000; dip++) ask(dip);
-    await time.advance(1);
-    for (let dip = 2_001; dip <= 4_000; dip++) ask(dip);
-    await time.advance(1);
+    const { time, ask, flood, left, grant } = await scene();
+    await flood();
     const first = left();
     expect(first.length).toBeGreaterThanOrEqual(2_048);
     expect(first.length).toBeLessThan(2_048 + 512);
@@ -111,11 +115,8 @@ describe("a follower's link to the leader", () => {
   });
 
   test("lets everything else pass what waits for ports", async () => {
-    const { time, ask, submit, left } = await scene();
-    for (let dip = 1; dip <= 2_000; dip++) ask(dip);
-    await time.advance(1);
-    for (let dip = 2_001; dip <= 4_000; dip++) ask(dip);
-    await time.advance(1);
+    const { time, submit, flood, left } = await scene();
+    await flood();
     left();
     submit("operator", { kind: "tick" }, 1);
     await time.advance(1);
@@ -123,11 +124,8 @@ describe("a follower's link to the leader", () => {
   });
 
   test("lets returns of ports pass, too, while grants wait for a MUX that lags", async () => {
-    const { time, ask, submit, left } = await scene();
-    for (let dip = 1; dip <= 2_000; dip++) ask(dip);
-    await time.advance(1);
-    for (let dip = 2_001; dip <= 4_000; dip++) ask(dip);
-    await time.advance(1);
+    const { time, submit, flood, left } = await scene();
+    await flood();
     left();
     const release = {
       kind: "release-snat",
@@ -159,11 +157,8 @@ describe("a follower's link to the leader", () => {
   });
 
   test("gives back what waits when it closes, as not done; of what was under way nobody knows", async () => {
-    const { time, link, ask, answers } = await scene();
-    for (let dip = 1; dip <= 2_000; dip++) ask(dip);
-    await time.advance(1);
-    for (let dip = 2_001; dip <= 4_000; dip++) ask(dip);
-    await time.advance(1);
+    const { link, flood, answers } = await scene();
+    await flood();
     link.follow(null);
     const count = (code: string): number => answers.filter((answer) => answer.code === code).length;
     expect(count("LEADERSHIP_LOST")).toBeGreaterThanOrEqual(2_048);
